@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* What differs between instruction sets in a trapped access: one contract, a folder each. */
+#ifndef ARCH_CONTEXT_H
+#define ARCH_CONTEXT_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+/* Access wanted by the trapped instruction. */
+enum arch_access {
+    ARCH_READ,
+    ARCH_WRITE,
+    ARCH_EXEC,
+};
+
+/* Which access trapped, from the context that the kernel handed to a SIGSEGV handler. */
+enum arch_access arch_access_of(const ucontext_t *uc);
+
+uintptr_t arch_pc(const ucontext_t *uc);
+uintptr_t arch_sp(const ucontext_t *uc);
+void arch_set_pc(ucontext_t *uc, uintptr_t pc);
+
+/* The kernel's signal mask of the interrupted code, first word. */
+static inline uint64_t *arch_sigmask(ucontext_t *uc)
+{
+    return (uint64_t *)&uc->uc_sigmask;
+}
+
+/* Restorer for rt_sigaction(2), where the kernel wants one. */
+void arch_sigreturn(void);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdatomic.h>
+
+#include "base/cpu.h"
+#include "sys/thread.h"
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t base_cpu_ticks_per_us(void)
+{
+    static _Atomic uint64_t known; /* racing first calls measure the same thing */
+    uint64_t rate = atomic_load_explicit(&known, memory_order_relaxed);
+    uint64_t t0, c0, t1;
+
+    if (rate) {
+        return rate;
+    }
+    t0 = now_ns();
+    c0 = base_cpu_ticks();
+    do {
+        t1 = now_ns();
+    } while (t1 - t0 < 100000);
+    rate = (base_cpu_ticks() - c0) * 1000 / (t1 - t0);
+    rate = rate ? rate : 1;
+    atomic_store_explicit(&known, rate, memory_order_relaxed);
+    return rate;
+}
+
+int base_cpu_count(void)
+{
+    uint64_t mask[64];
+    long n = sys_call(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    int count = 0;
+
+    for (long i = 0; i < n / 8; i++) {
+        count += __builtin_popcountll(mask[i]);
+    }
+    return count > 0 ? count : 1;
+}

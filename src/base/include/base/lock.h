@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A futex lock that survives the death of its holder.
+ *
+ * A thread of the address space can be killed at any instruction without the others (SIGKILL of a
+ * CLONE_VM child), so the word names its holder's thread id, and a waiter that has waited long
+ * asks whether that thread still lives; if not, it takes the lock over and is told so, for what
+ * the lock protects may be half done.
+ *
+ * Invariant: word == 0, or (word & BASE_LOCK_TID) is the holder.
+ */
+#ifndef BASE_LOCK_H
+#define BASE_LOCK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define BASE_LOCK_TID     0x3fffffffu
+#define BASE_LOCK_WAITERS 0x80000000u
+
+struct base_lock {
+    _Atomic uint32_t word;
+};
+
+/**
+ * base_lock_acquire() - take the lock, waiting as long as its holder lives
+ * @tid: the caller's thread id
+ *
+ * Context: all signals that could run the program's code blocked; not recursive.
+ * Return: true when it was taken over from a dead holder.
+ */
+bool base_lock_acquire(struct base_lock *lock, int tid);
+
+void base_lock_release(struct base_lock *lock);
+
+/* Whether the thread has ended: gone, a zombie, or dead. Slow: for those who have waited. */
+bool base_thread_dead(int tid);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+
+#include "base/lock.h"
+#include "base/cpu.h"
+#include "base/text.h"
+#include "sys/file.h"
+#include "sys/thread.h"
+
+#define LOCK_SPINS   200
+#define LOCK_WAIT_NS 20000000 /* after this long, ask whether the holder lives */
+
+bool base_thread_dead(int tid)
+{
+    char path[32], stat[512];
+    struct base_text text = base_text_on(path, sizeof path);
+    long fd, n;
+
+    if (sys_call(SYS_tkill, tid, 0) == -ESRCH) {
+        return true;
+    }
+    base_text_str(&text, "/proc/");
+    base_text_dec(&text, (uint64_t)tid);
+    base_text_str(&text, "/stat");
+    fd = sys_open(path, O_RDONLY);
+    if (sys_failed(fd)) {
+        return false; /* no /proc: a zombie is then taken for alive until it is reaped */
+    }
+    n = sys_read((int)fd, stat, sizeof stat);
+    sys_close((int)fd);
+    for (long i = n - 3; i > 0; i--) {
+        if (stat[i] == ')') {
+            return stat[i + 2] == 'Z' || stat[i + 2] == 'X';
+        }
+    }
+    return false;
+}
+
+static bool lock_try(struct base_lock *lock, uint32_t tid)
+{
+    uint32_t none = 0;
+
+    return atomic_compare_exchange_strong(&lock->word, &none, tid);
+}
+
+/* Sleep until the lock may be free; true when the holder was found dead and the lock is ours. */
+static bool lock_sleep(struct base_lock *lock, uint32_t tid)
+{
+    const struct timespec rel = {.tv_nsec = LOCK_WAIT_NS};
+    uint32_t word = atomic_load(&lock->word);
+
+    if (word == 0) {
+        return false;
+    }
+    if (!(word & BASE_LOCK_WAITERS) &&
+        !atomic_compare_exchange_strong(&lock->word, &word, word | BASE_LOCK_WAITERS)) {
+        return false;
+    }
+    word |= BASE_LOCK_WAITERS;
+    if (sys_futex_wait(&lock->word, word, &rel) != -ETIMEDOUT) {
+        return false;
+    }
+    return base_thread_dead((int)(word & BASE_LOCK_TID)) &&
+           atomic_compare_exchange_strong(&lock->word, &word, tid | BASE_LOCK_WAITERS);
+}
+
+bool base_lock_acquire(struct base_lock *lock, int tid)
+{
+    for (int i = 0; i < LOCK_SPINS; i++) {
+        if (lock_try(lock, (uint32_t)tid)) {
+            return false;
+        }
+        base_cpu_pause();
+    }
+    for (;;) {
+        uint32_t none = 0;
+
+        if (lock_sleep(lock, (uint32_t)tid)) {
+            return true;
+        }
+        /* Having slept, others may sleep too: keep the mark that makes the release wake them. */
+        if (atomic_compare_exchange_strong(&lock->word, &none,
+                                           (uint32_t)tid | BASE_LOCK_WAITERS)) {
+            return false;
+        }
+    }
+}
+
+void base_lock_release(struct base_lock *lock)
+{
+    uint32_t word = atomic_exchange(&lock->word, 0);
+
+    if (word & BASE_LOCK_WAITERS) {
+        sys_futex_wake(&lock->word, 1);
+    }
+}

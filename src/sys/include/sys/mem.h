@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* Raw memory-management calls: -errno or the result; addresses and lengths in bytes. */
+#ifndef SYS_MEM_H
+#define SYS_MEM_H
+
+#include <stdbool.h>
+#include <sys/mman.h>
+
+#include "sys/call.h"
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* 6.13: private anonymous, 6.15: files too */
+#define MADV_GUARD_REMOVE  103
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22 /* 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static inline long sys_mmap(uintptr_t addr, size_t len, int prot, int flags, int fd, uint64_t off)
+{
+    return sys_call(SYS_mmap, addr, len, prot, flags, fd, off);
+}
+
+static inline long sys_munmap(uintptr_t addr, size_t len)
+{
+    return sys_call(SYS_munmap, addr, len);
+}
+
+static inline long sys_mprotect(uintptr_t addr, size_t len, int prot)
+{
+    return sys_call(SYS_mprotect, addr, len, prot);
+}
+
+static inline long sys_madvise(uintptr_t addr, size_t len, int advice)
+{
+    return sys_call(SYS_madvise, addr, len, advice);
+}
+
+static inline long sys_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags,
+                              uintptr_t to)
+{
+    return sys_call(SYS_mremap, addr, old_len, new_len, flags, to);
+}
+
+/* A private mapping for the facility itself: zeroed, lazily backed, never counted against swap. */
+static inline void *sys_table(size_t len)
+{
+    long ret = sys_mmap(0, len, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return sys_failed(ret) ? NULL : (void *)ret;
+}
+
+#endif
