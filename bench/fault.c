@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Missing faults: one or more threads touch pages, a handler thread (poll and read, or read in a
+ * loop) or the faulting thread's own SIGBUS handler copies them in. The time of a page runs from
+ * the end of the touch before it to the end of its own, so that the sum is the time of the run.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "measure.h"
+
+#define BATCH_MAX 64
+
+struct scene {
+    const struct bench_options *options;
+    unsigned char *start;
+    unsigned char *source; /* one page, whose first word is the token */
+    uint32_t *order;
+    uint64_t *ns; /* of each touch */
+    int context, stop_event;
+    atomic_bool stop;
+    pthread_barrier_t barrier;
+};
+
+struct faulter {
+    struct scene *scene;
+    unsigned long first, count;
+    pthread_t thread;
+};
+
+/* A signal handler gets no argument of ours. Written before the handler is installed. */
+static struct scene *sigbus_scene;
+
+static void resolve(struct scene *scene, uint64_t address)
+{
+    uint64_t page = address & ~(uint64_t)(BENCH_PAGE - 1);
+    uint64_t token = bench_token((page - (uintptr_t)scene->start) / BENCH_PAGE);
+
+    memcpy(scene->source, &token, sizeof(token));
+    bench_copy(scene->context, (void *)(uintptr_t)page, scene->source, BENCH_PAGE);
+}
+
+/* Returns false when there was nothing to read. */
+static bool read_and_resolve(struct scene *scene)
+{
+    struct uf_msg messages[BATCH_MAX];
+    ssize_t got = read(scene->context, messages, scene->options->batch * sizeof(messages[0]));
+
+    if (got < 0 && errno == EAGAIN)
+        return false;
+    if (got <= 0 || (size_t)got % sizeof(messages[0]) != 0)
+        bench_fail(1, "read of messages");
+    for (size_t i = 0; i < (size_t)got / sizeof(messages[0]); i++) {
+        if (messages[i].event != UF_EVENT_PAGEFAULT)
+            bench_fail(1, "a message that is not a page fault");
+        resolve(scene, messages[i].arg.pagefault.address);
+    }
+    return true;
+}
+
+/*
+ * As the managers in use do it: QEMU and the kernel's own tests give poll() a second descriptor,
+ * which tells the thread to end; stress-ng gives it the context alone and a time-out.
+ */
+static void handle_by_poll(struct scene *scene)
+{
+    struct pollfd fds[2] = {
+        {.fd = scene->context, .events = POLLIN},
+        {.fd = scene->stop_event, .events = POLLIN},
+    };
+    nfds_t count = scene->options->handler == BENCH_POLL_TIMED ? 1 : 2;
+
+    for (;;) {
+        /* Alone, the context cannot tell the end: the flag is seen at the time-out. */
+        int ready = poll(fds, count, count == 1 ? 100 : -1);
+
+        if (ready < 0 && errno != EINTR)
+            bench_fail(1, "poll");
+        if (atomic_load(&scene->stop))
+            return;
+        if (ready > 0 && (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0)
+            bench_fail(1, "poll reports an error on the context");
+        if (ready > 0 && (fds[0].revents & POLLIN) != 0)
+            read_and_resolve(scene);
+    }
+}
+
+static void *handler_main(void *arg)
+{
+    struct scene *scene = arg;
+
+    pthread_barrier_wait(&scene->barrier);
+    if (scene->options->handler != BENCH_SPIN) {
+        handle_by_poll(scene);
+        return NULL;
+    }
+    while (!atomic_load_explicit(&scene->stop, memory_order_relaxed))
+        read_and_resolve(scene);
+    return NULL;
+}
+
+static void sigbus_handler(int signo, siginfo_t *info, void *context)
+{
+    int error = errno;
+
+    (void)signo;
+    (void)context;
+    resolve(sigbus_scene, (uintptr_t)info->si_addr);
+    errno = error;
+}
+
+static void *faulter_main(void *arg)
+{
+    struct faulter *self = arg;
+    struct scene *scene = self->scene;
+    unsigned long stride = scene->options->stride;
+    uint64_t before;
+
+    pthread_barrier_wait(&scene->barrier);
+    before = bench_now_ns();
+    for (unsigned long i = self->first; i < self->first + self->count; i++) {
+        unsigned long index = scene->order[i] * stride;
+        volatile uint64_t *word = (volatile uint64_t *)(scene->start + index * BENCH_PAGE);
+        uint64_t now;
+
+        if (*word != bench_token(index)) {
+            errno = 0;
+            bench_fail(1, "a page does not hold what was copied into it");
+        }
+        now = bench_now_ns();
+        scene->ns[i] = now - before;
+        before = now;
+    }
+    return NULL;
+}
+
+/* Touches every page, in one thread more than there are faulters: the others wait for it. */
+static void run_faulters(struct scene *scene, struct bench_result *result)
+{
+    unsigned long threads = scene->options->threads, pages = scene->options->pages;
+    struct faulter *faulters = bench_resident(threads * sizeof(*faulters));
+    struct bench_watch watch;
+
+    for (unsigned long i = 0; i < threads; i++) {
+        struct faulter *faulter = &faulters[i];
+
+        faulter->scene = scene;
+        faulter->first = pages * i / threads;
+        faulter->count = pages * (i + 1) / threads - faulter->first;
+        if (pthread_create(&faulter->thread, NULL, faulter_main, faulter) != 0)
+            bench_fail(1, "pthread_create");
+    }
+    bench_watch_start(&watch);
+    pthread_barrier_wait(&scene->barrier);
+    for (unsigned long i = 0; i < threads; i++)
+        pthread_join(faulters[i].thread, NULL);
+    bench_watch_stop(&watch, result);
+}
+
+static void install_sigbus(struct scene *scene)
+{
+    struct sigaction action = {.sa_sigaction = sigbus_handler, .sa_flags = SA_SIGINFO};
+
+    sigbus_scene = scene;
+    if (sigaction(SIGBUS, &action, NULL) != 0)
+        bench_fail(1, "sigaction");
+}
+
+void bench_fault(const struct bench_options *options, struct bench_result *result)
+{
+    bool in_handler = options->handler == BENCH_SIGBUS;
+    size_t bytes = options->pages * options->stride * BENCH_PAGE;
+    struct scene scene = {.options = options};
+    pthread_t handler;
+
+    if (options->batch > BATCH_MAX || (in_handler && options->threads > 1))
+        bench_fail(1, "no such combination");
+    scene.context = bench_context(O_CLOEXEC | O_NONBLOCK, in_handler ? UF_FEATURE_SIGBUS : 0);
+    scene.stop_event = eventfd(0, EFD_CLOEXEC);
+    scene.start = bench_map(options->memory, bytes);
+    scene.source = bench_resident(BENCH_PAGE);
+    scene.order = bench_order(options->pages, options->random);
+    scene.ns = bench_resident(options->pages * sizeof(*scene.ns));
+    bench_register(scene.context, scene.start, bytes);
+    bench_warm(options->pages);
+
+    pthread_barrier_init(&scene.barrier, NULL, (unsigned)options->threads + (in_handler ? 1u : 2u));
+    if (in_handler)
+        install_sigbus(&scene);
+    else if (pthread_create(&handler, NULL, handler_main, &scene) != 0)
+        bench_fail(1, "pthread_create");
+    run_faulters(&scene, result);
+    if (!in_handler) {
+        atomic_store(&scene.stop, true);
+        if (eventfd_write(scene.stop_event, 1) != 0)
+            bench_fail(1, "eventfd_write");
+        pthread_join(handler, NULL);
+    }
+    bench_percentiles(scene.ns, options->pages, result);
+    result->units = options->pages;
+    result->context = scene.context;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* bench-measure SCENARIO [OPTIONS]: runs one scenario and prints its line. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "measure.h"
+
+struct scenario {
+    const char *name;
+    void (*run)(const struct bench_options *options, struct bench_result *result);
+};
+
+static const struct scenario scenarios[] = {
+    {"fault", bench_fault}, {"copy", bench_bulk},
+    {"touch", bench_touch}, {"register", bench_register_huge},
+    {"plain", bench_plain},
+};
+
+static void usage(FILE *file)
+{
+    fputs("usage: bench-measure fault|copy|touch|register|plain [OPTIONS]\n"
+          "  --memory=private|shared            anonymous memory, or a memfd\n"
+          "  --order=seq|rand                   of the touches\n"
+          "  --handler=poll|poll-timed|spin|sigbus\n"
+          "  --pages=N --stride=N --threads=N --batch=N --chunk-kib=N --rounds=N\n"
+          "  --sparse                           touch: publish every second page only\n"
+          "  --op=NAME                          plain: which system call\n",
+          file);
+}
+
+/* The place of @value in @names, or the end of the program. */
+static int choice(const char *value, const char *const names[])
+{
+    for (int i = 0; names[i] != NULL; i++) {
+        if (strcmp(value, names[i]) == 0)
+            return i;
+    }
+    fprintf(stderr, "bench-measure: %s is not known\n", value);
+    exit(2);
+}
+
+static unsigned long number(const char *value)
+{
+    char *end;
+    unsigned long result = strtoul(value, &end, 10);
+
+    if (*value == '\0' || *end != '\0' || result == 0) {
+        fprintf(stderr, "bench-measure: %s is not a number above 0\n", value);
+        exit(2);
+    }
+    return result;
+}
+
+static void parse(int argc, char **argv, struct bench_options *options)
+{
+    static const char *const memories[] = {"private", "shared", NULL};
+    static const char *const orders[] = {"seq", "rand", NULL};
+    static const char *const handlers[] = {"poll", "poll-timed", "spin", "sigbus", NULL};
+    static const struct option longs[] = {
+        {"memory", 1, NULL, 'm'},    {"order", 1, NULL, 'o'},  {"handler", 1, NULL, 'h'},
+        {"pages", 1, NULL, 'p'},     {"stride", 1, NULL, 's'}, {"threads", 1, NULL, 't'},
+        {"batch", 1, NULL, 'b'},     {"op", 1, NULL, 'c'},     {"sparse", 0, NULL, 'x'},
+        {"chunk-kib", 1, NULL, 'k'}, {"help", 0, NULL, '?'},   {"rounds", 1, NULL, 'r'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (option) {
+        case 'm':
+            options->memory = (enum bench_memory)choice(optarg, memories);
+            break;
+        case 'o':
+            options->random = choice(optarg, orders) == 1;
+            break;
+        case 'h':
+            options->handler = (enum bench_handler)choice(optarg, handlers);
+            break;
+        case 'p':
+            options->pages = number(optarg);
+            break;
+        case 's':
+            options->stride = number(optarg);
+            break;
+        case 't':
+            options->threads = number(optarg);
+            break;
+        case 'b':
+            options->batch = number(optarg);
+            break;
+        case 'c':
+            options->op = optarg;
+            break;
+        case 'x':
+            options->sparse = true;
+            break;
+        case 'k':
+            options->chunk_kib = number(optarg);
+            break;
+        case 'r':
+            options->rounds = number(optarg);
+            break;
+        default:
+            usage(stderr);
+            exit(2);
+        }
+    }
+}
+
+/* The kernel's descriptors say what they are; whatever else answered was the user backend. */
+static const char *backend_of(int context)
+{
+    char path[64], target[64] = "";
+
+    if (context < 0)
+        return "none";
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", context);
+    if (readlink(path, target, sizeof(target) - 1) < 0)
+        bench_fail(1, path);
+    return strcmp(target, "anon_inode:[userfaultfd]") == 0 ? "kernel" : "user";
+}
+
+static unsigned long count_vmas(void)
+{
+    FILE *file = fopen("/proc/self/maps", "re");
+    unsigned long count = 0;
+    int byte;
+
+    while (file != NULL && (byte = getc_unlocked(file)) != EOF)
+        count += byte == '\n';
+    if (file != NULL)
+        fclose(file);
+    return count;
+}
+
+int main(int argc, char **argv)
+{
+    struct bench_options options = {
+        .pages = 16384, .stride = 1, .threads = 1, .batch = 1, .chunk_kib = 2048};
+    struct bench_result result = {.grow_kib = -1, .context = -1};
+    const struct scenario *scenario = NULL;
+    double units;
+
+    for (size_t i = 0; argc > 1 && i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
+        if (strcmp(argv[1], scenarios[i].name) == 0)
+            scenario = &scenarios[i];
+    }
+    if (scenario == NULL) {
+        usage(stderr);
+        return 2;
+    }
+    parse(argc - 1, argv + 1, &options);
+    scenario->run(&options, &result);
+
+    units = (double)result.units;
+    printf("BENCH backend=%s units=%lu mean_ns=%.1f p50_ns=%.1f p99_ns=%.1f cpu_ns=%.1f "
+           "user_ns=%.1f sys_ns=%.1f grow_kib=%ld vmas=%lu pte_kib=%ld rss_kib=%ld\n",
+           backend_of(result.context), result.units, (double)result.wall_ns / units,
+           (double)result.p50_ns, (double)result.p99_ns,
+           (double)(result.user_ns + result.sys_ns) / units, (double)result.user_ns / units,
+           (double)result.sys_ns / units, result.grow_kib, count_vmas(), bench_status_kib("VmPTE"),
+           bench_status_kib("VmRSS"));
+    return 0;
+}
