@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The runner: expands the tables by kind of memory, runs each case in a child under a watchdog,
+ * and prints TAP.
+ */
+#include <dirent.h>
+#include <fnmatch.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "harness.h"
+
+#define WATCHDOG_MS 10000
+#define EXIT_SKIP   77
+
+struct conf_env conf_env;
+static char *skip_reason; /* shared with the children */
+
+#define REASON_BYTES 256
+
+static const struct conf_case *const tables[] = {
+    create_cases,
+    api_cases,
+    register_cases,
+};
+
+void case_fail(const char *file, int line, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    const char *base = strrchr(file, '/');
+    dprintf(STDOUT_FILENO, "# %s:%d: %s\n", base ? base + 1 : file, line, text);
+    _exit(1);
+}
+
+void case_skip(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(skip_reason, REASON_BYTES, format, args);
+    va_end(args);
+    _exit(EXIT_SKIP);
+}
+
+/* ------------------------------------------------------------------ one case */
+
+static void check_needs(const struct conf_case *c)
+{
+    if ((c->needs & NEED_ROOT) && geteuid() != 0)
+        case_skip("needs root");
+    if ((c->needs & NEED_FULL) && !conf_env.full_mode)
+        case_skip("needs vm.unprivileged_userfaultfd=1 or CAP_SYS_PTRACE");
+    if ((c->needs & NEED_KERNEL) && conf_env.user_backend)
+        case_skip("states what only the kernel's facility does");
+    if ((c->features & conf_env.features) != c->features)
+        case_skip("needs features 0x%llx, 0x%llx are announced", (unsigned long long)c->features,
+                  (unsigned long long)conf_env.features);
+    if (c->needs & NEED_DEVICE) {
+        int fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+        /* The kernel may lack the device or keep it to itself; ours is always there. */
+        if (fd == -1 && (errno != ENOENT || !conf_env.user_backend))
+            case_skip("/dev/userfaultfd: %s", strerror(errno));
+        close(fd);
+    }
+}
+
+_Noreturn static void run_case(const struct conf_case *c, enum mem_kind kind)
+{
+    struct rlimit no_core = {0, 0};
+
+    setpgid(0, 0);
+    setrlimit(RLIMIT_CORE, &no_core);
+    check_needs(c);
+    c->run(kind);
+    _exit(0);
+}
+
+/* Where every thread of a case that hangs stands. */
+static void print_threads(pid_t pid)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof(path), "/proc/%d/task/%.12s/syscall", pid, entry->d_name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd == -1 ? -1 : read(fd, line, sizeof(line) - 1);
+        close(fd);
+        line[n > 0 ? n : 0] = '\0';
+        line[strcspn(line, "\n")] = '\0';
+        dprintf(STDOUT_FILENO, "#   thread %s: system call %s\n", entry->d_name, line);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* Returns the wait status; *ret_hung tells of a case that the watchdog ended. */
+static int await_case(pid_t pid, bool *ret_hung)
+{
+    int status = 0, pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
+    int ready = 1;
+
+    if (pidfd != -1) {
+        do {
+            ready = poll(&poll_fd, 1, WATCHDOG_MS);
+        } while (ready == -1 && errno == EINTR);
+        close(pidfd);
+    }
+    *ret_hung = ready == 0;
+    if (*ret_hung)
+        print_threads(pid);
+    kill(-pid, SIGKILL); /* also what the case has left behind */
+    kill(pid, *ret_hung ? SIGKILL : 0);
+    while (waitpid(pid, &status, 0) == -1 && errno == EINTR) {
+    }
+    return status;
+}
+
+enum verdict { PASS, FAIL, SKIP };
+
+static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind, const char *id,
+                                   unsigned number)
+{
+    bool hung;
+
+    skip_reason[0] = '\0';
+    pid_t pid = fork();
+    if (pid == 0)
+        run_case(c, kind);
+    if (pid > 0)
+        setpgid(pid, pid); /* whoever comes first: a hang must be killable at once */
+    int status = await_case(pid, &hung);
+
+    if (hung)
+        printf("# hung for %d s\n", WATCHDOG_MS / 1000);
+    else if (WIFSIGNALED(status))
+        printf("# killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    bool skipped = !hung && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP;
+    bool passed = skipped || (!hung && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    printf("%s %u - %s (%s)", passed ? "ok" : "not ok", number, id, c->source);
+    if (skipped)
+        printf(" # SKIP %s", skip_reason);
+    printf("\n");
+    fflush(stdout);
+    return skipped ? SKIP : passed ? PASS : FAIL;
+}
+
+/* ------------------------------------------------------------------ all cases */
+
+struct plan {
+    const char *glob;
+    bool list;
+    unsigned count; /* cases that match */
+    unsigned verdicts[3];
+};
+
+static void visit(const struct conf_case *c, enum mem_kind kind, struct plan *plan, bool run)
+{
+    char id[128];
+
+    snprintf(id, sizeof(id), kind == MEM_NONE ? "%s" : "%s:%s", c->id, mem_kind_name(kind));
+    if (plan->glob && fnmatch(plan->glob, id, 0) != 0)
+        return;
+    plan->count++;
+    if (plan->list)
+        printf("%-48s %s\n", id, c->source);
+    else if (run)
+        plan->verdicts[run_and_report(c, kind, id, plan->count)]++;
+}
+
+static void visit_all(struct plan *plan, bool run)
+{
+    plan->count = 0;
+    for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++)
+        for (const struct conf_case *c = tables[t]; c->id; c++) {
+            if (c->kinds == 0)
+                visit(c, MEM_NONE, plan, run);
+            for (int kind = MEM_ANON; kind < MEM_KINDS; kind++)
+                if (c->kinds & KIND(kind))
+                    visit(c, (enum mem_kind)kind, plan, run);
+        }
+}
+
+/* In a child, since a context in this process would be inherited by every case. */
+static void probe_env(void)
+{
+    struct conf_env *shared =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        char path[64], link[64] = "";
+        int fd = uffd_create(O_CLOEXEC);
+        shared->full_mode = fd != -1;
+        if (fd == -1)
+            fd = uffd_create(O_CLOEXEC | UF_USER_MODE_ONLY);
+        if (fd == -1)
+            _exit(errno);
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(path, link, sizeof(link) - 1);
+        shared->user_backend = n <= 0 || strcmp(link, "anon_inode:[userfaultfd]") != 0;
+        struct uf_io_api api = {.api = UF_API};
+        if (ioctl(fd, UF_IO_API, &api) == 0)
+            shared->features = api.features;
+        _exit(0);
+    }
+    int status = child_wait(pid);
+    shared->self = conf_env.self;
+    conf_env = *shared;
+    munmap(shared, sizeof(*shared));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return;
+    if (WIFSIGNALED(status))
+        printf("Bail out! creating a context died with signal %d\n", WTERMSIG(status));
+    else
+        printf("1..0 # SKIP no userfaultfd here: %s\n", strerror(WEXITSTATUS(status)));
+    exit(WIFSIGNALED(status) ? 1 : 0);
+}
+
+static void check_backend(const char *expected)
+{
+    const char *found = conf_env.user_backend ? "user" : "kernel";
+
+    printf("# backend %s, features 0x%llx, %s\n", found, (unsigned long long)conf_env.features,
+           conf_env.full_mode ? "full mode permitted" : "USER_MODE_ONLY");
+    if (expected && strcmp(expected, found) != 0) {
+        printf("Bail out! the %s backend was expected\n", expected);
+        exit(1);
+    }
+}
+
+static const struct option options[] = {
+    {"list", no_argument, NULL, 'l'},
+    {"filter", required_argument, NULL, 'f'},
+    {"expect-backend", required_argument, NULL, 'b'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static void usage(FILE *to)
+{
+    fputs("usage: conformance [-l] [-f GLOB] [--expect-backend=user|kernel]\n"
+          "  -l, --list            print the cases and where each statement comes from\n"
+          "  -f, --filter=GLOB     only the cases whose id matches\n"
+          "      --expect-backend  fail unless this facility answers\n",
+          to);
+}
+
+int main(int argc, char **argv)
+{
+    struct plan plan = {0};
+    const char *expected = NULL;
+    int opt;
+
+    page_size = (size_t)sysconf(_SC_PAGESIZE);
+    if (argc > 2 && strcmp(argv[1], "--helper") == 0)
+        return helper_main(argv[2], argc - 3, argv + 3);
+    while ((opt = getopt_long(argc, argv, "lf:h", options, NULL)) != -1) {
+        if (opt == 'l')
+            plan.list = true;
+        else if (opt == 'f')
+            plan.glob = optarg;
+        else if (opt == 'b')
+            expected = optarg;
+        else {
+            usage(opt == 'h' ? stdout : stderr);
+            return opt == 'h' ? 0 : 2;
+        }
+    }
+    if (plan.list) {
+        visit_all(&plan, false);
+        return 0;
+    }
+    conf_env.self = realpath("/proc/self/exe", NULL);
+    skip_reason =
+        mmap(NULL, REASON_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    probe_env();
+    check_backend(expected);
+    visit_all(&plan, false);
+    printf("1..%u\n", plan.count);
+    fflush(stdout);
+    visit_all(&plan, true);
+    printf("# %u passed, %u failed, %u skipped\n", plan.verdicts[PASS], plan.verdicts[FAIL],
+           plan.verdicts[SKIP]);
+    return plan.verdicts[FAIL] ? 1 : 0;
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/* UFFDIO_REGISTER: what registers, what does not, what becomes of pages already there. */
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#include "harness.h"
+
+#define RESOLVING ((1ull << UF_NR_COPY) | (1ull << UF_NR_WAKE) | (1ull << UF_NR_ZEROPAGE))
+
+/* A touch of the page traps into this context; the page is left zeroed. */
+static void check_traps(int uffd, char *page)
+{
+    struct touch touch = {0};
+
+    touch_start(&touch, page, false);
+    uffd_next_fault(uffd, page, 0);
+    CHECK_EQ(uffd_zero(uffd, page, page_size), 0);
+    CHECK_EQ(touch_join(&touch), 0);
+}
+
+/* A touch in this thread returns by itself (or the watchdog tells). */
+static void check_native(char *page, char value)
+{
+    CHECK_EQ(*(volatile char *)page, value);
+}
+
+static void register_ioctls(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    uint64_t ioctls;
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, UF_REGISTER_MODE_MISSING, &ioctls), 0);
+    CHECK_EQ(ioctls & RESOLVING, RESOLVING);
+    for (size_t n = 0; n < 4; n++)
+        check_traps(uffd, mem_page(&mem, n));
+}
+
+static void register_present_stays(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 8);
+    int uffd = uffd_open(0);
+
+    for (size_t n = 0; n < 8; n += 2)
+        pattern_fill(mem_page(&mem, n), n);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t n = 0; n < 8; n += 2)
+        CHECK(pattern_holds(mem_page(&mem, n), n));
+    memset(mem_page(&mem, 2), 0x21, page_size);
+    check_native(mem_page(&mem, 2), 0x21);
+    uffd_check_silent(uffd);
+    for (size_t n = 1; n < 8; n += 2)
+        check_traps(uffd, mem_page(&mem, n));
+    CHECK(pattern_holds(mem_page(&mem, 6), 6));
+}
+
+/* A read of private memory that was never written is present too, though no page of its own. */
+static void register_read_page_stays(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    check_native(mem.addr, 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_native(mem.addr, 0);
+    *mem.addr = 5; /* copy on write is no missing fault */
+    check_native(mem.addr, 5);
+    check_traps(uffd, mem_page(&mem, 1));
+}
+
+static void register_bad_mode(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 1);
+    int uffd = uffd_open(0);
+    uint64_t ioctls;
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, 0, &ioctls), -EINVAL);
+    CHECK_EQ(ioctls, OUT_UNTOUCHED);
+    for (unsigned bit = 4; bit < 64; bit++) {
+        CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, 1ull << bit, NULL), -EINVAL);
+        CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, 1ull << bit | 1, NULL), -EINVAL);
+    }
+    /* Minor faults are not for anonymous memory. */
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, UF_REGISTER_MODE_MINOR, NULL), -EINVAL);
+    check_native(mem.addr, 0);
+}
+
+static void register_bad_range(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 4);
+    int uffd = uffd_open(0);
+    const size_t whole = (size_t)-1 & ~(page_size - 1);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr + 1, page_size), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, mem.addr + page_size / 2, page_size), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, mem.addr, page_size + 1), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, mem.addr, page_size - 1), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, mem.addr, 0), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, NULL, page_size), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, mem.addr, whole), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, mem.addr, whole - (uintptr_t)mem.addr + page_size), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, (void *)whole, page_size), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, (void *)(1ull << 63), page_size), -EINVAL);
+    check_native(mem.addr, 0);
+}
+
+static void register_unmapped(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 4);
+    int uffd = uffd_open(0);
+    uint64_t ioctls;
+
+    CHECK_EQ(munmap(mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, 1, &ioctls), -EINVAL);
+    CHECK_EQ(ioctls, OUT_UNTOUCHED);
+}
+
+static void register_twice(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 6);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_traps(uffd, mem.addr);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0); /* leaves the page in place */
+    check_native(mem.addr, 0);
+    check_traps(uffd, mem_page(&mem, 1));
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), page_size), 0);
+    check_traps(uffd, mem_page(&mem, 2));
+    check_traps(uffd, mem_page(&mem, 3));
+}
+
+static void register_overlapping(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 8);
+    char *source = source_new(8, 0);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), 4 * page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 3), 4 * page_size), 0);
+    check_native(mem_page(&mem, 0), 0);
+    check_native(mem_page(&mem, 7), 0);
+    /* one range now: a COPY may span it */
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, 6 * page_size), 0);
+    CHECK(pattern_holds(mem_page(&mem, 6), 5));
+}
+
+static void register_merging(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 6);
+    char *source = source_new(6, 0);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 0), 2 * page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 4), 2 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 6 * page_size), -ENOENT);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 6 * page_size), 0);
+    for (size_t n = 0; n < 6; n++)
+        CHECK(pattern_holds(mem_page(&mem, n), n));
+}
+
+static void register_over_hole(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 9);
+    char *source = source_new(2, 0);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(munmap(mem_page(&mem, 0), page_size), 0);
+    CHECK_EQ(munmap(mem_page(&mem, 3), 2 * page_size), 0);
+    CHECK_EQ(munmap(mem_page(&mem, 8), page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_traps(uffd, mem_page(&mem, 1));
+    check_traps(uffd, mem_page(&mem, 7));
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, 2 * page_size), -ENOENT);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 3), source, page_size), -ENOENT);
+    CHECK_EQ(touch_caught(mem_page(&mem, 3), false, NULL), SIGSEGV);
+    /* What is mapped into the hole later is not registered. */
+    char *filled = mmap(mem_page(&mem, 3), 2 * page_size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(filled == mem_page(&mem, 3));
+    check_native(filled, 0);
+    uffd_check_silent(uffd);
+    check_traps(uffd, mem_page(&mem, 5));
+}
+
+static void register_mixed_kinds(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 6), file = mem_map(MEM_MEMFD_SHARED, 2);
+    int uffd = uffd_open(0);
+
+    CHECK(mmap(mem_page(&mem, 2), file.len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file.fd,
+               0) == mem_page(&mem, 2));
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t n = 0; n < 6; n++)
+        check_traps(uffd, mem_page(&mem, n));
+    check_native(file.addr, 0); /* the same file elsewhere is not registered */
+}
+
+static void register_busy(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 6);
+    int one = uffd_open(0), two = uffd_open(0);
+
+    CHECK_EQ(uffd_register(one, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_EQ(uffd_register(two, mem_page(&mem, 2), 2 * page_size), -EBUSY);
+    CHECK_EQ(uffd_register(two, mem.addr, mem.len), -EBUSY);
+    CHECK_EQ(uffd_register(two, mem_page(&mem, 3), 3 * page_size), -EBUSY);
+    check_native(mem_page(&mem, 0), 0); /* all or nothing */
+    check_native(mem_page(&mem, 4), 0);
+    CHECK_EQ(uffd_register(two, mem_page(&mem, 4), 2 * page_size), 0);
+    check_traps(one, mem_page(&mem, 2));
+    check_traps(two, mem_page(&mem, 5));
+    CHECK_EQ(close(one), 0);
+    CHECK_EQ(uffd_register(two, mem.addr, mem.len), 0);
+    check_traps(two, mem_page(&mem, 3));
+}
+
+/* A file of a real disk's file system, in one of the places where there is one. */
+static int disk_file(void)
+{
+    const char *const dirs[] = {".", "/var/tmp", "/tmp"};
+
+    for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+        char path[64];
+        struct statfs fs;
+        snprintf(path, sizeof(path), "%s/userfault-conformance-XXXXXX", dirs[i]);
+        int fd = mkostemp(path, O_CLOEXEC);
+        if (fd == -1)
+            continue;
+        unlink(path);
+        if (fstatfs(fd, &fs) == 0 && fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
+            return fd;
+        close(fd);
+    }
+    case_skip("no directory on a disk that can be written");
+}
+
+static void register_disk_file(enum mem_kind kind)
+{
+    int fd = disk_file(), uffd = uffd_open(0);
+    const int flags[] = {MAP_SHARED, MAP_PRIVATE};
+
+    CHECK_EQ(ftruncate(fd, (off_t)(2 * page_size)), 0);
+    for (int i = 0; i < 2; i++) {
+        char *addr = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE, flags[i], fd, 0);
+        CHECK(addr != MAP_FAILED);
+        CHECK_EQ(uffd_register(uffd, addr, 2 * page_size), -EINVAL);
+        check_native(addr, 0);
+    }
+    /* All or nothing, also when the incompatible mapping is only a part. */
+    struct mem mem = mem_map(MEM_ANON, 4);
+    CHECK(mmap(mem_page(&mem, 3), page_size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) !=
+          MAP_FAILED);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), -EINVAL);
+    check_native(mem.addr, 0);
+}
+
+static void register_own_code(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    uintptr_t code = (uintptr_t)&register_own_code & ~(page_size - 1);
+
+    CHECK_EQ(uffd_register(uffd, (void *)code, page_size), -EINVAL);
+}
+
+static void register_sysv(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_SYSV, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), -EINVAL);
+    check_native(mem.addr, 0);
+}
+
+/* Registers and traps, but nothing can be put there: the file ends at 0. */
+static void register_zero_private(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ZERO_PRIVATE, 4);
+    char *source = source_new(1, 0);
+    int uffd = uffd_open(0);
+    struct touch touch = {0};
+    int64_t out;
+
+    *mem_page(&mem, 1) = 3;
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_native(mem_page(&mem, 1), 3);
+    touch_start(&touch, mem.addr, false);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(uffd_copy_mode(uffd, mem.addr, source, page_size, 0, &out), -EFAULT);
+    CHECK_EQ(out, -EFAULT);
+    CHECK_EQ(uffd_zero_mode(uffd, mem.addr, page_size, 0, &out), -EFAULT);
+    CHECK_EQ(out, -EFAULT);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(touch_join(&touch), 0);
+}
+
+static void register_protections(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(mprotect(mem_page(&mem, 0), page_size, PROT_READ), 0);
+    CHECK_EQ(mprotect(mem_page(&mem, 2), page_size, PROT_NONE), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_traps(uffd, mem_page(&mem, 0));
+    check_traps(uffd, mem_page(&mem, 3));
+    CHECK_EQ(touch_caught(mem_page(&mem, 2), false, NULL), SIGSEGV);
+    CHECK_EQ(mprotect(mem_page(&mem, 2), page_size, PROT_READ | PROT_WRITE), 0);
+    check_traps(uffd, mem_page(&mem, 2));
+}
+
+static void register_never_writable(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_MEMFD_SHARED, 2);
+    int uffd = uffd_open(0);
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", mem.fd);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd != -1);
+    char *shared = mmap(NULL, mem.len, PROT_READ, MAP_SHARED, fd, 0);
+    char *copied = mmap(NULL, mem.len, PROT_READ, MAP_PRIVATE, fd, 0);
+    CHECK(shared != MAP_FAILED && copied != MAP_FAILED);
+    /* Neither mprotect nor COPY may write what its descriptor does not permit. */
+    CHECK_EQ(uffd_register(uffd, shared, mem.len), -EPERM);
+    CHECK_EQ(uffd_register(uffd, copied, mem.len), 0);
+    check_traps(uffd, copied);
+}
+
+static void register_huge(enum mem_kind kind)
+{
+    const size_t len = (size_t)1 << 40, step = len / 7 & ~(page_size - 1);
+    char *addr =
+        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int uffd = uffd_open(0);
+
+    if (addr == MAP_FAILED)
+        case_skip("1 TiB of address space: %s", strerror(errno));
+    CHECK_EQ(uffd_register(uffd, addr, len), 0);
+    for (size_t off = 0; off < len; off += step)
+        check_traps(uffd, addr + off);
+    check_traps(uffd, addr + len - page_size);
+    CHECK_EQ(uffd_unregister(uffd, addr, len), 0);
+    check_native(addr + step + page_size, 0);
+    check_native(addr + step, 0);
+}
+
+static void register_many_ranges(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 512);
+    int uffd = uffd_open(0);
+
+    for (size_t n = 0; n < 512; n += 2)
+        CHECK_EQ(uffd_register(uffd, mem_page(&mem, n), page_size), 0);
+    for (size_t n = 0; n < 512; n++) {
+        if (n % 2)
+            check_native(mem_page(&mem, n), 0);
+        else if (n % 64 == 0)
+            check_traps(uffd, mem_page(&mem, n));
+    }
+}
+
+#define RST_INIT "rst: Initializing a userfaultfd"
+#define RST_DSGN "rst: Design"
+#define MAN_REG  "ioctl_userfaultfd(2): UFFDIO_REGISTER"
+
+const struct conf_case register_cases[] = {
+    {"register/ioctls", RST_INIT, EVERY_KIND, .run = register_ioctls},
+    {"register/present-stays", RST_INIT, EVERY_KIND, .run = register_present_stays},
+    {"register/read-page-stays", MAN_REG, EVERY_KIND, .run = register_read_page_stays},
+    {"register/bad-mode", MAN_REG, .run = register_bad_mode},
+    {"register/bad-range", MAN_REG, .run = register_bad_range},
+    {"register/unmapped", MAN_REG, .run = register_unmapped},
+    {"register/twice", MAN_REG, EVERY_KIND, .run = register_twice},
+    {"register/overlapping", MAN_REG, EVERY_KIND, .run = register_overlapping},
+    {"register/merging", MAN_REG, EVERY_KIND, .run = register_merging},
+    {"register/over-a-hole", MAN_REG, ONE_OF_EACH, .run = register_over_hole},
+    {"register/mixed-kinds", MAN_REG, .run = register_mixed_kinds},
+    {"register/ebusy", RST_DSGN, EVERY_KIND, .run = register_busy},
+    {"register/disk-file", MAN_REG, .run = register_disk_file},
+    {"register/sysv", RST_INIT, .run = register_sysv},
+    {"register/zero-private", RST_INIT, .run = register_zero_private},
+    {"register/program-code", MAN_REG, .run = register_own_code},
+    {"register/protections", MAN_REG, ONE_OF_EACH, .run = register_protections},
+    {"register/never-writable", MAN_REG, .run = register_never_writable},
+    {"register/terabyte", RST_DSGN, .run = register_huge},
+    {"register/many-ranges", RST_DSGN, ONE_OF_EACH, .run = register_many_ranges},
+    {NULL},
+};
