@@ -123,26 +123,12 @@ static const char *backend_of(int context)
     return strcmp(target, "anon_inode:[userfaultfd]") == 0 ? "kernel" : "user";
 }
 
-static unsigned long count_vmas(void)
-{
-    FILE *file = fopen("/proc/self/maps", "re");
-    unsigned long count = 0;
-    int byte;
-
-    while (file != NULL && (byte = getc_unlocked(file)) != EOF)
-        count += byte == '\n';
-    if (file != NULL)
-        fclose(file);
-    return count;
-}
-
 int main(int argc, char **argv)
 {
     struct bench_options options = {
         .pages = 16384, .stride = 1, .threads = 1, .batch = 1, .chunk_kib = 2048};
     struct bench_result result = {.grow_kib = -1, .context = -1};
     const struct scenario *scenario = NULL;
-    double units;
 
     for (size_t i = 0; argc > 1 && i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
         if (strcmp(argv[1], scenarios[i].name) == 0)
@@ -155,13 +141,6 @@ int main(int argc, char **argv)
     parse(argc - 1, argv + 1, &options);
     scenario->run(&options, &result);
 
-    units = (double)result.units;
-    printf("BENCH backend=%s units=%lu mean_ns=%.1f p50_ns=%.1f p99_ns=%.1f cpu_ns=%.1f "
-           "user_ns=%.1f sys_ns=%.1f grow_kib=%ld vmas=%lu pte_kib=%ld rss_kib=%ld\n",
-           backend_of(result.context), result.units, (double)result.wall_ns / units,
-           (double)result.p50_ns, (double)result.p99_ns,
-           (double)(result.user_ns + result.sys_ns) / units, (double)result.user_ns / units,
-           (double)result.sys_ns / units, result.grow_kib, count_vmas(), bench_status_kib("VmPTE"),
-           bench_status_kib("VmRSS"));
+    bench_report(backend_of(result.context), &result);
     return 0;
 }

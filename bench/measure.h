@@ -64,6 +64,9 @@ long bench_status_kib(const char *name);
 /* @status is the exit status; the errno of the moment is printed when it is not 0. */
 _Noreturn void bench_fail(int status, const char *what);
 
+/* Prints the line. */
+void bench_report(const char *backend, const struct bench_result *result);
+
 /* A context that has shaken hands, with @flags of userfaultfd(2); exits 77 where refused. */
 int bench_context(int flags, uint64_t features);
 

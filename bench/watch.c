@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Clocks, percentiles, /proc/self/status, and how a measurement ends. */
+/* Clocks, percentiles, what /proc says of the process, and how a measurement ends. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,4 +87,29 @@ _Noreturn void bench_fail(int status, const char *what)
     /* Threads may be waiting on faults that nobody will resolve: leave without ceremony. */
     fflush(NULL);
     _Exit(status);
+}
+
+static unsigned long count_vmas(void)
+{
+    FILE *file = fopen("/proc/self/maps", "re");
+    unsigned long count = 0;
+    int byte;
+
+    while (file != NULL && (byte = getc_unlocked(file)) != EOF)
+        count += byte == '\n';
+    if (file != NULL)
+        fclose(file);
+    return count;
+}
+
+void bench_report(const char *backend, const struct bench_result *result)
+{
+    double units = (double)result->units;
+
+    printf("BENCH backend=%s units=%lu mean_ns=%.1f p50_ns=%.1f p99_ns=%.1f cpu_ns=%.1f "
+           "user_ns=%.1f sys_ns=%.1f grow_kib=%ld vmas=%lu pte_kib=%ld rss_kib=%ld\n",
+           backend, result->units, (double)result->wall_ns / units, (double)result->p50_ns,
+           (double)result->p99_ns, (double)(result->user_ns + result->sys_ns) / units,
+           (double)result->user_ns / units, (double)result->sys_ns / units, result->grow_kib,
+           count_vmas(), bench_status_kib("VmPTE"), bench_status_kib("VmRSS"));
 }

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* What is measured, and the goals. A goal that is met on one machine may be missed on another. */
+#include "runner.h"
+
+#define FAULT   "fault: a handler thread polls, reads, copies; us a page"
+#define SPIN    "fault: the handler thread spins on read; us a page"
+#define DIRECT  "fault: resolved in the faulting thread; us a page"
+#define SIGSEGV "fault: ours against GNU libsigsegv (mprotect and copy in its handler); us a page"
+#define COPY    "copy: pages that nobody waits for; us a page"
+#define TOUCH   "touch: memory that has been published; us a word"
+#define PLAIN   "plain: a program that has no context; us a call"
+#define THREADS "threads: several touch pages of one context; us a page of all"
+#define STRESS  "stress-ng --userfaultfd 2; operations a second"
+#define SIZE    "size: registration of 1 TiB; us"
+#define LONG    "long: us a page"
+
+#define CALLBACK(order) .command = "measure fault --order=" order, .ours = "callback " order
+
+/* clang-format off */
+const struct bench_row bench_rows[] = {
+    {"fault.private.seq", FAULT, "measure fault", .goal = 0.70, .has_pages = true},
+    {"fault.private.rand", FAULT, "measure fault --order=rand", .goal = 0.80, .has_pages = true},
+    {"fault.shared.seq", FAULT, "measure fault --memory=shared", .goal = 0.80, .has_pages = true},
+    {"fault.shared.rand", FAULT, "measure fault --memory=shared --order=rand", .goal = 0.90,
+     .has_pages = true},
+    {"fault.timed.seq", FAULT, "measure fault --handler=poll-timed", .has_pages = true},
+    {"fault.spin.seq", SPIN, "measure fault --handler=spin", .goal = 0.95, .has_pages = true},
+    {"fault.spin.rand", SPIN, "measure fault --handler=spin --order=rand", .goal = 0.95,
+     .has_pages = true},
+    {"fault.sigbus.seq", DIRECT, "measure fault --handler=sigbus", .goal = 1.05,
+     .has_pages = true},
+    {"fault.sigbus.rand", DIRECT, "measure fault --handler=sigbus --order=rand", .goal = 1.25,
+     .has_pages = true},
+    {"fault.sigbus.shared", DIRECT, "measure fault --handler=sigbus --memory=shared",
+     .has_pages = true},
+    {"callback.seq", "fault: callback in the faulting thread, against the kernel's poll path; us a page",
+     CALLBACK("seq"), .goal = 0.60, .has_pages = true},
+    {"callback.rand", "fault: callback in the faulting thread, against the kernel's poll path; us a page",
+     CALLBACK("rand"), .goal = 0.75, .has_pages = true},
+    {"libsigsegv.sigbus.seq", SIGSEGV, "sigsegv seq", .ours = "measure fault --handler=sigbus",
+     .goal = 1.00},
+    {"libsigsegv.sigbus.rand", SIGSEGV, "sigsegv rand",
+     .ours = "measure fault --handler=sigbus --order=rand", .goal = 1.00},
+    {"libsigsegv.callback.seq", SIGSEGV, "sigsegv seq", .ours = "callback seq", .goal = 1.00},
+    {"libsigsegv.callback.rand", SIGSEGV, "sigsegv rand", .ours = "callback rand", .goal = 1.00},
+    {"copy.private.2m", COPY, "measure copy", .goal = 1.40, .has_pages = true},
+    {"copy.private.64k", COPY, "measure copy --chunk-kib=64", .goal = 1.40, .has_pages = true},
+    {"copy.private.4k", COPY, "measure copy --chunk-kib=4", .has_pages = true},
+    {"copy.shared.2m", COPY, "measure copy --memory=shared", .goal = 1.15, .has_pages = true},
+    {"copy.shared.64k", COPY, "measure copy --memory=shared --chunk-kib=64", .has_pages = true},
+    {"touch.all", TOUCH, "measure touch", .goal = 1.00, .headroom = 3},
+    {"touch.sparse", TOUCH, "measure touch --sparse", .goal = 1.00, .headroom = 3},
+    {"plain.getppid", PLAIN, "measure plain --op=getppid", .goal = 1.00, .headroom = 3,
+     .is_quiet = true},
+    {"plain.syscall", PLAIN, "measure plain --op=syscall", .goal = 1.00, .headroom = 3,
+     .is_quiet = true},
+    {"plain.read", PLAIN, "measure plain --op=read", .goal = 1.00, .headroom = 3,
+     .is_quiet = true},
+    {"plain.poll", PLAIN, "measure plain --op=poll", .goal = 1.00, .headroom = 3,
+     .is_quiet = true},
+    {"plain.ioctl", PLAIN, "measure plain --op=ioctl", .goal = 1.00, .headroom = 3,
+     .is_quiet = true},
+    {"plain.mmap", PLAIN, "measure plain --op=mmap", .goal = 1.00, .headroom = 3,
+     .is_quiet = true},
+    {"plain.sigmask", PLAIN, "measure plain --op=sigmask", .is_quiet = true},
+    {"plain.thread", PLAIN, "measure plain --op=thread", .is_quiet = true},
+    {"plain.fork", PLAIN, "measure plain --op=fork", .is_quiet = true},
+    {"threads.1", THREADS, "measure fault --threads=1", .has_pages = true},
+    {"threads.16", THREADS, "measure fault --threads=16", .has_pages = true},
+    {"threads.16.batch", THREADS, "measure fault --threads=16 --batch=16", .has_pages = true},
+    {"threads.scale", "threads: 16 against 1, pages a second; on the kernel, and on ours", NULL,
+     .kind = BENCH_SCALE, .goal = 1.00, .headroom = 0, .of = {"threads.1", "threads.16"}},
+    {"stress-ng", STRESS, "stress-ng", .kind = BENCH_RATE, .goal = 1.50, .is_quiet = true},
+    {"stress-ng.denied", STRESS, "stress-ng", .kind = BENCH_RATE, .is_quiet = true,
+     .launch = "--deny-kernel"},
+    {"register.1t", SIZE, "measure register --pages=268435456", .kind = BENCH_LIMIT, .goal = 10},
+    {"long.rand", LONG, "measure fault --order=rand --pages=1048576", .is_long = true},
+    {"long.spread", LONG, "measure fault --order=rand --pages=262144 --stride=1024",
+     .is_long = true},
+};
+/* clang-format on */
+
+const size_t bench_row_count = sizeof(bench_rows) / sizeof(bench_rows[0]);
