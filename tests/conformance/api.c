@@ -64,7 +64,7 @@ static void api_unknown_features(enum mem_kind kind)
         CHECK_EQ(api_call(uffd, &api), -EINVAL);
         check_zeroed(&api);
     }
-    struct uf_io_api mixed = {.api = UF_API, .features = conf_env.features | 1ull << 63};
+    struct uf_io_api mixed = {.api = UF_API, .features = UF_FEATURE_THREAD_ID | 1ull << 63};
     CHECK_EQ(api_call(uffd, &mixed), -EINVAL);
     check_zeroed(&mixed);
     CHECK_EQ(uffd_api(uffd, 0), 0);

@@ -229,6 +229,21 @@ bool touch_is_done(struct touch *touch)
     return atomic_load(&touch->done);
 }
 
+void check_traps(int uffd, char *page)
+{
+    struct touch touch = {0};
+
+    touch_start(&touch, page, false);
+    uffd_next_fault(uffd, page, 0);
+    CHECK_EQ(uffd_zero(uffd, page, page_size), 0);
+    CHECK_EQ(touch_join(&touch), 0);
+}
+
+void check_native(char *page, char value)
+{
+    CHECK_EQ(*(volatile char *)page, value);
+}
+
 static __thread sigjmp_buf caught_jump;
 static __thread siginfo_t caught_info;
 
@@ -311,11 +326,11 @@ static void pager_answer(struct pager *pager, char *page)
     char *addr = (char *)(uintptr_t)(msg.arg.pagefault.address & ~(uint64_t)(page_size - 1));
     CHECK(addr >= pager->base && addr < pager->base + pager->len);
     pattern_fill(page, pager->seed + (size_t)(addr - pager->base) / page_size);
+    atomic_fetch_add(&pager->faults, 1); /* before the waiter can look at it */
     int ret = uffd_copy(pager->uffd, addr, page, page_size);
     if (ret == -EEXIST) /* another thread's fault on the same page came first */
         ret = uffd_wake(pager->uffd, addr, page_size);
     CHECK_EQ(ret, 0);
-    atomic_fetch_add(&pager->faults, 1);
 }
 
 static void *pager_main(void *arg)

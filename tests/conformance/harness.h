@@ -213,6 +213,11 @@ bool touch_is_done(struct touch *touch);
 /* Touch in this thread; the signal it got (SIGSEGV, SIGBUS), or 0. Takes over both handlers. */
 int touch_caught(void *addr, bool write, siginfo_t *ret_info);
 
+/* A touch of the page traps into this context; the page is left zeroed. */
+void check_traps(int uffd, char *page);
+/* A touch in this thread returns by itself (or the watchdog tells), and reads the value. */
+void check_native(char *page, char value);
+
 /* Wait until thread `tid` (or a process) sleeps in some system call. */
 void thread_await_sleep(int tid);
 

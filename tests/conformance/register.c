@@ -7,23 +7,6 @@
 
 #define RESOLVING ((1ull << UF_NR_COPY) | (1ull << UF_NR_WAKE) | (1ull << UF_NR_ZEROPAGE))
 
-/* A touch of the page traps into this context; the page is left zeroed. */
-static void check_traps(int uffd, char *page)
-{
-    struct touch touch = {0};
-
-    touch_start(&touch, page, false);
-    uffd_next_fault(uffd, page, 0);
-    CHECK_EQ(uffd_zero(uffd, page, page_size), 0);
-    CHECK_EQ(touch_join(&touch), 0);
-}
-
-/* A touch in this thread returns by itself (or the watchdog tells). */
-static void check_native(char *page, char value)
-{
-    CHECK_EQ(*(volatile char *)page, value);
-}
-
 static void register_ioctls(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 4);

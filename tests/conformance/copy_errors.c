@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/* What COPY and ZEROPAGE refuse, how far they got, and what they write back. */
+#include "harness.h"
+
+#define MAN_COPY "ioctl_userfaultfd(2): UFFDIO_COPY"
+#define MAN_ZERO "ioctl_userfaultfd(2): UFFDIO_ZEROPAGE"
+
+static void check_copy(int uffd, void *dst, const void *src, size_t len, int want, int64_t want_out)
+{
+    int64_t out;
+
+    CHECK_EQ(uffd_copy_mode(uffd, dst, src, len, 0, &out), want);
+    CHECK_EQ(out, want_out);
+}
+
+static void check_zero(int uffd, void *addr, size_t len, int want, int64_t want_out)
+{
+    int64_t out;
+
+    CHECK_EQ(uffd_zero_mode(uffd, addr, len, 0, &out), want);
+    CHECK_EQ(out, want_out);
+}
+
+static void copy_eexist(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    pattern_fill(mem.addr, 77); /* before it was registered */
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_copy(uffd, mem.addr, source, page_size, -EEXIST, -EEXIST);
+    check_zero(uffd, mem.addr, page_size, -EEXIST, -EEXIST);
+    check_copy(uffd, mem.addr, source, mem.len, -EEXIST, -EEXIST);
+    CHECK(pattern_holds(mem.addr, 77));
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
+    check_copy(uffd, mem_page(&mem, 1), source + page_size, page_size, -EEXIST, -EEXIST);
+    check_zero(uffd, mem_page(&mem, 1), page_size, -EEXIST, -EEXIST);
+    CHECK(pattern_holds(mem_page(&mem, 1), 1));
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 2), page_size), 0);
+    check_zero(uffd, mem_page(&mem, 2), page_size, -EEXIST, -EEXIST);
+    check_copy(uffd, mem_page(&mem, 2), source, page_size, -EEXIST, -EEXIST);
+    check_native(mem_page(&mem, 2), 0);
+    check_traps(uffd, mem_page(&mem, 3));
+}
+
+static void copy_partial(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 8);
+    char *source = source_new(8, 1);
+    int uffd = uffd_open(0);
+    const int64_t three = (int64_t)(3 * page_size);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 3), source + 3 * page_size, page_size), 0);
+    check_copy(uffd, mem.addr, source, mem.len, -EAGAIN, three);
+    for (size_t n = 0; n < 4; n++)
+        CHECK(pattern_holds(mem_page(&mem, n), n + 1));
+    check_traps(uffd, mem_page(&mem, 7));
+    check_zero(uffd, mem_page(&mem, 4), 4 * page_size, -EAGAIN, three);
+    check_native(mem_page(&mem, 6), 0);
+}
+
+/* What was copied wakes its waiter, what was not leaves it waiting. */
+static void copy_partial_wakes(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+    struct touch before = {0}, after = {0};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 2), page_size), 0);
+    touch_start(&before, mem_page(&mem, 1), false);
+    uffd_next_fault(uffd, mem_page(&mem, 1), 0);
+    touch_start(&after, mem_page(&mem, 3), false);
+    uffd_next_fault(uffd, mem_page(&mem, 3), 0);
+    check_copy(uffd, mem.addr, source, mem.len, -EAGAIN, (int64_t)(2 * page_size));
+    touch_join(&before);
+    CHECK(!touch_is_done(&after));
+    uffd_check_silent(uffd);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 3), page_size), 0);
+    touch_join(&after);
+}
+
+static void copy_bad_source(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 8);
+    char *source = source_new(8, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_copy(uffd, mem.addr, NULL, page_size, -EFAULT, -EFAULT);
+    CHECK_EQ(mprotect(source + 4 * page_size, page_size, PROT_NONE), 0);
+    CHECK_EQ(munmap(source + 6 * page_size, page_size), 0);
+    check_copy(uffd, mem.addr, source + 4 * page_size, page_size, -EFAULT, -EFAULT);
+    check_copy(uffd, mem.addr, source + 6 * page_size, page_size, -EFAULT, -EFAULT);
+    check_copy(uffd, mem.addr, source + 6 * page_size - 8, page_size, -EFAULT, -EFAULT);
+    check_traps(uffd, mem_page(&mem, 0)); /* nothing of it, not even a part */
+    check_copy(uffd, mem_page(&mem, 1), source + 2 * page_size, 4 * page_size, -EAGAIN,
+               (int64_t)(2 * page_size));
+    CHECK(pattern_holds(mem_page(&mem, 1), 3));
+    CHECK(pattern_holds(mem_page(&mem, 2), 4));
+    check_traps(uffd, mem_page(&mem, 3));
+}
+
+static void copy_source_beyond_file(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 2), file = mem_map(MEM_MEMFD_SHARED, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(ftruncate(file.fd, (off_t)page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_copy(uffd, mem.addr, mem_page(&file, 1), page_size, -EFAULT, -EFAULT);
+    check_copy(uffd, mem.addr, file.addr, 2 * page_size, -EAGAIN, (int64_t)page_size);
+}
+
+static void copy_bad_range(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+    const size_t whole = (size_t)-1 & ~(page_size - 1);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_copy(uffd, mem.addr + 1, source, page_size, -EINVAL, OUT_UNTOUCHED);
+    check_copy(uffd, mem.addr, source, page_size + 1, -EINVAL, OUT_UNTOUCHED);
+    check_copy(uffd, mem.addr, source, 100, -EINVAL, OUT_UNTOUCHED);
+    check_copy(uffd, mem.addr, source, 0, -EINVAL, OUT_UNTOUCHED);
+    check_copy(uffd, mem.addr, source, whole, -EINVAL, OUT_UNTOUCHED);
+    check_copy(uffd, (void *)whole, source, page_size, -EINVAL, OUT_UNTOUCHED);
+    check_copy(uffd, mem.addr, (void *)whole, page_size, -EINVAL, OUT_UNTOUCHED);
+    check_copy(uffd, mem.addr, (void *)(1ull << 63), page_size, -EINVAL, OUT_UNTOUCHED);
+    check_traps(uffd, mem.addr);
+}
+
+static void zero_bad_range(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    const size_t whole = (size_t)-1 & ~(page_size - 1);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_zero(uffd, mem.addr + 1, page_size, -EINVAL, OUT_UNTOUCHED);
+    check_zero(uffd, mem.addr, page_size + 1, -EINVAL, OUT_UNTOUCHED);
+    check_zero(uffd, mem.addr, 0, -EINVAL, OUT_UNTOUCHED);
+    check_zero(uffd, mem.addr, whole, -EINVAL, OUT_UNTOUCHED);
+    check_traps(uffd, mem.addr);
+}
+
+static void copy_bad_mode(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 4);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+    int64_t out;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (unsigned bit = 2; bit < 64; bit++) {
+        CHECK_EQ(uffd_copy_mode(uffd, mem.addr, source, page_size, 1ull << bit, &out), -EINVAL);
+        CHECK_EQ(out, OUT_UNTOUCHED);
+    }
+    for (unsigned bit = 1; bit < 64; bit++) {
+        CHECK_EQ(uffd_zero_mode(uffd, mem.addr, page_size, 1ull << bit, &out), -EINVAL);
+        CHECK_EQ(out, OUT_UNTOUCHED);
+    }
+    /* known, but for ranges registered with write protection only */
+    CHECK_EQ(uffd_copy_mode(uffd, mem.addr, source, page_size, UF_COPY_MODE_WP, &out), -EINVAL);
+    CHECK_EQ(out, -EINVAL);
+    check_traps(uffd, mem.addr);
+}
+
+static void wake_bad_range(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 4);
+    int uffd = uffd_open(0);
+    const size_t whole = (size_t)-1 & ~(page_size - 1);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_wake(uffd, mem.addr + 1, page_size), -EINVAL);
+    CHECK_EQ(uffd_wake(uffd, mem.addr, 1), -EINVAL);
+    CHECK_EQ(uffd_wake(uffd, mem.addr, 0), -EINVAL);
+    CHECK_EQ(uffd_wake(uffd, mem.addr, whole), -EINVAL);
+    CHECK_EQ(uffd_wake(uffd, (void *)whole, page_size), -EINVAL);
+}
+
+static void copy_enoent(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 8);
+    char *source = source_new(8, 1);
+    int uffd = uffd_open(0);
+
+    check_copy(uffd, mem.addr, source, page_size, -ENOENT, -ENOENT);
+    check_zero(uffd, mem.addr, page_size, -ENOENT, -ENOENT);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 3 * page_size), 0);
+    check_copy(uffd, mem_page(&mem, 1), source, page_size, -ENOENT, -ENOENT);
+    check_copy(uffd, mem_page(&mem, 1), source, 2 * page_size, -ENOENT, -ENOENT);
+    /* begins inside, ends outside: refused as a whole */
+    check_copy(uffd, mem_page(&mem, 3), source, 4 * page_size, -ENOENT, -ENOENT);
+    check_zero(uffd, mem_page(&mem, 3), 4 * page_size, -ENOENT, -ENOENT);
+    check_traps(uffd, mem_page(&mem, 3));
+    check_native(mem_page(&mem, 5), 0);
+}
+
+static void copy_unmapped(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(munmap(mem_page(&mem, 2), page_size), 0);
+    check_copy(uffd, mem_page(&mem, 2), source, page_size, -ENOENT, -ENOENT);
+    check_zero(uffd, mem_page(&mem, 2), page_size, -ENOENT, -ENOENT);
+    check_copy(uffd, mem.addr, source, mem.len, -ENOENT, -ENOENT);
+    check_copy(uffd, mem.addr, source, 2 * page_size, 0, (int64_t)(2 * page_size));
+}
+
+/* A COPY stays inside one mapping, whatever is registered next to it. */
+static void copy_across_mappings(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 4), file = mem_map(MEM_MEMFD_SHARED, 2);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    CHECK(mmap(mem_page(&mem, 2), file.len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file.fd,
+               0) == mem_page(&mem, 2));
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_copy(uffd, mem_page(&mem, 1), source, 2 * page_size, -ENOENT, -ENOENT);
+    check_zero(uffd, mem_page(&mem, 1), 2 * page_size, -ENOENT, -ENOENT);
+    check_traps(uffd, mem_page(&mem, 1));
+    check_traps(uffd, mem_page(&mem, 2));
+}
+
+static void copy_across_protections(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(mprotect(mem_page(&mem, 2), 2 * page_size, PROT_READ), 0);
+    check_copy(uffd, mem.addr, source, mem.len, -ENOENT, -ENOENT);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, 2 * page_size), 0);
+    CHECK(pattern_holds(mem_page(&mem, 3), 2));
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 2 * page_size), 0);
+}
+
+/* The permission is having a context; whose range it is, nobody asks. */
+static void copy_foreign_context(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 2);
+    char *source = source_new(1, 4);
+    int owner = uffd_open(0), other = uffd_open(0);
+    struct touch touch = {0};
+
+    CHECK_EQ(uffd_register(owner, mem.addr, mem.len), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_next_fault(owner, mem.addr, 0);
+    check_copy(other, mem.addr, source, page_size, 0, (int64_t)page_size);
+    CHECK(!touch_is_done(&touch)); /* woken are the waiters of the context that was used */
+    CHECK_EQ(uffd_wake(owner, mem.addr, page_size), 0);
+    CHECK_EQ(touch_join(&touch), (unsigned char)source[0]);
+}
+
+const struct conf_case copy_errors_cases[] = {
+    {"copy/eexist", MAN_COPY, EVERY_KIND, .run = copy_eexist},
+    {"copy/partial", MAN_COPY, EVERY_KIND, .run = copy_partial},
+    {"copy/partial-wakes", MAN_COPY, .run = copy_partial_wakes},
+    {"copy/bad-source", MAN_COPY, EVERY_KIND, .run = copy_bad_source},
+    {"copy/source-beyond-file", MAN_COPY, .run = copy_source_beyond_file},
+    {"copy/bad-range", MAN_COPY, ONE_OF_EACH, .run = copy_bad_range},
+    {"copy/zeropage-bad-range", MAN_ZERO, ONE_OF_EACH, .run = zero_bad_range},
+    {"copy/bad-mode", MAN_COPY, .run = copy_bad_mode},
+    {"copy/wake-bad-range", "ioctl_userfaultfd(2): UFFDIO_WAKE", .run = wake_bad_range},
+    {"copy/enoent", MAN_COPY, EVERY_KIND, .run = copy_enoent},
+    {"copy/unmapped", MAN_COPY, ONE_OF_EACH, .run = copy_unmapped},
+    {"copy/across-mappings", MAN_COPY, .run = copy_across_mappings},
+    {"copy/across-protections", MAN_COPY, ONE_OF_EACH, .run = copy_across_protections},
+    {"copy/foreign-context", MAN_COPY, .run = copy_foreign_context},
+    {NULL},
+};
