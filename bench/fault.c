@@ -8,10 +8,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "measure.h"
@@ -25,6 +27,7 @@ struct scene {
     uint32_t *order;
     uint64_t *ns; /* of each touch */
     int context, stop_event;
+    int sink; /* a file to write to, for touches by the kernel */
     atomic_bool stop;
     pthread_barrier_t barrier;
 };
@@ -92,10 +95,39 @@ static void handle_by_poll(struct scene *scene)
     }
 }
 
+/*
+ * Where the two sides run decides the latency of a hand-over more than anything else: on one CPU
+ * it is a switch, on two an interrupt. Without pinning the scheduler decides, by the load of the
+ * moment.
+ */
+static void place(const struct scene *scene, bool is_handler)
+{
+    cpu_set_t allowed, chosen;
+    int first = -1, last = -1;
+
+    if (!scene->options->apart)
+        return;
+    sched_getaffinity(0, sizeof(allowed), &allowed);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        first = first < 0 ? cpu : first;
+        last = cpu;
+    }
+    errno = 0;
+    if (first == last)
+        bench_fail(77, "two CPUs are needed");
+    CPU_ZERO(&chosen);
+    CPU_SET(is_handler ? last : first, &chosen);
+    if (pthread_setaffinity_np(pthread_self(), sizeof(chosen), &chosen) != 0)
+        bench_fail(1, "pthread_setaffinity_np");
+}
+
 static void *handler_main(void *arg)
 {
     struct scene *scene = arg;
 
+    place(scene, true);
     pthread_barrier_wait(&scene->barrier);
     if (scene->options->handler != BENCH_SPIN) {
         handle_by_poll(scene);
@@ -116,6 +148,20 @@ static void sigbus_handler(int signo, siginfo_t *info, void *context)
     errno = error;
 }
 
+static void touch(struct scene *scene, unsigned long index)
+{
+    volatile uint64_t *word = (volatile uint64_t *)(scene->start + index * BENCH_PAGE);
+
+    errno = 0;
+    if (scene->options->access == BENCH_STORE)
+        word[1] = index;
+    else if (scene->options->access == BENCH_SYSCALL &&
+             pwrite(scene->sink, (const void *)word, sizeof(*word), 0) != (ssize_t)sizeof(*word))
+        bench_fail(1, "a system call that reads a missing page");
+    if (word[0] != bench_token(index))
+        bench_fail(1, "a page does not hold what was copied into it");
+}
+
 static void *faulter_main(void *arg)
 {
     struct faulter *self = arg;
@@ -123,17 +169,13 @@ static void *faulter_main(void *arg)
     unsigned long stride = scene->options->stride;
     uint64_t before;
 
+    place(scene, false);
     pthread_barrier_wait(&scene->barrier);
     before = bench_now_ns();
     for (unsigned long i = self->first; i < self->first + self->count; i++) {
-        unsigned long index = scene->order[i] * stride;
-        volatile uint64_t *word = (volatile uint64_t *)(scene->start + index * BENCH_PAGE);
         uint64_t now;
 
-        if (*word != bench_token(index)) {
-            errno = 0;
-            bench_fail(1, "a page does not hold what was copied into it");
-        }
+        touch(scene, scene->order[i] * stride);
         now = bench_now_ns();
         scene->ns[i] = now - before;
         before = now;
@@ -184,6 +226,7 @@ void bench_fault(const struct bench_options *options, struct bench_result *resul
         bench_fail(1, "no such combination");
     scene.context = bench_context(O_CLOEXEC | O_NONBLOCK, in_handler ? UF_FEATURE_SIGBUS : 0);
     scene.stop_event = eventfd(0, EFD_CLOEXEC);
+    scene.sink = memfd_create("sink", MFD_CLOEXEC);
     scene.start = bench_map(options->memory, bytes);
     scene.source = bench_resident(BENCH_PAGE);
     scene.order = bench_order(options->pages, options->random);

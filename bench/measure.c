@@ -25,7 +25,9 @@ static void usage(FILE *file)
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"
+          "  --access=load|store|syscall        how a page is touched\n"
           "  --pages=N --stride=N --threads=N --batch=N --chunk-kib=N --rounds=N\n"
+          "  --apart                            pin faulters and handler to two CPUs\n"
           "  --sparse                           touch: publish every second page only\n"
           "  --op=NAME                          plain: which system call\n",
           file);
@@ -58,13 +60,14 @@ static void parse(int argc, char **argv, struct bench_options *options)
 {
     static const char *const memories[] = {"private", "shared", NULL};
     static const char *const orders[] = {"seq", "rand", NULL};
+    static const char *const accesses[] = {"load", "store", "syscall", NULL};
     static const char *const handlers[] = {"poll", "poll-timed", "spin", "sigbus", NULL};
     static const struct option longs[] = {
         {"memory", 1, NULL, 'm'},    {"order", 1, NULL, 'o'},  {"handler", 1, NULL, 'h'},
         {"pages", 1, NULL, 'p'},     {"stride", 1, NULL, 's'}, {"threads", 1, NULL, 't'},
         {"batch", 1, NULL, 'b'},     {"op", 1, NULL, 'c'},     {"sparse", 0, NULL, 'x'},
         {"chunk-kib", 1, NULL, 'k'}, {"help", 0, NULL, '?'},   {"rounds", 1, NULL, 'r'},
-        {NULL, 0, NULL, 0},
+        {"access", 1, NULL, 'a'},    {"apart", 0, NULL, 'd'},  {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -78,6 +81,9 @@ static void parse(int argc, char **argv, struct bench_options *options)
             break;
         case 'h':
             options->handler = (enum bench_handler)choice(optarg, handlers);
+            break;
+        case 'a':
+            options->access = (enum bench_access)choice(optarg, accesses);
             break;
         case 'p':
             options->pages = number(optarg);
@@ -93,6 +99,9 @@ static void parse(int argc, char **argv, struct bench_options *options)
             break;
         case 'c':
             options->op = optarg;
+            break;
+        case 'd':
+            options->apart = true;
             break;
         case 'x':
             options->sparse = true;

@@ -20,15 +20,18 @@
 #define BENCH_PAGE 4096ul
 
 enum bench_memory { BENCH_PRIVATE, BENCH_SHARED };
+enum bench_access { BENCH_LOAD, BENCH_STORE, BENCH_SYSCALL };
 enum bench_handler { BENCH_POLL, BENCH_POLL_TIMED, BENCH_SPIN, BENCH_SIGBUS };
 
 struct bench_options {
     enum bench_memory memory;
     enum bench_handler handler;
-    bool random;          /* order of the touches */
-    bool sparse;          /* touch: only every second page is published */
-    unsigned long pages;  /* how many pages are resolved */
-    unsigned long stride; /* distance of two of them, in pages */
+    enum bench_access access; /* who touches: the program, or the kernel in a call of its */
+    bool random;              /* order of the touches */
+    bool apart;               /* faulters and handler pinned to two CPUs */
+    bool sparse;              /* touch: only every second page is published */
+    unsigned long pages;      /* how many pages are resolved */
+    unsigned long stride;     /* distance of two of them, in pages */
     unsigned long threads;
     unsigned long batch;     /* messages a read() may return */
     unsigned long chunk_kib; /* bytes of one COPY */

@@ -32,6 +32,7 @@ struct bench_row {
     unsigned headroom;  /* per cent above the goal that still counts as noise */
     bool has_pages;     /* takes --pages, which --quick lowers */
     bool is_long;       /* only with --long */
+    bool one_cpu;       /* the whole process confined to one */
     bool is_quiet;      /* creates no context: there is no backend to check */
     const char *of[2];  /* BENCH_SCALE: the rows compared */
     const char *launch; /* one more argument for the launcher */
@@ -79,10 +80,11 @@ bool bench_run(const struct bench_settings *settings, const struct bench_row *ro
                enum bench_side side, struct bench_column *column);
 
 /*
- * Runs @argv, collects what it prints (both streams, cut to @size), kills it after @seconds.
+ * Runs @argv, on one CPU if @one_cpu, collects what it prints (both streams, cut to @size), kills
+ * it after @seconds.
  * Return: its wait status, or -1 when it was killed or could not be run.
  */
-int bench_spawn(char *const argv[], unsigned seconds, char *output, size_t size);
+int bench_spawn(char *const argv[], unsigned seconds, bool one_cpu, char *output, size_t size);
 
 /* Medians, 0 for an empty column. */
 double bench_median(const struct bench_column *column, size_t offset);

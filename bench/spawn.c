@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +49,22 @@ static bool collect(int from, unsigned seconds, char *output, size_t size)
     }
 }
 
-int bench_spawn(char *const argv[], unsigned seconds, char *output, size_t size)
+/* Before exec, so that a library that counts its CPUs as it is loaded counts one. */
+static void confine(void)
+{
+    cpu_set_t allowed, chosen;
+    int cpu = 0;
+
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return;
+    while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &allowed))
+        cpu++;
+    CPU_ZERO(&chosen);
+    CPU_SET(cpu, &chosen);
+    sched_setaffinity(0, sizeof(chosen), &chosen);
+}
+
+int bench_spawn(char *const argv[], unsigned seconds, bool one_cpu, char *output, size_t size)
 {
     int ends[2], status;
     bool ended;
@@ -62,6 +78,8 @@ int bench_spawn(char *const argv[], unsigned seconds, char *output, size_t size)
         setpgid(0, 0);
         dup2(ends[1], STDOUT_FILENO);
         dup2(ends[1], STDERR_FILENO);
+        if (one_cpu)
+            confine();
         execvp(argv[0], argv);
         dprintf(STDERR_FILENO, "cannot run %s: %s\n", argv[0], strerror(errno));
         _exit(127);
@@ -246,7 +264,7 @@ bool bench_run(const struct bench_settings *settings, const struct bench_row *ro
 
     if (!build(settings, row, side, &words, column->why, sizeof(column->why)))
         return false;
-    status = bench_spawn(words.argv, row->is_long ? 600 : 60, output, sizeof(output));
+    status = bench_spawn(words.argv, row->is_long ? 600 : 60, row->one_cpu, output, sizeof(output));
     if (row->kind == BENCH_RATE)
         good = parse_stress(output, &sample);
     else

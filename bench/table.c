@@ -9,6 +9,9 @@
 
 #include "runner.h"
 
+/* Runs further apart than this, in per cent: the machine was not quiet, the verdict has a "?". */
+#define SHAKY 30
+
 static int compare_double(const void *left, const void *right)
 {
     double a = *(const double *)left, b = *(const double *)right;
@@ -122,6 +125,7 @@ static void print_row(const struct bench_outcome *outcome)
     const struct bench_column *ours = &outcome->side[BENCH_OURS];
     double scale = row->kind == BENCH_TIME || row->kind == BENCH_LIMIT ? 1e-3 : 1;
     bool both = reference->count > 0 && ours->count > 0;
+    bool shaky = spread(reference) > SHAKY || spread(ours) > SHAKY;
     char goal[32];
 
     goal_text(row, goal, sizeof(goal));
@@ -135,8 +139,8 @@ static void print_row(const struct bench_outcome *outcome)
     printf(" %9s %4s", goal,
            row->goal == 0     ? "-"
            : ours->count == 0 ? "n/a"
-           : judge(outcome)   ? "yes"
-                              : "NO");
+           : judge(outcome)   ? (shaky ? "yes?" : "yes")
+                              : (shaky ? "NO?" : "NO"));
     if (row->kind != BENCH_SCALE) {
         print_value(BENCH_MEDIAN(reference, cpu_ns) / 1e3, reference->count > 0);
         print_value(BENCH_MEDIAN(ours, cpu_ns) / 1e3, ours->count > 0);
