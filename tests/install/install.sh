@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Installs into a private folder, and builds and runs a small program against what was installed,
+# found by pkg-config alone. BUILD: the build folder, CC: the compiler.
+set -u
+# shellcheck source=tests/programs/lib.sh
+. "$(dirname "$0")/../programs/lib.sh"
+
+source=$(cd "$(dirname "$0")" && pwd)/hello.c
+prefix=$(meson introspect --buildoptions "$BUILD" | python3 -c '
+import json, sys
+options = {option["name"]: option["value"] for option in json.load(sys.stdin)}
+print(options["prefix"], options["libdir"])')
+libdir=${prefix#* }
+prefix=${prefix% *}
+ls "$BUILD"/libuserfault.so.* >/dev/null 2>&1 || skip_all "libuserfault is not built"
+requires pkg-config meson
+begin
+
+check "installs" env DESTDIR="$dir/root" meson install -C "$BUILD" --no-rebuild
+root=$dir/root$prefix
+lib=$root/$libdir
+for file in "$lib/libuserfault.so" "$lib/libuserfault.so.0" "$lib/libuserfault-preload.so" \
+    "$lib/pkgconfig/userfault.pc" "$root/bin/userfault" "$root/include/userfault/abi.h" \
+    "$root/share/man/man1/userfault.1" "$root/share/man/man7/userfault.7"; do
+    test -e "$file"
+    report "has ${file#"$dir/root"}" $?
+done
+
+# The sysroot stands for the root folder of the system that the package would be installed on.
+export PKG_CONFIG_PATH="$lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dir/root"
+flags=$(pkg-config --cflags --libs userfault)
+report "pkg-config knows it" $?
+# shellcheck disable=SC2086 # flags and the compiler are words
+check "builds against it" $CC -Wall -Wextra -Werror -o hello "$source" $flags
+check "runs with the installed library" env LD_LIBRARY_PATH="$lib" ./hello
+# shellcheck disable=SC2086
+check "the name in the program is the one with the version" sh -c 'readelf -d hello'
+expect "libuserfault.so.0" 'NEEDED.*libuserfault\.so\.0'
+
+# The installed launcher finds the installed preload library, not the one of the build folder.
+check "the installed launcher runs a program" "$root/bin/userfault" run --backend=user -- true
+expect_no "without a complaint" 'userfault|cannot|preload'
+
+finish
