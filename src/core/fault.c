@@ -1,12 +1,190 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/fault.h"
+/*
+ * The fault path: decode, look up, admit or report and wait.
+ *
+ *     range?  no  -> foreign (or the trap raced a release: look at the kernel's view)
+ *     busy?       -> wait for whoever changes it, retry
+ *     permitted by the program's own protection?  no -> SEGV_ACCERR
+ *     published?  -> admit, retry
+ *     hidden      -> SIGBUS feature | callback | message and wait, retry
+ */
+#include <errno.h>
+
+#include "core_local.h"
+#include "sys/mem.h"
+#include "sys/thread.h"
+
+static bool permits(int prot, enum arch_access access)
+{
+    switch (access) {
+    case ARCH_READ:
+        return prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+    case ARCH_WRITE:
+        return prot & PROT_WRITE;
+    case ARCH_EXEC:
+        return prot & PROT_EXEC;
+    }
+    return false;
+}
+
+/* ---- a trap that raced the release of its range */
+
+#define RELEASED 64
+
+static struct {
+    _Atomic uintptr_t start, end;
+} released[RELEASED];
+static _Atomic uint32_t released_next;
+
+void core_note_released(uintptr_t start, uintptr_t end)
+{
+    uint32_t i = atomic_fetch_add(&released_next, 1) % RELEASED;
+
+    atomic_store(&released[i].end, 0);
+    atomic_store(&released[i].start, start);
+    atomic_store(&released[i].end, end);
+}
+
+static bool was_released(uintptr_t addr)
+{
+    for (uint32_t i = 0; i < RELEASED; i++) {
+        if (addr >= atomic_load(&released[i].start) && addr < atomic_load(&released[i].end)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Nobody's range: the program's fault, unless it trapped just before a range was let go. */
+static enum core_verdict foreign(uintptr_t addr, enum arch_access access)
+{
+    static _Atomic uintptr_t last_addr;
+    static _Atomic uint32_t last_seen;
+    uint32_t now = atomic_load(&released_next);
+
+    if (!was_released(addr) || !maps_allows(addr, access)) {
+        return CORE_FOREIGN;
+    }
+    /* Twice in a row with nothing released in between is no race: something else forbids it. */
+    if (atomic_exchange(&last_addr, addr) == addr && atomic_exchange(&last_seen, now) == now) {
+        return CORE_FOREIGN;
+    }
+    atomic_store(&last_seen, now);
+    return CORE_RETRY;
+}
+
+/* Let accesses to a page with content pass. Return: whether it has content. */
+static bool admit(const struct range *range, uintptr_t addr)
+{
+    int tid = sys_gettid();
+    struct range now;
+    bool admitted = false, published;
+    paging_stripes held;
+
+    paging_make_room(ranges_area_of, tid);
+    held = paging_lock(addr, addr + 1, tid);
+    published = paging_byte(addr) & PAGE_PUBLISHED;
+    if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy) {
+        admitted = paging_admit(&now.area, addr);
+    }
+    paging_unlock(held);
+    if (admitted && published) {
+        STAT(readmitted);
+    }
+    return admitted || published; /* out of VMAs: room is made on the next trap */
+}
+
+static void wait_for_edit(void)
+{
+    core_edit_lock(sys_gettid());
+    core_edit_unlock();
+}
+
+/* Report a missing page in whichever way the context asked for. */
+static enum core_verdict report(const struct range *range, uintptr_t addr,
+                                enum arch_access access, const uint64_t *mask, ucontext_t *uc)
+{
+    struct context *ctx = context_of_id(range->ctx);
+    core_callback *callback;
+
+    if (!ctx) {
+        /* Being released: its ranges go in a moment. */
+        wait_for_edit();
+        return CORE_RETRY;
+    }
+    callback = __atomic_load_n(&ctx->callback, __ATOMIC_ACQUIRE);
+    if (callback) {
+        return core_run_callback(ctx, callback, addr, access, mask);
+    }
+    if (atomic_load(&ctx->features) & UF_FEATURE_SIGBUS) {
+        STAT(faults_sigbus);
+        return CORE_SIGBUS;
+    }
+    waiters_wait(ctx, addr, access, mask, uc);
+    return CORE_RETRY;
+}
+
+static enum core_verdict fault(uintptr_t addr, enum arch_access access, const uint64_t *mask,
+                               ucontext_t *uc, bool user_mode)
+{
+    struct range range;
+    struct context *ctx;
+
+    if (!ranges_find(addr, &range)) {
+        return foreign(addr, access);
+    }
+    if (range.busy) {
+        wait_for_edit();
+        return CORE_RETRY;
+    }
+    if (!permits(range.area.prot, access)) {
+        return CORE_ACCERR;
+    }
+    if ((paging_byte(addr) & PAGE_PUBLISHED) || range.area.kind != PAGING_ANON) {
+        if (paging_beyond_eof(&range.area, addr)) {
+            return CORE_SIGBUS;
+        }
+        if (admit(&range, addr)) {
+            return CORE_RETRY;
+        }
+    }
+    ctx = context_of_id(range.ctx);
+    if (!user_mode && ctx &&
+        (ctx->user_mode_only || (atomic_load(&ctx->features) & UF_FEATURE_SIGBUS))) {
+        return CORE_SIGBUS;
+    }
+    return report(&range, addr, access, mask, uc);
+}
 
 enum core_verdict core_fault(uintptr_t addr, enum arch_access access, ucontext_t *uc)
 {
-    return CORE_FOREIGN;
+    uint64_t mask = *arch_sigmask(uc) & CORE_ALL_SIGNALS;
+
+    if (!atomic_load_explicit(&core_active, memory_order_relaxed)) {
+        return CORE_FOREIGN;
+    }
+    if (!core_same_space()) {
+        core_fork_child();
+        return CORE_RETRY;
+    }
+    return fault(addr, access, &mask, uc, true);
 }
 
-ucontext_t *core_signal_entered(ucontext_t *uc)
+int core_fault_in(uintptr_t addr, enum arch_access access)
 {
-    return uc;
+    const uint64_t all = CORE_ALL_SIGNALS;
+    enum core_verdict verdict;
+    struct range range;
+    uint64_t mask;
+
+    if (!ranges_find(addr, &range)) {
+        return -EFAULT;
+    }
+    sys_sigmask(SIG_BLOCK, &all, &mask);
+    do {
+        verdict = fault(addr, access, &mask, NULL, false);
+    } while (verdict == CORE_RETRY && ranges_find(addr, &range) &&
+             (range.busy || !paging_page_open(addr)));
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
+    return verdict == CORE_RETRY ? 0 : -EFAULT;
 }

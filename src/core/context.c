@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts and their descriptors.
+ *
+ * The program's descriptor is one end of a stream socket pair, bound to an abstract name that no
+ * other socket has; the other end is ours, moved high. A byte in the pair rings: the program's end
+ * polls readable, in whatever process and through whatever duplicate. Whoever holds the
+ * descriptor in a call drains it. When the last descriptor anywhere is closed, our end hangs up.
+ *
+ * Which descriptor numbers are contexts stands in a table that follows dup and close.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/text.h"
+#include "core_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+#include "sys/thread.h"
+
+#define CONTEXTS_MAX 65535
+#define FDS_MAX      (1u << 20)
+#define FD_DEVICE    0xffffffffu
+#define FD_FOREIGN   0xfffffffeu
+
+static struct context *contexts;      /* [CONTEXTS_MAX], index 0 unused */
+static _Atomic uint32_t *fdmap;       /* [FDS_MAX]: context id, FD_DEVICE, FD_FOREIGN or 0 */
+static _Atomic uint32_t contexts_top; /* indexes below were used at least once */
+static _Atomic int fdmap_top;
+
+int contexts_init(void)
+{
+    contexts = sys_table((CONTEXTS_MAX + 1) * sizeof *contexts);
+    fdmap = sys_table(FDS_MAX * sizeof *fdmap);
+    return contexts && fdmap ? 0 : -ENOMEM;
+}
+
+static uint32_t fdmap_get(int fd)
+{
+    return fdmap && fd >= 0 && (unsigned)fd < FDS_MAX
+               ? atomic_load_explicit(&fdmap[fd], memory_order_acquire)
+               : 0;
+}
+
+static void fdmap_set(int fd, uint32_t value)
+{
+    int top = atomic_load(&fdmap_top);
+
+    atomic_store(&fdmap[fd], value);
+    while (fd >= top && !atomic_compare_exchange_weak(&fdmap_top, &top, fd + 1)) {
+    }
+}
+
+struct context *context_of_id(uint32_t id)
+{
+    struct context *ctx = &contexts[id & 0xffff];
+
+    return id && atomic_load(&ctx->id) == id ? ctx : NULL;
+}
+
+struct context *context_of_fd(int fd)
+{
+    uint32_t id = fdmap_get(fd);
+
+    return id && id < FD_FOREIGN ? context_of_id(id) : NULL;
+}
+
+enum core_fd_kind core_fd_kind(int fd)
+{
+    uint32_t id = fdmap_get(fd);
+
+    if (id == 0) {
+        return CORE_FD_NONE;
+    }
+    if (id == FD_DEVICE) {
+        return CORE_FD_DEVICE;
+    }
+    return id == FD_FOREIGN || !core_same_space() ? CORE_FD_FOREIGN : CORE_FD_CONTEXT;
+}
+
+bool core_fd_hidden(int fd)
+{
+    uint32_t top = atomic_load(&contexts_top);
+
+    if (fd < 0 || !atomic_load(&core_active)) {
+        return false;
+    }
+    if (fd == paging_mem_fd() || fd == core_options.log_fd || files_hidden(fd)) {
+        return true;
+    }
+    for (uint32_t i = 1; i < top; i++) {
+        if (atomic_load(&contexts[i].id) && contexts[i].bell == fd) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- creation */
+
+static bool has_ptrace_cap(void)
+{
+    struct {
+        uint32_t version;
+        int pid;
+    } head = {0x20080522, 0};
+    struct {
+        uint32_t effective, permitted, inheritable;
+    } data[2] = {{0}};
+
+    return sys_call(SYS_capget, &head, data) == 0 && (data[0].effective & (1u << 19));
+}
+
+static bool sysctl_permits(void)
+{
+    char digit = '0';
+    long fd = sys_open("/proc/sys/vm/unprivileged_userfaultfd", O_RDONLY);
+
+    if (!sys_failed(fd)) {
+        sys_read((int)fd, &digit, 1);
+        sys_close((int)fd);
+    }
+    return digit == '1';
+}
+
+/* The program's end gets the lowest free number, as any new descriptor does; ours goes high. */
+static int make_pair(int flags, uint32_t id, int *ret_bell)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    struct base_text text = base_text_on(name.sun_path + 1, sizeof name.sun_path - 1);
+    struct timespec now;
+    int pair[2];
+    long ret = sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+
+    if (ret < 0) {
+        return (int)ret;
+    }
+    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    base_text_str(&text, "userfault/");
+    base_text_dec(&text, (uint64_t)sys_getpid());
+    base_text_str(&text, "/");
+    base_text_hex(&text, id);
+    base_text_str(&text, "/");
+    base_text_hex(&text, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    /* The name only serves recognition; without abstract sockets everything else works. */
+    sys_call(SYS_bind, pair[0], &name, offsetof(struct sockaddr_un, sun_path) + 1 + text.len);
+    *ret_bell = paging_keep_fd(pair[1]);
+    if (!(flags & O_CLOEXEC)) {
+        sys_fcntl(pair[0], F_SETFD, 0);
+    }
+    if (flags & O_NONBLOCK) {
+        sys_fcntl(pair[0], F_SETFL, O_RDWR | O_NONBLOCK);
+    }
+    return pair[0];
+}
+
+static struct context *claim_context(void)
+{
+    for (uint32_t i = 1; i < CONTEXTS_MAX; i++) {
+        struct context *ctx = &contexts[i];
+        uint32_t top = i + 1, seen = atomic_load(&contexts_top);
+
+        if (atomic_load(&ctx->id)) {
+            continue;
+        }
+        while (seen < top && !atomic_compare_exchange_weak(&contexts_top, &seen, top)) {
+        }
+        return ctx;
+    }
+    return NULL;
+}
+
+static long create_context(int flags)
+{
+    static uint16_t generation; /* under the edit lock */
+    struct context *ctx = claim_context();
+    uint32_t id;
+    int fd;
+
+    if (!ctx) {
+        return -ENFILE;
+    }
+    generation = (uint16_t)(generation % 0x7fff + 1);
+    id = (uint32_t)generation << 16 | (uint32_t)(ctx - contexts);
+    memset(ctx, 0, sizeof *ctx);
+    fd = make_pair(flags, id, &ctx->bell);
+    if (fd < 0) {
+        return fd;
+    }
+    if ((unsigned)fd >= FDS_MAX) {
+        sys_close(fd);
+        sys_close(ctx->bell);
+        return -EMFILE;
+    }
+    ctx->user_mode_only = flags & UF_USER_MODE_ONLY;
+    atomic_store(&ctx->id, id);
+    fdmap_set(fd, id);
+    atomic_store(&core_active, true);
+    return fd;
+}
+
+static long create(int flags)
+{
+    struct core_guard guard;
+    long ret;
+
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    ret = create_context(flags);
+    core_edit_unlock();
+    core_leave(&guard);
+    if (ret < 0) {
+        STAT(refused);
+    } else {
+        STAT(contexts_user);
+    }
+    return ret;
+}
+
+#define CREATE_FLAGS (O_CLOEXEC | O_NONBLOCK | UF_USER_MODE_ONLY)
+
+long core_create(int flags)
+{
+    if (core_options.policy_kernel && !(flags & UF_USER_MODE_ONLY) && !sysctl_permits() &&
+        !has_ptrace_cap()) {
+        STAT(refused);
+        return -EPERM;
+    }
+    if (flags & ~CREATE_FLAGS) {
+        STAT(refused);
+        return -EINVAL;
+    }
+    return create(flags);
+}
+
+/* Access to the device by its configured owner, group and mode, as open(2) would decide. */
+static bool device_permits(void)
+{
+    uint32_t uid = (uint32_t)sys_call(SYS_geteuid), gid = (uint32_t)sys_call(SYS_getegid);
+    uint32_t mode = core_options.device_mode;
+    uint32_t groups[64];
+    long n = sys_call(SYS_getgroups, 64, groups);
+    bool in_group = gid == core_options.device_gid;
+
+    if (!core_options.policy_kernel || uid == 0) {
+        return true;
+    }
+    for (long i = 0; i < n; i++) {
+        in_group = in_group || groups[i] == core_options.device_gid;
+    }
+    if (uid == core_options.device_uid) {
+        mode >>= 6;
+    } else if (in_group) {
+        mode >>= 3;
+    }
+    return (mode & 6) == 6;
+}
+
+long core_open_device(int flags)
+{
+    long fd;
+
+    if (!device_permits()) {
+        return -EACCES;
+    }
+    fd = sys_call(SYS_openat, AT_FDCWD, "/dev/null", (flags & (O_CLOEXEC | O_NONBLOCK)) | O_RDWR,
+                  0);
+    if (!sys_failed(fd) && (unsigned long)fd < FDS_MAX) {
+        fdmap_set((int)fd, FD_DEVICE);
+        atomic_store(&core_active, true);
+    }
+    return fd;
+}
+
+/* USERFAULTFD_IOC_NEW: as userfaultfd(2), but the device's permissions were what counted. */
+static long device_ioctl(unsigned long req, void *arg)
+{
+    int flags = (int)(intptr_t)arg;
+
+    if ((uint32_t)req != UF_IOC_NEW) {
+        return -EINVAL;
+    }
+    return flags & ~CREATE_FLAGS ? -EINVAL : create(flags);
+}
+
+/* ---- descriptors come and go */
+
+void core_fd_duped(int from, int to)
+{
+    uint32_t id = fdmap_get(from);
+
+    if (to >= 0 && (unsigned)to < FDS_MAX && (id || fdmap_get(to))) {
+        fdmap_set(to, id);
+    }
+}
+
+void core_fd_closed(int fd)
+{
+    uint32_t id = fdmap_get(fd);
+    struct context *ctx = context_of_fd(fd);
+
+    if (!id) {
+        return;
+    }
+    fdmap_set(fd, 0);
+    if (ctx && core_same_space()) {
+        context_release_if_closed(ctx);
+    }
+}
+
+static bool hung_up(const struct context *ctx)
+{
+    struct pollfd pfd = {.fd = ctx->bell};
+    struct timespec none = {0};
+
+    return sys_call(SYS_ppoll, &pfd, 1, &none, 0, 0) == 1 && (pfd.revents & (POLLHUP | POLLNVAL));
+}
+
+void context_release_if_closed(struct context *ctx)
+{
+    struct core_guard guard;
+    uint32_t id = atomic_load(&ctx->id);
+    int bell;
+
+    if (!id || !hung_up(ctx)) {
+        return;
+    }
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    if (atomic_load(&ctx->id) == id) {
+        core_unregister_range(0, PAGING_TOP, id);
+        bell = ctx->bell;
+        atomic_store(&ctx->id, 0);
+        sys_close(bell);
+        waiters_wake(id, 0, PAGING_TOP);
+    }
+    core_edit_unlock();
+    core_leave(&guard);
+}
+
+void contexts_forget(void)
+{
+    int top = atomic_load(&fdmap_top);
+
+    for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
+        if (atomic_load(&contexts[i].id)) {
+            sys_close(contexts[i].bell);
+            atomic_store(&contexts[i].id, 0);
+        }
+    }
+    for (int fd = 0; fd < top; fd++) {
+        uint32_t id = fdmap_get(fd);
+
+        if (id && id != FD_DEVICE) {
+            atomic_store(&fdmap[fd], FD_FOREIGN);
+        }
+    }
+}
+
+/* ---- the doorbell */
+
+void context_ring(struct context *ctx)
+{
+    const char byte = 1;
+
+    /* Counted before it is sent: a reader that finds no new ring has nothing to drain. */
+    atomic_fetch_add(&ctx->rings, 1);
+    sys_send(ctx->bell, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void core_drain(int fd)
+{
+    struct context *ctx = context_of_fd(fd);
+    char bytes[256];
+    uint32_t rings;
+
+    if (!ctx || waiters_pending(atomic_load(&ctx->id))) {
+        return;
+    }
+    rings = atomic_load(&ctx->rings);
+    if (rings == atomic_load(&ctx->drained)) {
+        return;
+    }
+    while (sys_recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) == sizeof bytes) {
+    }
+    atomic_store(&ctx->drained, rings);
+    /* What came meanwhile may have rung before the drain: ring for it again. */
+    if (waiters_pending(atomic_load(&ctx->id))) {
+        context_ring(ctx);
+    }
+}
+
+long core_set_callback(int fd, core_callback *callback, void *arg)
+{
+    struct context *ctx = context_of_fd(fd);
+
+    if (!ctx) {
+        return -ENOTTY;
+    }
+    ctx->callback_arg = arg;
+    ctx->callback_fd = fd;
+    __atomic_store_n(&ctx->callback, callback, __ATOMIC_RELEASE);
+    return 0;
+}
+
+long core_ioctl(int fd, unsigned long req, void *arg)
+{
+    struct context *ctx = context_of_fd(fd);
+
+    switch (core_fd_kind(fd)) {
+    case CORE_FD_DEVICE:
+        return device_ioctl(req, arg);
+    case CORE_FD_CONTEXT:
+        return ctx ? context_ioctl(ctx, req, arg) : -EBADF;
+    case CORE_FD_FOREIGN:
+    case CORE_FD_NONE:
+        break;
+    }
+    return -ENOTTY;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The userfaultfd object: what the files of core share, and nobody else.
+ *
+ *     descriptor --fdmap--> context <--id-- range --area--> page table
+ *                              ^
+ *                              |id
+ *                            waiter (a slot of a trapped thread)
+ *
+ * Lock order: edit lock, then stripes (paging/lock.h). Fault handlers read ranges and contexts
+ * without either, and write waiters only.
+ */
+#ifndef CORE_LOCAL_H
+#define CORE_LOCAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <ucontext.h>
+
+#include "arch/context.h"
+#include "base/stats.h"
+#include "core/core.h"
+#include "core/fault.h"
+#include "core/signals.h"
+#include "paging/area.h"
+#include "paging/lock.h"
+#include "paging/table.h"
+#include "userfault/abi.h"
+
+/* ---- space.c: the address space, entering and leaving the facility */
+
+#define CORE_ALL_SIGNALS (~(uint64_t)0 & ~((uint64_t)3 << 31)) /* but libc's own 32 and 33 */
+
+struct core_guard {
+    int tid;
+    bool masked;
+    uint64_t mask; /* to restore */
+};
+
+/* Every call of the facility from normal context stands between these two. */
+void core_enter(struct core_guard *guard);
+void core_leave(const struct core_guard *guard);
+
+/* A change of the layout: held before any stripe. */
+void core_edit_lock(int tid);
+void core_edit_unlock(void);
+void core_edit_lock_reset(void);
+
+extern struct uf_stats *core_stats;
+#define STAT_ADD(field, n)                                                                         \
+    __atomic_fetch_add(&core_stats->field, (uint64_t)(n), __ATOMIC_RELAXED)
+#define STAT(field) STAT_ADD(field, 1)
+
+extern struct core_options core_options;
+
+/* Whether this is the address space that core_init() ran in (fork gives another one). */
+bool core_same_space(void);
+
+/* One line to the log, if there is one: text, and a number in hex when text ends in " ". */
+void core_log(const char *text, uint64_t number);
+
+/* ---- ranges.c: the registered ranges */
+
+struct range {
+    struct paging_area area;
+    uint32_t ctx;  /* id */
+    uint32_t busy; /* being registered or changed: wait for the edit lock, then look again */
+    uint64_t mode;
+};
+
+bool ranges_find(uintptr_t addr, struct range *ret);
+/* The first range that overlaps [start, end). */
+bool ranges_next(uintptr_t start, uintptr_t end, struct range *ret);
+/* The same for paging: without the context. */
+bool ranges_area_of(uintptr_t addr, struct paging_area *ret);
+bool ranges_any(void);
+int ranges_init(void);
+
+/*
+ * Whatever stands in [start, end) gives way to `range` (NULL: nothing); equal neighbours merge.
+ * Context: edit lock held. Return: 0, -ENOMEM.
+ */
+int ranges_replace(uintptr_t start, uintptr_t end, const struct range *range);
+
+/* ---- context.c */
+
+struct context {
+    _Atomic uint32_t id; /* 0: free; generation << 16 | index */
+    int bell;            /* our end of the socket pair */
+    bool user_mode_only;
+    _Atomic uint64_t features; /* as enabled, CONTEXT_READY set */
+    _Atomic uint64_t ticket;   /* order of messages */
+    _Atomic uint64_t spin_until; /* a reader spins until this tick: it need not be rung */
+    _Atomic uint32_t spin_misses; /* waits in a row that spinning did not end */
+    _Atomic uint32_t rings, drained;
+    core_callback *callback;
+    void *callback_arg;
+    int callback_fd;
+};
+
+#define CONTEXT_READY ((uint64_t)1 << 63)
+#define CORE_FEATURES                                                                              \
+    (UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID |                         \
+     UF_FEATURE_EXACT_ADDRESS)
+#define CORE_API_IOCTLS                                                                            \
+    ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER | (uint64_t)1 << UF_NR_API)
+#define CORE_RANGE_IOCTLS                                                                          \
+    ((uint64_t)1 << UF_NR_WAKE | (uint64_t)1 << UF_NR_COPY | (uint64_t)1 << UF_NR_ZEROPAGE)
+
+int contexts_init(void);
+struct context *context_of_id(uint32_t id);
+struct context *context_of_fd(int fd);
+void context_ring(struct context *ctx);
+void contexts_forget(void); /* fork child: all contexts are the parent's */
+/* Release the context if no descriptor of it is left anywhere. */
+void context_release_if_closed(struct context *ctx);
+
+/* ---- waiters.c */
+
+int waiters_init(void);
+/* Wake the context's waiters in [start, end). */
+void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end);
+bool waiters_any(uint32_t ctx_id, uintptr_t start, uintptr_t end);
+/* Take the oldest unread message. */
+bool waiters_take(struct context *ctx, struct uf_msg *ret);
+bool waiters_pending(uint32_t ctx_id);
+void waiters_reset(void);
+
+/**
+ * waiters_wait() - report the fault and wait until it is resolved, woken or interrupted
+ * @mask: signals blocked while waiting
+ * @uc: the trapped context that a signal handler is shown; NULL in normal context
+ */
+void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
+                  const uint64_t *mask, ucontext_t *uc);
+
+/* ---- register.c */
+
+/* Everything of [start, end) that belongs to the context (0: to any) leaves the facility. */
+void core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id);
+
+/* ---- maps.c */
+
+struct vma {
+    uintptr_t start, end;
+    int prot;
+    bool shared, special;
+    bool dev_zero;
+    uint64_t off, dev, ino;
+};
+
+/* The first mapping that overlaps [start, end). */
+bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret);
+/* Whether the kernel's own protection lets this access pass now. */
+bool maps_allows(uintptr_t addr, enum arch_access access);
+/* Whether the device is a tmpfs. */
+bool maps_is_shmem(uint64_t dev);
+
+/* ---- files.c */
+
+/* A descriptor, kept and shared, of the file behind a mapping; -1 when none can be had. */
+int files_fd_for(const struct vma *vma);
+/* Close those that no range uses. Context: edit lock held. */
+void files_trim(void);
+void files_fork_child(void);
+bool files_hidden(int fd);
+
+/* ---- fault.c */
+
+/* The interval leaves the facility; a trap that raced it looks twice. */
+void core_note_released(uintptr_t start, uintptr_t end);
+
+enum core_verdict core_run_callback(struct context *ctx, core_callback *callback, uintptr_t addr,
+                                    enum arch_access access, const uint64_t *mask);
+
+/* A page that normal code is about to need: fault it in as an access would. -EFAULT or 0. */
+int core_fault_in(uintptr_t addr, enum arch_access access);
+
+/* ---- ioctl.c's parts */
+
+long context_ioctl(struct context *ctx, unsigned long req, void *arg);
+long core_ioctl_register(struct context *ctx, void *arg);
+long core_ioctl_unregister(struct context *ctx, void *arg);
+long core_ioctl_copy(struct context *ctx, void *arg);
+long core_ioctl_zeropage(struct context *ctx, void *arg);
+long core_ioctl_wake(struct context *ctx, void *arg);
+int core_check_range(uint64_t start, uint64_t len);
+/* The source of a copy: any alignment. */
+int core_check_source(uint64_t start, uint64_t len);
+/* Make the page of a source readable; -EFAULT when it never will be. */
+int core_source_in(uintptr_t addr);
+int core_copy_in(void *dst, const void *src, size_t len);
+int core_copy_out(void *dst, const void *src, size_t len);
+
+#endif

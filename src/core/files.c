@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Descriptors of the files behind shared mappings: how bytes get in without touching a mapping.
+ *
+ * The program may have closed its own long ago. /proc/self/map_files gives one to the privileged;
+ * for others a look through the open descriptors finds it, or there is none and the area gets an
+ * alias mapping instead.
+ */
+#include <errno.h>
+
+#include "base/text.h"
+#include "core_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+
+#define FILES_MAX 256
+
+struct file {
+    uint64_t dev, ino;
+    int fd; /* 0: free */
+};
+
+static struct file files[FILES_MAX]; /* under the edit lock */
+
+bool files_hidden(int fd)
+{
+    for (int i = 0; i < FILES_MAX; i++) {
+        if (files[i].fd == fd && fd > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_file(int fd, const struct vma *vma)
+{
+    struct stat st;
+    long flags = sys_fcntl(fd, F_GETFL, 0);
+
+    return !sys_failed(flags) && (flags & O_ACCMODE) == O_RDWR && !(flags & O_PATH) &&
+           sys_fstat(fd, &st) == 0 && st.st_dev == vma->dev && st.st_ino == vma->ino;
+}
+
+static int open_map_file(const struct vma *vma)
+{
+    char path[64];
+    struct base_text text = base_text_on(path, sizeof path);
+    long fd;
+
+    base_text_str(&text, "/proc/self/map_files/");
+    base_text_hex(&text, vma->start);
+    base_text_str(&text, "-");
+    base_text_hex(&text, vma->end);
+    fd = sys_open(path, O_RDWR);
+    return sys_failed(fd) ? -1 : (int)fd;
+}
+
+struct dirent64 {
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+
+/* Look through the program's descriptors for one of the file; the caller gets a duplicate. */
+static int find_open(const struct vma *vma)
+{
+    char buf[4096] __attribute__((aligned(8)));
+    long dir = sys_open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+    int found = -1;
+    long n;
+
+    if (sys_failed(dir)) {
+        return -1;
+    }
+    while (found < 0 && (n = sys_call(SYS_getdents64, dir, buf, sizeof buf)) > 0) {
+        for (long at = 0; at < n && found < 0;) {
+            struct dirent64 *entry = (struct dirent64 *)(buf + at);
+            const char *name = entry->name;
+            int fd = (int)base_text_number(&name, 10);
+
+            at += entry->reclen;
+            if (entry->name[0] != '.' && fd != dir && is_file(fd, vma)) {
+                found = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
+            }
+        }
+    }
+    sys_close((int)dir);
+    return found;
+}
+
+int files_fd_for(const struct vma *vma)
+{
+    struct file *slot = NULL;
+    int fd;
+
+    for (int i = 0; i < FILES_MAX; i++) {
+        if (files[i].fd && files[i].dev == vma->dev && files[i].ino == vma->ino) {
+            return files[i].fd;
+        }
+        if (!files[i].fd && !slot) {
+            slot = &files[i];
+        }
+    }
+    if (!slot) {
+        return -1;
+    }
+    fd = open_map_file(vma);
+    if (fd < 0) {
+        fd = find_open(vma);
+    }
+    if (fd < 0) {
+        return -1;
+    }
+    *slot = (struct file){vma->dev, vma->ino, paging_keep_fd(fd)};
+    return slot->fd;
+}
+
+static bool in_use(int fd)
+{
+    struct range range;
+
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        if (range.area.kind != PAGING_ANON && range.area.fd == fd) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void files_trim(void)
+{
+    for (int i = 0; i < FILES_MAX; i++) {
+        if (files[i].fd && !in_use(files[i].fd)) {
+            sys_close(files[i].fd);
+            files[i].fd = 0;
+        }
+    }
+}
+
+void files_fork_child(void)
+{
+    for (int i = 0; i < FILES_MAX; i++) {
+        if (files[i].fd) {
+            sys_close(files[i].fd);
+            files[i].fd = 0;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The facility as the interceptors and the library see it.
+ *
+ * Functions return 0 or more, or -errno, and never touch errno. They may be called from any
+ * thread, also from a signal handler of the program, but with no lock of the facility held.
+ */
+#ifndef CORE_CORE_H
+#define CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "userfault/abi.h"
+
+struct uf_stats;
+
+enum core_backend {
+    CORE_AUTO,
+    CORE_KERNEL,
+    CORE_USER,
+};
+
+/* What the environment asked for; read once by core_init(). */
+struct core_options {
+    enum core_backend backend;
+    bool policy_kernel; /* EPERM as vm.unprivileged_userfaultfd and CAP_SYS_PTRACE would have it */
+    bool nospin;
+    bool noguard, nomem, nocachestat, noscan, noprocmap;
+    bool preloaded; /* all of the program's calls are seen */
+    long budget;
+    uint64_t mmap_min_addr;
+    int log_fd; /* -1: silent */
+    struct uf_stats *stats; /* NULL: private */
+    uint32_t device_mode, device_uid, device_gid;
+};
+
+/* Return: 0, -errno when the host lacks what the facility stands on. Idempotent. */
+int core_init(const struct core_options *options);
+
+/* Whether any context exists or existed: callers skip everything else when not. One load. */
+extern _Atomic bool core_active;
+
+/* ---- descriptors */
+
+enum core_fd_kind {
+    CORE_FD_NONE,
+    CORE_FD_CONTEXT,
+    CORE_FD_DEVICE,  /* /dev/userfaultfd, ours */
+    CORE_FD_FOREIGN, /* a context of another address space */
+};
+
+/* userfaultfd(2) on our backend: a descriptor, or -errno. */
+long core_create(int flags);
+/* A descriptor that stands for /dev/userfaultfd. */
+long core_open_device(int flags);
+
+enum core_fd_kind core_fd_kind(int fd);
+/* A descriptor of the facility itself, of which the program must not know. */
+bool core_fd_hidden(int fd);
+
+/* The program duplicated `from` to `to`; closed `fd`. Called after it happened. */
+void core_fd_duped(int from, int to);
+void core_fd_closed(int fd);
+/* Fork child: descriptors stand for the parent's contexts. */
+
+/* ioctl(2) on a context or the device. */
+long core_ioctl(int fd, unsigned long req, void *arg);
+
+/**
+ * core_read() - messages, without waiting
+ * Return: bytes read (a multiple of 32), -EAGAIN, -EINVAL (too short, or before UF_IO_API),
+ * -EFAULT.
+ */
+long core_read(int fd, void *buf, size_t len);
+
+/* poll(2)'s events of a context as the kernel would report them, given its O_NONBLOCK. */
+short core_poll(int fd, bool nonblock);
+
+/* Let the doorbell fall silent if nothing is to be read. */
+void core_drain(int fd);
+
+/* Spin a little until something can be read; false when nothing came. */
+bool core_spin(int fd);
+
+/* ---- callback in the faulting thread */
+
+/* Return: 0 resolved (or to be retried), -errno: SIGBUS. */
+typedef int core_callback(int fd, const struct uf_msg *msg, void *arg);
+long core_set_callback(int fd, core_callback *callback, void *arg);
+
+/* ---- events on the address space: each performs the call and keeps the ranges right */
+
+/* Whether [addr, addr + len) overlaps a registered range. */
+bool core_touches(uintptr_t addr, size_t len);
+
+long core_munmap(uintptr_t addr, size_t len);
+long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, uint64_t off);
+void core_mmapped(uintptr_t addr, size_t len);
+long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to);
+long core_madvise(uintptr_t addr, size_t len, int advice);
+long core_mprotect(uintptr_t addr, size_t len, int prot);
+long core_mlock(uintptr_t addr, size_t len, int flags);
+long core_shmdt(uintptr_t addr);
+/* After the file shrank, or a hole was punched, by this process. */
+void core_file_holed(int fd, uint64_t off, uint64_t len);
+
+/* ---- fork */
+
+void core_fork_prepare(void);
+void core_fork_parent(void);
+void core_fork_child(void);
+
+#endif

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CORE_SIGNALS_H
+#define CORE_SIGNALS_H
+
+/*
+ * Signals for which the program has a handler. 0 means that no code of the program can interrupt
+ * a thread, so that the facility need not block signals while it holds a lock.
+ */
+extern _Atomic int core_program_handlers;
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* ioctl(2) on a context: arguments in, the right operation, results out. */
+#include <errno.h>
+#include <string.h>
+
+#include "arch/copy.h"
+#include "core_local.h"
+
+int core_copy_in(void *dst, const void *src, size_t len)
+{
+    return arch_copy(dst, src, len) ? -EFAULT : 0;
+}
+
+int core_copy_out(void *dst, const void *src, size_t len)
+{
+    return arch_copy(dst, src, len) ? -EFAULT : 0;
+}
+
+/* As the kernel's validate_range(): aligned, not empty, inside the user's address space. */
+int core_check_range(uint64_t start, uint64_t len)
+{
+    const uint64_t top = PAGING_TOP - PAGING_PAGE; /* the kernel leaves the last page out */
+
+    if ((start | len) & (PAGING_PAGE - 1) || !len) {
+        return -EINVAL;
+    }
+    if (start < core_options.mmap_min_addr || start >= top || len > top - start) {
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int core_check_source(uint64_t start, uint64_t len)
+{
+    const uint64_t top = PAGING_TOP - PAGING_PAGE;
+
+    if (!len || start < core_options.mmap_min_addr || start >= top || len > top - start) {
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* A source page that could not be read: hidden, or closed to stay in the budget, or no memory. */
+int core_source_in(uintptr_t addr)
+{
+    if (!paging_page_open(addr) && core_touches(addr, 1)) {
+        return core_fault_in(addr, ARCH_READ);
+    }
+    /* The page itself is readable: the copy stopped short of it, in its successor. */
+    addr = (addr | (PAGING_PAGE - 1)) + 1;
+    if (!paging_page_open(addr) && core_touches(addr, 1)) {
+        return core_fault_in(addr, ARCH_READ);
+    }
+    return -EFAULT;
+}
+
+static long ioctl_api(struct context *ctx, void *arg)
+{
+    static const struct uf_io_api nothing;
+    struct uf_io_api api;
+    uint64_t none = 0;
+
+    if (core_copy_in(&api, arg, sizeof api)) {
+        return -EFAULT;
+    }
+    if (api.api != UF_API || (api.features & ~CORE_FEATURES) ||
+        !atomic_compare_exchange_strong(&ctx->features, &none, api.features | CONTEXT_READY)) {
+        return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
+    }
+    api.features = CORE_FEATURES;
+    api.ioctls = CORE_API_IOCTLS;
+    return core_copy_out(arg, &api, sizeof api);
+}
+
+long context_ioctl(struct context *ctx, unsigned long req, void *arg)
+{
+    uint32_t cmd = (uint32_t)req;
+
+    if (cmd == UF_IO_API) {
+        return ioctl_api(ctx, arg);
+    }
+    if (!(atomic_load(&ctx->features) & CONTEXT_READY)) {
+        return -EINVAL;
+    }
+    switch (cmd) {
+    case UF_IO_REGISTER:
+        return core_ioctl_register(ctx, arg);
+    case UF_IO_UNREGISTER:
+        return core_ioctl_unregister(ctx, arg);
+    case UF_IO_WAKE:
+        return core_ioctl_wake(ctx, arg);
+    case UF_IO_COPY:
+        return core_ioctl_copy(ctx, arg);
+    case UF_IO_ZEROPAGE:
+        return core_ioctl_zeropage(ctx, arg);
+    default:
+        return -EINVAL;
+    }
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The program changes its address space: the call is made, and the ranges follow.
+ *
+ * Each function makes the kernel's call itself, inside the edit lock, so that no registration
+ * and no publication sees the moment between. Memory that is not registered is not looked at: the
+ * callers ask core_touches() first.
+ */
+#include <errno.h>
+
+#include "core_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_FREE
+#define MADV_FREE 8
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+struct change {
+    struct core_guard guard;
+    paging_stripes held;
+};
+
+static uintptr_t page_up(uintptr_t len)
+{
+    return (len + PAGING_PAGE - 1) & ~(PAGING_PAGE - 1);
+}
+
+static void change_begin(struct change *change, uintptr_t start, uintptr_t end)
+{
+    core_enter(&change->guard);
+    core_edit_lock(change->guard.tid);
+    change->held = paging_lock(start, end, change->guard.tid);
+    paging_cut(start);
+    paging_cut(end);
+}
+
+static void change_end(struct change *change)
+{
+    paging_unlock(change->held);
+    core_edit_unlock();
+    core_leave(&change->guard);
+}
+
+bool core_touches(uintptr_t addr, size_t len)
+{
+    struct range range;
+    uintptr_t end = addr + page_up(len);
+
+    if (!atomic_load_explicit(&core_active, memory_order_relaxed) || end <= addr) {
+        return false;
+    }
+    return core_same_space() && ranges_next(addr, end, &range);
+}
+
+/* Call `each` with every registered part of [start, end). */
+static int each_part(uintptr_t start, uintptr_t end,
+                     int (*each)(const struct range *, const struct paging_area *, int arg),
+                     int arg)
+{
+    struct range range;
+
+    for (uintptr_t at = start; at < end && ranges_next(at, end, &range); at = range.area.end) {
+        struct paging_area area = paging_slice(&range.area, start, end);
+        int ret = each(&range, &area, arg);
+
+        if (ret) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+/* ---- the mapping goes away */
+
+/* The kernel has replaced or removed the mapping: its VMAs are not ours to change. */
+static void forget_gone(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    while (ranges_next(start, end, &range)) {
+        struct paging_area area = paging_slice(&range.area, start, end);
+
+        paging_forget(&area);
+        if (area.alias) {
+            sys_munmap(area.alias, area.end - area.start);
+        }
+        ranges_replace(area.start, area.end, NULL);
+    }
+    files_trim();
+}
+
+long core_munmap(uintptr_t addr, size_t len)
+{
+    struct change change;
+    uintptr_t end = addr + page_up(len);
+    long ret;
+
+    change_begin(&change, addr, end);
+    ret = sys_munmap(addr, len);
+    if (ret == 0) {
+        forget_gone(addr, end);
+    }
+    change_end(&change);
+    return ret;
+}
+
+long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, uint64_t off)
+{
+    struct change change;
+    long ret;
+
+    change_begin(&change, addr, addr + page_up(len));
+    ret = sys_mmap(addr, len, prot, flags, fd, off);
+    if (!sys_failed(ret)) {
+        forget_gone((uintptr_t)ret, (uintptr_t)ret + page_up(len));
+    }
+    change_end(&change);
+    return ret;
+}
+
+void core_mmapped(uintptr_t addr, size_t len)
+{
+    struct change change;
+
+    /* The kernel chose memory that we believed registered: it was unmapped behind our back. */
+    change_begin(&change, addr, addr + page_up(len));
+    forget_gone(addr, addr + page_up(len));
+    change_end(&change);
+}
+
+/* ---- content dropped */
+
+static int drop(const struct range *range, const struct paging_area *area, int arg)
+{
+    /* Shared memory keeps its content in the file: the mapping's entries are no matter. */
+    return area->kind == PAGING_SHARED ? 0 : paging_drop(area);
+}
+
+/* Hide first, then drop, or another thread sees zeroes in between. */
+static long madvise_drop(uintptr_t addr, size_t len, int advice)
+{
+    struct change change;
+    uintptr_t end = addr + page_up(len);
+    long ret;
+
+    change_begin(&change, addr, end);
+    ret = each_part(addr, end, drop, 0);
+    if (ret == 0) {
+        ret = sys_madvise(addr, len, advice);
+    }
+    change_end(&change);
+    return ret;
+}
+
+static int drop_file(const struct range *range, const struct paging_area *area, int arg)
+{
+    return paging_drop(area);
+}
+
+static long madvise_remove(uintptr_t addr, size_t len)
+{
+    struct change change;
+    uintptr_t end = addr + page_up(len);
+    struct range range;
+    uint64_t off = 0;
+    int fd = -1;
+    long ret;
+
+    if (ranges_find(addr, &range) && range.area.kind != PAGING_ANON) {
+        fd = range.area.fd;
+        off = range.area.off + (addr - range.area.start);
+    }
+    change_begin(&change, addr, end);
+    ret = sys_madvise(addr, len, MADV_REMOVE);
+    if (ret == 0) {
+        each_part(addr, end, drop_file, 0);
+    }
+    change_end(&change);
+    if (ret == 0 && fd >= 0) {
+        core_file_holed(fd, off, page_up(len));
+    }
+    return ret;
+}
+
+/* Pages brought in one by one, each a fault like any other; then the call for real. */
+static long fault_in_range(uintptr_t addr, size_t len, enum arch_access access)
+{
+    uintptr_t end = addr + page_up(len);
+
+    for (uintptr_t at = addr; at < end; at += PAGING_PAGE) {
+        if (core_touches(at, 1) && !paging_page_open(at)) {
+            int ret = core_fault_in(at, access);
+
+            if (ret) {
+                return ret;
+            }
+        }
+    }
+    return 0;
+}
+
+static long madvise_populate(uintptr_t addr, size_t len, int advice)
+{
+    long ret;
+
+    if ((addr & (PAGING_PAGE - 1)) || !len) {
+        return sys_madvise(addr, len, advice);
+    }
+    ret = fault_in_range(addr, len, advice == MADV_POPULATE_WRITE ? ARCH_WRITE : ARCH_READ);
+    return ret ? ret : sys_madvise(addr, len, advice);
+}
+
+static bool whole_mapping(uintptr_t addr, size_t len)
+{
+    return !(addr & (PAGING_PAGE - 1)) && len && addr + page_up(len) > addr;
+}
+
+long core_madvise(uintptr_t addr, size_t len, int advice)
+{
+    if (!whole_mapping(addr, len)) {
+        return sys_madvise(addr, len, advice);
+    }
+    switch (advice) {
+    case MADV_DONTNEED:
+    case MADV_DONTNEED_LOCKED:
+        return madvise_drop(addr, len, advice);
+    case MADV_FREE:
+    case MADV_HUGEPAGE:
+    case MADV_NOHUGEPAGE:
+        /* Free: may happen at any later time, so never is a right answer. Huge: virtualised. */
+        return 0;
+    case MADV_COLLAPSE:
+        return -EINVAL;
+    case MADV_REMOVE:
+        return madvise_remove(addr, len);
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE:
+        return madvise_populate(addr, len, advice);
+    default:
+        return sys_madvise(addr, len, advice);
+    }
+}
+
+long core_mlock(uintptr_t addr, size_t len, int flags)
+{
+    uintptr_t start = addr & ~(PAGING_PAGE - 1);
+
+    if (!(flags & 1 /* MLOCK_ONFAULT */) &&
+        fault_in_range(start, len + (addr - start), ARCH_READ)) {
+        return -ENOMEM;
+    }
+    return flags ? sys_call(SYS_mlock2, addr, len, flags) : sys_call(SYS_mlock, addr, len);
+}
+
+/* ---- holes in files */
+
+void core_file_holed(int fd, uint64_t off, uint64_t len)
+{
+    struct core_guard guard;
+    struct range range;
+    struct stat st;
+
+    if (!ranges_any() || sys_fstat(fd, &st) != 0) {
+        return;
+    }
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        const struct paging_area *area = &range.area;
+        uint64_t file_end = area->off + (area->end - area->start);
+        uint64_t from = off > area->off ? off : area->off;
+        uint64_t to = off + len < file_end ? off + len : file_end;
+        struct paging_area part;
+        paging_stripes held;
+
+        if (area->kind != PAGING_SHARED || area->dev != st.st_dev || area->ino != st.st_ino ||
+            from >= to) {
+            continue;
+        }
+        part = paging_slice(area, area->start + (from - area->off),
+                            area->start + (to - area->off));
+        held = paging_lock(part.start, part.end, guard.tid);
+        paging_drop(&part);
+        paging_unlock(held);
+    }
+    core_edit_unlock();
+    core_leave(&guard);
+}
+
+/* ---- protection */
+
+/* What is not registered, in order; a hole ends it, as in the kernel. */
+static long mprotect_around(uintptr_t start, uintptr_t end, int prot)
+{
+    struct range range;
+
+    while (start < end) {
+        bool ranged = ranges_next(start, end, &range);
+        uintptr_t stop = ranged && range.area.start < end ? range.area.start : end;
+
+        if (start < stop) {
+            long ret = sys_mprotect(start, stop - start, prot);
+
+            if (ret) {
+                return ret;
+            }
+        }
+        start = ranged ? range.area.end : end;
+    }
+    return 0;
+}
+
+static int reprotect(const struct range *range, const struct paging_area *area, int prot)
+{
+    struct range changed = *range;
+    int ret = paging_hide(area);
+
+    changed.area = *area;
+    changed.area.prot = prot;
+    return ret ? ret : ranges_replace(area->start, area->end, &changed);
+}
+
+long core_mprotect(uintptr_t addr, size_t len, int prot)
+{
+    struct change change;
+    uintptr_t end = addr + page_up(len);
+    long ret;
+
+    if ((addr & (PAGING_PAGE - 1)) || (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC))) {
+        return sys_mprotect(addr, len, prot);
+    }
+    change_begin(&change, addr, end);
+    ret = mprotect_around(addr, end, prot);
+    if (ret == 0) {
+        ret = each_part(addr, end, reprotect, prot);
+    }
+    change_end(&change);
+    return ret;
+}
+
+/* ---- mremap */
+
+struct move {
+    uintptr_t addr, old_end;
+    size_t old_len, new_len;
+    int flags;
+    uintptr_t to;
+};
+
+/* Growing where it is: the mapping stays registered, and so does what is added. */
+static long grow_in_place(const struct move *move, struct range *range)
+{
+    long ret = sys_mremap(move->addr, move->old_len, move->new_len, 0, 0);
+    size_t whole = move->addr + move->new_len - range->area.start;
+    long alias;
+
+    if (sys_failed(ret)) {
+        return ret;
+    }
+    if (range->area.alias) {
+        alias = sys_mremap(range->area.start, 0, whole, MREMAP_MAYMOVE, 0);
+        sys_munmap(range->area.alias, range->area.end - range->area.start);
+        range->area.alias = sys_failed(alias) ? 0 : (uintptr_t)alias;
+        sys_mprotect(range->area.alias, whole, PROT_READ | PROT_WRITE);
+    }
+    range->area.end = move->addr + move->new_len;
+    if (paging_table_reserve(range->area.start, range->area.end) == 0) {
+        ranges_replace(range->area.start, range->area.end, range);
+    }
+    return ret;
+}
+
+/* Elsewhere: what moved is plain memory there; the old place is gone, or empty and registered. */
+static long move_away(const struct move *move, const struct range *range)
+{
+    struct paging_area old = paging_slice(&range->area, move->addr, move->old_end);
+    long ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
+
+    if (sys_failed(ret)) {
+        return ret;
+    }
+    sys_madvise((uintptr_t)ret, move->new_len, MADV_GUARD_REMOVE);
+    if (move->flags & MREMAP_FIXED) {
+        forget_gone((uintptr_t)ret, (uintptr_t)ret + move->new_len);
+    }
+    sys_mprotect((uintptr_t)ret, move->new_len, range->area.prot);
+    if (move->flags & MREMAP_DONTUNMAP) {
+        paging_drop(&old);
+    } else if (move->old_len) {
+        forget_gone(move->addr, move->old_end);
+    }
+    return ret;
+}
+
+static long mremap_locked(const struct move *move)
+{
+    struct range range;
+    long ret = -ENOMEM;
+
+    if (!ranges_find(move->addr, &range) || range.area.end < move->old_end) {
+        /* Several mappings, or the registered part is not where it starts: the kernel decides. */
+        ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
+        if (!sys_failed(ret)) {
+            if (move->flags & MREMAP_FIXED) {
+                forget_gone((uintptr_t)ret, (uintptr_t)ret + move->new_len);
+            }
+            if ((uintptr_t)ret != move->addr && !(move->flags & MREMAP_DONTUNMAP)) {
+                forget_gone(move->addr, move->old_end);
+            }
+        }
+        return ret;
+    }
+    if (move->new_len == move->old_len && !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+        return (long)move->addr;
+    }
+    if (move->new_len < move->old_len && !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+        ret = sys_munmap(move->addr + move->new_len, move->old_len - move->new_len);
+        if (ret == 0) {
+            forget_gone(move->addr + move->new_len, move->old_end);
+        }
+        return ret ? ret : (long)move->addr;
+    }
+    /* One mapping of one protection, so that the kernel takes it as a whole. */
+    ret = paging_hide(&range.area);
+    if (ret) {
+        return ret;
+    }
+    if (move->old_len && !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
+        move->old_end == range.area.end) {
+        ret = grow_in_place(move, &range);
+        if (!sys_failed(ret)) {
+            return ret;
+        }
+    }
+    return move_away(move, &range);
+}
+
+long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to)
+{
+    struct move move = {
+        .addr = addr,
+        .old_end = addr + page_up(old_len),
+        .old_len = page_up(old_len),
+        .new_len = page_up(new_len),
+        .flags = flags,
+        .to = to,
+    };
+    struct change change;
+    long ret;
+
+    if ((addr & (PAGING_PAGE - 1)) || !new_len ||
+        (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+        return sys_mremap(addr, old_len, new_len, flags, to);
+    }
+    change_begin(&change, 0, PAGING_TOP);
+    paging_cut(addr);
+    paging_cut(move.old_end);
+    if (flags & MREMAP_FIXED) {
+        paging_cut(to);
+        paging_cut(to + move.new_len);
+    }
+    ret = mremap_locked(&move);
+    change_end(&change);
+    return ret;
+}
+
+/* ---- System V */
+
+long core_shmdt(uintptr_t addr)
+{
+    struct change change;
+    struct range first, range;
+    uintptr_t end = addr;
+    long ret;
+
+    change_begin(&change, 0, PAGING_TOP);
+    if (ranges_find(addr, &first)) {
+        while (ranges_find(end, &range) && range.area.dev == first.area.dev &&
+               range.area.ino == first.area.ino && range.area.off == end - addr) {
+            end = range.area.end;
+        }
+    }
+    ret = sys_call(SYS_shmdt, addr);
+    if (ret == 0 && end > addr) {
+        forget_gone(addr, end);
+    }
+    change_end(&change);
+    return ret;
+}

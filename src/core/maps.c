@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernel's view of the address space: PROCMAP_QUERY where there is one, else the text. */
+#include <errno.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#include "base/text.h"
+#include "core_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+
+#define PROCMAP_QUERY      0xc0686611ul
+#define PROCMAP_NEXT       0x10 /* covering or next */
+#define PROCMAP_READABLE   0x01
+#define PROCMAP_WRITABLE   0x02
+#define PROCMAP_EXECUTABLE 0x04
+#define PROCMAP_SHARED     0x08
+
+struct procmap_query {
+    uint64_t size, query_flags, query_addr;
+    uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+    uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
+    uint64_t vma_name_addr, build_id_addr;
+};
+
+static void set_name(struct vma *vma, const char *name)
+{
+    vma->special = name[0] == '[' && name[1] == 'v';
+    vma->dev_zero = memcmp(name, "/dev/zero", 10) == 0;
+}
+
+/* Return: 1 found, 0 nothing there, -errno. */
+static int query(uintptr_t addr, struct vma *ret)
+{
+    char name[256] = "";
+    struct procmap_query q = {
+        .size = sizeof q,
+        .query_flags = PROCMAP_NEXT,
+        .query_addr = addr,
+        .vma_name_size = sizeof name,
+        .vma_name_addr = (uintptr_t)name,
+    };
+    long fd = sys_open("/proc/self/maps", O_RDONLY);
+    long n;
+
+    if (sys_failed(fd)) {
+        return (int)fd;
+    }
+    n = sys_ioctl((int)fd, PROCMAP_QUERY, &q);
+    if (n == -ENAMETOOLONG) {
+        q.vma_name_size = 0;
+        q.vma_name_addr = 0;
+        n = sys_ioctl((int)fd, PROCMAP_QUERY, &q);
+    }
+    sys_close((int)fd);
+    if (n != 0) {
+        return n == -ENOENT ? 0 : (int)n;
+    }
+    *ret = (struct vma){
+        .start = q.vma_start,
+        .end = q.vma_end,
+        .prot = (q.vma_flags & PROCMAP_READABLE ? PROT_READ : 0) |
+                (q.vma_flags & PROCMAP_WRITABLE ? PROT_WRITE : 0) |
+                (q.vma_flags & PROCMAP_EXECUTABLE ? PROT_EXEC : 0),
+        .shared = q.vma_flags & PROCMAP_SHARED,
+        .off = q.vma_offset,
+        .dev = makedev(q.dev_major, q.dev_minor),
+        .ino = q.inode,
+    };
+    set_name(ret, name);
+    return 1;
+}
+
+/* 55d0c0000000-55d0c0021000 rw-p 00000000 00:00 0      [heap] */
+static void parse_line(const char *at, struct vma *ret)
+{
+    uint64_t dev_major, dev_minor;
+
+    *ret = (struct vma){.start = base_text_number(&at, 16)};
+    at++;
+    ret->end = base_text_number(&at, 16);
+    at++;
+    ret->prot = (at[0] == 'r' ? PROT_READ : 0) | (at[1] == 'w' ? PROT_WRITE : 0) |
+                (at[2] == 'x' ? PROT_EXEC : 0);
+    ret->shared = at[3] == 's';
+    at += 5;
+    ret->off = base_text_number(&at, 16);
+    at++;
+    dev_major = base_text_number(&at, 16);
+    at++;
+    dev_minor = base_text_number(&at, 16);
+    at++;
+    ret->dev = makedev(dev_major, dev_minor);
+    ret->ino = base_text_number(&at, 10);
+    while (*at == ' ') {
+        at++;
+    }
+    set_name(ret, at);
+}
+
+/* Lines are handed to `each` until it returns true. */
+static bool each_line(const char *path, bool (*each)(const char *line, void *arg), void *arg)
+{
+    char buf[8192];
+    size_t have = 0;
+    bool found = false;
+    long fd = sys_open(path, O_RDONLY);
+    long n = 1;
+
+    if (sys_failed(fd)) {
+        return false;
+    }
+    while (!found && n > 0) {
+        size_t start = 0;
+
+        n = sys_read((int)fd, buf + have, sizeof buf - 1 - have);
+        have += n > 0 ? (size_t)n : 0;
+        for (size_t i = 0; i < have && !found; i++) {
+            if (buf[i] == '\n') {
+                buf[i] = '\0';
+                found = each(buf + start, arg);
+                start = i + 1;
+            }
+        }
+        if (start == 0 && have == sizeof buf - 1) {
+            break; /* a line longer than the buffer: paths end at 4096 */
+        }
+        memmove(buf, buf + start, have - start);
+        have -= start;
+    }
+    sys_close((int)fd);
+    return found;
+}
+
+struct text_search {
+    uintptr_t addr;
+    struct vma *ret;
+};
+
+static bool line_after(const char *line, void *arg)
+{
+    const struct text_search *search = arg;
+
+    parse_line(line, search->ret);
+    return search->ret->end > search->addr;
+}
+
+bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret)
+{
+    struct text_search search = {start, ret};
+    int found = paging_env.procmap ? query(start, ret) : -ENOTTY;
+
+    if (found == -ENOTTY) {
+        paging_env.procmap = false;
+        found = each_line("/proc/self/maps", line_after, &search);
+    }
+    return found > 0 && ret->start < end;
+}
+
+bool maps_allows(uintptr_t addr, enum arch_access access)
+{
+    struct vma vma;
+
+    if (!maps_next(addr, addr + 1, &vma)) {
+        return false;
+    }
+    switch (access) {
+    case ARCH_READ:
+        return vma.prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+    case ARCH_WRITE:
+        return vma.prot & PROT_WRITE;
+    case ARCH_EXEC:
+        return vma.prot & PROT_EXEC;
+    }
+    return false;
+}
+
+/* ---- which devices are tmpfs: memfds and anonymous shared memory have a hidden one */
+
+/* 30 24 0:26 / /dev/shm rw,nosuid - tmpfs tmpfs rw */
+static bool line_is_tmpfs_of(const char *line, void *arg)
+{
+    const char *at = line;
+    uint64_t dev_major, dev_minor;
+
+    base_text_number(&at, 10);
+    at++;
+    base_text_number(&at, 10);
+    at++;
+    dev_major = base_text_number(&at, 10);
+    at++;
+    dev_minor = base_text_number(&at, 10);
+    if (makedev(dev_major, dev_minor) != *(uint64_t *)arg) {
+        return false;
+    }
+    while (*at && memcmp(at, " - ", 3) != 0) {
+        at++;
+    }
+    return *at && (memcmp(at, " - tmpfs", 8) == 0 || memcmp(at, " - devtmpfs", 11) == 0);
+}
+
+bool maps_is_shmem(uint64_t dev)
+{
+    static _Atomic uint64_t memfd_dev; /* of the kernel's own tmpfs; asked once */
+    struct stat st;
+    long fd;
+
+    if (!atomic_load(&memfd_dev)) {
+        fd = sys_call(SYS_memfd_create, "userfault", 1);
+        if (!sys_failed(fd)) {
+            if (sys_fstat((int)fd, &st) == 0) {
+                atomic_store(&memfd_dev, st.st_dev);
+            }
+            sys_close((int)fd);
+        }
+    }
+    return dev == atomic_load(&memfd_dev) ||
+           each_line("/proc/self/mountinfo", line_is_tmpfs_of, &dev);
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The registered ranges: a sorted array in two buffers.
+ *
+ * A writer (edit lock held) builds the next array in the buffer that is not in force and then
+ * advances `version`, whose lowest bit names the buffer. A reader copies out what it needs and
+ * believes it if the version stands still meanwhile; it takes no lock and may be a signal handler
+ * on any thread. A writer killed at work leaves the array in force untouched.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core_local.h"
+#include "sys/mem.h"
+
+#define RANGES_MAX 131072
+
+struct array {
+    _Atomic uint32_t count;
+    struct range at[RANGES_MAX];
+};
+
+static struct array *buffer[2];
+static _Atomic uint64_t version;
+
+int ranges_init(void)
+{
+    for (int i = 0; i < 2; i++) {
+        buffer[i] = sys_table(sizeof *buffer[i]);
+        if (!buffer[i]) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* Index of the first range whose end lies above addr. */
+static uint32_t lower_bound(const struct array *array, uint32_t count, uintptr_t addr)
+{
+    uint32_t low = 0;
+
+    while (low < count) {
+        uint32_t mid = low + (count - low) / 2;
+
+        if (array->at[mid].area.end > addr) {
+            count = mid;
+        } else {
+            low = mid + 1;
+        }
+    }
+    return low;
+}
+
+bool ranges_next(uintptr_t start, uintptr_t end, struct range *ret)
+{
+    for (;;) {
+        uint64_t v = atomic_load_explicit(&version, memory_order_acquire);
+        const struct array *array = buffer[v & 1];
+        uint32_t count, i;
+        bool found;
+
+        if (!array) {
+            return false; /* not initialised */
+        }
+        count = atomic_load_explicit(&array->count, memory_order_relaxed);
+        count = count < RANGES_MAX ? count : RANGES_MAX;
+        i = lower_bound(array, count, start);
+        found = i < count && array->at[i].area.start < end;
+        if (found) {
+            *ret = array->at[i];
+        }
+        /* Pairs with the release in commit(): what was copied was not being rewritten. */
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(&version, memory_order_relaxed) == v) {
+            return found;
+        }
+    }
+}
+
+bool ranges_find(uintptr_t addr, struct range *ret)
+{
+    return ranges_next(addr, addr + 1, ret);
+}
+
+bool ranges_area_of(uintptr_t addr, struct paging_area *ret)
+{
+    struct range range;
+
+    if (!ranges_find(addr, &range)) {
+        return false;
+    }
+    *ret = range.area;
+    return true;
+}
+
+bool ranges_any(void)
+{
+    const struct array *array = buffer[atomic_load(&version) & 1];
+
+    return array && atomic_load(&array->count) > 0;
+}
+
+/* Whether b continues a, in the address space and behind it. */
+static bool continues(const struct range *a, const struct range *b)
+{
+    const struct paging_area *x = &a->area, *y = &b->area;
+    uintptr_t len = x->end - x->start;
+
+    return x->end == y->start && a->ctx == b->ctx && a->mode == b->mode && a->busy == b->busy &&
+           x->prot == y->prot && x->kind == y->kind && x->noguard == y->noguard &&
+           x->fd == y->fd && x->dev == y->dev && x->ino == y->ino &&
+           (x->alias ? y->alias == x->alias + len : !y->alias) &&
+           (x->kind == PAGING_ANON || x->off + len == y->off);
+}
+
+static void append(struct array *array, const struct range *range)
+{
+    uint32_t n = atomic_load_explicit(&array->count, memory_order_relaxed);
+
+    if (range->area.start >= range->area.end) {
+        return;
+    }
+    if (n && continues(&array->at[n - 1], range)) {
+        array->at[n - 1].area.end = range->area.end;
+        return;
+    }
+    array->at[n] = *range;
+    atomic_store_explicit(&array->count, n + 1, memory_order_relaxed);
+}
+
+/* Append the part of `range` in [start, end). */
+static void append_part(struct array *array, const struct range *range, uintptr_t start,
+                        uintptr_t end)
+{
+    struct range part = *range;
+
+    if (range->area.start < end && range->area.end > start) {
+        part.area = paging_slice(&range->area, start, end);
+        append(array, &part);
+    }
+}
+
+int ranges_replace(uintptr_t start, uintptr_t end, const struct range *range)
+{
+    uint64_t v = atomic_load_explicit(&version, memory_order_relaxed);
+    const struct array *from = buffer[v & 1];
+    struct array *to = buffer[(v + 1) & 1];
+    uint32_t count = atomic_load_explicit(&from->count, memory_order_relaxed);
+    uint32_t i = 0;
+
+    if (count + 2 > RANGES_MAX) {
+        return -ENOMEM;
+    }
+    /* Readers that still look at this buffer see the version move and start again. */
+    atomic_store_explicit(&to->count, 0, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (; i < count && from->at[i].area.start < start; i++) {
+        append_part(to, &from->at[i], 0, start);
+        if (from->at[i].area.end > end) {
+            break; /* cut in the middle: the rest comes below */
+        }
+    }
+    if (range) {
+        append(to, range);
+    }
+    for (; i < count; i++) {
+        append_part(to, &from->at[i], end, PAGING_TOP);
+    }
+    atomic_store_explicit(&version, v + 1, memory_order_seq_cst);
+    return 0;
+}

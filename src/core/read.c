@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages to the manager: read and poll, without waiting; the interceptors wait. */
+#include <errno.h>
+#include <poll.h>
+
+#include "core_local.h"
+
+long core_read(int fd, void *buf, size_t len)
+{
+    struct context *ctx = context_of_fd(fd);
+    struct uf_msg msg;
+    size_t done = 0;
+
+    if (!ctx) {
+        return -EINVAL;
+    }
+    if (!(atomic_load(&ctx->features) & CONTEXT_READY)) {
+        return -EINVAL;
+    }
+    if (len < sizeof msg) {
+        return -EINVAL;
+    }
+    while (len - done >= sizeof msg && waiters_take(ctx, &msg)) {
+        int ret = core_copy_out((char *)buf + done, &msg, sizeof msg);
+
+        if (ret) {
+            return done ? (long)done : ret;
+        }
+        done += sizeof msg;
+    }
+    core_drain(fd);
+    return done ? (long)done : -EAGAIN;
+}
+
+short core_poll(int fd, bool nonblock)
+{
+    struct context *ctx = context_of_fd(fd);
+
+    if (!ctx || !(atomic_load(&ctx->features) & CONTEXT_READY) || !nonblock) {
+        return POLLERR;
+    }
+    return waiters_pending(atomic_load(&ctx->id)) ? POLLIN | POLLRDNORM : 0;
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * UFFDIO_REGISTER and UFFDIO_UNREGISTER.
+ *
+ * A stretch becomes a range in an order that no other thread can see half done: it stands in the
+ * array as busy before the first access traps (a trap on a busy range waits for the edit lock),
+ * is hidden, what is present is marked, and then it is not busy any more.
+ */
+#include <errno.h>
+
+#include "core_local.h"
+#include "sys/mem.h"
+
+/* One piece of the interval: registered already, or a mapping to register. */
+struct piece {
+    uintptr_t start, end;
+    bool registered;
+    struct range range; /* when registered */
+    struct vma vma;     /* when not */
+};
+
+/* The first piece of [start, end); holes are skipped. */
+static bool next_piece(uintptr_t start, uintptr_t end, struct piece *ret)
+{
+    bool ranged = ranges_next(start, end, &ret->range);
+    uintptr_t stop = ranged ? ret->range.area.start : end;
+
+    if (start < stop && maps_next(start, stop, &ret->vma)) {
+        ret->registered = false;
+        ret->start = ret->vma.start > start ? ret->vma.start : start;
+        ret->end = ret->vma.end < stop ? ret->vma.end : stop;
+        return true;
+    }
+    if (!ranged) {
+        return false;
+    }
+    ret->registered = true;
+    ret->start = ret->range.area.start > start ? ret->range.area.start : start;
+    ret->end = ret->range.area.end < end ? ret->range.area.end : end;
+    return true;
+}
+
+/* Which kind of memory, by the kernel's rules of what can be registered. -EINVAL: none. */
+static int kind_of(const struct vma *vma)
+{
+    if (vma->special) {
+        return -EINVAL;
+    }
+    if (!vma->shared && (vma->ino == 0 || vma->dev_zero)) {
+        return PAGING_ANON;
+    }
+    if (!maps_is_shmem(vma->dev)) {
+        return -EINVAL;
+    }
+    return vma->shared ? PAGING_SHARED : PAGING_PRIVATE_FILE;
+}
+
+/* A shared mapping that can never become writable is refused, as the kernel's VM_MAYWRITE. */
+static int check_writable(const struct piece *piece)
+{
+    const struct vma *vma = &piece->vma;
+
+    if (vma->shared && !(vma->prot & PROT_WRITE) &&
+        sys_mprotect(piece->start, piece->end - piece->start, vma->prot | PROT_WRITE) == -EACCES) {
+        return -EPERM;
+    }
+    return 0;
+}
+
+static int check_piece(const struct context *ctx, const struct piece *piece, uintptr_t sp)
+{
+    if (piece->registered) {
+        return piece->range.ctx == atomic_load(&ctx->id) ? 0 : -EBUSY;
+    }
+    if (kind_of(&piece->vma) < 0) {
+        return -EINVAL;
+    }
+    if (sp >= piece->start && sp < piece->end) {
+        core_log("refused to register the stack of the calling thread, a signal frame must fit "
+                 "there: sp ",
+                 sp);
+        return -EINVAL;
+    }
+    return check_writable(piece);
+}
+
+/* How bytes get into shared memory: through a descriptor, else through a second mapping. */
+static int find_way_in(struct paging_area *area, const struct vma *vma)
+{
+    long alias;
+
+    area->fd = -1;
+    if (area->kind == PAGING_ANON) {
+        return 0;
+    }
+    area->fd = files_fd_for(vma);
+    if (area->fd >= 0 || area->kind == PAGING_PRIVATE_FILE) {
+        return 0;
+    }
+    alias = sys_mremap(area->start, 0, area->end - area->start, MREMAP_MAYMOVE, 0);
+    if (sys_failed(alias)) {
+        return (int)alias;
+    }
+    sys_mprotect((uintptr_t)alias, area->end - area->start, PROT_READ | PROT_WRITE);
+    area->alias = (uintptr_t)alias;
+    return 0;
+}
+
+static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode, int tid)
+{
+    struct range range = {
+        .area =
+            {
+                .start = piece->start,
+                .end = piece->end,
+                .prot = piece->vma.prot,
+                .kind = (enum paging_kind)kind_of(&piece->vma),
+                .off = piece->vma.off + (piece->start - piece->vma.start),
+                .dev = piece->vma.dev,
+                .ino = piece->vma.ino,
+            },
+        .ctx = atomic_load(&ctx->id),
+        .busy = 1,
+        .mode = mode,
+    };
+    paging_stripes held;
+    int ret = paging_table_reserve(piece->start, piece->end);
+
+    if (ret == 0) {
+        ret = find_way_in(&range.area, &piece->vma);
+    }
+    if (ret == 0) {
+        ret = ranges_replace(piece->start, piece->end, &range);
+    }
+    if (ret) {
+        return ret;
+    }
+    /* One page resolved must not bring 511 into view. */
+    sys_madvise(piece->start, piece->end - piece->start, MADV_NOHUGEPAGE);
+    held = paging_lock(piece->start, piece->end, tid);
+    ret = paging_hide(&range.area);
+    if (ret == 0) {
+        ret = paging_adopt(&range.area);
+    }
+    if (ret) {
+        paging_release(&range.area);
+        ranges_replace(piece->start, piece->end, NULL);
+    } else {
+        range.busy = 0;
+        ranges_replace(piece->start, piece->end, &range);
+    }
+    paging_unlock(held);
+    return ret;
+}
+
+static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintptr_t sp,
+                      uint64_t mode, int tid, bool apply)
+{
+    struct piece piece;
+    bool any = false;
+
+    for (uintptr_t at = start; at < end && next_piece(at, end, &piece); at = piece.end) {
+        int ret = 0;
+
+        any = true;
+        if (!apply) {
+            ret = check_piece(ctx, &piece, sp);
+        } else if (!piece.registered) {
+            ret = register_piece(ctx, &piece, mode, tid);
+        }
+        if (ret) {
+            return ret;
+        }
+    }
+    return any ? 0 : -EINVAL;
+}
+
+long core_ioctl_register(struct context *ctx, void *arg)
+{
+    const uint64_t ioctls = CORE_RANGE_IOCTLS;
+    struct uf_io_register *user = arg;
+    struct uf_io_register reg;
+    struct core_guard guard;
+    int ret;
+
+    if (core_copy_in(&reg, user, sizeof reg - sizeof reg.ioctls)) {
+        return -EFAULT;
+    }
+    if (reg.mode != UF_REGISTER_MODE_MISSING || core_check_range(reg.range.start, reg.range.len)) {
+        return -EINVAL;
+    }
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    ret = each_piece(ctx, reg.range.start, reg.range.start + reg.range.len, (uintptr_t)&guard,
+                     reg.mode, guard.tid, false);
+    if (ret == 0) {
+        ret = each_piece(ctx, reg.range.start, reg.range.start + reg.range.len, 0, reg.mode,
+                         guard.tid, true);
+    }
+    core_edit_unlock();
+    core_leave(&guard);
+    if (ret) {
+        return ret;
+    }
+    STAT(registers);
+    return core_copy_out(&user->ioctls, &ioctls, sizeof ioctls);
+}
+
+/* Let go of one range's part. Context: edit lock held. */
+static void release_part(const struct range *range, uintptr_t start, uintptr_t end, int tid)
+{
+    struct paging_area area = paging_slice(&range->area, start, end);
+    struct range busy = *range;
+    paging_stripes held = paging_lock(area.start, area.end, tid);
+
+    busy.area = area;
+    busy.busy = 1;
+    ranges_replace(area.start, area.end, &busy);
+    core_note_released(area.start, area.end);
+    paging_cut(area.start);
+    paging_cut(area.end);
+    paging_release(&area);
+    ranges_replace(area.start, area.end, NULL);
+    paging_unlock(held);
+    if (area.alias) {
+        sys_munmap(area.alias, area.end - area.start);
+    }
+    /* Whoever waits there proceeds as if it had never been registered. */
+    waiters_wake(range->ctx, area.start, area.end);
+}
+
+void core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id)
+{
+    struct core_guard guard;
+    struct range range;
+
+    core_enter(&guard);
+    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
+        if (!ctx_id || range.ctx == ctx_id) {
+            release_part(&range, start, end, guard.tid);
+        }
+    }
+    files_trim();
+    core_leave(&guard);
+}
+
+long core_ioctl_unregister(struct context *ctx, void *arg)
+{
+    struct uf_io_range user;
+    struct core_guard guard;
+    struct piece piece;
+    bool any = false;
+    int ret = 0;
+
+    if (core_copy_in(&user, arg, sizeof user)) {
+        return -EFAULT;
+    }
+    if (core_check_range(user.start, user.len)) {
+        return -EINVAL;
+    }
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    for (uintptr_t at = user.start; ret == 0 && at < user.start + user.len &&
+                                    next_piece(at, user.start + user.len, &piece);
+         at = piece.end) {
+        any = true;
+        if (piece.registered ? piece.range.ctx != atomic_load(&ctx->id)
+                             : kind_of(&piece.vma) < 0) {
+            ret = -EINVAL;
+        }
+    }
+    ret = any ? ret : -EINVAL;
+    if (ret == 0) {
+        core_unregister_range(user.start, user.start + user.len, 0);
+        STAT(unregisters);
+    }
+    core_edit_unlock();
+    core_leave(&guard);
+    return ret;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* UFFDIO_COPY, UFFDIO_ZEROPAGE, UFFDIO_WAKE. */
+#include <errno.h>
+
+#include "core_local.h"
+
+/* One step: as much as lies in one chunk. Return: bytes, or -errno. */
+static long publish_step(struct context *ctx, uintptr_t dst, size_t len, const void *src, int tid)
+{
+    uintptr_t stop = (dst | (PAGING_CHUNK - 1)) + 1;
+    struct range range;
+    paging_stripes held;
+    long ret = -ENOENT;
+
+    len = len < stop - dst ? len : stop - dst;
+    paging_make_room(ranges_area_of, tid);
+    held = paging_lock(dst, dst + len, tid);
+    if (ranges_find(dst, &range) && !range.busy) {
+        size_t rest = range.area.end - dst;
+
+        len = len < rest ? len : rest;
+        ret = paging_publish(&range.area, dst, len, src, len <= 16 * PAGING_PAGE);
+    }
+    paging_unlock(held);
+    return ret;
+}
+
+/*
+ * The destination must be registered, with any context, in one piece; a source that is hidden
+ * itself is a fault like any other and is waited for, with no lock held.
+ */
+static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const char *src)
+{
+    struct range range;
+    size_t done = 0;
+    long ret;
+
+    if (!ranges_find(dst, &range) || range.area.end < dst + len) {
+        return -ENOENT;
+    }
+    while (done < len) {
+        struct core_guard guard;
+
+        core_enter(&guard);
+        ret = publish_step(ctx, dst + done, len - done, src ? src + done : NULL, guard.tid);
+        core_leave(&guard);
+        if (ret == -EFAULT && src && core_source_in((uintptr_t)src + done) == 0) {
+            continue;
+        }
+        if (ret <= 0) {
+            return done ? (long)done : ret;
+        }
+        done += (size_t)ret;
+    }
+    return (long)done;
+}
+
+/* What the kernel makes of a result: a short one is EAGAIN, and what arrived wakes its waiters. */
+static long settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool wake)
+{
+    if (ret < 0) {
+        if (ret == -EEXIST) {
+            STAT(eexist);
+        }
+        return ret;
+    }
+    if (wake) {
+        waiters_wake(atomic_load(&ctx->id), dst, dst + (size_t)ret);
+    }
+    if ((size_t)ret == len) {
+        return 0;
+    }
+    STAT(eagain);
+    return -EAGAIN;
+}
+
+long core_ioctl_copy(struct context *ctx, void *arg)
+{
+    struct uf_io_copy *user = arg;
+    struct uf_io_copy copy;
+    int64_t ret;
+
+    if (core_copy_in(&copy, user, sizeof copy - sizeof copy.copy)) {
+        return -EFAULT;
+    }
+    if (core_check_source(copy.src, copy.len) || core_check_range(copy.dst, copy.len) ||
+        (copy.mode & ~(UF_COPY_MODE_DONTWAKE | UF_COPY_MODE_WP))) {
+        return -EINVAL;
+    }
+    if (copy.mode & UF_COPY_MODE_WP) {
+        ret = -EINVAL; /* no range is registered for write protection */
+    } else {
+        ret = fill_range(ctx, copy.dst, copy.len, (const char *)(uintptr_t)copy.src);
+    }
+    STAT(copy_calls);
+    if (core_copy_out(&user->copy, &ret, sizeof ret)) {
+        return -EFAULT;
+    }
+    if (ret > 0) {
+        STAT_ADD(copy_pages, (uint64_t)ret / PAGING_PAGE);
+        STAT_ADD(copy_bytes, ret);
+    }
+    return settle(ctx, copy.dst, copy.len, ret, !(copy.mode & UF_COPY_MODE_DONTWAKE));
+}
+
+long core_ioctl_zeropage(struct context *ctx, void *arg)
+{
+    struct uf_io_zeropage *user = arg;
+    struct uf_io_zeropage zero;
+    int64_t ret;
+
+    if (core_copy_in(&zero, user, sizeof zero - sizeof zero.zeropage)) {
+        return -EFAULT;
+    }
+    if (core_check_range(zero.range.start, zero.range.len) ||
+        (zero.mode & ~UF_ZEROPAGE_MODE_DONTWAKE)) {
+        return -EINVAL;
+    }
+    ret = fill_range(ctx, zero.range.start, zero.range.len, NULL);
+    STAT(zero_calls);
+    if (core_copy_out(&user->zeropage, &ret, sizeof ret)) {
+        return -EFAULT;
+    }
+    if (ret > 0) {
+        STAT_ADD(zero_pages, (uint64_t)ret / PAGING_PAGE);
+        STAT_ADD(zero_bytes, ret);
+    }
+    return settle(ctx, zero.range.start, zero.range.len, ret,
+                  !(zero.mode & UF_ZEROPAGE_MODE_DONTWAKE));
+}
+
+long core_ioctl_wake(struct context *ctx, void *arg)
+{
+    struct uf_io_range range;
+
+    if (core_copy_in(&range, arg, sizeof range)) {
+        return -EFAULT;
+    }
+    if (core_check_range(range.start, range.len)) {
+        return -EINVAL;
+    }
+    STAT(wake_calls);
+    waiters_wake(atomic_load(&ctx->id), range.start, range.start + range.len);
+    return 0;
+}

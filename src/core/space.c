@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* The address space: start, entering and leaving the facility, the log. */
+#include <errno.h>
+
+#include "base/cpu.h"
+#include "base/lock.h"
+#include "base/text.h"
+#include "core_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+#include "sys/thread.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+_Atomic bool core_active;
+_Atomic int core_program_handlers;
+struct core_options core_options;
+
+static struct uf_stats own_stats;
+struct uf_stats *core_stats = &own_stats;
+static struct base_lock edit_lock;
+static _Atomic uint32_t *space_mark; /* 1 here, wiped to 0 in a forked child */
+
+bool core_same_space(void)
+{
+    return !space_mark || atomic_load_explicit(space_mark, memory_order_relaxed);
+}
+
+static int mark_space(void)
+{
+    if (!space_mark) {
+        space_mark = sys_table(PAGING_PAGE);
+        if (!space_mark) {
+            return -ENOMEM;
+        }
+        sys_madvise((uintptr_t)space_mark, PAGING_PAGE, MADV_WIPEONFORK);
+    }
+    atomic_store(space_mark, 1);
+    return 0;
+}
+
+int core_init(const struct core_options *options)
+{
+    struct paging_force force = {
+        .noguard = options->noguard,
+        .nomem = options->nomem,
+        .nocachestat = options->nocachestat,
+        .noscan = options->noscan,
+        .noprocmap = options->noprocmap,
+        .budget = options->budget,
+    };
+    int ret;
+
+    if (space_mark) {
+        return 0;
+    }
+    core_options = *options;
+    if (options->stats) {
+        core_stats = options->stats;
+    }
+    paging_init(&force);
+    if (core_stats->vma_budget < (uint64_t)paging_env.budget) {
+        core_stats->vma_budget = (uint64_t)paging_env.budget;
+    }
+    ret = ranges_init();
+    if (ret == 0) {
+        ret = contexts_init();
+    }
+    if (ret == 0) {
+        ret = waiters_init();
+    }
+    return ret ? ret : mark_space();
+}
+
+void core_enter(struct core_guard *guard)
+{
+    const uint64_t all = CORE_ALL_SIGNALS;
+
+    if (!core_same_space()) {
+        core_fork_child();
+    }
+    guard->masked = !core_options.preloaded || atomic_load(&core_program_handlers) > 0;
+    if (guard->masked) {
+        sys_sigmask(SIG_BLOCK, &all, &guard->mask);
+    }
+    guard->tid = sys_gettid();
+}
+
+void core_leave(const struct core_guard *guard)
+{
+    if (guard->masked) {
+        sys_sigmask(SIG_SETMASK, &guard->mask, NULL);
+    }
+}
+
+void core_edit_lock(int tid)
+{
+    base_lock_acquire(&edit_lock, tid);
+}
+
+void core_edit_unlock(void)
+{
+    base_lock_release(&edit_lock);
+}
+
+void core_edit_lock_reset(void)
+{
+    atomic_store(&edit_lock.word, 0);
+}
+
+void core_log(const char *text, uint64_t number)
+{
+    char line[256];
+    struct base_text out = base_text_on(line, sizeof line);
+
+    if (core_options.log_fd < 0) {
+        return;
+    }
+    base_text_str(&out, "userfault[");
+    base_text_dec(&out, (uint64_t)sys_getpid());
+    base_text_str(&out, "]: ");
+    base_text_str(&out, text);
+    if (out.len && line[out.len - 1] == ' ') {
+        base_text_str(&out, "0x");
+        base_text_hex(&out, number);
+    }
+    base_text_str(&out, "\n");
+    sys_write(core_options.log_fd, line, out.len);
+}
+
+/* ---- fork */
+
+static struct core_guard fork_guard;
+
+void core_fork_prepare(void)
+{
+    /* No publication is half done and no layout half changed in the copy that the child gets. */
+    core_enter(&fork_guard);
+    core_edit_lock(fork_guard.tid);
+    paging_lock_all(fork_guard.tid);
+}
+
+void core_fork_parent(void)
+{
+    paging_unlock(PAGING_ALL_STRIPES);
+    core_edit_unlock();
+    core_leave(&fork_guard);
+}
+
+void core_fork_child(void)
+{
+    struct range range;
+    uint64_t mask;
+    bool masked = fork_guard.masked;
+
+    mask = fork_guard.mask;
+    paging_lock_reset();
+    core_edit_lock_reset();
+    mark_space();
+    paging_env_fork_child();
+    waiters_reset();
+    contexts_forget();
+    files_fork_child();
+    /* Without UF_FEATURE_EVENT_FORK the child's copies of the ranges are plain memory. */
+    while (ranges_next(0, PAGING_TOP, &range)) {
+        paging_release(&range.area);
+        if (range.area.alias) {
+            sys_munmap(range.area.alias, range.area.end - range.area.start);
+        }
+        ranges_replace(range.area.start, range.area.end, NULL);
+    }
+    if (masked) {
+        fork_guard.masked = false;
+        sys_sigmask(SIG_SETMASK, &mask, NULL);
+    }
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiters: a slot for every thread that waits on a fault.
+ *
+ *     FREE -> CLAIMED -> PENDING -> READ -> WOKEN -> FREE
+ *                           |                ^
+ *                           +----------------+   resolved before it was read
+ *
+ * State and generation are one word, which is also the futex. There is no list and no counter: a
+ * waiter can be killed at any instruction, and "something is pending" is found by looking.
+ *
+ * Ordering, with the publisher (resolve.c): a waiter enqueues, then looks at the page; a publisher
+ * publishes, then scans the slots. Both sides are sequentially consistent, so one of them sees
+ * the other. The same holds between ring and drain, and between spin_until and a reader's leave.
+ */
+#include <errno.h>
+
+#include "arch/wait.h"
+#include "base/cpu.h"
+#include "base/lock.h"
+#include "core_local.h"
+#include "sys/mem.h"
+#include "sys/thread.h"
+
+#define SLOTS 32768
+
+enum state {
+    SLOT_FREE,
+    SLOT_CLAIMED,
+    SLOT_PENDING,
+    SLOT_READ,
+    SLOT_WOKEN,
+};
+#define STATE_MASK 7u
+#define SLEEPS     8u /* the waiter is in futex(2): wake it there */
+#define GENERATION 16u
+
+#define SPIN_US       50
+#define SPIN_MISSES   16   /* after so many in vain, only one wait in SPIN_RETRY spins */
+#define SPIN_RETRY    32
+#define REAP_STEP     64   /* claims beyond so many slots look for dead threads' first */
+#define SLEEP_SECONDS 1 /* look for a context whose last close nobody saw */
+
+struct slot {
+    _Atomic uint32_t word;
+    uint32_t tid;
+    uint32_t ctx;
+    uint32_t access;
+    uint64_t addr;
+    uint64_t ticket;
+    ucontext_t *uc; /* of the trapped access; only its own thread uses it */
+    uint64_t pad[3];
+};
+_Static_assert(sizeof(struct slot) == 64, "a slot is a cache line");
+
+static struct slot *slots;
+static _Atomic uint32_t slots_top; /* slots below were used at least once */
+static int cpus = 1;
+
+int waiters_init(void)
+{
+    slots = sys_table(SLOTS * sizeof *slots);
+    cpus = core_options.nospin ? 1 : base_cpu_count();
+    return slots ? 0 : -ENOMEM;
+}
+
+void waiters_reset(void)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        atomic_store(&slots[i].word, 0);
+    }
+}
+
+static void slot_free(struct slot *slot, uint32_t word)
+{
+    atomic_store(&slot->word, ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE);
+}
+
+static void slots_reap(void);
+
+static struct slot *slot_claim(void)
+{
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        struct slot *slot = &slots[i];
+        uint32_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+        uint32_t top = atomic_load_explicit(&slots_top, memory_order_relaxed);
+
+        if ((word & STATE_MASK) != SLOT_FREE ||
+            !atomic_compare_exchange_strong(&slot->word, &word, word | SLOT_CLAIMED)) {
+            continue;
+        }
+        while (i >= top && !atomic_compare_exchange_weak(&slots_top, &top, i + 1)) {
+        }
+        if (i >= top && i && i % REAP_STEP == 0) {
+            slots_reap();
+        }
+        return slot;
+    }
+    return NULL;
+}
+
+/* Slots of threads that were killed while they waited; a dead reader's claim stays claimed. */
+static void slots_reap(void)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        uint32_t word = atomic_load(&slots[i].word);
+        uint32_t state = word & STATE_MASK;
+
+        if (state >= SLOT_PENDING && base_thread_dead((int)slots[i].tid)) {
+            uint32_t next = ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE;
+
+            atomic_compare_exchange_strong(&slots[i].word, &word, next);
+        }
+    }
+}
+
+/* ---- looking at others' slots */
+
+static bool slot_matches(const struct slot *slot, uint32_t ctx_id, uintptr_t start, uintptr_t end)
+{
+    return slot->ctx == ctx_id && slot->addr >= start && slot->addr < end;
+}
+
+void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        struct slot *slot = &slots[i];
+        uint32_t word = atomic_load(&slot->word);
+
+        while ((word & STATE_MASK) == SLOT_PENDING || (word & STATE_MASK) == SLOT_READ) {
+            uint32_t woken = (word & ~(STATE_MASK | SLEEPS)) | SLOT_WOKEN;
+
+            if (!slot_matches(slot, ctx_id, start, end)) {
+                break;
+            }
+            if ((word & STATE_MASK) == SLOT_PENDING) {
+                STAT(withdrawn);
+            }
+            if (atomic_compare_exchange_weak(&slot->word, &word, woken)) {
+                if (word & SLEEPS) {
+                    sys_futex_wake(&slot->word, 1);
+                }
+                break;
+            }
+        }
+    }
+}
+
+bool waiters_any(uint32_t ctx_id, uintptr_t start, uintptr_t end)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        uint32_t state = atomic_load(&slots[i].word) & STATE_MASK;
+
+        if ((state == SLOT_PENDING || state == SLOT_READ) &&
+            slot_matches(&slots[i], ctx_id, start, end)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool waiters_pending(uint32_t ctx_id)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        if ((atomic_load(&slots[i].word) & STATE_MASK) == SLOT_PENDING &&
+            slots[i].ctx == ctx_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void fill_message(const struct context *ctx, const struct slot *slot, struct uf_msg *ret)
+{
+    uint64_t features = atomic_load(&ctx->features);
+
+    *ret = (struct uf_msg){.event = UF_EVENT_PAGEFAULT};
+    ret->arg.pagefault.flags = slot->access == ARCH_WRITE ? UF_PAGEFAULT_FLAG_WRITE : 0;
+    ret->arg.pagefault.address = features & UF_FEATURE_EXACT_ADDRESS
+                                     ? slot->addr
+                                     : slot->addr & ~(uint64_t)(PAGING_PAGE - 1);
+    if (features & UF_FEATURE_THREAD_ID) {
+        ret->arg.pagefault.feat.ptid = slot->tid;
+    }
+}
+
+bool waiters_take(struct context *ctx, struct uf_msg *ret)
+{
+    uint32_t id = atomic_load(&ctx->id);
+
+    for (;;) {
+        uint32_t top = atomic_load(&slots_top);
+        struct slot *oldest = NULL;
+        uint64_t ticket = UINT64_MAX;
+        uint32_t word = 0;
+
+        for (uint32_t i = 0; i < top; i++) {
+            uint32_t seen = atomic_load(&slots[i].word);
+
+            if ((seen & STATE_MASK) == SLOT_PENDING && slots[i].ctx == id &&
+                slots[i].ticket < ticket) {
+                oldest = &slots[i];
+                ticket = slots[i].ticket;
+                word = seen;
+            }
+        }
+        if (!oldest) {
+            return false;
+        }
+        fill_message(ctx, oldest, ret);
+        /* The generation in the word says that what was copied belongs together. */
+        if (atomic_compare_exchange_strong(&oldest->word, &word,
+                                           (word & ~STATE_MASK) | SLOT_READ)) {
+            STAT(messages);
+            return true;
+        }
+    }
+}
+
+/* ---- waiting */
+
+static bool still_waits(uint32_t word)
+{
+    uint32_t state = word & STATE_MASK;
+
+    return state == SLOT_PENDING || state == SLOT_READ;
+}
+
+/* Spin until the state changes as wanted or the tick comes. */
+static bool spin_woken(struct slot *slot, uint64_t until)
+{
+    do {
+        if (!still_waits(atomic_load_explicit(&slot->word, memory_order_acquire))) {
+            return true;
+        }
+        base_cpu_pause();
+    } while (base_cpu_ticks() < until);
+    return false;
+}
+
+static bool worth_spinning(struct context *ctx)
+{
+    uint32_t misses = atomic_load_explicit(&ctx->spin_misses, memory_order_relaxed);
+
+    if (cpus < 2) {
+        return false;
+    }
+    return misses < SPIN_MISSES || misses % SPIN_RETRY == 0;
+}
+
+static void spin_learn(struct context *ctx, bool ended)
+{
+    if (ended) {
+        STAT(spin_ended);
+        atomic_store_explicit(&ctx->spin_misses, 0, memory_order_relaxed);
+    } else {
+        atomic_fetch_add_explicit(&ctx->spin_misses, 1, memory_order_relaxed);
+    }
+}
+
+/*
+ * Tell the reader. One that spins sees the slot by itself; it says until when it will, and says
+ * so before it last looks, so either it sees this slot or this thread sees that it left.
+ */
+static bool ring_and_spin(struct context *ctx, struct slot *slot)
+{
+    uint64_t now = base_cpu_ticks();
+    uint64_t limit = now + SPIN_US * base_cpu_ticks_per_us();
+    uint64_t until = atomic_load(&ctx->spin_until);
+    bool spin = worth_spinning(ctx);
+    bool ended;
+
+    if (until > now && until < limit) {
+        while (atomic_load(&ctx->spin_until) > base_cpu_ticks() &&
+               (atomic_load(&slot->word) & STATE_MASK) == SLOT_PENDING) {
+            base_cpu_pause();
+        }
+    }
+    if ((atomic_load(&slot->word) & STATE_MASK) == SLOT_PENDING) {
+        context_ring(ctx);
+    }
+    if (!spin) {
+        if (cpus > 1) {
+            atomic_fetch_add_explicit(&ctx->spin_misses, 1, memory_order_relaxed);
+        }
+        return false;
+    }
+    ended = spin_woken(slot, limit);
+    spin_learn(ctx, ended);
+    return ended;
+}
+
+/* Sleep until woken. Return: false when a signal handler entered and let the slot go. */
+static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *mask)
+{
+    const uint64_t all = CORE_ALL_SIGNALS;
+    const struct timespec rel = {.tv_sec = SLEEP_SECONDS};
+
+    for (;;) {
+        uint32_t word = atomic_load(&slot->word);
+
+        if (!still_waits(word)) {
+            return true;
+        }
+        if (!(word & SLEEPS) &&
+            !atomic_compare_exchange_strong(&slot->word, &word, word | SLEEPS)) {
+            continue;
+        }
+        switch (arch_wait(&slot->word, word | SLEEPS, &rel, mask, &all, slot)) {
+        case ARCH_WAIT_LEFT:
+            return false;
+        case -EINTR:
+            /* A handler ran that did not come through our entry: retry, as it would have. */
+            return true;
+        case -ETIMEDOUT:
+            context_release_if_closed(ctx);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static void count_fault(enum arch_access access)
+{
+    if (access == ARCH_WRITE) {
+        STAT(faults_missing_write);
+    } else {
+        STAT(faults_missing_read);
+    }
+}
+
+static void count_latency(uint64_t since)
+{
+    uint64_t us = (base_cpu_ticks() - since) / base_cpu_ticks_per_us();
+    unsigned bucket = us ? 64 - (unsigned)__builtin_clzll(us) : 0;
+
+    STAT_ADD(latency[bucket < UF_STATS_BUCKETS ? bucket : UF_STATS_BUCKETS - 1], 1);
+    STAT_ADD(wait_ns, us * 1000);
+}
+
+static bool page_missing(uintptr_t addr, uint32_t ctx_id)
+{
+    struct range range;
+
+    return !(paging_byte(addr) & PAGE_PUBLISHED) && ranges_find(addr, &range) &&
+           range.ctx == ctx_id && !range.busy;
+}
+
+void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
+                  const uint64_t *mask, ucontext_t *uc)
+{
+    uint32_t id = atomic_load(&ctx->id);
+    uint64_t since = base_cpu_ticks();
+    struct slot *slot = slot_claim();
+    uint32_t word;
+
+    if (!slot) {
+        slots_reap();
+        return; /* the access is retried; by then a slot may be free */
+    }
+    slot->tid = (uint32_t)sys_gettid();
+    slot->ctx = id;
+    slot->access = access;
+    slot->addr = addr;
+    slot->uc = uc;
+    slot->ticket = atomic_fetch_add(&ctx->ticket, 1);
+    word = atomic_load(&slot->word);
+    atomic_store(&slot->word, (word & ~STATE_MASK) | SLOT_PENDING);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!page_missing(addr, id) || atomic_load(&ctx->id) != id) {
+        slot_free(slot, word);
+        return;
+    }
+    count_fault(access);
+    if (!ring_and_spin(ctx, slot) && !sleep_woken(ctx, slot, mask)) {
+        return; /* not ours any more */
+    }
+    slot_free(slot, atomic_load(&slot->word));
+    count_latency(since);
+}
+
+ucontext_t *core_signal_entered(ucontext_t *uc)
+{
+    struct slot *slot = arch_wait_leave(uc);
+    ucontext_t *trapped;
+    uint32_t word;
+
+    if (!slot) {
+        return uc;
+    }
+    trapped = slot->uc;
+    word = atomic_load(&slot->word);
+    if ((word & STATE_MASK) == SLOT_PENDING) {
+        STAT(withdrawn);
+    }
+    slot_free(slot, word);
+    return trapped ? trapped : uc;
+}
+
+/* ---- a reader that spins */
+
+bool core_spin(int fd)
+{
+    struct context *ctx = context_of_fd(fd);
+    uint64_t until;
+    uint32_t id;
+    bool found = false;
+
+    if (!ctx) {
+        return false;
+    }
+    id = atomic_load(&ctx->id);
+    if (!worth_spinning(ctx)) {
+        return waiters_pending(id);
+    }
+    until = base_cpu_ticks() + SPIN_US * base_cpu_ticks_per_us();
+    atomic_store(&ctx->spin_until, until);
+    do {
+        found = waiters_pending(id);
+        base_cpu_pause();
+    } while (!found && base_cpu_ticks() < until);
+    atomic_store(&ctx->spin_until, 0);
+    return found || waiters_pending(id);
+}

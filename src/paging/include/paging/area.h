@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hide, publish, protect: the contract of DESIGN section 3.
+ *
+ * An area is a stretch of the program's memory of one kind and one protection, all of it
+ * registered. While it is registered its VMAs show what the page table decides; nothing here
+ * touches its memory through a pointer.
+ */
+#ifndef PAGING_AREA_H
+#define PAGING_AREA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "paging/lock.h"
+
+enum paging_kind {
+    PAGING_ANON,         /* private anonymous, private /dev/zero */
+    PAGING_SHARED,       /* shared: memfd, tmpfs, anonymous, SysV, /dev/zero */
+    PAGING_PRIVATE_FILE, /* private mapping of a memfd or tmpfs file */
+};
+
+struct paging_area {
+    uintptr_t start, end; /* page-aligned */
+    int prot;             /* what the program asked for */
+    enum paging_kind kind;
+    bool noguard;    /* guard pages were refused here (locked memory) */
+    int fd;          /* a descriptor of the file, or -1 */
+    uint64_t off;    /* file offset of start */
+    uintptr_t alias; /* second mapping of start, without a descriptor; or 0 */
+    uint64_t dev, ino;
+};
+
+/* What the host allows, and what was forced off. Set once by paging_init(). */
+struct paging_env {
+    bool guards;    /* MADV_GUARD_INSTALL on private anonymous memory */
+    bool mem;       /* writes through /proc/self/mem under PROT_NONE */
+    bool cachestat; /* cachestat(2) */
+    bool scan;      /* PAGEMAP_SCAN */
+    bool procmap;   /* PROCMAP_QUERY */
+    long budget;    /* VMAs that the facility may spell out */
+};
+extern struct paging_env paging_env;
+
+/* Forced degradations and the budget of the environment. Context: once, before any area. */
+struct paging_force {
+    bool noguard, nomem, nocachestat, noscan, noprocmap;
+    long budget; /* 0: half of vm.max_map_count */
+};
+void paging_init(const struct paging_force *force);
+
+/* Descriptors that paging keeps; after fork the child must open its own. */
+void paging_env_fork_child(void);
+int paging_mem_fd(void);
+
+/* Move a descriptor out of the way of the program's, close-on-exec; returns the new one. */
+int paging_keep_fd(int fd);
+
+/* The part of an area in [start, end). */
+struct paging_area paging_slice(const struct paging_area *area, uintptr_t start, uintptr_t end);
+
+/**
+ * paging_hide() - no access to the area passes from now on; pages published keep their content
+ *
+ * O(1) in time and memory for what was never touched. Afterwards every page traps, published ones
+ * are re-admitted as they are touched.
+ *
+ * Context: stripes of the area held. Return: 0 or -ENOMEM.
+ */
+int paging_hide(const struct paging_area *area);
+
+/* Forget the content: every page of the area is hidden and empty. Context: stripes held. */
+int paging_drop(const struct paging_area *area);
+
+/* The mapping is gone or replaced already: forget it, touching no VMA. Context: stripes held. */
+void paging_forget(const struct paging_area *area);
+
+/*
+ * A change of the layout will cut here: a chunk that the address divides goes back to its plain
+ * form first. Context: stripes of the address held.
+ */
+void paging_cut(uintptr_t addr);
+
+/* The area leaves the facility: the program's protection everywhere, no guard left behind. */
+int paging_release(const struct paging_area *area);
+
+/**
+ * paging_publish() - give content to hidden pages, atomically page by page
+ * @area: where start lies
+ * @start: page-aligned
+ * @len: bytes, a multiple of the page size, within one chunk and the area
+ * @src: the program's memory, any alignment; NULL for zeroes
+ * @waited: a thread waits for it: make the first access cheap
+ *
+ * Stops at the first page that is present already.
+ *
+ * Context: stripes of [start, start + len) held.
+ * Return: bytes published, more than 0; -EEXIST first page present; -EFAULT source unreadable
+ * (nothing was published); -ENOMEM.
+ */
+long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
+                    bool waited);
+
+/**
+ * paging_admit() - a page that traps although it has its content: let accesses through
+ *
+ * Also finds that shared memory was filled behind our back, by another mapping of the file.
+ *
+ * Context: stripes of the page held.
+ * Return: true when accesses pass now, false when the page is missing.
+ */
+bool paging_admit(const struct paging_area *area, uintptr_t addr);
+
+/* Mark what is present already in a freshly registered, hidden area. Return: 0 or -errno. */
+int paging_adopt(const struct paging_area *area);
+
+/* Whether the touch lies beyond the end of the file behind the area. */
+bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr);
+
+/**
+ * paging_make_room() - take back open runs until the table is inside its budget
+ * @area_of: finds the area of an address; false when there is none
+ *
+ * Context: no stripe held, signals blocked.
+ */
+void paging_make_room(bool (*area_of)(uintptr_t addr, struct paging_area *ret), int tid);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who may change what.
+ *
+ * Each chunk's state belongs to one of 64 stripes (chunk number modulo 64). A publisher holds the
+ * stripes of the chunks it touches; a change of the layout holds the edit lock and then the
+ * stripes of all that it changes. Because a chunk keeps the edge to its successor, the stripes of
+ * the neighbours are held too where a border page changes.
+ *
+ * Order: edit lock, then stripes in rising order. A thread holds at most one set of stripes.
+ */
+#ifndef PAGING_LOCK_H
+#define PAGING_LOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef uint64_t paging_stripes;
+
+#define PAGING_ALL_STRIPES (~(paging_stripes)0)
+
+/**
+ * paging_lock() - hold the stripes of [start, end)
+ * @tid: the caller
+ *
+ * Context: signals blocked, or in a signal handler with all signals blocked; no stripe held.
+ * Return: what to hand to paging_unlock().
+ */
+paging_stripes paging_lock(uintptr_t start, uintptr_t end, int tid);
+paging_stripes paging_lock_all(int tid);
+void paging_unlock(paging_stripes held);
+
+/* After fork, in the child: no other thread exists, whatever the words say. */
+void paging_lock_reset(void);
+
+#endif

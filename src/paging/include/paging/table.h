@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The facility's own page table: what is hidden, published, open.
+ *
+ *     address   | 17 bits: leaf (1 GiB) | 9 bits: chunk (2 MiB) | 9 bits: page | 12 bits |
+ *
+ * One byte a page, one small record a chunk, allocated lazily: a leaf is a reservation that costs
+ * memory only where it was written. VMAs are a cache of what stands here.
+ *
+ * Invariants, for a page of a registered range:
+ *   byte == 0                 hidden: no thread can read or write it; what the kernel holds
+ *                             beneath is not the page's content
+ *   byte & PAGE_PUBLISHED     the page has its content
+ *   byte & PAGE_OPEN          ... and its VMA lets accesses through (else it was taken back)
+ *   PAGE_OPEN => PAGE_PUBLISHED
+ * and for a chunk with CHUNK_GUARDED: every hidden page holds a guard, the chunk's VMA lets
+ * accesses through unless CHUNK_CLOSED, and PAGE_OPEN is not kept.
+ *
+ * Bytes and records change under the chunk's stripe (paging/lock.h); fault handlers read bytes
+ * without it.
+ */
+#ifndef PAGING_TABLE_H
+#define PAGING_TABLE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGING_SHIFT       12
+#define PAGING_PAGE        ((uintptr_t)1 << PAGING_SHIFT)
+#define PAGING_CHUNK_SHIFT 21
+#define PAGING_CHUNK       ((uintptr_t)1 << PAGING_CHUNK_SHIFT)
+#define PAGING_LEAF_SHIFT  30
+#define PAGING_LEAF        ((uintptr_t)1 << PAGING_LEAF_SHIFT)
+#define PAGING_TOP         ((uintptr_t)1 << 47) /* addresses at and above cannot be registered */
+
+#define PAGE_PUBLISHED 0x01
+#define PAGE_OPEN      0x02
+
+#define CHUNK_GUARDED    0x01 /* hidden pages hold guards, see above */
+#define CHUNK_HAS_GUARDS 0x02 /* guards may lie beneath some hidden pages */
+#define CHUNK_CLOSED     0x04 /* with CHUNK_GUARDED: taken back as a whole */
+#define CHUNK_RECENT     0x08 /* opened since the take-back hand last passed */
+
+struct paging_chunk {
+    uint16_t published; /* pages of the chunk that are published */
+    uint16_t edges;     /* pages whose next page is open while they are not, or the reverse */
+    uint16_t flags;
+    uint16_t unused;
+};
+
+/* Reserve table space for [start, end). Return: 0, -ENOMEM. */
+int paging_table_reserve(uintptr_t start, uintptr_t end);
+
+/* The page's byte; 0 where no table was reserved. Context: any, no lock. */
+unsigned paging_byte(uintptr_t addr);
+
+/* The chunk's record; NULL where no table was reserved. */
+struct paging_chunk *paging_chunk_of(uintptr_t addr);
+
+/* Whether an access to the page would pass its VMA, as far as the facility decides it. */
+bool paging_page_open(uintptr_t addr);
+
+/* Set the bytes of [start, end) to `byte`, keeping counts and edges. Context: stripes held. */
+void paging_table_set(uintptr_t start, uintptr_t end, unsigned byte);
+
+/* Change a chunk's flags, keeping the edges right. Context: stripes held. */
+void paging_chunk_flags(uintptr_t addr, unsigned set, unsigned clear);
+
+/* First page in [start, end) whose PAGE_PUBLISHED differs from that of start; end if none. */
+uintptr_t paging_run_end(uintptr_t start, uintptr_t end);
+
+/*
+ * First address in [start, end) in a chunk that was ever written, or end: skips what no one
+ * touched without reading it.
+ */
+uintptr_t paging_next_used(uintptr_t start, uintptr_t end);
+
+/* VMAs that the table spells out, about. */
+long paging_vmas(void);
+
+#endif

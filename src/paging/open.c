@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * VMAs as a cache of the page table: open runs, take them back, compact chunks with guard pages.
+ *
+ * Two forms of a chunk:
+ *
+ *     plain     none none RW RW none RW ...      a VMA a run; published pages may be closed
+ *     guarded   RW, hidden pages hold guards     one VMA, merges with its neighbours
+ *
+ * A plain chunk becomes guarded near the budget when enough of it is published; a guarded one
+ * falls back to plain, all closed, when a layout change cuts it.
+ */
+#include <errno.h>
+
+#include "base/stats.h"
+#include "paging_local.h"
+#include "sys/mem.h"
+
+#define COMPACT_PUBLISHED 8 /* published pages that make a chunk worth compacting */
+
+_Atomic uint64_t paging_compacted, paging_taken_back;
+
+/* Every page of a guarded chunk closed, its guards left beneath where they are. */
+static void unguard_chunk(uintptr_t addr)
+{
+    struct paging_chunk *chunk = paging_chunk_of(addr);
+    uintptr_t base = paging_chunk_base(addr);
+
+    if (!chunk || !(chunk->flags & CHUNK_GUARDED)) {
+        return;
+    }
+    sys_mprotect(base, PAGING_CHUNK, PROT_NONE);
+    paging_chunk_flags(addr, 0, CHUNK_GUARDED | CHUNK_CLOSED);
+}
+
+/* Guards on the hidden pages of a chunk, then the whole chunk open. */
+static void compact(const struct paging_area *area, uintptr_t base)
+{
+    uintptr_t end = base + PAGING_CHUNK;
+
+    paging_chunk_flags(base, CHUNK_HAS_GUARDS, 0);
+    for (uintptr_t at = base; at < end;) {
+        uintptr_t stop = paging_run_end(at, end);
+
+        if (!(paging_byte(at) & PAGE_PUBLISHED) &&
+            sys_madvise(at, stop - at, MADV_GUARD_INSTALL) != 0) {
+            return; /* locked or special memory: it stays plain */
+        }
+        at = stop;
+    }
+    if (sys_mprotect(base, PAGING_CHUNK, area->prot) == 0) {
+        for (uintptr_t at = base; at < end;) {
+            uintptr_t stop = paging_run_end(at, end);
+
+            if (paging_byte(at) & PAGE_OPEN) {
+                paging_table_set(at, stop, PAGE_PUBLISHED);
+            }
+            at = stop;
+        }
+        paging_chunk_flags(base, CHUNK_GUARDED | CHUNK_RECENT, CHUNK_CLOSED);
+        atomic_fetch_add_explicit(&paging_compacted, 1, memory_order_relaxed);
+    }
+}
+
+static bool worth_compacting(const struct paging_area *area, uintptr_t base)
+{
+    struct paging_chunk *chunk = paging_chunk_of(base);
+
+    return paging_env.guards && !area->noguard && area->kind != PAGING_PRIVATE_FILE &&
+           paging_vmas() > paging_env.budget / 4 * 3 && chunk->published >= COMPACT_PUBLISHED &&
+           chunk->published < PAGING_CHUNK / PAGING_PAGE && chunk->edges > 2 &&
+           !(chunk->flags & CHUNK_GUARDED) && base >= area->start &&
+           base + PAGING_CHUNK <= area->end;
+}
+
+/*
+ * Let accesses to [start, end), all published now, pass. In one chunk. The bytes say so before
+ * the VMA does: a holder killed in between leaves a page that the next trap mends.
+ */
+int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    struct paging_chunk *chunk = paging_chunk_of(start);
+    uintptr_t base = paging_chunk_base(start);
+    long ret = 0;
+
+    if (chunk->flags & CHUNK_GUARDED) {
+        paging_table_set(start, end, PAGE_PUBLISHED);
+        if (chunk->flags & CHUNK_CLOSED) {
+            start = base;
+            end = base + PAGING_CHUNK;
+        }
+        ret = sys_mprotect(start, end - start, area->prot);
+        if (ret == 0 && (chunk->flags & CHUNK_CLOSED)) {
+            paging_chunk_flags(base, CHUNK_RECENT, CHUNK_CLOSED);
+        }
+        return (int)ret;
+    }
+    paging_table_set(start, end, PAGE_PUBLISHED | PAGE_OPEN);
+    ret = sys_mprotect(start, end - start, area->prot);
+    if (ret != 0) {
+        paging_table_set(start, end, PAGE_PUBLISHED);
+        return (int)ret;
+    }
+    chunk->flags |= CHUNK_RECENT;
+    if (worth_compacting(area, base)) {
+        compact(area, base);
+    }
+    return 0;
+}
+
+/* Close what is open of an area within one chunk; VMAs first, so that no byte lies. */
+static void close_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    struct paging_chunk *chunk = paging_chunk_of(start);
+
+    if (chunk->flags & CHUNK_GUARDED) {
+        if (end - start < PAGING_CHUNK) {
+            unguard_chunk(start);
+        } else {
+            paging_chunk_flags(start, CHUNK_CLOSED, 0);
+        }
+        return;
+    }
+    for (uintptr_t at = start; at < end;) {
+        uintptr_t stop = paging_run_end(at, end);
+
+        if (paging_byte(at) & PAGE_PUBLISHED) {
+            paging_table_set(at, stop, PAGE_PUBLISHED);
+        }
+        at = stop;
+    }
+}
+
+/* Call `each` for the part of the area in every chunk that was ever written. */
+static void each_used_chunk(const struct paging_area *area,
+                            void (*each)(const struct paging_area *, uintptr_t, uintptr_t))
+{
+    for (uintptr_t at = paging_next_used(area->start, area->end); at < area->end;) {
+        uintptr_t stop = paging_min(paging_chunk_base(at) + PAGING_CHUNK, area->end);
+
+        each(area, at, stop);
+        at = paging_next_used(stop, area->end);
+    }
+}
+
+int paging_hide(const struct paging_area *area)
+{
+    long ret = sys_mprotect(area->start, area->end - area->start, PROT_NONE);
+
+    if (ret != 0) {
+        return (int)ret;
+    }
+    each_used_chunk(area, close_in_chunk);
+    return 0;
+}
+
+static void drop_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    /* Dropping memory leaves guards, but takes pages that then need one: plain from now on. */
+    unguard_chunk(start);
+    paging_table_set(start, end, 0);
+}
+
+int paging_drop(const struct paging_area *area)
+{
+    long ret = sys_mprotect(area->start, area->end - area->start, PROT_NONE);
+
+    if (ret == 0) {
+        each_used_chunk(area, drop_in_chunk);
+    }
+    return (int)ret;
+}
+
+static void forget_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    paging_table_set(start, end, 0);
+    if (end - start == PAGING_CHUNK) {
+        paging_chunk_flags(start, 0, (unsigned)-1);
+    }
+}
+
+void paging_forget(const struct paging_area *area)
+{
+    each_used_chunk(area, forget_in_chunk);
+}
+
+void paging_cut(uintptr_t addr)
+{
+    if (addr & (PAGING_CHUNK - 1)) {
+        unguard_chunk(addr);
+    }
+}
+
+static void release_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    struct paging_chunk *chunk = paging_chunk_of(start);
+
+    unguard_chunk(start);
+    if (chunk->flags & CHUNK_HAS_GUARDS) {
+        sys_madvise(start, end - start, MADV_GUARD_REMOVE);
+    }
+    paging_table_set(start, end, 0);
+    if (chunk->published == 0 && end - start == PAGING_CHUNK) {
+        paging_chunk_flags(start, 0, CHUNK_HAS_GUARDS | CHUNK_RECENT);
+    }
+}
+
+int paging_release(const struct paging_area *area)
+{
+    each_used_chunk(area, release_in_chunk);
+    return (int)sys_mprotect(area->start, area->end - area->start, area->prot);
+}
+
+struct paging_area paging_slice(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    struct paging_area part = *area;
+
+    part.start = paging_max(area->start, start);
+    part.end = paging_min(area->end, end);
+    part.off += part.start - area->start;
+    part.alias += area->alias ? part.start - area->start : 0;
+    return part;
+}
+
+/* Take back whatever is open in one chunk. */
+static void take_back(bool (*area_of)(uintptr_t, struct paging_area *), uintptr_t base, int tid)
+{
+    paging_stripes held = paging_lock(base, base + PAGING_CHUNK, tid);
+    struct paging_area area;
+
+    for (uintptr_t at = base; at < base + PAGING_CHUNK;) {
+        if (!area_of(at, &area)) {
+            at += PAGING_PAGE;
+            continue;
+        }
+        area = paging_slice(&area, at, base + PAGING_CHUNK);
+        if (sys_mprotect(area.start, area.end - area.start, PROT_NONE) == 0) {
+            close_in_chunk(&area, area.start, area.end);
+        }
+        at = area.end;
+    }
+    paging_unlock(held);
+    atomic_fetch_add_explicit(&paging_taken_back, 1, memory_order_relaxed);
+}
+
+void paging_make_room(bool (*area_of)(uintptr_t, struct paging_area *), int tid)
+{
+    static _Atomic uintptr_t hand; /* a hint: any value is correct */
+    long goal = paging_env.budget - paging_env.budget / 8;
+    int wraps = 0;
+
+    if (paging_vmas() < paging_env.budget) {
+        return;
+    }
+    while (paging_vmas() > goal && wraps < 3) {
+        uintptr_t at = paging_next_used(atomic_load(&hand), PAGING_TOP);
+        struct paging_chunk *chunk;
+
+        if (at >= PAGING_TOP) {
+            atomic_store(&hand, 0);
+            wraps++;
+            continue;
+        }
+        at = paging_chunk_base(at);
+        atomic_store(&hand, at + PAGING_CHUNK);
+        chunk = paging_chunk_of(at);
+        if (!chunk->edges) {
+            continue;
+        }
+        if (chunk->flags & CHUNK_RECENT) {
+            chunk->flags &= (uint16_t)~CHUNK_RECENT; /* lost in a race: one more turn */
+            continue;
+        }
+        take_back(area_of, at, tid);
+    }
+}

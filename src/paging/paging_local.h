@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* Shared by the files of paging, nobody else. */
+#ifndef PAGING_LOCAL_H
+#define PAGING_LOCAL_H
+
+#include "paging/area.h"
+#include "paging/table.h"
+
+#define PAGING_SYS_CACHESTAT 451
+
+
+
+
+/* present.c: whether the file's page is in memory or in swap, whatever is mapped. */
+bool paging_file_present(const struct paging_area *area, uintptr_t addr);
+
+/* First page in [start, end) that is present in the file, or end. */
+uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end);
+
+/* open.c */
+int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
+
+static inline uintptr_t paging_chunk_base(uintptr_t addr)
+{
+    return addr & ~(PAGING_CHUNK - 1);
+}
+
+static inline uintptr_t paging_min(uintptr_t a, uintptr_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uintptr_t paging_max(uintptr_t a, uintptr_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline uint64_t paging_file_off(const struct paging_area *area, uintptr_t addr)
+{
+    return area->off + (addr - area->start);
+}
+
+static inline uintptr_t paging_alias(const struct paging_area *area, uintptr_t addr)
+{
+    return area->alias + (addr - area->start);
+}
+
+#endif

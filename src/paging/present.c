@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* What is present already: in the page tables (private memory) or in the file (shared). */
+#include <errno.h>
+
+#include "paging_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+
+struct cachestat_range {
+    uint64_t off, len;
+};
+
+struct cachestat {
+    uint64_t nr_cache, nr_dirty, nr_writeback, nr_evicted, nr_recently_evicted;
+};
+
+/* Pages of the file in memory or in swap; mincore knows memory only. */
+static bool file_cached(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    struct cachestat_range range = {paging_file_off(area, start), end - start};
+    struct cachestat cs;
+
+    if (sys_call(PAGING_SYS_CACHESTAT, area->fd, &range, &cs, 0) != 0) {
+        return false;
+    }
+    return cs.nr_cache || cs.nr_evicted;
+}
+
+static bool resident(uintptr_t addr)
+{
+    unsigned char vec = 0;
+
+    return sys_call(SYS_mincore, addr, PAGING_PAGE, &vec) == 0 && (vec & 1);
+}
+
+bool paging_file_present(const struct paging_area *area, uintptr_t addr)
+{
+    if (area->fd >= 0 && paging_env.cachestat) {
+        return file_cached(area, addr, addr + PAGING_PAGE);
+    }
+    return resident(addr);
+}
+
+uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    /* One call for the whole stretch in the common case that nothing is there. */
+    if (area->fd >= 0 && paging_env.cachestat && !file_cached(area, start, end)) {
+        return end;
+    }
+    while (start < end && !paging_file_present(area, start)) {
+        start += PAGING_PAGE;
+    }
+    return start;
+}
+
+bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr)
+{
+    struct stat st;
+
+    if (area->kind == PAGING_ANON || area->fd < 0 || sys_fstat(area->fd, &st) != 0) {
+        return false;
+    }
+    return paging_file_off(area, addr & ~(PAGING_PAGE - 1)) >= (uint64_t)st.st_size;
+}
+
+/* ---- PAGEMAP_SCAN, or the pagemap itself */
+
+#define PAGE_IS_PRESENT 8
+#define PAGE_IS_SWAPPED 16
+#define PAGEMAP_SCAN_NR 0xc0606610ul /* _IOWR('f', 16, struct pm_scan_arg) */
+#define PAGEMAP_HERE    (3ull << 62) /* present or swapped, in a pagemap entry */
+
+struct page_region {
+    uint64_t start, end, categories;
+};
+
+struct pm_scan_arg {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+/* Mark [start, end) published, and open while the budget lasts. */
+static void adopt_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    while (start < end) {
+        uintptr_t stop = paging_min(paging_chunk_base(start) + PAGING_CHUNK, end);
+
+        paging_table_set(start, stop, PAGE_PUBLISHED);
+        if (paging_vmas() < paging_env.budget) {
+            paging_open(area, start, stop);
+        }
+        start = stop;
+    }
+}
+
+static long adopt_by_scan(const struct paging_area *area, int fd)
+{
+    struct page_region vec[64];
+    struct pm_scan_arg arg = {
+        .size = sizeof arg,
+        .start = area->start,
+        .end = area->end,
+        .vec = (uintptr_t)vec,
+        .vec_len = 64,
+        .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+    };
+
+    while (arg.start < area->end) {
+        long n = sys_ioctl(fd, PAGEMAP_SCAN_NR, &arg);
+
+        if (n < 0) {
+            return n;
+        }
+        for (long i = 0; i < n; i++) {
+            adopt_run(area, vec[i].start, vec[i].end);
+        }
+        arg.start = arg.walk_end;
+    }
+    return 0;
+}
+
+static long adopt_by_read(const struct paging_area *area, int fd)
+{
+    uint64_t entry[256];
+    uintptr_t at = area->start;
+
+    while (at < area->end) {
+        size_t want = (area->end - at) / PAGING_PAGE;
+        long n;
+
+        want = want < 256 ? want : 256;
+        n = sys_pread(fd, entry, want * 8, (at >> PAGING_SHIFT) * 8) / 8;
+        if (n <= 0) {
+            return n ? n : -EIO;
+        }
+        for (long i = 0; i < n; i++, at += PAGING_PAGE) {
+            if (entry[i] & PAGEMAP_HERE) {
+                adopt_run(area, at, at + PAGING_PAGE);
+            }
+        }
+    }
+    return 0;
+}
+
+int paging_adopt(const struct paging_area *area)
+{
+    long fd, ret = -ENOTTY;
+
+    if (area->kind == PAGING_SHARED) {
+        return 0; /* presence belongs to the file: looked up when a page is touched */
+    }
+    fd = sys_open("/proc/self/pagemap", O_RDONLY);
+    if (sys_failed(fd)) {
+        return (int)fd;
+    }
+    if (paging_env.scan) {
+        ret = adopt_by_scan(area, (int)fd);
+    }
+    if (ret == -ENOTTY) {
+        ret = adopt_by_read(area, (int)fd);
+    }
+    sys_close((int)fd);
+    return (int)ret;
+}

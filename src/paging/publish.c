@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Publishing: content first, then the byte, then the VMA.
+ *
+ *     private   pwrite(/proc/self/mem) beneath PROT_NONE    byte    mprotect
+ *     shared    pwrite(file) or the alias                   byte    mprotect or GUARD_REMOVE
+ *
+ * The step that opens the page is one system call, so no thread sees a half-filled page.
+ */
+#include <errno.h>
+
+#include "paging_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+
+static uintptr_t page_down(uintptr_t addr)
+{
+    return addr & ~(PAGING_PAGE - 1);
+}
+
+/* Fill whole pages; a page filled in part is emptied again. Return: bytes filled or -errno. */
+static long fill_private(const struct paging_area *area, uintptr_t start, size_t len,
+                         const void *src)
+{
+    long n;
+
+    if (!src) {
+        return (long)len; /* nothing is beneath a hidden page: it reads as zeroes */
+    }
+    n = sys_pwrite(paging_mem_fd(), src, len, start);
+    if (n < 0) {
+        return n == -EIO ? -EFAULT : n;
+    }
+    if ((size_t)n < len) {
+        uintptr_t whole = page_down(start + (size_t)n);
+
+        sys_madvise(whole, PAGING_PAGE, MADV_DONTNEED);
+        n = (long)(whole - start);
+    }
+    return n ? n : -EFAULT;
+}
+
+static const char zeroes[PAGING_PAGE];
+
+/* Fill pages of the file that are absent. The pages that are present stop it. */
+static long fill_shared(const struct paging_area *area, uintptr_t start, size_t len,
+                        const void *src)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        size_t want = src ? len - done : PAGING_PAGE;
+        const char *from = src ? (const char *)src + done : zeroes;
+        uintptr_t to = start + done;
+        long n = area->fd >= 0
+                     ? sys_pwrite(area->fd, from, want, paging_file_off(area, to))
+                     : sys_pwrite(paging_mem_fd(), from, want, paging_alias(area, to));
+
+        if (n <= 0) {
+            if (done == page_down(done)) {
+                return done ? (long)done : (n == -EIO || n == 0 ? -EFAULT : n);
+            }
+            break;
+        }
+        done += (size_t)n;
+    }
+    if (done != page_down(done)) {
+        /* The source ended inside a page: the hole comes back. */
+        uintptr_t whole = page_down(start + done);
+
+        if (area->fd >= 0) {
+            sys_call(SYS_fallocate, area->fd, 3 /* KEEP_SIZE | PUNCH_HOLE */,
+                     paging_file_off(area, whole), PAGING_PAGE);
+        } else {
+            sys_madvise(paging_alias(area, whole), PAGING_PAGE, MADV_REMOVE);
+        }
+        done = page_down(done);
+    }
+    return done ? (long)done : -EFAULT;
+}
+
+/* A private copy was made through the file: give the file its holes back, the copy survives. */
+static long fill_private_file(const struct paging_area *area, uintptr_t start, size_t len,
+                              const void *src)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        uintptr_t at = start + done;
+        bool present = paging_file_present(area, at);
+        long n = fill_private(area, at, PAGING_PAGE, src ? (const char *)src + done : zeroes);
+
+        if (!present && area->fd >= 0) {
+            sys_call(SYS_fallocate, area->fd, 3, paging_file_off(area, at), PAGING_PAGE);
+        }
+        if (n < 0) {
+            return done ? (long)done : n;
+        }
+        done += PAGING_PAGE;
+    }
+    return (long)done;
+}
+
+/* Guards out of the way of a publication: the pages stay unreachable. */
+static void lift_guards(const struct paging_area *area, uintptr_t start, size_t len)
+{
+    unsigned flags = paging_chunk_of(start)->flags;
+
+    if (!(flags & CHUNK_HAS_GUARDS)) {
+        return;
+    }
+    if ((flags & CHUNK_GUARDED) && !(flags & CHUNK_CLOSED)) {
+        sys_mprotect(start, len, PROT_NONE);
+    }
+    sys_madvise(start, len, MADV_GUARD_REMOVE);
+}
+
+/* What was lifted for pages that were not published after all. */
+static void lower_guards(const struct paging_area *area, uintptr_t start, size_t len)
+{
+    unsigned flags = paging_chunk_of(start)->flags;
+
+    if (!len || !(flags & CHUNK_GUARDED)) {
+        return;
+    }
+    sys_madvise(start, len, MADV_GUARD_INSTALL);
+    if (!(flags & CHUNK_CLOSED)) {
+        sys_mprotect(start, len, area->prot);
+    }
+}
+
+static long fill(const struct paging_area *area, uintptr_t start, size_t len, const void *src)
+{
+    switch (area->kind) {
+    case PAGING_ANON:
+        return fill_private(area, start, len, src);
+    case PAGING_SHARED:
+        return fill_shared(area, start, len, src);
+    case PAGING_PRIVATE_FILE:
+        return fill_private_file(area, start, len, src);
+    }
+    return -EINVAL;
+}
+
+/* The mapping's own entry, so that the waiting access does not trap a second time. */
+static void populate(const struct paging_area *area, uintptr_t start, size_t len, bool zero)
+{
+    if (area->kind == PAGING_SHARED) {
+        sys_madvise(start, len,
+                    area->prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    } else if (zero) {
+        sys_madvise(start, len, MADV_POPULATE_READ);
+    }
+}
+
+long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
+                    bool waited)
+{
+    uintptr_t end;
+    long n;
+
+    if (paging_byte(start) & PAGE_PUBLISHED) {
+        return -EEXIST;
+    }
+    end = paging_run_end(start, start + len);
+    if (area->kind == PAGING_SHARED) {
+        end = paging_file_next_present(area, start, end);
+        if (end == start) {
+            return -EEXIST;
+        }
+    }
+    lift_guards(area, start, end - start);
+    n = fill(area, start, end - start, src);
+    if (n < 0) {
+        lower_guards(area, start, end - start);
+        return n;
+    }
+    lower_guards(area, start + (size_t)n, end - start - (size_t)n);
+    if (paging_open(area, start, start + (size_t)n) == 0 && waited) {
+        populate(area, start, (size_t)n, !src);
+    }
+    return n;
+}
+
+/* The run of pages around addr, within its chunk, that `wanted` holds for. */
+static void run_around(const struct paging_area *area, uintptr_t addr,
+                       bool (*wanted)(const struct paging_area *, uintptr_t), uintptr_t *ret_start,
+                       uintptr_t *ret_end)
+{
+    uintptr_t floor = paging_max(paging_chunk_base(addr), area->start);
+    uintptr_t ceiling = paging_min(paging_chunk_base(addr) + PAGING_CHUNK, area->end);
+    uintptr_t start = addr, end = addr + PAGING_PAGE;
+
+    while (start > floor && wanted(area, start - PAGING_PAGE)) {
+        start -= PAGING_PAGE;
+    }
+    while (end < ceiling && wanted(area, end)) {
+        end += PAGING_PAGE;
+    }
+    *ret_start = start;
+    *ret_end = end;
+}
+
+static bool is_published(const struct paging_area *area, uintptr_t addr)
+{
+    return paging_byte(addr) & PAGE_PUBLISHED;
+}
+
+bool paging_admit(const struct paging_area *area, uintptr_t addr)
+{
+    uintptr_t start, end;
+
+    addr = page_down(addr);
+    if (paging_byte(addr) & PAGE_PUBLISHED) {
+        run_around(area, addr, is_published, &start, &end);
+        return paging_open(area, start, end) == 0;
+    }
+    if (area->kind == PAGING_ANON || !paging_file_present(area, addr)) {
+        return false;
+    }
+    lift_guards(area, addr, PAGING_PAGE);
+    if (paging_open(area, addr, addr + PAGING_PAGE) == 0) {
+        populate(area, addr, PAGING_PAGE, false);
+    }
+    return true;
+}

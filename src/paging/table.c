@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+
+#include "paging/table.h"
+#include "sys/mem.h"
+
+#define LEAF_PAGES  (PAGING_LEAF >> PAGING_SHIFT)
+#define LEAF_CHUNKS (PAGING_LEAF >> PAGING_CHUNK_SHIFT)
+#define CHUNK_PAGES (PAGING_CHUNK >> PAGING_SHIFT)
+#define LEAVES      (PAGING_TOP >> PAGING_LEAF_SHIFT)
+
+struct leaf {
+    _Atomic uint8_t page[LEAF_PAGES];
+    struct paging_chunk chunk[LEAF_CHUNKS];
+};
+
+/* Reserved leaves; those that were ever written (a leaf that was not need not be read). */
+static _Atomic(struct leaf *) table_leaf[LEAVES];
+static _Atomic uint8_t table_used[LEAVES];
+static atomic_long table_edges;
+
+static struct leaf *leaf_of(uintptr_t addr)
+{
+    if (addr >= PAGING_TOP) {
+        return NULL;
+    }
+    return atomic_load_explicit(&table_leaf[addr >> PAGING_LEAF_SHIFT], memory_order_acquire);
+}
+
+int paging_table_reserve(uintptr_t start, uintptr_t end)
+{
+    size_t first = start >> PAGING_LEAF_SHIFT;
+    size_t last = (end - 1) >> PAGING_LEAF_SHIFT;
+
+    for (size_t i = first; i <= last;) {
+        size_t missing = 0;
+        struct leaf *leaves;
+
+        while (i + missing <= last && !atomic_load(&table_leaf[i + missing])) {
+            missing++;
+        }
+        if (!missing) {
+            i++;
+            continue;
+        }
+        leaves = sys_table(missing * sizeof *leaves);
+        if (!leaves) {
+            return -ENOMEM;
+        }
+        for (size_t k = 0; k < missing; k++) {
+            struct leaf *none = NULL;
+
+            /* Lost a race: the reservation costs address space only, leave it. */
+            atomic_compare_exchange_strong(&table_leaf[i + k], &none, leaves + k);
+        }
+        i += missing;
+    }
+    return 0;
+}
+
+unsigned paging_byte(uintptr_t addr)
+{
+    struct leaf *leaf = leaf_of(addr);
+
+    return leaf ? atomic_load(&leaf->page[(addr >> PAGING_SHIFT) % LEAF_PAGES]) : 0;
+}
+
+struct paging_chunk *paging_chunk_of(uintptr_t addr)
+{
+    struct leaf *leaf = leaf_of(addr);
+
+    return leaf ? &leaf->chunk[(addr >> PAGING_CHUNK_SHIFT) % LEAF_CHUNKS] : NULL;
+}
+
+bool paging_page_open(uintptr_t addr)
+{
+    struct paging_chunk *chunk = paging_chunk_of(addr);
+
+    if (!chunk) {
+        return false;
+    }
+    if (chunk->flags & CHUNK_GUARDED) {
+        return !(chunk->flags & CHUNK_CLOSED);
+    }
+    return paging_byte(addr) & PAGE_OPEN;
+}
+
+/* Edges of the pages [first, last] with their successors, all pages of one chunk. */
+static unsigned count_edges(uintptr_t first, uintptr_t last)
+{
+    bool open = paging_page_open(first);
+    unsigned edges = 0;
+
+    for (uintptr_t at = first; at <= last; at += PAGING_PAGE) {
+        bool next = paging_page_open(at + PAGING_PAGE);
+
+        edges += open != next;
+        open = next;
+    }
+    return edges;
+}
+
+/* Recount one chunk's edges after a change to its pages or to the first page of the next chunk. */
+static void recount(uintptr_t addr, uintptr_t first, uintptr_t last, unsigned before)
+{
+    struct paging_chunk *chunk = paging_chunk_of(addr);
+    unsigned after;
+
+    if (!chunk) {
+        return;
+    }
+    after = count_edges(first, last);
+    chunk->edges = (uint16_t)(chunk->edges + after - before);
+    atomic_fetch_add_explicit(&table_edges, (long)after - (long)before, memory_order_relaxed);
+}
+
+/* The part of a change that lies in one chunk. */
+static void set_in_chunk(uintptr_t start, uintptr_t end, unsigned byte)
+{
+    struct leaf *leaf = leaf_of(start);
+    struct paging_chunk *chunk = paging_chunk_of(start);
+    uintptr_t base = start & ~(PAGING_CHUNK - 1);
+    uintptr_t first = start > base ? start - PAGING_PAGE : start;
+    uintptr_t last = end - PAGING_PAGE;
+    unsigned before = count_edges(first, last);
+    unsigned before_prev = 0;
+    uintptr_t prev = start - PAGING_PAGE;
+
+    if (start == base) {
+        before_prev = count_edges(prev, prev);
+    }
+    for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
+        _Atomic uint8_t *slot = &leaf->page[(at >> PAGING_SHIFT) % LEAF_PAGES];
+        unsigned old = atomic_load_explicit(slot, memory_order_relaxed);
+
+        chunk->published = (uint16_t)(chunk->published + (byte & PAGE_PUBLISHED) -
+                                      (old & PAGE_PUBLISHED));
+        atomic_store_explicit(slot, (uint8_t)byte, memory_order_release);
+    }
+    recount(start, first, last, before);
+    if (start == base) {
+        recount(prev, prev, prev, before_prev);
+    }
+}
+
+void paging_table_set(uintptr_t start, uintptr_t end, unsigned byte)
+{
+    while (start < end) {
+        uintptr_t stop = (start | (PAGING_CHUNK - 1)) + 1;
+
+        stop = stop < end ? stop : end;
+        atomic_store_explicit(&table_used[start >> PAGING_LEAF_SHIFT], 1, memory_order_relaxed);
+        set_in_chunk(start, stop, byte);
+        start = stop;
+    }
+    /* Seen before whatever the caller does next: a waiter enqueues, then looks here. */
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+void paging_chunk_flags(uintptr_t addr, unsigned set, unsigned clear)
+{
+    struct paging_chunk *chunk = paging_chunk_of(addr);
+    uintptr_t base = addr & ~(PAGING_CHUNK - 1);
+    uintptr_t last = base + PAGING_CHUNK - PAGING_PAGE;
+    uintptr_t prev = base - PAGING_PAGE;
+    unsigned before = count_edges(base, last);
+    unsigned before_prev = count_edges(prev, prev);
+
+    atomic_store_explicit(&table_used[addr >> PAGING_LEAF_SHIFT], 1, memory_order_relaxed);
+    chunk->flags = (uint16_t)((chunk->flags & ~clear) | set);
+    recount(base, base, last, before);
+    recount(prev, prev, prev, before_prev);
+}
+
+uintptr_t paging_run_end(uintptr_t start, uintptr_t end)
+{
+    unsigned want = paging_byte(start) & PAGE_PUBLISHED;
+    uintptr_t at = start + PAGING_PAGE;
+
+    while (at < end && (paging_byte(at) & PAGE_PUBLISHED) == want) {
+        at += PAGING_PAGE;
+    }
+    return at < end ? at : end;
+}
+
+uintptr_t paging_next_used(uintptr_t start, uintptr_t end)
+{
+    while (start < end) {
+        uintptr_t leaf = start >> PAGING_LEAF_SHIFT;
+
+        if (start >= PAGING_TOP) {
+            return end;
+        }
+        if (!atomic_load_explicit(&table_used[leaf], memory_order_relaxed)) {
+            start = (leaf + 1) << PAGING_LEAF_SHIFT;
+            continue;
+        }
+        struct paging_chunk *chunk = paging_chunk_of(start);
+
+        if (chunk && (chunk->published || chunk->flags || chunk->edges)) {
+            return start;
+        }
+        start = (start | (PAGING_CHUNK - 1)) + 1;
+    }
+    return end;
+}
+
+long paging_vmas(void)
+{
+    return atomic_load_explicit(&table_edges, memory_order_relaxed);
+}
