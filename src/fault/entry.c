@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The handlers: of SIGSEGV and SIGBUS, and of every signal that the program catches.
+ *
+ *     fault_entry        SIGSEGV, SIGBUS; everything blocked
+ *       sent             -> its surrogate                                    (requeue.c)
+ *       an access        -> core_fault() -> retry | a failed copy of ours | the program's own:
+ *                           its handler | the end of the process
+ *     fault_trampoline   all other signals, and the surrogates
+ *       was waiting      -> core_signal_entered()
+ *                        -> the program's handler
+ */
+#include "arch/copy.h"
+#include "core/fault.h"
+#include "state.h"
+
+/* Blocked while a wait is ended: all but libc's two, and what a bug of ours should die of. */
+const uint64_t fault_block_mask = ~(LIBC_BITS | OWN_BITS);
+
+void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucontext_t *uc)
+{
+    void (*handler)(int, siginfo_t *, void *) = (void (*)(int, siginfo_t *, void *))action->handler;
+
+    /* The program reads and writes its own view; it may as well never return. */
+    *arch_sigmask(uc) = fault_mask_to_program(*arch_sigmask(uc));
+    handler(sig, info, uc);
+    *arch_sigmask(uc) = fault_mask_to_real(*arch_sigmask(uc));
+}
+
+/*
+ * The signal is queued again, while blocked, under the default action. The return from our handler
+ * restores the registers and so delivers it at the instruction that it was about.
+ */
+void fault_die(int sig, siginfo_t *info, ucontext_t *uc)
+{
+    const struct sys_sigaction act = {.flags = SA_RESTORER_, .restorer = arch_sigreturn};
+    const uint64_t bit = SYS_SIGBIT(sig);
+
+    sys_sigmask(SIG_BLOCK, &bit, NULL);
+    sys_sigaction(sig, &act, NULL);
+    if (sys_getpid() == 1) {
+        /* To init, default actions are only for what an access causes: let it cause that. */
+        sys_sigaction(SIGSEGV, &act, NULL);
+    }
+    sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
+    *arch_sigmask(uc) &= ~bit;
+}
+
+static bool signal_sent(int sig, const siginfo_t *info)
+{
+    return info->si_code <= 0 || (sig == SIGBUS && info->si_code == BUS_MCEERR_AO);
+}
+
+/* The kernel enters a SIGBUS handler on the stack that SIGBUS asks for; we run on SIGSEGV's. */
+static bool stack_differs(int sig, const struct fault_action *action, const siginfo_t *info)
+{
+    return sig == SIGBUS && info->si_code == BUS_ADRERR &&
+           ((action->flags ^ fault_action_get(SIGSEGV).flags) & (uint64_t)SA_ONSTACK);
+}
+
+/* An access of the program's own, exactly as the kernel would have answered it. */
+static void fault_chain(int sig, siginfo_t *info, ucontext_t *uc, bool forged)
+{
+    uint64_t *mask = arch_sigmask(uc), entered;
+    struct fault_action action;
+
+    if (*mask & SYS_SIGBIT(fault_surrogate(sig))) {
+        fault_die(sig, info, uc);
+        return;
+    }
+    action = fault_action_get(sig);
+    if (forged && fault_action_caught(&action) && stack_differs(sig, &action, info)) {
+        sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
+        return;
+    }
+    action = fault_action_take(sig);
+    if (!fault_action_caught(&action)) {
+        fault_die(sig, info, uc);
+        return;
+    }
+    entered = *mask | fault_mask_to_real(action.mask);
+    if (!(action.flags & (uint64_t)SA_NODEFER)) {
+        entered |= SYS_SIGBIT(fault_surrogate(sig));
+    }
+    sys_sigmask(SIG_SETMASK, &entered, NULL);
+    fault_run(&action, sig, info, uc);
+}
+
+static void forge(siginfo_t *info, int sig, int code, uintptr_t addr)
+{
+    info->si_signo = sig;
+    info->si_errno = 0;
+    info->si_code = code;
+    info->si_addr = (void *)addr;
+}
+
+static enum core_verdict entry_ask(int sig, const siginfo_t *info, ucontext_t *uc)
+{
+    /* SI_KERNEL: no address is known. SIGBUS: the kernel has been there, beyond the end. */
+    if (sig != SIGSEGV || info->si_code == SI_KERNEL) {
+        return CORE_FOREIGN;
+    }
+    return core_fault((uintptr_t)info->si_addr, arch_access_of(uc), uc);
+}
+
+void fault_entry(int sig, siginfo_t *info, void *ctx)
+{
+    ucontext_t *uc = ctx;
+    uintptr_t addr = (uintptr_t)info->si_addr;
+    enum core_verdict verdict;
+
+    if (signal_sent(sig, info)) {
+        fault_requeue(sig, info, uc);
+        return;
+    }
+    verdict = entry_ask(sig, info, uc);
+    if (verdict == CORE_RETRY || arch_copy_fixup(uc)) {
+        return;
+    }
+    if (verdict == CORE_ACCERR) {
+        forge(info, SIGSEGV, SEGV_ACCERR, addr);
+    } else if (verdict == CORE_SIGBUS) {
+        forge(info, SIGBUS, BUS_ADRERR, addr);
+    }
+    fault_chain(info->si_signo, info, uc, verdict == CORE_SIGBUS);
+}
+
+/* The kernel's default action, for a delivery that overtook the program's change to SIG_DFL. */
+static void deliver_again(int sig, siginfo_t *info, ucontext_t *uc)
+{
+    const uint64_t bit = SYS_SIGBIT(sig);
+
+    if (sig == fault_surrogates[0] || sig == fault_surrogates[1]) {
+        fault_die(sig, info, uc);
+        return;
+    }
+    sys_sigmask(SIG_BLOCK, &bit, NULL);
+    sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
+}
+
+void fault_deliver(int sig, siginfo_t *info, ucontext_t *uc)
+{
+    struct fault_action action;
+    int real = sig;
+
+    if (fault_requeued(info)) {
+        sig = fault_number(sig, info);
+    }
+    action = fault_action_take(sig);
+    if (fault_action_caught(&action)) {
+        fault_run(&action, sig, info, uc);
+    } else if (action.handler == HANDLER_DFL && sig != real) {
+        fault_die(sig, info, uc);
+    } else if (action.handler == HANDLER_DFL) {
+        deliver_again(sig, info, uc);
+    }
+}
+
+void fault_deliver_waiting(int sig, siginfo_t *info, ucontext_t *uc, uint64_t mask)
+{
+    ucontext_t *outer = uc, *next, *shown;
+
+    while ((next = fault_trampoline_outer(outer))) {
+        outer = next;
+    }
+    shown = core_signal_entered(outer);
+    if (outer != uc) {
+        shown = uc;
+    }
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
+    fault_deliver(sig, info, shown);
+}

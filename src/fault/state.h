@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* Shared by the files of this folder. */
+#ifndef FAULT_STATE_H
+#define FAULT_STATE_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <ucontext.h>
+
+#include "arch/context.h"
+#include "fault/signal.h"
+
+#define FAULT_NSIG 65
+#define LIBC_BITS  (SYS_SIGBIT(32) | SYS_SIGBIT(33)) /* libc's own: cancellation, setxid */
+#define OWN_BITS   (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))
+#define KILL_BITS  (SYS_SIGBIT(SIGKILL) | SYS_SIGBIT(SIGSTOP))
+
+#define SA_TAGBITS_   0x00000800ul
+#define SA_RESTORER_  0x04000000ul
+#define SA_RESETHAND_ 0x80000000ul /* SA_RESETHAND is a negative int */
+/* The flags that the kernel knows and gives back. */
+#define FAULT_SA_FLAGS                                                                             \
+    (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | (unsigned long)SA_ONSTACK | SA_RESTART |           \
+     (unsigned long)SA_NODEFER | SA_RESETHAND_ | SA_TAGBITS_ | SA_RESTORER_)
+
+#define HANDLER_DFL ((uintptr_t)0)
+#define HANDLER_IGN ((uintptr_t)1)
+
+/* A disposition as the program set it. */
+struct fault_action {
+    uintptr_t handler;
+    uint64_t flags;
+    uintptr_t restorer;
+    uint64_t mask;
+};
+
+#pragma GCC visibility push(hidden)
+
+extern int fault_surrogates[2];  /* of SIGSEGV and SIGBUS */
+extern uint64_t fault_inherited; /* surrogates' bits that the mask had before we took them over */
+
+/* action.c: the table. Reads are lock-free and never torn. */
+bool fault_space_init(void);
+struct fault_action fault_action_get(int sig);
+void fault_action_import(int sig, const struct sys_sigaction *real);
+/* The action for a delivery; with SA_RESETHAND, this delivery takes it, and only one does. */
+struct fault_action fault_action_take(int sig);
+bool fault_action_caught(const struct fault_action *action);
+void fault_install_own(int sig);
+
+/* entry.c */
+void fault_entry(int sig, siginfo_t *info, void *ctx);
+/* End by @sig as if we were not there, from @uc, with a true core dump: to be returned from. */
+void fault_die(int sig, siginfo_t *info, ucontext_t *uc);
+/* Run the program's handler; its mask is in force already. */
+void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucontext_t *uc);
+
+/* requeue.c: sent signals travel on as their surrogates. */
+void fault_requeue(int sig, siginfo_t *info, ucontext_t *uc);
+bool fault_requeued(const siginfo_t *info);
+void fault_requeue_clean(siginfo_t *info);
+
+/* <isa>/trampoline.S, and what it calls. */
+void fault_trampoline(int sig, siginfo_t *info, void *ctx);
+void fault_deliver(int sig, siginfo_t *info, ucontext_t *uc);
+void fault_deliver_waiting(int sig, siginfo_t *info, ucontext_t *uc, uint64_t mask);
+extern const uint64_t fault_block_mask;
+
+/* <isa>/context.c: the outer context if @uc was interrupted in the trampoline's first part. */
+ucontext_t *fault_trampoline_outer(ucontext_t *uc);
+
+#pragma GCC visibility pop
+
+#endif

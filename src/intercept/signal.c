@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/signalfd.h>
+
+#include "arch/copy.h"
+#include "base/text.h"
+#include "fault/signal.h"
+#include "intercept/signal.h"
+#include "sys/file.h"
+
+#define MASK_BYTES 8
+
+/* Set for good once the program has asked a signalfd for one of the two signals that we rename. */
+static _Atomic bool signalfd_renames;
+
+/* glibc's: takes one from the program's SIGRTMIN..SIGRTMAX, from the top. */
+extern int __libc_allocate_rtsig(int high) __attribute__((weak));
+
+void isig_init(void)
+{
+    int segv = -1, bus = -1;
+
+    if (fault_ready()) {
+        return;
+    }
+    if (__libc_allocate_rtsig) {
+        segv = __libc_allocate_rtsig(0);
+        bus = __libc_allocate_rtsig(0);
+    }
+    if (segv > 0 && bus > 0) {
+        fault_reserve(segv, bus);
+    }
+    fault_init();
+}
+
+void isig_mask_to_real(uint64_t *mask)
+{
+    isig_init();
+    *mask = fault_mask_to_real(*mask);
+}
+
+void isig_mask_to_program(uint64_t *mask)
+{
+    isig_init();
+    *mask = fault_mask_to_program(*mask);
+}
+
+void isig_mask_to_wait(uint64_t *mask)
+{
+    isig_init();
+    *mask = fault_mask_to_wait(*mask);
+}
+
+int isig_number(int sig, siginfo_t *info)
+{
+    return fault_number(sig, info);
+}
+
+bool isig_woken_early(uint64_t mask)
+{
+    uint64_t own = (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS)) & ~mask;
+    uint64_t pending = 0;
+
+    sys_call(SYS_rt_sigpending, &pending, MASK_BYTES);
+    return fault_mask_to_program(pending) & own;
+}
+
+/* Fetch the mask at @set, translated by @to. */
+static long mask_get(const void *set, size_t size, void (*to)(uint64_t *), uint64_t *ret_mask)
+{
+    if (size != MASK_BYTES) {
+        return -EINVAL;
+    }
+    if (arch_copy(ret_mask, set, MASK_BYTES)) {
+        return -EFAULT;
+    }
+    to(ret_mask);
+    return 0;
+}
+
+long isig_rt_sigaction(int sig, const void *act, void *old, size_t size)
+{
+    struct sys_sigaction new_act, old_act;
+    long ret;
+
+    if (size != MASK_BYTES) {
+        return -EINVAL;
+    }
+    if (act && arch_copy(&new_act, act, sizeof new_act)) {
+        return -EFAULT;
+    }
+    isig_init();
+    ret = fault_sigaction(sig, act ? &new_act : NULL, &old_act);
+    if (ret == 0 && old && arch_copy(old, &old_act, sizeof old_act)) {
+        return -EFAULT;
+    }
+    return ret;
+}
+
+long isig_rt_sigprocmask(int how, const void *set, void *old, size_t size)
+{
+    uint64_t mask, was;
+    long ret;
+
+    if (size != MASK_BYTES) {
+        return -EINVAL;
+    }
+    if (set) {
+        ret = mask_get(set, size, isig_mask_to_real, &mask);
+        if (ret) {
+            return ret;
+        }
+    }
+    /* All three ways are bitwise, and so is the translation: no need to read the mask first. */
+    ret = sys_sigmask(how, set ? &mask : NULL, &was);
+    if (ret == 0 && old) {
+        isig_mask_to_program(&was);
+        ret = arch_copy(old, &was, MASK_BYTES) ? -EFAULT : 0;
+    }
+    return ret;
+}
+
+long isig_rt_sigsuspend(const void *set, size_t size)
+{
+    uint64_t program, mask;
+    long ret = mask_get(set, size, isig_mask_to_real, &mask);
+
+    program = fault_mask_to_program(mask);
+    while (ret == 0 || (ret == -EINTR && isig_woken_early(program))) {
+        ret = sys_call(SYS_rt_sigsuspend, &mask, MASK_BYTES);
+    }
+    return ret;
+}
+
+long isig_rt_sigpending(void *set, size_t size)
+{
+    uint64_t mask = 0;
+
+    if (size > MASK_BYTES) {
+        return -EINVAL;
+    }
+    sys_call(SYS_rt_sigpending, &mask, MASK_BYTES);
+    isig_mask_to_program(&mask);
+    return arch_copy(set, &mask, size) ? -EFAULT : 0;
+}
+
+long isig_rt_sigtimedwait(const void *set, void *info, const void *timeout, size_t size)
+{
+    siginfo_t got;
+    uint64_t mask;
+    long ret = mask_get(set, size, isig_mask_to_wait, &mask);
+
+    if (ret) {
+        return ret;
+    }
+    ret = sys_call(SYS_rt_sigtimedwait, &mask, &got, timeout, size);
+    if (ret > 0) {
+        ret = fault_number((int)ret, &got);
+        if (info && arch_copy(info, &got, sizeof got)) {
+            return -EFAULT;
+        }
+    }
+    return ret;
+}
+
+long isig_signalfd4(int fd, const void *set, size_t size, int flags)
+{
+    uint64_t mask;
+    long ret = mask_get(set, size, isig_mask_to_real, &mask);
+
+    if (ret) {
+        return ret;
+    }
+    if (fault_mask_to_program(mask) & (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))) {
+        atomic_store(&signalfd_renames, true);
+    }
+    return sys_call(SYS_signalfd4, fd, &mask, MASK_BYTES, flags);
+}
+
+static bool is_signalfd(int fd)
+{
+    static const char want[] = "anon_inode:[signalfd]";
+    char path[40], name[sizeof want];
+    struct base_text text = base_text_on(path, sizeof path);
+
+    base_text_str(&text, "/proc/self/fd/");
+    base_text_dec(&text, (uint64_t)fd);
+    if (sys_call(SYS_readlinkat, AT_FDCWD, path, name, sizeof name) != sizeof want - 1) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof want - 1; i++) {
+        if (name[i] != want[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void isig_read_done(int fd, void *buf, long ret)
+{
+    struct signalfd_siginfo *info = buf;
+
+    if (!atomic_load_explicit(&signalfd_renames, memory_order_relaxed) || ret <= 0 ||
+        (size_t)ret % sizeof *info || !is_signalfd(fd)) {
+        return;
+    }
+    for (long i = 0; i < ret / (long)sizeof *info; i++) {
+        info[i].ssi_signo = (uint32_t)fault_number((int)info[i].ssi_signo, NULL);
+    }
+}
