@@ -16,6 +16,7 @@
 #include <linux/kcmp.h>
 
 #include "base/lock.h"
+#include "core/signals.h"
 #include "state.h"
 #include "sys/mem.h"
 
@@ -37,10 +38,6 @@ struct fault_space {
     _Atomic int pid; /* 0: after a fork */
     struct base_lock lock;
 };
-
-/* core/signals.h: how many signals have a handler of the program. Core's own definition wins. */
-extern _Atomic int core_program_handlers;
-__attribute__((weak)) _Atomic int core_program_handlers;
 
 static struct fault_entry table[FAULT_NSIG];
 static struct fault_space *space;
