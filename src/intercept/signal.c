@@ -100,7 +100,7 @@ long isig_rt_sigaction(int sig, const void *act, void *old, size_t size)
 
 long isig_rt_sigprocmask(int how, const void *set, void *old, size_t size)
 {
-    uint64_t mask, was;
+    uint64_t mask = 0, was;
     long ret;
 
     if (size != MASK_BYTES) {
