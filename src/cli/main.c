@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* The command `userfault`: finds the subcommand and hands it the rest of the line. */
+#include <argp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+
+static const struct command {
+    const char *name;
+    int (*main)(int argc, char **argv);
+    char *argv0; /* what argp calls the subcommand in its messages */
+} commands[] = {
+    {"run", cli_run, "userfault run"},
+};
+
+struct choice {
+    const struct command *command;
+    int first; /* index of the subcommand's name in argv */
+};
+
+const char *argp_program_version = "userfault " USERFAULT_VERSION;
+
+static const char doc[] =
+    "The kernel's userfaultfd in user space, under unmodified programs.\v"
+    "Commands:\n"
+    "  run    run a program on the facility\n"
+    "\n"
+    "`userfault COMMAND --help' lists the options of a command; userfault(1) and\n"
+    "userfault(7) describe them and the facility.";
+
+void cli_error(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fputs("userfault: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+static const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct choice *choice = state->input;
+
+    switch (key) {
+    case ARGP_KEY_ARG:
+        choice->command = command_find(arg);
+        if (!choice->command)
+            argp_error(state, "no such command: %s", arg);
+        choice->first = state->next - 1;
+        state->next = state->argc; /* the rest is the subcommand's */
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "which command?");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct argp argp = {.parser = parse, .args_doc = "COMMAND [ARGUMENT...]", .doc = doc};
+    struct choice choice = {0};
+
+    argp_err_exit_status = CLI_EXIT_FAILED;
+    if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &choice) != 0)
+        return CLI_EXIT_FAILED;
+    argv[choice.first] = choice.command->argv0;
+    return choice.command->main(argc - choice.first, argv + choice.first);
+}

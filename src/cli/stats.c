@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "stats.h"
+
+#define STATS_JSON_VERSION 1
+#define BAR_WIDTH          40
+
+/* ------------------------------------------------------------------ making the file */
+
+int stats_create(struct uf_stats **ret_stats, char **ret_path)
+{
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    int fd = memfd_create("userfault-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct uf_stats *stats;
+
+    if (fd < 0)
+        return -errno;
+    if (ftruncate(fd, sizeof(*stats)) != 0 || fcntl(fd, F_ADD_SEALS, seals) != 0)
+        goto fail;
+    stats = mmap(NULL, sizeof(*stats), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (stats == MAP_FAILED)
+        goto fail;
+    /* Through our own descriptor table: it stays open as long as this process watches. */
+    if (asprintf(ret_path, "/proc/%d/fd/%d", getpid(), fd) < 0) {
+        errno = ENOMEM;
+        goto fail;
+    }
+    stats->magic = UF_STATS_MAGIC;
+    *ret_stats = stats;
+    return 0;
+
+fail:;
+    int err = -errno;
+    close(fd);
+    return err;
+}
+
+/* ------------------------------------------------------------------ for people */
+
+static const char *plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+static const char *size_text(uint64_t bytes, char *text, size_t size)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+
+    while (value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(text, size, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return text;
+}
+
+static uint64_t latency_count(const struct uf_stats *stats)
+{
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < UF_STATS_BUCKETS; i++)
+        count += stats->latency[i];
+    return count;
+}
+
+static void print_latency(const struct uf_stats *stats, FILE *out)
+{
+    static const char bar[] = "########################################";
+    uint64_t count = latency_count(stats), most = 0;
+
+    if (count == 0)
+        return;
+    fprintf(
+        out,
+        "  waiting     %" PRIu64 " wait%s, %.1f us on average, %" PRIu64 " ended while spinning\n",
+        count, plural(count), (double)stats->wait_ns / 1000.0 / (double)count, stats->spin_ended);
+    for (unsigned i = 0; i < UF_STATS_BUCKETS; i++)
+        if (stats->latency[i] > most)
+            most = stats->latency[i];
+    for (unsigned i = 0; i < UF_STATS_BUCKETS; i++) {
+        uint64_t n = stats->latency[i];
+
+        if (n == 0)
+            continue;
+        /* The last one takes everything that is longer than those before it. */
+        bool last = i == UF_STATS_BUCKETS - 1;
+        fprintf(out, "    %s %10" PRIu64 " us %12" PRIu64 " %.*s\n", last ? ">=" : "< ",
+                (uint64_t)1 << (last ? i - 1 : i), n, (int)((double)n / (double)most * BAR_WIDTH),
+                bar);
+    }
+}
+
+static void print_faults(const struct uf_stats *s, FILE *out)
+{
+    fprintf(out, "  faults      %" PRIu64 " missing read, %" PRIu64 " missing write\n",
+            s->faults_missing_read, s->faults_missing_write);
+    if (s->faults_wp || s->faults_minor)
+        fprintf(out, "              %" PRIu64 " write-protect, %" PRIu64 " minor\n", s->faults_wp,
+                s->faults_minor);
+    if (s->faults_sigbus || s->faults_callback)
+        fprintf(out, "              %" PRIu64 " answered by SIGBUS, %" PRIu64 " by callback\n",
+                s->faults_sigbus, s->faults_callback);
+    if (s->chained)
+        fprintf(out, "              %" PRIu64 " signal%s of the program's own passed on\n",
+                s->chained, plural(s->chained));
+    fprintf(out, "  messages    %" PRIu64 " read, %" PRIu64 " withdrawn\n", s->messages,
+            s->withdrawn);
+}
+
+static void print_resolved(const struct uf_stats *s, FILE *out)
+{
+    char text[32];
+
+    fprintf(out, "  copied      %" PRIu64 " page%s (%s) in %" PRIu64 " call%s\n", s->copy_pages,
+            plural(s->copy_pages), size_text(s->copy_bytes, text, sizeof(text)), s->copy_calls,
+            plural(s->copy_calls));
+    fprintf(out, "  zeroed      %" PRIu64 " page%s (%s) in %" PRIu64 " call%s\n", s->zero_pages,
+            plural(s->zero_pages), size_text(s->zero_bytes, text, sizeof(text)), s->zero_calls,
+            plural(s->zero_calls));
+    fprintf(out, "  answers     %" PRIu64 " EEXIST, %" PRIu64 " EAGAIN, %" PRIu64 " wake call%s\n",
+            s->eexist, s->eagain, s->wake_calls, plural(s->wake_calls));
+}
+
+void stats_print(const struct uf_stats *s, FILE *out)
+{
+    fprintf(out, "userfault: statistics of the run\n");
+    if (s->processes == 0) {
+        fprintf(out, "  the program ended without having loaded the facility\n");
+        return;
+    }
+    fprintf(out, "  processes   %" PRIu64 "\n", s->processes);
+    fprintf(out,
+            "  contexts    %" PRIu64 " on the user backend, %" PRIu64 " on the kernel's, %" PRIu64
+            " refused\n",
+            s->contexts_user, s->contexts_kernel, s->refused);
+    if (s->contexts_kernel)
+        fprintf(out, "              (what happens on the kernel's is not counted below)\n");
+    fprintf(out, "  ranges      %" PRIu64 " registered, %" PRIu64 " unregistered\n", s->registers,
+            s->unregisters);
+    print_faults(s, out);
+    print_resolved(s, out);
+    fprintf(out, "  VMAs        %" PRIu64 " at peak, budget %" PRIu64 "\n", s->vmas_peak,
+            s->vma_budget);
+    if (s->chunks_compacted || s->runs_taken_back || s->readmitted)
+        fprintf(out,
+                "              %" PRIu64 " chunks compacted, %" PRIu64 " runs taken back, %" PRIu64
+                " pages readmitted\n",
+                s->chunks_compacted, s->runs_taken_back, s->readmitted);
+    print_latency(s, out);
+}
+
+/* ------------------------------------------------------------------ for programs */
+
+#define FIELD(group, key, member)                                                                  \
+    {                                                                                              \
+        group, key, offsetof(struct uf_stats, member)                                              \
+    }
+
+static const struct field {
+    const char *group;
+    const char *key;
+    size_t offset;
+} fields[] = {
+    FIELD("contexts", "user", contexts_user),
+    FIELD("contexts", "kernel", contexts_kernel),
+    FIELD("contexts", "refused", refused),
+    FIELD("ranges", "registered", registers),
+    FIELD("ranges", "unregistered", unregisters),
+    FIELD("faults", "missing_read", faults_missing_read),
+    FIELD("faults", "missing_write", faults_missing_write),
+    FIELD("faults", "wp", faults_wp),
+    FIELD("faults", "minor", faults_minor),
+    FIELD("faults", "sigbus", faults_sigbus),
+    FIELD("faults", "callback", faults_callback),
+    FIELD("faults", "chained", chained),
+    FIELD("faults", "readmitted", readmitted),
+    FIELD("messages", "read", messages),
+    FIELD("messages", "withdrawn", withdrawn),
+    FIELD("copy", "calls", copy_calls),
+    FIELD("copy", "pages", copy_pages),
+    FIELD("copy", "bytes", copy_bytes),
+    FIELD("zeropage", "calls", zero_calls),
+    FIELD("zeropage", "pages", zero_pages),
+    FIELD("zeropage", "bytes", zero_bytes),
+    FIELD("wake", "calls", wake_calls),
+    FIELD("answers", "eexist", eexist),
+    FIELD("answers", "eagain", eagain),
+    FIELD("vmas", "peak", vmas_peak),
+    FIELD("vmas", "budget", vma_budget),
+    FIELD("vmas", "chunks_compacted", chunks_compacted),
+    FIELD("vmas", "runs_taken_back", runs_taken_back),
+    FIELD("wait", "total_ns", wait_ns),
+    FIELD("wait", "spin_ended", spin_ended),
+};
+
+static json_t *json_program(char **argv)
+{
+    json_t *array = json_array();
+
+    /* Not every argument is UTF-8, and JSON knows nothing else. */
+    for (; *argv; argv++) {
+        json_t *word = json_string(*argv);
+        json_array_append_new(array, word ? word : json_null());
+    }
+    return array;
+}
+
+static json_t *json_end(int status)
+{
+    if (WIFEXITED(status))
+        return json_pack("{s:i}", "exit", WEXITSTATUS(status));
+    return json_pack("{s:i}", "signal", WTERMSIG(status));
+}
+
+static json_t *json_latency(const struct uf_stats *stats)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < UF_STATS_BUCKETS; i++) {
+        json_t *bucket = json_pack("{s:I}", "count", (json_int_t)stats->latency[i]);
+
+        if (i < UF_STATS_BUCKETS - 1)
+            json_object_set_new(bucket, "below_us", json_integer((json_int_t)1 << i));
+        else
+            json_object_set_new(bucket, "from_us", json_integer((json_int_t)1 << (i - 1)));
+        json_array_append_new(array, bucket);
+    }
+    return array;
+}
+
+int stats_print_json(const struct uf_stats *stats, char **argv, int status, FILE *out)
+{
+    json_t *root = json_object();
+
+    json_object_set_new(root, "version", json_integer(STATS_JSON_VERSION));
+    json_object_set_new(root, "program", json_program(argv));
+    json_object_set_new(root, "ended", json_end(status));
+    json_object_set_new(root, "processes", json_integer((json_int_t)stats->processes));
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        const char *at = (const char *)stats + fields[i].offset;
+        json_t *group = json_object_get(root, fields[i].group);
+
+        if (!group) {
+            group = json_object();
+            json_object_set_new(root, fields[i].group, group);
+        }
+        json_object_set_new(group, fields[i].key,
+                            json_integer((json_int_t) * (const uint64_t *)at));
+    }
+    json_object_set_new(root, "latency", json_latency(stats));
+    int err = json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(root);
+    return err == 0 && fputc('\n', out) != EOF && fflush(out) == 0 ? 0 : -EIO;
+}
