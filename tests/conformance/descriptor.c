@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/* The descriptor: dup, fcntl, close, and what becomes of those who wait. */
+#include <sys/socket.h>
+
+#include "harness.h"
+
+static void close_releases(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(1, 3);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    CHECK_EQ(close(uffd), 0);
+    CHECK(pattern_holds(mem.addr, 3));
+    check_native(mem_page(&mem, 1), 0);
+    *mem_page(&mem, 2) = 1;
+    int next = uffd_open(0); /* the ranges are free again */
+    CHECK_EQ(uffd_register(next, mem.addr, mem.len), 0);
+    check_traps(next, mem_page(&mem, 3));
+}
+
+static void close_wakes(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    struct touch reader = {0}, writer = {0}, unread = {0};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    touch_start(&reader, mem_page(&mem, 0), false);
+    uffd_next_fault(uffd, mem_page(&mem, 0), 0);
+    touch_start(&writer, mem_page(&mem, 1), true);
+    uffd_next_fault(uffd, mem_page(&mem, 1), UF_PAGEFAULT_FLAG_WRITE);
+    touch_start(&unread, mem_page(&mem, 2), false);
+    uffd_await(uffd);
+    CHECK_EQ(close(uffd), 0); /* they go on as if never registered */
+    CHECK_EQ(touch_join(&reader), 0);
+    touch_join(&writer);
+    CHECK_EQ(touch_join(&unread), 0);
+    check_native(mem_page(&mem, 1), 0x77);
+}
+
+static void *close_main(void *arg)
+{
+    close(*(int *)arg);
+    return NULL;
+}
+
+static void close_from_thread(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 1);
+    int uffd = uffd_open(0);
+    struct touch touch = {0};
+    pthread_t thread;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_await(uffd);
+    CHECK_EQ(pthread_create(&thread, NULL, close_main, &uffd), 0);
+    CHECK_EQ(touch_join(&touch), 0);
+    pthread_join(thread, NULL);
+}
+
+static void closed_is_closed(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 1);
+    int uffd = uffd_open(0);
+    char buffer[32];
+
+    CHECK_EQ(close(uffd), 0);
+    CHECK_ERRNO(close(uffd), EBADF);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), -EBADF);
+    CHECK_EQ(uffd_wake(uffd, mem.addr, mem.len), -EBADF);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, mem.len), -EBADF);
+    CHECK_ERRNO(read(uffd, buffer, sizeof(buffer)), EBADF);
+    CHECK_ERRNO(fcntl(uffd, F_GETFL), EBADF);
+    CHECK_ERRNO(dup(uffd), EBADF);
+    /* A number used anew is what it is now. */
+    int other = memfd_create("conformance", 0);
+    CHECK_EQ(other, uffd);
+    CHECK_EQ(uffd_register(other, mem.addr, mem.len), -ENOTTY);
+    CHECK_EQ(write(other, "abc", 3), 3);
+    CHECK_EQ(pread(other, buffer, 3, 0), 3);
+}
+
+/* ------------------------------------------------------------------ duplicates */
+
+static void check_alias(int alias, int uffd, const struct mem *mem, size_t page)
+{
+    struct touch touch = {0};
+
+    touch_start(&touch, mem_page(mem, page), false);
+    uffd_await(alias);
+    uffd_await(uffd);
+    uffd_next_fault(alias, mem_page(mem, page), 0);
+    uffd_check_silent(uffd);
+    CHECK_EQ(uffd_zero(alias, mem_page(mem, page), page_size), 0);
+    touch_join(&touch);
+}
+
+static void dup_is_the_same(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 8);
+    int uffd = uffd_open(0);
+    int aliases[5];
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    aliases[0] = dup(uffd);
+    aliases[1] = dup2(uffd, 200);
+    aliases[2] = dup3(uffd, 201, O_CLOEXEC);
+    aliases[3] = fcntl(uffd, F_DUPFD, 202);
+    aliases[4] = fcntl(uffd, F_DUPFD_CLOEXEC, 203);
+    CHECK_EQ(aliases[1], 200);
+    CHECK_EQ(aliases[2], 201);
+    CHECK_EQ(aliases[3], 202);
+    CHECK_EQ(aliases[4], 203);
+    for (size_t i = 0; i < 5; i++) {
+        CHECK_EQ(fcntl(aliases[i], F_GETFD), i == 2 || i == 4 ? FD_CLOEXEC : 0);
+        check_alias(aliases[i], uffd, &mem, i);
+    }
+    CHECK_EQ(uffd_api(aliases[0], 0), -EINVAL); /* negotiated already */
+    CHECK_EQ(close(uffd), 0);
+    check_alias(aliases[0], aliases[4], &mem, 6);
+}
+
+static void dup_last_close(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 2);
+    int uffd = uffd_open(0), alias = dup(uffd);
+    struct touch touch = {0};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(close(uffd), 0);
+    uffd_check_silent(alias);
+    check_traps(alias, mem_page(&mem, 1)); /* alive */
+    CHECK(!touch_is_done(&touch));
+    CHECK_EQ(close(alias), 0);
+    CHECK_EQ(touch_join(&touch), 0);
+}
+
+static void dup_over(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 2);
+    int uffd = uffd_open(0), pipes[2];
+    struct touch touch = {0};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_await(uffd);
+    CHECK_EQ(dup2(uffd, uffd), uffd); /* nothing happens */
+    CHECK_EQ(pipe(pipes), 0);
+    CHECK_EQ(dup2(pipes[0], uffd), uffd); /* closes the context */
+    CHECK_EQ(touch_join(&touch), 0);
+    check_native(mem_page(&mem, 1), 0);
+    CHECK_EQ(uffd_wake(uffd, mem.addr, mem.len), -ENOTTY);
+    CHECK_EQ(write(pipes[1], "abc", 3), 3);
+    char buffer[4];
+    CHECK_EQ(read(uffd, buffer, 4), 3);
+}
+
+static void dup_one_over_another(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 2);
+    int one = uffd_open(0), two = uffd_open(0);
+
+    CHECK_EQ(uffd_register(one, mem_page(&mem, 0), page_size), 0);
+    CHECK_EQ(uffd_register(two, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(dup2(one, two), two);
+    check_native(mem_page(&mem, 1), 0);
+    check_traps(two, mem_page(&mem, 0));
+}
+
+static void dup_shares_nonblock(enum mem_kind kind)
+{
+    int uffd = uffd_open(0), alias = dup(uffd);
+
+    CHECK_EQ(fcntl(uffd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+    CHECK_EQ(fcntl(alias, F_SETFL, 0), 0);
+    CHECK_EQ(fcntl(uffd, F_GETFL) & O_NONBLOCK, 0);
+    struct pollfd fd = {.fd = uffd, .events = POLLIN};
+    CHECK_EQ(poll(&fd, 1, 0), 1);
+    CHECK_EQ(fd.revents, POLLERR);
+}
+
+static void close_ranges(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 1);
+    int uffd = uffd_open(0);
+    struct touch touch = {0};
+
+    CHECK_EQ(dup2(uffd, 300), 300);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(close(uffd), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_next_fault(300, mem.addr, 0);
+    CHECK_EQ(close_range(300, 300, CLOSE_RANGE_CLOEXEC), 0);
+    CHECK_EQ(fcntl(300, F_GETFD), FD_CLOEXEC);
+    uffd_check_silent(300);
+    CHECK_EQ(close_range(299, ~0u, 0), 0);
+    CHECK_EQ(touch_join(&touch), 0);
+}
+
+static void descriptor_flags(enum mem_kind kind)
+{
+    int uffd = uffd_open_bare(0);
+
+    CHECK_EQ(fcntl(uffd, F_GETFL) & ~O_LARGEFILE & ~0x8000, 0); /* O_RDONLY, nothing else */
+    CHECK_EQ(fcntl(uffd, F_SETFD, FD_CLOEXEC), 0);
+    CHECK_EQ(fcntl(uffd, F_GETFD), FD_CLOEXEC);
+    CHECK_EQ(ioctl(uffd, FIONCLEX), 0);
+    CHECK_EQ(fcntl(uffd, F_GETFD), 0);
+    CHECK_EQ(ioctl(uffd, FIOCLEX), 0);
+    CHECK_EQ(fcntl(uffd, F_GETFD), FD_CLOEXEC);
+}
+
+static void descriptor_other_calls(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    char buffer[32] = "";
+    int type;
+    socklen_t len = sizeof(type);
+
+    CHECK_ERRNO(write(uffd, buffer, sizeof(buffer)), EBADF); /* it is open for reading */
+    CHECK_ERRNO(mmap(NULL, page_size, PROT_READ, MAP_PRIVATE, uffd, 0) == MAP_FAILED ? -1 : 0,
+                ENODEV);
+    CHECK_ERRNO(getsockopt(uffd, SOL_SOCKET, SO_TYPE, &type, &len), ENOTSOCK);
+    CHECK_ERRNO(send(uffd, buffer, 1, 0), ENOTSOCK);
+    CHECK_ERRNO(recv(uffd, buffer, 1, MSG_DONTWAIT), ENOTSOCK);
+    CHECK_EQ(isatty(uffd), 0);
+}
+
+/* The messages of a context go to nobody else, and an ordinary descriptor notices nothing. */
+static void others_unaffected(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 1);
+    int pipes[2], uffd = uffd_open(0);
+    char buffer[64];
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pipe2(pipes, O_NONBLOCK), 0);
+    CHECK_EQ(uffd_register(pipes[0], mem.addr, mem.len), -ENOTTY);
+    CHECK_EQ(uffd_copy(pipes[0], mem.addr, buffer, mem.len), -ENOTTY);
+    CHECK_EQ(uffd_api(pipes[1], 0), -ENOTTY);
+    CHECK_EQ(uffd_api(STDOUT_FILENO, 0) == 0, 0);
+    CHECK_ERRNO(read(pipes[0], buffer, sizeof(buffer)), EAGAIN);
+    CHECK_EQ(write(pipes[1], buffer, sizeof(buffer)), sizeof(buffer));
+    int bytes;
+    CHECK_EQ(ioctl(pipes[0], FIONREAD, &bytes), 0);
+    CHECK_EQ(bytes, sizeof(buffer));
+    check_traps(uffd, mem.addr);
+}
+
+#define MAN_CLOSE "userfaultfd(2): close(2)"
+#define MAN_FD    "userfaultfd(2): the file descriptor"
+
+const struct conf_case descriptor_cases[] = {
+    {"close/releases", MAN_CLOSE, EVERY_KIND, .run = close_releases},
+    {"close/wakes", MAN_CLOSE, EVERY_KIND, .run = close_wakes},
+    {"close/from-a-thread", MAN_CLOSE, .run = close_from_thread},
+    {"close/closed-is-closed", MAN_CLOSE, .run = closed_is_closed},
+    {"close/close-range", MAN_CLOSE, .run = close_ranges},
+    {"dup/the-same-context", MAN_FD, .run = dup_is_the_same},
+    {"dup/last-close", MAN_CLOSE, .run = dup_last_close},
+    {"dup/over-a-context", MAN_CLOSE, .run = dup_over},
+    {"dup/one-over-another", MAN_CLOSE, .run = dup_one_over_another},
+    {"dup/shares-nonblock", MAN_FD, .run = dup_shares_nonblock},
+    {"descriptor/flags", MAN_FD, .run = descriptor_flags},
+    {"descriptor/other-calls", MAN_FD, .run = descriptor_other_calls},
+    {"descriptor/others-unaffected", MAN_FD, .run = others_unaffected},
+    {NULL},
+};
