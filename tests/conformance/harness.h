@@ -110,7 +110,7 @@ struct conf_case {
 /* One table a file, each ended by an entry without an id. */
 extern const struct conf_case create_cases[], api_cases[], register_cases[], unregister_cases[],
     resolve_cases[], copy_errors_cases[], feature_cases[], syscall_cases[], read_cases[],
-    poll_cases[], descriptor_cases[], madvise_cases[], mapping_cases[], file_cases[],
+    poll_cases[], descriptor_cases[], madvise_cases[], mapping_cases[], remap_cases[], file_cases[],
     signal_cases[], signal_wait_cases[], sigmask_cases[], fork_cases[], clone_cases[],
     bad_input_cases[], stress_cases[];
 

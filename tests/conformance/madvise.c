@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/* madvise, mlock and populate on registered memory. */
+#include <sched.h>
+
+#include "harness.h"
+
+#define MADV_POPULATE_READ_  22
+#define MADV_POPULATE_WRITE_ 23
+
+static void dontneed_private(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 6);
+    char *source = source_new(6, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 4 * page_size), 0);
+    CHECK_EQ(madvise(mem_page(&mem, 1), 2 * page_size, MADV_DONTNEED), 0);
+    CHECK(pattern_holds(mem_page(&mem, 0), 1));
+    CHECK(pattern_holds(mem_page(&mem, 3), 4));
+    check_traps(uffd, mem_page(&mem, 1)); /* missing again */
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, page_size), 0);
+    CHECK(pattern_holds(mem_page(&mem, 2), 1));
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    for (size_t n = 0; n < 6; n++)
+        check_traps(uffd, mem_page(&mem, n));
+}
+
+static void dontneed_shared(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 3 * page_size), 0);
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    for (size_t n = 0; n < 3; n++) /* unmapped only: the file still has them */
+        CHECK(pattern_holds(mem_page(&mem, n), n + 1));
+    uffd_check_silent(uffd);
+    check_traps(uffd, mem_page(&mem, 3));
+}
+
+static void dontneed_missing(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    struct touch touch = {0};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0); /* wakes nobody */
+    CHECK(!touch_is_done(&touch));
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    touch_join(&touch);
+}
+
+static void dontneed_partly_registered(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+
+    memset(mem.addr, 5, mem.len);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_EQ(madvise(mem_page(&mem, 1), 2 * page_size, MADV_DONTNEED), 0);
+    check_native(mem_page(&mem, 0), 5);
+    check_native(mem_page(&mem, 1), 0);
+    check_traps(uffd, mem_page(&mem, 2));
+    check_native(mem_page(&mem, 3), 5);
+}
+
+static void free_private(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+    struct pager pager;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    pager_start(&pager, uffd, mem.addr, mem.len, 1); /* a page freed at once is missing */
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_FREE), 0);
+    *mem_page(&mem, 2) = 0x11; /* keeps it */
+    check_native(mem_page(&mem, 2), 0x11);
+    CHECK_EQ(mem_page(&mem, 2)[1], source[2 * page_size + 1]);
+    CHECK(pattern_holds(mem_page(&mem, 3), 4));
+    pager_stop(&pager);
+}
+
+static void free_file(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_ERRNO(madvise(mem.addr, mem.len, MADV_FREE), EINVAL); /* anonymous memory only */
+    check_traps(uffd, mem.addr);
+}
+
+static void remove_shared(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 6);
+    char *source = source_new(6, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    CHECK_EQ(madvise(mem_page(&mem, 1), 3 * page_size, MADV_REMOVE), 0);
+    check_traps(uffd, mem_page(&mem, 1));
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, page_size), 0);
+    CHECK(pattern_holds(mem_page(&mem, 2), 1));
+    check_traps(uffd, mem_page(&mem, 3));
+    CHECK(pattern_holds(mem_page(&mem, 0), 1));
+    CHECK(pattern_holds(mem_page(&mem, 4), 5));
+}
+
+static void remove_private(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+    bool file = KIND(kind) & FILE_PRIVATE;
+
+    *mem.addr = 4;
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_ERRNO(madvise(mem.addr, mem.len, MADV_REMOVE), file ? EACCES : EINVAL);
+    check_native(mem.addr, 4);
+    check_traps(uffd, mem_page(&mem, 1));
+}
+
+/* Advice that must not change what is seen, nor send or lose a message. */
+static void harmless_advice(enum mem_kind kind)
+{
+    const int advices[] = {MADV_NORMAL,     MADV_RANDOM,   MADV_SEQUENTIAL, MADV_HUGEPAGE,
+                           MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_DODUMP,     MADV_WILLNEED};
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(1, 3);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
+    for (size_t i = 0; i < sizeof(advices) / sizeof(advices[0]); i++) {
+        int ret = madvise(mem.addr, mem.len, advices[i]);
+        if (advices[i] != MADV_WILLNEED && advices[i] != MADV_HUGEPAGE)
+            CHECK(ret == 0 || errno == EINVAL); /* kernels without huge pages know less */
+        CHECK(pattern_holds(mem_page(&mem, 1), 3));
+        uffd_check_silent(uffd);
+    }
+    check_traps(uffd, mem_page(&mem, 0));
+    check_traps(uffd, mem_page(&mem, 2));
+    CHECK_ERRNO(madvise(mem.addr, mem.len, 9999), EINVAL);
+    CHECK_ERRNO(madvise(mem.addr + 1, page_size, MADV_DONTNEED), EINVAL);
+    check_traps(uffd, mem_page(&mem, 3));
+}
+
+/* One page at a time, although the memory would like to be huge. */
+static void huge_pages(enum mem_kind kind)
+{
+    const size_t huge = 2 << 20;
+    struct mem mem = mem_map(kind, 2 * huge / page_size);
+    char *start = (char *)(((uintptr_t)mem.addr + huge - 1) & ~(huge - 1));
+    char *source = source_new(1, 3);
+    int uffd = uffd_open(0);
+
+    if (madvise(mem.addr, mem.len, MADV_HUGEPAGE) != 0)
+        case_skip("MADV_HUGEPAGE: %s", strerror(errno));
+    CHECK_EQ(uffd_register(uffd, start, huge), 0);
+    CHECK_EQ(uffd_copy(uffd, start + 5 * page_size, source, page_size), 0);
+    for (size_t n = 0; n < huge / page_size; n += 4) {
+        if (n != 5)
+            check_traps(uffd, start + n * page_size);
+    }
+    CHECK(pattern_holds(start + 5 * page_size, 3));
+    check_traps(uffd, start + 6 * page_size);
+}
+
+/* ------------------------------------------------------------------ calls that fault a range in */
+
+struct call {
+    int (*fn)(const struct mem *mem);
+    const struct mem *mem;
+    int ret, err;
+};
+
+static void *call_main(void *arg)
+{
+    struct call *call = arg;
+
+    call->ret = call->fn(call->mem);
+    call->err = errno;
+    return NULL;
+}
+
+static int do_mlock(const struct mem *mem)
+{
+    return mlock(mem->addr, mem->len);
+}
+
+static int do_populate_read(const struct mem *mem)
+{
+    return madvise(mem->addr, mem->len, MADV_POPULATE_READ_);
+}
+
+static int do_populate_write(const struct mem *mem)
+{
+    return madvise(mem->addr, mem->len, MADV_POPULATE_WRITE_);
+}
+
+/* A message for each page that is missing; the call ends when the last is there. */
+static void fault_in(enum mem_kind kind, int (*fn)(const struct mem *), int flags)
+{
+    struct mem mem = mem_map(kind, 6);
+    char *source = source_new(6, 1);
+    int uffd = uffd_open(0);
+    struct call call = {.fn = fn, .mem = &mem};
+    pthread_t thread;
+
+    pattern_fill(mem_page(&mem, 2), 3);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 4), source + 4 * page_size, page_size), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, call_main, &call), 0);
+    for (size_t n = 0; n < 6; n++) {
+        if (n == 2 || n == 4)
+            continue;
+        struct uf_msg msg = uffd_next(uffd);
+        CHECK_EQ(msg.event, UF_EVENT_PAGEFAULT);
+        CHECK_EQ(msg.arg.pagefault.address, (uintptr_t)mem_page(&mem, n));
+        if (flags >= 0)
+            CHECK_EQ(msg.arg.pagefault.flags, flags);
+        CHECK_EQ(uffd_copy(uffd, mem_page(&mem, n), source + n * page_size, page_size), 0);
+    }
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(call.ret, 0);
+    for (size_t n = 0; n < 6; n++)
+        CHECK(pattern_holds(mem_page(&mem, n), n + 1));
+    uffd_check_silent(uffd);
+}
+
+static void mlock_faults(enum mem_kind kind)
+{
+    fault_in(kind, do_mlock, -1);
+}
+
+static void populate_read_faults(enum mem_kind kind)
+{
+    fault_in(kind, do_populate_read, 0);
+}
+
+static void populate_write_faults(enum mem_kind kind)
+{
+    fault_in(kind, do_populate_write, UF_PAGEFAULT_FLAG_WRITE);
+}
+
+static void mlock_then_dontneed(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    char *source = source_new(3, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    CHECK_EQ(mlock(mem.addr, mem.len), 0);
+    CHECK_ERRNO(madvise(mem.addr, mem.len, MADV_DONTNEED), EINVAL); /* not what is locked */
+    CHECK(pattern_holds(mem.addr, 1));
+    CHECK_EQ(munlock(mem.addr, mem.len), 0);
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    check_traps(uffd, mem_page(&mem, 1));
+}
+
+/* Memory locked before it is registered, so that the lock must bear missing pages. */
+static void mlock_onfault(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(mlock2(mem.addr, mem.len, MLOCK_ONFAULT), 0);
+    *mem_page(&mem, 1) = 2;
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_native(mem_page(&mem, 1), 2);
+    check_traps(uffd, mem_page(&mem, 0));
+    check_traps(uffd, mem_page(&mem, 3));
+    CHECK_EQ(munlock(mem.addr, mem.len), 0);
+    check_traps(uffd, mem_page(&mem, 2));
+}
+
+static void populate_user_mode(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open_user_mode(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_ERRNO(do_populate_read(&mem), EFAULT);
+    CHECK_ERRNO(do_populate_write(&mem), EFAULT);
+    uffd_check_silent(uffd);
+    check_traps(uffd, mem.addr);
+}
+
+#define RST_REMOVE "rst: Non-cooperative userfaultfd, removal"
+#define MAN_ADVISE "madvise(2)"
+#define MAN_LOCK   "mlock(2)"
+
+const struct conf_case madvise_cases[] = {
+    {"madvise/dontneed", RST_REMOVE, EVERY_PRIVATE, .run = dontneed_private},
+    {"madvise/dontneed", RST_REMOVE, SHARED, .run = dontneed_shared},
+    {"madvise/dontneed-missing", RST_REMOVE, ONE_OF_EACH, .run = dontneed_missing},
+    {"madvise/dontneed-partly", RST_REMOVE, ANON_PRIVATE, .run = dontneed_partly_registered},
+    {"madvise/free", MAN_ADVISE, ANON_PRIVATE, .run = free_private},
+    {"madvise/free", MAN_ADVISE, FILE_PRIVATE | SHARED, .run = free_file},
+    {"madvise/remove", RST_REMOVE, SHARED, .run = remove_shared},
+    {"madvise/remove", MAN_ADVISE, EVERY_PRIVATE, .run = remove_private},
+    {"madvise/harmless", MAN_ADVISE, EVERY_KIND, .run = harmless_advice},
+    {"madvise/hugepage", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = huge_pages},
+    {"madvise/populate-read", MAN_ADVISE, EVERY_KIND, NEED_FULL, .run = populate_read_faults},
+    {"madvise/populate-write", MAN_ADVISE, EVERY_KIND, NEED_FULL, .run = populate_write_faults},
+    {"madvise/populate-user-mode", MAN_ADVISE, ONE_OF_EACH, .run = populate_user_mode},
+    {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
+    {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
+    {"mlock/on-fault", MAN_LOCK, ONE_OF_EACH, .run = mlock_onfault},
+    {NULL},
+};
