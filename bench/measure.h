@@ -101,6 +101,10 @@ static inline uint64_t bench_token(unsigned long index)
     return 0x9e3779b97f4a7c15ull * (index + 1);
 }
 
+/* Touches @pages at @start once each in this thread, warm, and fills in the result. */
+void bench_touch_once(const unsigned char *start, unsigned long pages, bool random,
+                      struct bench_result *result);
+
 /* The scenarios. */
 void bench_fault(const struct bench_options *options, struct bench_result *result);
 void bench_bulk(const struct bench_options *options, struct bench_result *result);

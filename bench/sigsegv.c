@@ -6,7 +6,6 @@
  *
  * bench-sigsegv [seq|rand [PAGES]]
  */
-#include <errno.h>
 #include <sigsegv.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,33 +33,14 @@ int main(int argc, char **argv)
 {
     bool random = argc > 1 && strcmp(argv[1], "rand") == 0;
     unsigned long pages = argc > 2 ? strtoul(argv[2], NULL, 10) : 16384;
-    uint32_t *order = bench_order(pages, random);
-    uint64_t *ns = bench_resident(pages * sizeof(*ns)), before;
-    struct bench_result result = {.units = pages, .grow_kib = -1, .context = -1};
-    struct bench_watch watch;
+    struct bench_result result = {.grow_kib = -1, .context = -1};
 
     bytes = pages * BENCH_PAGE;
     source = bench_resident(BENCH_PAGE);
     start = bench_map(BENCH_PRIVATE, bytes);
     if (mprotect(start, bytes, PROT_NONE) != 0 || sigsegv_install_handler(handler) != 0)
         bench_fail(1, "mprotect");
-    bench_warm(pages);
-
-    bench_watch_start(&watch);
-    before = bench_now_ns();
-    for (unsigned long i = 0; i < pages; i++) {
-        volatile uint64_t *word = (volatile uint64_t *)(start + order[i] * BENCH_PAGE);
-        uint64_t now;
-
-        errno = 0;
-        if (*word != bench_token(order[i]))
-            bench_fail(1, "a page does not hold what was copied into it");
-        now = bench_now_ns();
-        ns[i] = now - before;
-        before = now;
-    }
-    bench_watch_stop(&watch, &result);
-    bench_percentiles(ns, pages, &result);
+    bench_touch_once(start, pages, random, &result);
     bench_report("libsigsegv", &result);
     return 0;
 }
