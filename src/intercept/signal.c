@@ -100,7 +100,7 @@ long isig_rt_sigaction(int sig, const void *act, void *old, size_t size)
 
 long isig_rt_sigprocmask(int how, const void *set, void *old, size_t size)
 {
-    uint64_t mask = 0, was;
+    uint64_t mask, was;
     long ret;
 
     if (size != MASK_BYTES) {
@@ -123,7 +123,7 @@ long isig_rt_sigprocmask(int how, const void *set, void *old, size_t size)
 
 long isig_rt_sigsuspend(const void *set, size_t size)
 {
-    uint64_t program, mask;
+    uint64_t program, mask = 0;
     long ret = mask_get(set, size, isig_mask_to_real, &mask);
 
     program = fault_mask_to_program(mask);

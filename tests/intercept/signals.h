@@ -40,6 +40,9 @@ extern const struct sig_case cases_fault[], cases_handler[], cases_mask[], cases
 extern const char *sig_program;
 int sig_print_state(void);
 
+/* Whether libc's function @name, here, is either libc's alone or has ours before it. */
+bool sig_call_covered(const char *name);
+
 #define CHECK(cond)                                                                                \
     do {                                                                                           \
         if (!(cond)) {                                                                             \

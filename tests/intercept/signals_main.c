@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/resource.h>
@@ -77,14 +78,27 @@ static int run_one(const struct sig_case *one, int number)
     return status != (int)one->want;
 }
 
+bool sig_call_covered(const char *name)
+{
+    Dl_info info;
+    void *at = dlsym(RTLD_DEFAULT, name);
+
+    return !getenv("LD_PRELOAD") ||
+           (at && dladdr(at, &info) && strstr(info.dli_fname, "userfault"));
+}
+
 int main(int argc, char **argv)
 {
-    static const struct sig_case *const groups[] = {cases_fault};
+    static const struct sig_case *const groups[] = {cases_fault, cases_handler, cases_mask,
+                                                    cases_sent, cases_process};
     static char self[PATH_MAX];
     int number = 0, failed = 0;
     ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
 
     sig_program = len > 0 ? self : argv[0];
+    if (argc == 2 && strcmp(argv[1], "--state") == 0) {
+        return sig_print_state();
+    }
     if (!mkdtemp(scratch) || chdir(scratch)) {
         printf("1..0 # SKIP no scratch folder\n");
         return 77;
