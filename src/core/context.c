@@ -10,6 +10,7 @@
  * Which descriptor numbers are contexts stands in a table that follows dup and close.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/un.h>
@@ -96,6 +97,39 @@ bool core_fd_hidden(int fd)
         }
     }
     return false;
+}
+
+static int nearer(int candidate, int floor, int best)
+{
+    return candidate >= floor && candidate < best ? candidate : best;
+}
+
+int core_fd_next_hidden(int fd)
+{
+    int next = INT_MAX;
+    uint32_t top = atomic_load(&contexts_top);
+
+    for (uint32_t i = 1; i < top; i++) {
+        if (atomic_load(&contexts[i].id) && contexts[i].bell >= fd && contexts[i].bell < next) {
+            next = contexts[i].bell;
+        }
+    }
+    next = nearer(paging_mem_fd(), fd, next);
+    next = nearer(core_options.log_fd, fd, next);
+    next = nearer(files_next_hidden(fd), fd, next);
+    return next == INT_MAX ? -1 : next;
+}
+
+void core_fd_evict(int fd)
+{
+    if (!core_fd_hidden(fd)) {
+        return;
+    }
+    for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
+        if (atomic_load(&contexts[i].id) && contexts[i].bell == fd) {
+            contexts[i].bell = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+        }
+    }
 }
 
 /* ---- creation */
@@ -194,6 +228,7 @@ static long create_context(int flags)
         sys_close(ctx->bell);
         return -EMFILE;
     }
+    atomic_store(&ctx->nonblock, flags & O_NONBLOCK);
     ctx->user_mode_only = flags & UF_USER_MODE_ONLY;
     atomic_store(&ctx->id, id);
     fdmap_set(fd, id);
@@ -296,18 +331,39 @@ void core_fd_duped(int from, int to)
     }
 }
 
-void core_fd_closed(int fd)
+uint32_t core_fd_closing(int fd)
 {
-    uint32_t id = fdmap_get(fd);
-    struct context *ctx = context_of_fd(fd);
+    return fd >= 0 && (unsigned)fd < FDS_MAX ? atomic_exchange(&fdmap[fd], 0) : 0;
+}
 
-    if (!id) {
-        return;
-    }
-    fdmap_set(fd, 0);
+void core_fd_closed(uint32_t token)
+{
+    struct context *ctx = token && token < FD_FOREIGN ? context_of_id(token) : NULL;
+
     if (ctx && core_same_space()) {
         context_release_if_closed(ctx);
     }
+}
+
+int core_fd_top(void)
+{
+    return atomic_load(&fdmap_top);
+}
+
+void core_fd_nonblock(int fd, bool nonblock)
+{
+    struct context *ctx = context_of_fd(fd);
+
+    if (ctx) {
+        atomic_store(&ctx->nonblock, nonblock);
+    }
+}
+
+bool core_fd_is_nonblock(int fd)
+{
+    struct context *ctx = context_of_fd(fd);
+
+    return ctx && atomic_load(&ctx->nonblock);
 }
 
 static bool hung_up(const struct context *ctx)

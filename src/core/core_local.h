@@ -91,6 +91,7 @@ struct context {
     _Atomic uint32_t id; /* 0: free; generation << 16 | index */
     int bell;            /* our end of the socket pair */
     bool user_mode_only;
+    _Atomic bool nonblock;
     _Atomic uint64_t features; /* as enabled, CONTEXT_READY set */
     _Atomic uint64_t ticket;   /* order of messages */
     _Atomic uint64_t spin_until; /* a reader spins until this tick: it need not be rung */
@@ -167,6 +168,8 @@ int files_fd_for(const struct vma *vma);
 void files_trim(void);
 void files_fork_child(void);
 bool files_hidden(int fd);
+/* The lowest of them at or above fd, or -1. */
+int files_next_hidden(int fd);
 
 /* ---- fault.c */
 

@@ -32,6 +32,18 @@ bool files_hidden(int fd)
     return false;
 }
 
+int files_next_hidden(int fd)
+{
+    int next = -1;
+
+    for (int i = 0; i < FILES_MAX; i++) {
+        if (files[i].fd > 0 && files[i].fd >= fd && (next < 0 || files[i].fd < next)) {
+            next = files[i].fd;
+        }
+    }
+    return next;
+}
+
 static bool is_file(int fd, const struct vma *vma)
 {
     struct stat st;

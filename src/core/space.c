@@ -5,6 +5,7 @@
 #include "base/cpu.h"
 #include "base/lock.h"
 #include "base/text.h"
+#include "core/settings.h"
 #include "core_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -92,6 +93,25 @@ void core_leave(const struct core_guard *guard)
 {
     if (guard->masked) {
         sys_sigmask(SIG_SETMASK, &guard->mask, NULL);
+    }
+}
+
+enum core_backend core_backend(void)
+{
+    return core_options.backend;
+}
+
+uint64_t core_features(void)
+{
+    return CORE_FEATURES;
+}
+
+void core_count_kernel(long ret)
+{
+    if (sys_failed(ret)) {
+        STAT(refused);
+    } else {
+        STAT(contexts_kernel);
     }
 }
 

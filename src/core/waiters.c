@@ -36,6 +36,7 @@ enum state {
 #define GENERATION 16u
 
 #define SPIN_US       50
+#define EXPECT_US     5 /* a reader that polls by read(2) comes back within */
 #define SPIN_MISSES   16   /* after so many in vain, only one wait in SPIN_RETRY spins */
 #define SPIN_RETRY    32
 #define REAP_STEP     64   /* claims beyond so many slots look for dead threads' first */
@@ -432,4 +433,14 @@ bool core_spin(int fd)
     } while (!found && base_cpu_ticks() < until);
     atomic_store(&ctx->spin_until, 0);
     return found || waiters_pending(id);
+}
+
+void core_expect_read(int fd)
+{
+    struct context *ctx = context_of_fd(fd);
+
+    if (ctx && cpus > 1) {
+        atomic_store(&ctx->spin_until,
+                     base_cpu_ticks() + EXPECT_US * base_cpu_ticks_per_us());
+    }
 }

@@ -60,10 +60,26 @@ enum core_fd_kind core_fd_kind(int fd);
 /* A descriptor of the facility itself, of which the program must not know. */
 bool core_fd_hidden(int fd);
 
-/* The program duplicated `from` to `to`; closed `fd`. Called after it happened. */
+/* The next descriptor of the facility itself at or above fd, or -1. */
+int core_fd_next_hidden(int fd);
+/* The program will put something else at fd: if it is the facility's, move it. */
+void core_fd_evict(int fd);
+/* Numbers at and above it are no contexts. */
+int core_fd_top(void);
+
+/* The program duplicated `from` to `to`. Called after it happened. */
 void core_fd_duped(int from, int to);
-void core_fd_closed(int fd);
-/* Fork child: descriptors stand for the parent's contexts. */
+
+/*
+ * The program closes fd: what it stood for, taken out of the table before the number is free for
+ * others; handed to core_fd_closed() after. The last close anywhere releases the context.
+ */
+uint32_t core_fd_closing(int fd);
+void core_fd_closed(uint32_t token);
+
+/* O_NONBLOCK as the program set it. */
+void core_fd_nonblock(int fd, bool nonblock);
+bool core_fd_is_nonblock(int fd);
 
 /* ioctl(2) on a context or the device. */
 long core_ioctl(int fd, unsigned long req, void *arg);
@@ -80,6 +96,9 @@ short core_poll(int fd, bool nonblock);
 
 /* Let the doorbell fall silent if nothing is to be read. */
 void core_drain(int fd);
+
+/* A reader found nothing and will soon look again: waiters need not ring at once. */
+void core_expect_read(int fd);
 
 /* Spin a little until something can be read; false when nothing came. */
 bool core_spin(int fd);

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libc's syscall(): the call's number decides which function it is.
+ *
+ * Calls in which a child comes to life on its parent's stack (vfork, CLONE_VM) never arrive here:
+ * the assembly in front makes them without a frame of its own.
+ */
+#include <errno.h>
+#include <signal.h>
+
+#include "core/core.h"
+#include "intercept/calls.h"
+#include "intercept/signal.h"
+#include "sys/call.h"
+
+static long fork_like(long nr, long a, long b, long c, long d, long e)
+{
+    long ret;
+
+    core_fork_prepare();
+    ret = sys_call6(nr, a, b, c, d, e, 0);
+    if (ret == 0) {
+        core_fork_child();
+    } else {
+        core_fork_parent();
+    }
+    return ret;
+}
+
+/* pselect6's last argument is a pair: the mask's address and size. */
+static const uint64_t *pselect_mask(long f)
+{
+    const struct {
+        const uint64_t *mask;
+        size_t size;
+    } *pair = (const void *)f;
+
+    return pair ? pair->mask : NULL;
+}
+
+static struct timespec *from_ms(long ms, struct timespec *ts)
+{
+    if (ms < 0) {
+        return NULL;
+    }
+    *ts = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    return ts;
+}
+
+static long signal_call(long nr, long a, long b, long c, long d)
+{
+    switch (nr) {
+    case SYS_rt_sigaction:
+        return isig_rt_sigaction((int)a, (const void *)b, (void *)c, (size_t)d);
+    case SYS_rt_sigprocmask:
+        return isig_rt_sigprocmask((int)a, (const void *)b, (void *)c, (size_t)d);
+    case SYS_rt_sigsuspend:
+        return isig_rt_sigsuspend((const void *)a, (size_t)b);
+    case SYS_rt_sigpending:
+        return isig_rt_sigpending((void *)a, (size_t)b);
+    case SYS_rt_sigtimedwait:
+        return isig_rt_sigtimedwait((const void *)a, (void *)b, (const void *)c, (size_t)d);
+    case SYS_signalfd4:
+        return isig_signalfd4((int)a, (const void *)b, (size_t)c, (int)d);
+    default:
+        return ICALL_PASS;
+    }
+}
+
+static long descriptor_call(long nr, long a, long b, long c, long d, long e)
+{
+    switch (nr) {
+    case SYS_userfaultfd:
+        return icall_userfaultfd((int)a);
+    case SYS_ioctl:
+        return icall_ioctl((int)a, (unsigned long)b, (void *)c);
+    case SYS_read:
+        return icall_read((int)a, (void *)b, (size_t)c);
+    case SYS_readv:
+        return icall_readv((int)a, (const void *)b, (int)c);
+    case SYS_write:
+        return icall_write((int)a);
+    case SYS_close:
+        return icall_close((int)a);
+    case SYS_close_range:
+        return icall_close_range((unsigned)a, (unsigned)b, (unsigned)c);
+    case SYS_dup:
+        return icall_dup((int)a);
+#ifdef SYS_dup2
+    case SYS_dup2:
+        return icall_dup3((int)a, (int)b, 0, 1);
+#endif
+    case SYS_dup3:
+        return icall_dup3((int)a, (int)b, (int)c, 0);
+    case SYS_fcntl:
+        return icall_fcntl((int)a, (int)b, c);
+#ifdef SYS_open
+    case SYS_open:
+        return icall_openat(-100, (const char *)a, (int)b);
+#endif
+    case SYS_openat:
+        return icall_openat((int)a, (const char *)b, (int)c);
+    case SYS_epoll_ctl:
+        return icall_epoll_ctl((int)a, (int)b, (int)c, (const void *)d);
+    case SYS_fallocate:
+        return icall_fallocate((int)a, (int)b, c, d);
+    case SYS_ftruncate:
+        return icall_ftruncate((int)a, b);
+    case SYS_truncate:
+        return icall_truncate((const char *)a, b);
+    default:
+        return ICALL_PASS;
+    }
+}
+
+static long waiting_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+    struct timespec ts;
+
+    switch (nr) {
+#ifdef SYS_poll
+    case SYS_poll:
+        return icall_ppoll((void *)a, (unsigned long)b, from_ms(c, &ts), NULL);
+#endif
+    case SYS_ppoll:
+        return icall_ppoll((void *)a, (unsigned long)b, (const void *)c, (const void *)d);
+    case SYS_pselect6:
+        return icall_pselect((int)a, (void *)b, (void *)c, (void *)d, (const void *)e,
+                             pselect_mask(f));
+    default:
+        return ICALL_PASS;
+    }
+}
+
+static long memory_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+    switch (nr) {
+    case SYS_mmap:
+        return icall_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f);
+    case SYS_munmap:
+        return icall_munmap((void *)a, (size_t)b);
+    case SYS_mremap:
+        return icall_mremap((void *)a, (size_t)b, (size_t)c, (int)d, (void *)e);
+    case SYS_madvise:
+        return icall_madvise((void *)a, (size_t)b, (int)c);
+    case SYS_mprotect:
+        return icall_mprotect((void *)a, (size_t)b, (int)c);
+    case SYS_mlock:
+        return icall_mlock((const void *)a, (size_t)b, 0);
+    case SYS_mlock2:
+        return icall_mlock((const void *)a, (size_t)b, (int)c);
+    case SYS_shmdt:
+        return icall_shmdt((const void *)a);
+    default:
+        return ICALL_PASS;
+    }
+}
+
+long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
+{
+    long ret;
+
+    switch (nr) {
+#ifdef SYS_fork
+    case SYS_fork:
+        return fork_like(nr, a, b, c, d, e);
+#endif
+    case SYS_clone:
+    case SYS_clone3:
+        return fork_like(nr, a, b, c, d, e);
+    default:
+        break;
+    }
+    ret = memory_call(nr, a, b, c, d, e, f);
+    if (ret == ICALL_PASS) {
+        ret = descriptor_call(nr, a, b, c, d, e);
+    }
+    if (ret == ICALL_PASS) {
+        ret = waiting_call(nr, a, b, c, d, e, f);
+    }
+    if (ret == ICALL_PASS) {
+        ret = signal_call(nr, a, b, c, d);
+    }
+    if (ret == ICALL_PASS) {
+        ret = sys_call6(nr, a, b, c, d, e, f);
+        if (nr == SYS_read) {
+            isig_read_done((int)a, (void *)b, ret);
+        }
+    }
+    return ret;
+}

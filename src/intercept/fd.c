@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* Creation, and operations on a descriptor that may be a context. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "core/core.h"
+#include "core/settings.h"
+#include "intercept/calls.h"
+#include "sys/file.h"
+
+#define DEVICE_PATH "/dev/userfaultfd"
+
+static long kernel_userfaultfd(int flags)
+{
+    return sys_call(SYS_userfaultfd, flags);
+}
+
+long icall_userfaultfd(int flags)
+{
+    long ret;
+
+    switch (core_backend()) {
+    case CORE_USER:
+        return core_create(flags);
+    case CORE_KERNEL:
+        ret = kernel_userfaultfd(flags);
+        core_count_kernel(ret);
+        return ret;
+    case CORE_AUTO:
+        ret = kernel_userfaultfd(flags);
+        if (!sys_failed(ret)) {
+            core_count_kernel(ret);
+            return ret;
+        }
+        break;
+    }
+    return core_create(flags);
+}
+
+long icall_openat(int dirfd, const char *path, int flags)
+{
+    long fd;
+
+    if (!path || strcmp(path, DEVICE_PATH) != 0 || core_backend() == CORE_KERNEL) {
+        return ICALL_PASS;
+    }
+    if (core_backend() == CORE_AUTO) {
+        fd = sys_call(SYS_openat, AT_FDCWD, path, flags, 0);
+        if (!sys_failed(fd)) {
+            return fd;
+        }
+    }
+    return core_open_device(flags);
+}
+
+/*
+ * The kernel's context turned out to lack a feature that ours has: under `auto` the program gets
+ * ours, under the same number.
+ */
+static long replace_by_ours(int fd, void *arg)
+{
+    struct uf_io_api want = *(struct uf_io_api *)arg;
+    long flags = sys_fcntl(fd, F_GETFL, 0), own, ret;
+    long cloexec = sys_fcntl(fd, F_GETFD, 0);
+
+    ret = sys_ioctl(fd, UF_IO_API, arg);
+    if (ret != -EINVAL || want.api != UF_API || !(want.features & core_features()) ||
+        (want.features & ~core_features())) {
+        return ret;
+    }
+    own = core_create((flags & O_NONBLOCK) | (cloexec & FD_CLOEXEC ? O_CLOEXEC : 0));
+    if (sys_failed(own)) {
+        return ret;
+    }
+    sys_call(SYS_dup3, own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
+    core_fd_duped((int)own, fd);
+    icall_close((int)own);
+    *(struct uf_io_api *)arg = want;
+    return core_ioctl(fd, UF_IO_API, arg);
+}
+
+long icall_ioctl(int fd, unsigned long req, void *arg)
+{
+    switch (core_fd_kind(fd)) {
+    case CORE_FD_NONE:
+        if ((uint32_t)req == UF_IO_API && core_backend() == CORE_AUTO) {
+            return replace_by_ours(fd, arg);
+        }
+        return ICALL_PASS;
+    case CORE_FD_CONTEXT:
+        if (req == FIONBIO) {
+            core_fd_nonblock(fd, *(int *)arg != 0);
+            return ICALL_PASS;
+        }
+        if (req == FIOCLEX || req == FIONCLEX) {
+            return ICALL_PASS;
+        }
+        return core_ioctl(fd, req, arg);
+    case CORE_FD_DEVICE:
+        return core_ioctl(fd, req, arg);
+    case CORE_FD_FOREIGN:
+        return ((uint32_t)req >> 8 & 0xff) == UF_MAGIC ? -ENOTTY : ICALL_PASS;
+    }
+    return ICALL_PASS;
+}
+
+/*
+ * A blocking read waits in recv(), which honours O_NONBLOCK as it is at that moment, restarts
+ * after signals as the kernel's read does, and is a cancellation point.
+ */
+long icall_read(int fd, void *buf, size_t len)
+{
+    enum core_fd_kind kind = core_fd_kind(fd);
+    char byte;
+    long ret;
+
+    if (kind == CORE_FD_FOREIGN) {
+        return -EINVAL;
+    }
+    if (kind != CORE_FD_CONTEXT) {
+        return ICALL_PASS;
+    }
+    for (;;) {
+        ret = core_read(fd, buf, len);
+        if (ret != -EAGAIN) {
+            return ret;
+        }
+        if (core_fd_is_nonblock(fd)) {
+            core_expect_read(fd);
+            return -EAGAIN;
+        }
+        if (core_spin(fd)) {
+            continue;
+        }
+        ret = recv(fd, &byte, 1, MSG_PEEK);
+        if (ret < 0) {
+            return -errno;
+        }
+    }
+}
+
+long icall_readv(int fd, const void *iov, int count)
+{
+    const struct iovec *vec = iov;
+
+    if (core_fd_kind(fd) != CORE_FD_CONTEXT) {
+        return ICALL_PASS;
+    }
+    return count < 1 ? -EINVAL : icall_read(fd, vec[0].iov_base, vec[0].iov_len);
+}
+
+/* A context cannot be written to; the doorbell beneath could. */
+long icall_write(int fd)
+{
+    return core_fd_kind(fd) == CORE_FD_CONTEXT || core_fd_kind(fd) == CORE_FD_FOREIGN
+               ? -EINVAL
+               : ICALL_PASS;
+}
+
+long icall_close(int fd)
+{
+    uint32_t token;
+    long ret;
+
+    if (core_fd_hidden(fd)) {
+        return -EBADF;
+    }
+    if (core_fd_kind(fd) == CORE_FD_NONE) {
+        return ICALL_PASS;
+    }
+    token = core_fd_closing(fd);
+    ret = sys_close(fd);
+    core_fd_closed(token);
+    return ret;
+}
+
+static long close_contexts(unsigned first, unsigned last)
+{
+    int top = core_fd_top();
+
+    for (int fd = (int)first; fd < top && (unsigned)fd <= last; fd++) {
+        if (core_fd_kind(fd) != CORE_FD_NONE) {
+            icall_close(fd);
+        }
+    }
+    return 0;
+}
+
+/* Everything but what is the facility's own. */
+long icall_close_range(unsigned first, unsigned last, unsigned flags)
+{
+    unsigned at = first;
+    long ret = 0;
+
+    if (!core_active || first > last || (flags & CLOSE_RANGE_CLOEXEC)) {
+        return ICALL_PASS;
+    }
+    close_contexts(first, last);
+    while (ret == 0 && at <= last) {
+        int kept = core_fd_next_hidden((int)at);
+        unsigned stop = kept >= 0 && (unsigned)kept <= last ? (unsigned)kept : last + 1;
+
+        if (stop > at) {
+            ret = sys_call(SYS_close_range, at, stop - 1, flags);
+        }
+        if (stop > last) {
+            break;
+        }
+        at = stop + 1;
+    }
+    return ret;
+}
+
+long icall_dup(int fd)
+{
+    long ret;
+
+    if (core_fd_hidden(fd)) {
+        return -EBADF;
+    }
+    if (core_fd_kind(fd) == CORE_FD_NONE) {
+        return ICALL_PASS;
+    }
+    ret = sys_call(SYS_dup, fd);
+    if (!sys_failed(ret)) {
+        core_fd_duped(fd, (int)ret);
+    }
+    return ret;
+}
+
+long icall_dup3(int from, int to, int flags, int dup2)
+{
+    uint32_t token;
+    long ret;
+
+    if (!core_active) {
+        return ICALL_PASS;
+    }
+    if (core_fd_hidden(from)) {
+        return -EBADF;
+    }
+    if (from == to) {
+        return ICALL_PASS;
+    }
+    core_fd_evict(to);
+    if (core_fd_kind(from) == CORE_FD_NONE && core_fd_kind(to) == CORE_FD_NONE) {
+        return ICALL_PASS;
+    }
+    ret = sys_call(SYS_dup3, from, to, flags);
+    if (!sys_failed(ret)) {
+        token = core_fd_closing(to);
+        core_fd_duped(from, to);
+        core_fd_closed(token);
+    }
+    return ret;
+}
+
+long icall_fcntl(int fd, int cmd, long arg)
+{
+    enum core_fd_kind kind = core_fd_kind(fd);
+    long ret;
+
+    if (kind == CORE_FD_NONE) {
+        return core_fd_hidden(fd) ? -EBADF : ICALL_PASS;
+    }
+    ret = sys_fcntl(fd, cmd, arg);
+    if (sys_failed(ret) || kind == CORE_FD_DEVICE) {
+        return ret;
+    }
+    switch (cmd) {
+    case F_DUPFD:
+    case F_DUPFD_CLOEXEC:
+        core_fd_duped(fd, (int)ret);
+        break;
+    case F_GETFL:
+        ret &= ~O_ACCMODE; /* a socket is read-write, a context read-only */
+        break;
+    case F_SETFL:
+        core_fd_nonblock(fd, arg & O_NONBLOCK);
+        break;
+    default:
+        break;
+    }
+    return ret;
+}

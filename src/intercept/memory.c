@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* Calls that change the address space: the plain call where nothing registered is touched. */
+#include <errno.h>
+
+#include "core/core.h"
+#include "intercept/calls.h"
+#include "sys/mem.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+long icall_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+    long ret;
+
+    if (!core_active) {
+        return ICALL_PASS;
+    }
+    if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE) && core_touches((uintptr_t)addr, len)) {
+        return core_mmap_fixed((uintptr_t)addr, len, prot, flags, fd, (uint64_t)off);
+    }
+    ret = sys_mmap((uintptr_t)addr, len, prot, flags, fd, (uint64_t)off);
+    if (!sys_failed(ret) && core_touches((uintptr_t)ret, len)) {
+        core_mmapped((uintptr_t)ret, len);
+    }
+    return ret;
+}
+
+long icall_munmap(void *addr, size_t len)
+{
+    return core_touches((uintptr_t)addr, len) ? core_munmap((uintptr_t)addr, len) : ICALL_PASS;
+}
+
+long icall_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
+{
+    if (core_touches((uintptr_t)addr, old_len ? old_len : 1) ||
+        ((flags & MREMAP_FIXED) && core_touches((uintptr_t)to, new_len))) {
+        return core_mremap((uintptr_t)addr, old_len, new_len, flags, (uintptr_t)to);
+    }
+    return ICALL_PASS;
+}
+
+long icall_madvise(void *addr, size_t len, int advice)
+{
+    return core_touches((uintptr_t)addr, len) ? core_madvise((uintptr_t)addr, len, advice)
+                                              : ICALL_PASS;
+}
+
+long icall_mprotect(void *addr, size_t len, int prot)
+{
+    return core_touches((uintptr_t)addr, len) ? core_mprotect((uintptr_t)addr, len, prot)
+                                              : ICALL_PASS;
+}
+
+long icall_mlock(const void *addr, size_t len, int flags)
+{
+    return core_touches((uintptr_t)addr, len) ? core_mlock((uintptr_t)addr, len, flags)
+                                              : ICALL_PASS;
+}
+
+long icall_shmdt(const void *addr)
+{
+    return core_touches((uintptr_t)addr, 1) ? core_shmdt((uintptr_t)addr) : ICALL_PASS;
+}
+
+void icall_brk_moved(uintptr_t from, uintptr_t to)
+{
+    if (to < from && core_touches(to, from - to)) {
+        core_mmapped(to, from - to);
+    }
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * poll and select on sets that hold contexts.
+ *
+ * The context's events come from the facility, everything else from the kernel. The doorbell only
+ * says "look": it is drained and the look repeated until something is to be reported or the time
+ * is up.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+
+#include "core/core.h"
+#include "intercept/calls.h"
+#include "intercept/signal.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+
+#define SETS_ON_STACK 64
+
+static bool is_context(int fd)
+{
+    return core_fd_kind(fd) == CORE_FD_CONTEXT;
+}
+
+/* What the contexts of the set report now. */
+static int look(struct pollfd *fds, unsigned long count)
+{
+    int ready = 0;
+
+    for (unsigned long i = 0; i < count; i++) {
+        if (is_context(fds[i].fd)) {
+            short got = core_poll(fds[i].fd, core_fd_is_nonblock(fds[i].fd));
+
+            fds[i].revents = (short)(got & (fds[i].events | POLLERR | POLLHUP));
+            ready += fds[i].revents != 0;
+        }
+    }
+    return ready;
+}
+
+/* Whether a fault comes while we spin: only for a single context, or others would go unseen. */
+static bool spin(const struct pollfd *fds, unsigned long count)
+{
+    int only = -1;
+
+    for (unsigned long i = 0; i < count; i++) {
+        if (is_context(fds[i].fd)) {
+            if (only >= 0) {
+                return false;
+            }
+            only = fds[i].fd;
+        }
+    }
+    return only >= 0 && core_spin(only);
+}
+
+static void drain(const struct pollfd *fds, unsigned long count)
+{
+    for (unsigned long i = 0; i < count; i++) {
+        if (is_context(fds[i].fd)) {
+            core_drain(fds[i].fd);
+        }
+    }
+}
+
+int (*icall_real_ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+                        const sigset_t *mask);
+
+static long plain_ppoll(struct pollfd *fds, unsigned long count, const struct timespec *timeout,
+                        const uint64_t *mask)
+{
+    sigset_t set = {{0}};
+
+    if (!icall_real_ppoll) {
+        struct timespec left = timeout ? *timeout : (struct timespec){0};
+
+        return sys_call(SYS_ppoll, fds, count, timeout ? &left : NULL, mask, 8);
+    }
+    if (mask) {
+        memcpy(&set, mask, sizeof *mask);
+    }
+    return icall_real_ppoll(fds, count, timeout, mask ? &set : NULL) < 0 ? -errno : 0;
+}
+
+/* The kernel's poll for the others and for the doorbells. Return: how many others are ready. */
+static int poll_natively(struct pollfd *fds, unsigned long count, struct pollfd *native,
+                         const struct timespec *timeout, const uint64_t *mask)
+{
+    uint64_t real = 0;
+    long n;
+    int ready = 0;
+
+    memcpy(native, fds, count * sizeof *native);
+    for (unsigned long i = 0; i < count; i++) {
+        if (is_context(fds[i].fd)) {
+            native[i].events = POLLIN;
+        }
+    }
+    if (mask) {
+        real = *mask;
+        isig_mask_to_real(&real);
+    }
+    n = plain_ppoll(native, count, timeout, mask ? &real : NULL);
+    if (n < 0) {
+        return (int)n;
+    }
+    for (unsigned long i = 0; i < count; i++) {
+        if (!is_context(fds[i].fd)) {
+            fds[i].revents = native[i].revents;
+            ready += fds[i].revents != 0;
+        }
+    }
+    return ready;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *native,
+                      const struct timespec *timeout, const uint64_t *mask)
+{
+    const struct timespec none = {0};
+    bool forever = !timeout;
+    uint64_t limit = 0;
+
+    if (!forever) {
+        limit = now_ns() + (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
+    }
+    for (bool first = true;; first = false) {
+        int ready = look(fds, count);
+        uint64_t now = forever ? 0 : now_ns();
+        bool over = !forever && now >= limit;
+        struct timespec left = {0};
+        int others;
+
+        if (!ready && first && !over && spin(fds, count)) {
+            ready = look(fds, count);
+        }
+        if (!ready && !over) {
+            drain(fds, count);
+            ready = look(fds, count);
+            left.tv_sec = (time_t)((limit - now) / 1000000000u);
+            left.tv_nsec = (long)((limit - now) % 1000000000u);
+        }
+        others = poll_natively(fds, count, native,
+                               ready || over ? &none : forever ? NULL : &left, mask);
+        if (others < 0) {
+            return ready ? ready : others;
+        }
+        ready = look(fds, count) + others;
+        if (ready || over) {
+            return ready;
+        }
+    }
+}
+
+long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec *timeout,
+                 const uint64_t *mask)
+{
+    struct pollfd on_stack[SETS_ON_STACK];
+    struct pollfd *native = on_stack;
+    bool any = false;
+    long ret;
+
+    if (!core_active) {
+        return ICALL_PASS;
+    }
+    for (unsigned long i = 0; i < count && !any; i++) {
+        any = is_context(fds[i].fd);
+    }
+    if (!any) {
+        return ICALL_PASS;
+    }
+    if (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0)) {
+        return -EINVAL;
+    }
+    if (count > SETS_ON_STACK) {
+        native = sys_table(count * sizeof *native); /* poll may be called in signal handlers */
+        if (!native) {
+            return -ENOMEM;
+        }
+    }
+    ret = poll_loop(fds, count, native, timeout, mask);
+    if (native != on_stack) {
+        sys_munmap((uintptr_t)native, count * sizeof *native);
+    }
+    return ret;
+}
+
+/* ---- select in terms of poll, with the kernel's meaning of the three sets */
+
+#define SELECT_IN  (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
+#define SELECT_OUT (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
+#define SELECT_EX  POLLPRI
+
+static bool in_set(int fd, const fd_set *set)
+{
+    return set && FD_ISSET(fd, set);
+}
+
+static unsigned long sets_to_polls(int count, const fd_set *rd, const fd_set *wr,
+                                   const fd_set *ex, struct pollfd *fds)
+{
+    unsigned long n = 0;
+
+    for (int fd = 0; fd < count; fd++) {
+        short events = (short)((in_set(fd, rd) ? POLLIN | POLLRDNORM | POLLRDBAND : 0) |
+                               (in_set(fd, wr) ? POLLOUT | POLLWRNORM | POLLWRBAND : 0) |
+                               (in_set(fd, ex) ? POLLPRI : 0));
+
+        if (events) {
+            fds[n++] = (struct pollfd){.fd = fd, .events = events};
+        }
+    }
+    return n;
+}
+
+static int keep_ready(int fd, fd_set *set, bool ready)
+{
+    if (!in_set(fd, set)) {
+        return 0;
+    }
+    if (!ready) {
+        FD_CLR(fd, set);
+    }
+    return ready;
+}
+
+static long polls_to_sets(const struct pollfd *fds, unsigned long n, fd_set *rd, fd_set *wr,
+                          fd_set *ex)
+{
+    int ready = 0;
+
+    for (unsigned long i = 0; i < n; i++) {
+        if (fds[i].revents & POLLNVAL) {
+            return -EBADF;
+        }
+    }
+    for (unsigned long i = 0; i < n; i++) {
+        ready += keep_ready(fds[i].fd, rd, fds[i].revents & SELECT_IN);
+        ready += keep_ready(fds[i].fd, wr, fds[i].revents & SELECT_OUT);
+        ready += keep_ready(fds[i].fd, ex, fds[i].revents & SELECT_EX);
+    }
+    return ready;
+}
+
+long icall_pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
+                   const uint64_t *mask)
+{
+    struct pollfd fds[FD_SETSIZE];
+    unsigned long n;
+    bool any = false;
+    long ret;
+
+    if (!core_active || count < 0 || count > FD_SETSIZE) {
+        return ICALL_PASS;
+    }
+    n = sets_to_polls(count, rd, wr, ex, fds);
+    for (unsigned long i = 0; i < n && !any; i++) {
+        any = is_context(fds[i].fd);
+    }
+    if (!any) {
+        return ICALL_PASS;
+    }
+    ret = icall_ppoll(fds, n, timeout, mask);
+    return ret < 0 ? ret : polls_to_sets(fds, n, rd, wr, ex);
+}
+
+long icall_epoll_ctl(int epfd, int op, int fd, const struct epoll_event *event)
+{
+    struct epoll_event own;
+
+    if (op == EPOLL_CTL_DEL || !event || !is_context(fd)) {
+        return ICALL_PASS;
+    }
+    own = *event;
+    own.events &= ~(uint32_t)(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND); /* the socket's, not ours */
+    return sys_call(SYS_epoll_ctl, epfd, op, fd, &own);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libc's syscall(nr, ...).
+ *
+ * A raw vfork, or a clone that shares memory, returns twice on this stack or once on another: no
+ * frame of ours may lie between the call and the program. Those are made here; all else goes on
+ * to C, arguments where they are.
+ *
+ *     rdi nr   rsi rdx rcx r8 r9 8(%rsp)  arguments
+ */
+#define NR_CLONE  56
+#define NR_VFORK  58
+#define NR_CLONE3 435
+#define CLONE_VM  0x100
+
+        .text
+        .globl  syscall
+        .type   syscall, @function
+syscall:
+        cmp     $NR_CLONE, %rdi
+        je      1f
+        cmp     $NR_VFORK, %rdi
+        je      3f
+        cmp     $NR_CLONE3, %rdi
+        je      2f
+0:      jmp     preload_syscall
+1:      test    $CLONE_VM, %esi
+        jz      0b
+        jmp     3f
+2:      testl   $CLONE_VM, (%rsi)
+        jz      0b
+3:      mov     %rdi, %rax
+        mov     %rsi, %rdi
+        mov     %rdx, %rsi
+        mov     %rcx, %rdx
+        mov     %r8, %r10
+        mov     %r9, %r8
+        mov     8(%rsp), %r9
+        syscall
+        cmp     $-4095, %rax
+        jae     4f
+        ret
+4:      mov     %rax, %rdi
+        jmp     preload_failed
+        .size   syscall, . - syscall
+
+        .section .note.GNU-stack, "", @progbits
