@@ -83,6 +83,9 @@ void fault_exec_prepare(void)
     const uint64_t all = ~(uint64_t)0;
     uint64_t mask;
 
+    if (!fault_ready()) {
+        return;
+    }
     sys_sigmask(SIG_SETMASK, &all, &mask);
     mask = fault_mask_to_program(mask);
     for (int i = 0; i < 2; i++) {
@@ -102,6 +105,9 @@ void fault_exec_failed(void)
     const uint64_t all = ~(uint64_t)0;
     uint64_t mask;
 
+    if (!fault_ready()) {
+        return;
+    }
     sys_sigmask(SIG_SETMASK, &all, &mask);
     for (int i = 0; i < 2; i++) {
         if (fault_action_get(own[i]).handler == HANDLER_IGN) {

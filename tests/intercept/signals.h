@@ -34,7 +34,7 @@ struct sig_case {
 
 /* Ended by an entry without a name. */
 extern const struct sig_case cases_fault[], cases_handler[], cases_mask[], cases_sent[],
-    cases_process[];
+    cases_process[], cases_wait[];
 
 /* The path of this program, for exec, and what it does when it was started with "--state". */
 extern const char *sig_program;

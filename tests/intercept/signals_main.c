@@ -90,7 +90,7 @@ bool sig_call_covered(const char *name)
 int main(int argc, char **argv)
 {
     static const struct sig_case *const groups[] = {cases_fault, cases_handler, cases_mask,
-                                                    cases_sent, cases_process};
+                                                    cases_sent,  cases_process, cases_wait};
     static char self[PATH_MAX];
     int number = 0, failed = 0;
     ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
