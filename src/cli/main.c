@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The command `userfault`: finds the subcommand and hands it the rest of the line. */
 #include <argp.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -69,11 +71,25 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
+/* Whoever closed a standard descriptor must not find one of our files under its number, nor our
+ * messages in that file. Closed on exec, so the program gets what we were given. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     const struct argp argp = {.parser = parse, .args_doc = "COMMAND [ARGUMENT...]", .doc = doc};
     struct choice choice = {0};
 
+    fill_standard_descriptors();
     argp_err_exit_status = CLI_EXIT_FAILED;
     if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &choice) != 0)
         return CLI_EXIT_FAILED;
