@@ -252,6 +252,26 @@ static long action_change_lent(int sig, const struct fault_action *action)
     return action->handler == HANDLER_IGN ? sys_sigaction(sig, &act, NULL) : 0;
 }
 
+/*
+ * libc may have put the trampoline back by itself (system() restores what it saved). The lock is
+ * never this thread's already: whoever holds it has all signals blocked.
+ */
+void fault_action_settle(int sig)
+{
+    const uint64_t all = ~(uint64_t)0;
+    struct fault_action action;
+    uint64_t mask;
+
+    sys_sigmask(SIG_SETMASK, &all, &mask);
+    base_lock_acquire(&space->lock, sys_gettid());
+    action = fault_action_get(sig);
+    if (action.handler == HANDLER_DFL) {
+        install_other(sig, &action, false);
+    }
+    base_lock_release(&space->lock);
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
 long fault_sigaction(int sig, const struct sys_sigaction *act, struct sys_sigaction *ret_old)
 {
     const uint64_t all = ~(uint64_t)0;

@@ -134,6 +134,7 @@ static void deliver_again(int sig, siginfo_t *info, ucontext_t *uc)
         fault_die(sig, info, uc);
         return;
     }
+    fault_action_settle(sig);
     sys_sigmask(SIG_BLOCK, &bit, NULL);
     sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
 }

@@ -47,6 +47,8 @@ void fault_action_import(int sig, const struct sys_sigaction *real);
 struct fault_action fault_action_take(int sig);
 bool fault_action_caught(const struct fault_action *action);
 void fault_install_own(int sig);
+/* A delivery met SIG_DFL in the table: make the kernel's side agree. */
+void fault_action_settle(int sig);
 
 /* entry.c */
 void fault_entry(int sig, siginfo_t *info, void *ctx);

@@ -2,6 +2,8 @@
 /* Handlers of any signal: how they are installed, read back, entered and left. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdint.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 #include "signals.h"
@@ -328,6 +330,41 @@ static void unwinds(void)
     CHECK(pthread_join(thread, &ret) == 0 && ret == (void *)9 && count == 1);
 }
 
+/* The kernel's own structure, through libc's syscall(). */
+struct raw_action {
+    void (*handler)(int);
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+};
+
+static void raw_calls(void)
+{
+    uint64_t mask = 1ul << (SIGSEGV - 1) | 1ul << (SIGUSR2 - 1), was = 0;
+    struct raw_action raw, old;
+
+    if (!sig_call_covered("syscall")) {
+        SKIP("the library does not see syscall() yet");
+    }
+    CHECK(signal(SIGSEGV, plain) == SIG_DFL && signal(SIGUSR1, plain) == SIG_DFL);
+    CHECK(syscall(SYS_rt_sigaction, SIGSEGV, NULL, &raw, 8) == 0);
+    CHECK(raw.handler == plain && (raw.flags & 0x04000000) && raw.mask == 1ul << (SIGSEGV - 1));
+    raw.mask = mask;
+    CHECK(syscall(SYS_rt_sigaction, SIGSEGV, &raw, &old, 8) == 0 && old.handler == plain);
+    CHECK(syscall(SYS_rt_sigaction, SIGUSR1, &raw, NULL, 8) == 0);
+    raise(SIGSEGV);
+    raise(SIGUSR1);
+    CHECK(count == 2 && sigismember(&during, SIGUSR2) && sigismember(&during, SIGSEGV));
+    CHECK(syscall(SYS_rt_sigprocmask, SIG_BLOCK, &mask, &was, 8) == 0 && was == 0);
+    CHECK(blocked(SIGSEGV) && blocked(SIGUSR2));
+    raise(SIGSEGV);
+    CHECK(syscall(SYS_rt_sigpending, &was, 8) == 0 && was == 1ul << (SIGSEGV - 1));
+    CHECK(syscall(SYS_rt_sigtimedwait, &mask, NULL, NULL, 8) == SIGSEGV);
+    CHECK(syscall(SYS_rt_sigprocmask, SIG_SETMASK, (void *)8, NULL, 8) == -1 && errno == EFAULT);
+    CHECK(syscall(SYS_rt_sigaction, SIGUSR1, (void *)8, NULL, 8) == -1 && errno == EFAULT);
+    CHECK(syscall(SYS_rt_sigaction, SIGUSR1, NULL, NULL, 4) == -1 && errno == EINVAL);
+}
+
 const struct sig_case cases_handler[] = {
     {"handler: every signal", every_signal, WANT_PASS},
     {"handler: dispositions read back", reads_back, WANT_PASS},
@@ -341,6 +378,7 @@ const struct sig_case cases_handler[] = {
     {"handler: calls restart, siginterrupt", restarts_and_interrupts, WANT_PASS},
     {"handler: signal, sysv_signal, sigset and relatives", older_functions, WANT_PASS},
     {"handler: a timer sends SIGSEGV", timer_sends_segv, WANT_PASS},
+    {"handler: raw calls", raw_calls, WANT_PASS},
     {"handler: unwinding through it", unwinds, WANT_PASS},
     {0},
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Signal state across fork, exec and spawn. */
+#include <sched.h>
 #include <spawn.h>
 
 #include "signals.h"
@@ -191,6 +192,30 @@ static void vfork_child_is_apart(void)
     CHECK(count == 2 && !ignored(SIGUSR2));
 }
 
+static int shares_all(void *arg)
+{
+    sigset_t set = set_of(SIGBUS, 0);
+
+    signal(SIGUSR1, counted);
+    signal(SIGSEGV, counted);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return 0;
+}
+
+/* Another pid, but the same memory and the same dispositions. */
+static void clone_child_shares_dispositions(void)
+{
+    static char stack[65536] __attribute__((aligned(16)));
+    int status;
+    pid_t pid = clone(shares_all, stack + sizeof stack, CLONE_VM | CLONE_SIGHAND | SIGCHLD, NULL);
+
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(!blocked(SIGBUS));
+    raise(SIGUSR1);
+    raise(SIGSEGV);
+    CHECK(count == 2);
+}
+
 static void abort_aborts(void)
 {
     int status;
@@ -212,6 +237,7 @@ const struct sig_case cases_process[] = {
     {"process: system()", popened, WANT_PASS},
     {"process: fork keeps all", fork_keeps_all, WANT_PASS},
     {"process: a vfork child is apart", vfork_child_is_apart, WANT_PASS},
+    {"process: a CLONE_SIGHAND child shares", clone_child_shares_dispositions, WANT_PASS},
     {"process: abort", abort_aborts, WANT_PASS},
     {0},
 };

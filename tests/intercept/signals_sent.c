@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -167,6 +168,20 @@ static void by_signalfd(void)
     CHECK(info[0].ssi_signo + info[1].ssi_signo == SIGSEGV + SIGUSR2);
 }
 
+/* With no room to queue anything, the number still arrives. */
+static void no_room_to_queue(void)
+{
+    struct rlimit none = {0, 0};
+
+    catch_info(SIGSEGV, note, 0);
+    CHECK(setrlimit(RLIMIT_SIGPENDING, &none) == 0);
+    CHECK(raise(SIGSEGV) == 0 && count == 1);
+    block(SIGSEGV);
+    CHECK(kill(getpid(), SIGSEGV) == 0 && count == 1 && is_pending(SIGSEGV));
+    unblock(SIGSEGV);
+    CHECK(count == 2);
+}
+
 /* Sent by another process while this one waits with a mask of its own for the time. */
 static void send_when_asleep(int sig)
 {
@@ -318,6 +333,7 @@ const struct sig_case cases_sent[] = {
     {"sent: ignoring drops what pends", ignoring_drops_what_pends, WANT_PASS},
     {"sent: sigwait, sigwaitinfo, sigtimedwait", waited_for, WANT_PASS},
     {"sent: a thread in sigwait", a_thread_waits, WANT_PASS},
+    {"sent: no room to queue", no_room_to_queue, WANT_PASS},
     {"sent: signalfd", by_signalfd, WANT_PASS},
     {"sent: sigsuspend and sigpause", suspended, WANT_PASS},
     {"sent: ppoll, pselect, epoll_pwait", polled, WANT_PASS},
