@@ -247,5 +247,5 @@ const struct conf_case api_cases[] = {
     {"api/event-fork-permission", MAN_API, .features = UF_FEATURE_EVENT_FORK,
      .run = api_event_fork_permission},
     {"api/race", MAN_API, .run = api_race},
-    {NULL},
+    {.id = NULL},
 };

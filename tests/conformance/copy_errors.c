@@ -278,5 +278,5 @@ const struct conf_case copy_errors_cases[] = {
     {"copy/across-mappings", MAN_COPY, .run = copy_across_mappings},
     {"copy/across-protections", MAN_COPY, ONE_OF_EACH, .run = copy_across_protections},
     {"copy/foreign-context", MAN_COPY, .run = copy_foreign_context},
-    {NULL},
+    {.id = NULL},
 };

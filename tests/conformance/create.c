@@ -254,5 +254,5 @@ const struct conf_case create_cases[] = {
     {"create/device-openat", RST_CREATE, .needs = NEED_DEVICE, .run = device_openat_and_modes},
     {"create/permission", RST_CREATE, .needs = NEED_ROOT, .run = create_permission},
     {"create/exec", MAN_CREATE, .run = create_exec},
-    {NULL},
+    {.id = NULL},
 };

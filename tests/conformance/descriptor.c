@@ -270,5 +270,5 @@ const struct conf_case descriptor_cases[] = {
     {"descriptor/flags", MAN_FD, .run = descriptor_flags},
     {"descriptor/other-calls", MAN_FD, .run = descriptor_other_calls},
     {"descriptor/others-unaffected", MAN_FD, .run = others_unaffected},
-    {NULL},
+    {.id = NULL},
 };

@@ -343,5 +343,5 @@ const struct conf_case feature_cases[] = {
     {"sigbus/errno-kept", MAN_BUS, BUS, .run = sigbus_errno},
     {"sigbus/system-call", MAN_BUS, ONE_OF_EACH, BUS, .run = sigbus_system_call},
     {"sigbus/threads", MAN_BUS, ONE_OF_EACH, BUS, .run = sigbus_threads},
-    {NULL},
+    {.id = NULL},
 };

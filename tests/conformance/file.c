@@ -266,5 +266,5 @@ const struct conf_case file_cases[] = {
     {"file/mapped-at-offset", RST_INIT, FILES, .run = mapped_at_offset},
     {"file/descriptor-closed", RST_INIT, FILES, .run = descriptor_closed},
     {"file/two-mappings", RST_INIT, FILE_SHARED, .run = two_mappings},
-    {NULL},
+    {.id = NULL},
 };

@@ -317,5 +317,5 @@ const struct conf_case madvise_cases[] = {
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
     {"mlock/on-fault", MAN_LOCK, ONE_OF_EACH, .run = mlock_onfault},
-    {NULL},
+    {.id = NULL},
 };

@@ -241,5 +241,5 @@ const struct conf_case mapping_cases[] = {
     {"mprotect/survives-close", MAN_PROT, EVERY_KIND, .run = protect_survives_close},
     {"mprotect/bad-input", MAN_PROT, .run = protect_bad},
     {"brk/shrink-and-grow", RST_UNMAP, .run = heap_shrinks},
-    {NULL},
+    {.id = NULL},
 };

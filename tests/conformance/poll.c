@@ -350,5 +350,5 @@ const struct conf_case poll_cases[] = {
     {"epoll/nested", MAN_POLL, .run = epoll_nested},
     {"epoll/error", RST_NOTE, .run = epoll_error},
     {"epoll/forgets-closed", MAN_POLL, .run = epoll_forgets_closed},
-    {NULL},
+    {.id = NULL},
 };

@@ -348,5 +348,5 @@ const struct conf_case read_cases[] = {
     {"read/cancelled", MAN_READ, .run = read_cancelled},
     {"read/while-closed", MAN_READ, .run = read_while_closed},
     {"read/resolved-in-parallel", RST_QEMU, ONE_OF_EACH, .run = read_dequeues_before_resolving},
-    {NULL},
+    {.id = NULL},
 };

@@ -370,5 +370,5 @@ const struct conf_case register_cases[] = {
     {"register/never-writable", MAN_REG, .run = register_never_writable},
     {"register/terabyte", RST_DSGN, .run = register_huge},
     {"register/many-ranges", RST_DSGN, ONE_OF_EACH, .run = register_many_ranges},
-    {NULL},
+    {.id = NULL},
 };

@@ -221,5 +221,5 @@ const struct conf_case remap_cases[] = {
     {"mremap/duplicate", MAN_REMAP, SHARED, .run = remap_duplicates},
     {"mremap/under-a-waiter", RST_REMAP, ONE_OF_EACH, .run = remap_under_waiter},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
-    {NULL},
+    {.id = NULL},
 };

@@ -411,5 +411,5 @@ const struct conf_case resolve_cases[] = {
      .run = resolve_hidden_source_same},
     {"resolve/hidden-source-user-mode", MAN_COPY, ONE_OF_EACH,
      .run = resolve_hidden_source_user_mode},
-    {NULL},
+    {.id = NULL},
 };

@@ -233,5 +233,5 @@ const struct conf_case syscall_cases[] = {
     {"syscall/waiting-for-data", RST_QEMU, ONE_OF_EACH, NEED_FULL,
      .run = call_blocks_without_fault},
     {"syscall/user-mode-only", MAN_MODE, ONE_OF_EACH, .run = call_efault_user_mode},
-    {NULL},
+    {.id = NULL},
 };

@@ -150,5 +150,5 @@ const struct conf_case unregister_cases[] = {
     {"unregister/bad-range", MAN_UNREG, .run = unregister_bad_range},
     {"unregister/incompatible", MAN_UNREG, .run = unregister_incompatible},
     {"unregister/foreign", MAN_UNREG, .run = unregister_foreign},
-    {NULL},
+    {.id = NULL},
 };
