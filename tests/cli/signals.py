@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Signals and job control: with --stats the launcher stays, and nobody may see a difference."""
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -97,6 +98,8 @@ def inherited(name, prepare, line):
     grep = start(["--stats"], "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status",
                  preexec_fn=prepare)
     said, _ = grep.communicate(timeout=PATIENCE)
+    # What posix_spawn started (make does so) ignores the two signals that libc keeps for itself.
+    said = re.sub(r"(?<=SigIgn:\t)\w+", lambda word: f"{int(word[0], 16) & ~(3 << 31):016x}", said)
     point(line in said.split("\n"), name, said)
 
 
