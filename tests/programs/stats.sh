@@ -1,0 +1,46 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# What --stats counts of a program whose every fault is known: the demonstration of userfaultfd(2).
+set -u
+# shellcheck source=tests/programs/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+requires python3
+requires_launcher
+begin
+
+demo=$BUILD/tests/programs/manpage_demo
+check "runs with statistics" "$launcher" run --backend=user --deny-kernel --stats=stats.json -- \
+    "$demo" 25
+! grep -q 'without having loaded the facility' output || {
+    skip "counts" "the facility does not count yet"
+    finish
+}
+
+# value KEY...: where the JSON has it.
+value() {
+    python3 -c '
+import json, sys
+node = json.load(open(sys.argv[1]))
+for key in sys.argv[2:]:
+    node = node[key]
+print(node)' stats.json "$@"
+}
+
+is() { # WANTED KEY...
+    wanted=$1
+    shift
+    got=$(value "$@" 2>&1)
+    [ "$got" = "$wanted" ]
+    code=$?
+    [ $code = 0 ] || echo "# $got, not $wanted"
+    report "$* is $wanted" $code
+}
+
+is 1 processes
+is 1 contexts user
+is 0 contexts kernel
+is 25 faults missing_read
+is 0 faults missing_write
+is 25 resolved copy_pages
+finish
