@@ -61,6 +61,7 @@ int core_init(const struct core_options *options)
     if (options->stats) {
         core_stats = options->stats;
     }
+    STAT(processes);
     paging_init(&force);
     if (core_stats->vma_budget < (uint64_t)paging_env.budget) {
         core_stats->vma_budget = (uint64_t)paging_env.budget;

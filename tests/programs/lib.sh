@@ -52,7 +52,7 @@ report() { # NAME STATUS
         echo "ok $point - $1"
     else
         echo "not ok $point - $1"
-        [ ! -s "$dir/output" ] || sed 's/^/# /' "$dir/output"
+        [ ! -s "$dir/output" ] || tail -n 40 "$dir/output" | sed 's/^/# /'
         bad=1
     fi
 }

@@ -12,10 +12,7 @@ begin
 demo=$BUILD/tests/programs/manpage_demo
 check "runs with statistics" "$launcher" run --backend=user --deny-kernel --stats=stats.json -- \
     "$demo" 25
-! grep -q 'without having loaded the facility' output || {
-    skip "counts" "the facility does not count yet"
-    finish
-}
+expect_no "the facility was loaded" 'without having loaded'
 
 # value KEY...: where the JSON has it.
 value() {
@@ -37,10 +34,11 @@ is() { # WANTED KEY...
     report "$* is $wanted" $code
 }
 
+# Not the copies: the program may end before the thread that made the last one has counted it.
 is 1 processes
 is 1 contexts user
 is 0 contexts kernel
 is 25 faults missing_read
 is 0 faults missing_write
-is 25 resolved copy_pages
+is 25 messages read
 finish
