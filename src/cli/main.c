@@ -15,6 +15,7 @@ static const struct command {
     char *argv0; /* what argp calls the subcommand in its messages */
 } commands[] = {
     {"run", cli_run, "userfault run"},
+    {"check", cli_check, "userfault check"},
 };
 
 struct choice {
@@ -28,6 +29,7 @@ static const char doc[] =
     "The kernel's userfaultfd in user space, under unmodified programs.\v"
     "Commands:\n"
     "  run    run a program on the facility\n"
+    "  check  say what this host allows, and which backend results\n"
     "\n"
     "`userfault COMMAND --help' lists the options of a command; userfault(1) and\n"
     "userfault(7) describe them and the facility.";

@@ -5,6 +5,7 @@
  *   probe syscall [FLAGS]  userfaultfd(2), through libc as programs do
  *   probe device           /dev/userfaultfd and its ioctl, on a pipe where there is no device
  *   probe ioctl            the same with another number: no filter of ours may touch it
+ *   probe api              the features that a context announces, as a number instead of "ok"
  *   probe wait             says "ready", takes one signal whatever it is and says its number
  *   probe stop SIG         stops itself by the signal, says "continued"
  *   probe die SIG          ends itself by the signal
@@ -36,6 +37,17 @@ static int device_or_pipe(void)
     return pipe(fds) == 0 ? fds[0] : -1;
 }
 
+static int api(void)
+{
+    struct uf_io_api arg = {.api = UF_API};
+    long fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+    if (fd < 0 || ioctl((int)fd, UF_IO_API, &arg) != 0)
+        return say(-1);
+    printf("%llu\n", (unsigned long long)arg.features);
+    return 0;
+}
+
 static int wait_for_signal(void)
 {
     sigset_t all;
@@ -62,6 +74,8 @@ int main(int argc, char **argv)
         return say(ioctl(device_or_pipe(), UF_IOC_NEW, 0));
     if (strcmp(what, "ioctl") == 0)
         return say(ioctl(device_or_pipe(), UF_IOC_NEW + 0x80, 0));
+    if (strcmp(what, "api") == 0)
+        return api();
     if (strcmp(what, "wait") == 0)
         return wait_for_signal();
     if (strcmp(what, "stop") == 0 || strcmp(what, "die") == 0) {
