@@ -24,7 +24,8 @@ static const struct conf_case *const tables[] = {
     create_cases,      api_cases,         register_cases, unregister_cases, resolve_cases,
     copy_errors_cases, feature_cases,     syscall_cases,  read_cases,       poll_cases,
     descriptor_cases,  madvise_cases,     mapping_cases,  remap_cases,      file_cases,
-    signal_cases,      signal_wait_cases, sigmask_cases,
+    signal_cases,      signal_wait_cases, sigmask_cases,  fork_cases,       clone_cases,
+    bad_input_cases,   stress_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)

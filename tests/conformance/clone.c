@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* Waiters that are no threads of the process, and threads that end while they wait. */
+#include <sched.h>
+#include <sys/syscall.h>
+
+#include "harness.h"
+
+#define STACK_BYTES 65536
+
+struct sharer {
+    char *addr;
+    atomic_int seen; /* 256: not yet */
+};
+
+static int sharer_main(void *arg)
+{
+    struct sharer *sharer = arg;
+
+    atomic_store(&sharer->seen, *(volatile unsigned char *)sharer->addr);
+    return 0;
+}
+
+/* Another process on the same memory, with its parent's thread-local storage. */
+static pid_t share_memory(struct sharer *sharer, int flags)
+{
+    char *stack = malloc(STACK_BYTES);
+
+    atomic_store(&sharer->seen, 256);
+    pid_t pid = clone(sharer_main, stack + STACK_BYTES, CLONE_VM | flags | SIGCHLD, sharer);
+    CHECK(pid > 0);
+    return pid;
+}
+
+#define LIKE_STRESS_NG (CLONE_FS | CLONE_FILES | CLONE_SIGHAND)
+
+static void sharer_waits(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(UF_FEATURE_THREAD_ID);
+    const int flags[] = {LIKE_STRESS_NG, CLONE_SIGHAND, CLONE_FILES, 0};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t i = 0; i < 4; i++) {
+        struct sharer sharer = {.addr = mem_page(&mem, i) + 1};
+        pid_t pid = share_memory(&sharer, flags[i]);
+        struct uf_msg msg = uffd_next_fault(uffd, mem_page(&mem, i), 0);
+        CHECK_EQ(msg.arg.pagefault.feat.ptid, pid);
+        CHECK_EQ(uffd_copy(uffd, mem_page(&mem, i), source, page_size), 0);
+        CHECK_EXITED(child_wait(pid), 0);
+        CHECK_EQ(sharer.seen, (unsigned char)source[1]);
+    }
+    uffd_check_silent(uffd);
+}
+
+/* stress-ng ends its faulting side so: the context must not care. */
+static void sharer_killed(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (int i = 0; i < 30; i++) {
+        struct sharer sharer = {.addr = mem.addr};
+        pid_t pid = share_memory(&sharer, LIKE_STRESS_NG);
+        uffd_await(uffd);
+        if (i % 3)
+            uffd_next_fault(uffd, mem.addr, 0);
+        CHECK_EQ(kill(pid, SIGKILL), 0);
+        CHECK_SIGNALED(child_wait(pid), SIGKILL);
+        uffd_check_silent(uffd); /* its message is gone with it */
+        CHECK_EQ(sharer.seen, 256);
+        CHECK_EQ(uffd_wake(uffd, mem.addr, mem.len), 0);
+    }
+    struct touch touch = {0};
+    touch_start(&touch, mem.addr, true);
+    uffd_next_fault(uffd, mem.addr, UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    touch_join(&touch);
+    check_traps(uffd, mem_page(&mem, 1));
+}
+
+/* Killed at whatever instruction it happens to be, many times. */
+static void sharer_killed_anywhere(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 64);
+    int uffd = uffd_open(0);
+    struct pager pager;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pager_start(&pager, uffd, mem.addr, mem.len, 0);
+    for (size_t i = 0; i < 300; i++) {
+        struct sharer sharer = {.addr = mem_page(&mem, i % 64)};
+        pid_t pid = share_memory(&sharer, LIKE_STRESS_NG);
+        for (size_t spin = 0; spin < i * 7 % 50; spin++)
+            sched_yield();
+        CHECK_EQ(kill(pid, SIGKILL), 0);
+        child_wait(pid);
+        if (i % 64 == 63)
+            CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    }
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    for (size_t n = 0; n < 64; n++)
+        CHECK(pattern_holds(mem_page(&mem, n), n));
+    pager_stop(&pager);
+}
+
+/* A killed sharer and a living waiter on one page. */
+static void sharer_killed_beside_thread(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 1);
+    int uffd = uffd_open(0);
+    struct sharer sharer = {.addr = mem.addr};
+    struct touch touch = {0};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pid_t pid = share_memory(&sharer, LIKE_STRESS_NG);
+    uffd_next_fault(uffd, mem.addr, 0);
+    touch_start(&touch, mem.addr, true);
+    uffd_await(uffd);
+    CHECK_EQ(kill(pid, SIGKILL), 0);
+    CHECK_SIGNALED(child_wait(pid), SIGKILL);
+    uffd_next_fault(uffd, mem.addr, UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    touch_join(&touch);
+}
+
+/* ------------------------------------------------------------------ vfork */
+
+static void *vfork_main(void *arg)
+{
+    volatile unsigned char *page = arg;
+    pid_t pid = vfork();
+
+    if (pid == 0)
+        _exit(*page); /* in the parent's memory, hidden there */
+    int status = child_wait(pid);
+    return (void *)(intptr_t)(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+static void vfork_child_waits(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+    pthread_t thread;
+    void *seen;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, vfork_main, mem.addr), 0);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    CHECK_EQ(pthread_join(thread, &seen), 0);
+    CHECK_EQ((intptr_t)seen, (unsigned char)source[0]);
+}
+
+/* ------------------------------------------------------------------ threads that end */
+
+static void *cancelled_main(void *arg)
+{
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    return (void *)(intptr_t) * (volatile char *)arg;
+}
+
+static void cancelled_asynchronously(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (int i = 0; i < 10; i++) {
+        pthread_t thread;
+        void *result;
+        CHECK_EQ(pthread_create(&thread, NULL, cancelled_main, mem.addr), 0);
+        uffd_await(uffd);
+        if (i % 2)
+            uffd_next_fault(uffd, mem.addr, 0);
+        CHECK_EQ(pthread_cancel(thread), 0);
+        CHECK_EQ(pthread_join(thread, &result), 0);
+        CHECK(result == PTHREAD_CANCELED);
+        uffd_check_silent(uffd);
+    }
+    check_traps(uffd, mem.addr);
+}
+
+static void *deferred_main(void *arg)
+{
+    intptr_t seen = *(volatile unsigned char *)arg; /* no cancellation point */
+
+    *(volatile intptr_t *)((char *)arg + 64) = seen + 1;
+    pthread_testcancel();
+    return NULL;
+}
+
+static void cancelled_later(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 1);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+    pthread_t thread;
+    void *result;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, deferred_main, mem.addr), 0);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(pthread_cancel(thread), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    CHECK_EQ(pthread_join(thread, &result), 0);
+    CHECK(result == PTHREAD_CANCELED);
+    CHECK_EQ(*(intptr_t *)(mem.addr + 64), (unsigned char)source[0] + 1);
+}
+
+static void *detached_main(void *arg)
+{
+    (void)*(volatile char *)arg;
+    return NULL;
+}
+
+/* Many threads, each of which faults once and ends: nothing may pile up. */
+static void short_lived_threads(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 512);
+    int uffd = uffd_open(0);
+    struct pager pager;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pager_start(&pager, uffd, mem.addr, mem.len, 0);
+    for (size_t n = 0; n < 512; n += 8) {
+        pthread_t threads[8];
+        for (size_t i = 0; i < 8; i++)
+            CHECK_EQ(pthread_create(&threads[i], NULL, detached_main, mem_page(&mem, n + i)), 0);
+        for (size_t i = 0; i < 8; i++)
+            CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    }
+    CHECK_EQ(pager.faults, 512);
+    pager_stop(&pager);
+}
+
+#define MAN_CLONE "clone(2)"
+#define RST_QEMU  "rst: QEMU/KVM"
+
+const struct conf_case clone_cases[] = {
+    {"clone/shares-memory", MAN_CLONE, ONE_OF_EACH, .features = UF_FEATURE_THREAD_ID,
+     .run = sharer_waits},
+    {"clone/killed", MAN_CLONE, ONE_OF_EACH, .run = sharer_killed},
+    {"clone/killed-anywhere", MAN_CLONE, .run = sharer_killed_anywhere},
+    {"clone/killed-beside-a-thread", MAN_CLONE, .run = sharer_killed_beside_thread},
+    {"clone/vfork", "vfork(2)", ONE_OF_EACH, .run = vfork_child_waits},
+    {"thread/cancelled-asynchronously", "pthread_cancel(3)", ONE_OF_EACH,
+     .run = cancelled_asynchronously},
+    {"thread/cancelled-later", "pthread_cancel(3)", .run = cancelled_later},
+    {"thread/short-lived", RST_QEMU, .run = short_lived_threads},
+    {.id = NULL},
+};
