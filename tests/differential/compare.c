@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Comparing two traces of one sequence.
+ *
+ * They must be equal line by line, but for the differences in the table of known ones. Each entry
+ * there is a pair of shell patterns for a line of the kernel's trace and the line of ours that
+ * stands in its place, and the reason why that is as it should be.
+ */
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "difftest.h"
+
+struct known {
+    const char *kernel, *ours, *reason;
+};
+
+static const struct known known[] = {
+    {NULL, NULL, NULL},
+};
+
+bool find_sequence(const struct output *out, uint64_t seed, struct sequence *ret)
+{
+    char head[48];
+    const char *start, *end;
+
+    snprintf(head, sizeof(head), "sequence %llu\n", (unsigned long long)seed);
+    for (start = out->text; start; start = strstr(start + 1, head)) {
+        if (!strncmp(start, head, strlen(head)) && (start == out->text || start[-1] == '\n'))
+            break;
+    }
+    if (!start)
+        return false;
+    end = strstr(start, "\nend\n");
+    ret->start = start;
+    ret->complete = end != NULL;
+    ret->len = end ? (size_t)(end + 5 - start) : strlen(start);
+    return true;
+}
+
+static bool lines_explained(const char *a, const char *b)
+{
+    for (const struct known *k = known; k->reason; k++) {
+        if (!fnmatch(k->kernel, a, 0) && !fnmatch(k->ours, b, 0))
+            return true;
+    }
+    return false;
+}
+
+bool sequences_equal(const struct sequence *a, const struct sequence *b)
+{
+    char *copy_a, *copy_b, *rest_a, *rest_b, *line_a, *line_b;
+    bool equal = true;
+
+    if (a->len == b->len && !memcmp(a->start, b->start, a->len))
+        return true;
+    copy_a = strndup(a->start, a->len);
+    copy_b = strndup(b->start, b->len);
+    line_a = strtok_r(copy_a, "\n", &rest_a);
+    line_b = strtok_r(copy_b, "\n", &rest_b);
+    while (equal && (line_a || line_b)) {
+        equal = line_a && line_b && (!strcmp(line_a, line_b) || lines_explained(line_a, line_b));
+        line_a = strtok_r(NULL, "\n", &rest_a);
+        line_b = strtok_r(NULL, "\n", &rest_b);
+    }
+    free(copy_a);
+    free(copy_b);
+    return equal;
+}
+
+static int split(char *text, char **ret_lines, int max)
+{
+    char *rest;
+    int n = 0;
+
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (n < max)
+            ret_lines[n++] = line;
+    }
+    return n;
+}
+
+/* Both traces as one, like diff: lines of the first side only with '-', of the second with '+'. */
+static void print_merged(char **a, int na, char **b, int nb)
+{
+    static short longest[1024][1024];
+    int i, j;
+
+    for (i = na; i >= 0; i--) {
+        for (j = nb; j >= 0; j--) {
+            if (i == na || j == nb)
+                longest[i][j] = 0;
+            else if (!strcmp(a[i], b[j]))
+                longest[i][j] = (short)(longest[i + 1][j + 1] + 1);
+            else
+                longest[i][j] =
+                    longest[i + 1][j] > longest[i][j + 1] ? longest[i + 1][j] : longest[i][j + 1];
+        }
+    }
+    for (i = j = 0; i < na || j < nb;) {
+        if (i < na && j < nb && !strcmp(a[i], b[j])) {
+            printf("      %s\n", a[i++]);
+            j++;
+        } else if (j == nb || (i < na && longest[i + 1][j] >= longest[i][j + 1])) {
+            printf("    - %s\n", a[i++]);
+        } else {
+            printf("    + %s\n", b[j++]);
+        }
+    }
+}
+
+void print_pair(const struct setup *setup, const struct output out[2], uint64_t seed)
+{
+    char *text[2], *lines[2][1023];
+    int count[2];
+
+    printf("    (-: %s, +: %s)\n", setup->side[0].name, setup->side[1].name);
+    for (int i = 0; i < 2; i++) {
+        struct sequence seq = {.start = ""};
+
+        find_sequence(&out[i], seed, &seq);
+        text[i] = strndup(seq.start, seq.len);
+        count[i] = split(text[i], lines[i], 1023);
+    }
+    print_merged(lines[0], count[0], lines[1], count[1]);
+    for (int i = 0; i < 2; i++) {
+        free(text[i]);
+        if (out[i].end[0])
+            printf("    %s: %s\n", setup->side[i].name, out[i].end);
+    }
+}

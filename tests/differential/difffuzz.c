@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * difffuzz: run random sequences of operations on whatever userfaultfd answers, and print traces.
+ *
+ *   difffuzz [--seed S] [--count N] [--ops 0,3,7] [--features MASK] [--perturb] [--list] [--caps]
+ *
+ * An ordinary program: it knows nothing of the facility that it runs on. See fuzz.h for what makes
+ * its traces comparable, difftest.c for the comparing.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+
+/* What this project's user backend is to have from the beginning. */
+#define DEFAULT_FEATURES                                                                           \
+    (UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS | UF_FEATURE_MISSING_SHMEM)
+#define HANG_SECONDS 15
+
+uint64_t fuzz_page;
+
+/* The trace so far, why it ends, and an exit status that is not success. */
+void fuzz_die(const char *why)
+{
+    trace_printf("\ndied: %s (errno %d)\n", why, errno);
+    trace_flush(STDOUT_FILENO);
+    _exit(3);
+}
+
+static void on_alarm(int sig)
+{
+    static const char text[] = "\ndied: hangs\n";
+
+    trace_flush_sigsafe(STDOUT_FILENO);
+    if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0)
+        _exit(4);
+    _exit(3);
+}
+
+void exec_op(int index, const struct op *op)
+{
+    trace_op(index, op);
+    if (!exec_ctx(index, op) && !exec_mem(index, op) && !exec_touch(index, op))
+        fuzz_die("unknown operation");
+    worker_settle();
+}
+
+void exec_finish(void)
+{
+    ctx_finish();
+    mem_finish();
+}
+
+static void run_sequence(uint64_t seed, uint64_t features, const bool *keep, bool list)
+{
+    struct op ops[FUZZ_MAXOPS];
+    int count = gen_sequence(seed, features, ops);
+
+    trace_printf("sequence %llu\n", (unsigned long long)seed);
+    alarm(HANG_SECONDS);
+    for (int i = 0; i < count; i++) {
+        if (keep && !keep[i])
+            continue;
+        if (list) {
+            trace_op(i, &ops[i]);
+            trace_printf("\n");
+        } else {
+            exec_op(i, &ops[i]);
+        }
+    }
+    if (!list)
+        exec_finish();
+    alarm(0);
+    trace_printf("end\n");
+    trace_flush(STDOUT_FILENO);
+}
+
+static void map_fixed(uint64_t addr, uint64_t pages, int prot, int flags, int fd, uint64_t offset)
+{
+    void *p = mmap((void *)(uintptr_t)addr, pages * fuzz_page, prot, flags | MAP_FIXED_NOREPLACE,
+                   fd, (off_t)(offset * fuzz_page));
+
+    if (p != (void *)(uintptr_t)addr)
+        fuzz_die("mmap at a fixed address");
+}
+
+static void map_fixtures(void)
+{
+    int fd = memfd_create("difffuzz-scratch", MFD_CLOEXEC);
+
+    if (fd < 0 || ftruncate(fd, (off_t)(2 * fuzz_page)))
+        fuzz_die("memfd_create");
+    map_fixed(FUZZ_SOURCE, FUZZ_SRCPG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    map_fixed(FUZZ_SCRATCH, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    map_fixed(FUZZ_SCRATCH + fuzz_page, 1, PROT_READ, MAP_SHARED, fd, 1);
+    map_fixed(FUZZ_SCRATCH + 3 * fuzz_page, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 1);
+    close(fd);
+}
+
+/* Of the features that the generator knows, those that are here; for the driver. */
+static int print_caps(void)
+{
+    struct uf_io_api api = {.api = UF_API};
+    int fd = (int)syscall(SYS_userfaultfd, O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0 || ioctl(fd, UF_IO_API, &api)) {
+        printf("%s\n", strerror(errno));
+        return 1;
+    }
+    close(fd);
+    printf("features 0x%llx\n", (unsigned long long)(api.features & DEFAULT_FEATURES));
+    return 0;
+}
+
+static void parse_list(char *text, bool *keep)
+{
+    for (char *p = strtok(text, ","); p; p = strtok(NULL, ",")) {
+        int i = atoi(p);
+
+        if (i >= 0 && i < FUZZ_MAXOPS)
+            keep[i] = true;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'n'},
+        {"ops", required_argument, NULL, 'o'},  {"features", required_argument, NULL, 'f'},
+        {"perturb", no_argument, NULL, 'p'},    {"list", no_argument, NULL, 'l'},
+        {"caps", no_argument, NULL, 'c'},       {NULL, 0, NULL, 0},
+    };
+    uint64_t seed = 1, count = 1, features = DEFAULT_FEATURES;
+    bool keep[FUZZ_MAXOPS] = {false}, some = false, perturb = false, list = false;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+        if (c == 's')
+            seed = strtoull(optarg, NULL, 0);
+        else if (c == 'n')
+            count = strtoull(optarg, NULL, 0);
+        else if (c == 'f')
+            features = strtoull(optarg, NULL, 0);
+        else if (c == 'p')
+            perturb = true;
+        else if (c == 'l')
+            list = true;
+        else if (c == 'c')
+            return print_caps();
+        else if (c == 'o')
+            some = (parse_list(optarg, keep), true);
+        else
+            return 2;
+    }
+    fuzz_page = (uint64_t)sysconf(_SC_PAGESIZE);
+    guard_init();
+    signal(SIGALRM, on_alarm);
+    signal(SIGPIPE, SIG_DFL);
+    worker_init();
+    map_fixtures();
+    exec_init(perturb);
+    for (uint64_t i = 0; i < count; i++)
+        run_sequence(seed + i, features, some ? keep : NULL, list);
+    return 0;
+}

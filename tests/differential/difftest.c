@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * difftest: the same random sequences on the kernel's userfaultfd and on ours; results must agree.
+ *
+ *   difftest [--count N | --seconds N] [--seed S] [--jobs J] [--batch B] [--launcher COMMAND]
+ *            [--difffuzz PATH] [--self] [--perturb] [--max-differences N]
+ *
+ * --self compares the kernel with the kernel (proving that traces are repeatable); --perturb makes
+ * one side lie and expects that the difference is found and shrunk. Exit status: 0 no difference,
+ * 1 differences, 77 one of the facilities is not to be had here.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "difftest.h"
+
+struct options {
+    uint64_t seed, count, seconds, batch, jobs, max_differences;
+    bool self, perturb;
+};
+
+/* Shared by the jobs. */
+struct progress {
+    _Atomic uint64_t next, done, differences, shrunk_ops;
+};
+
+static struct setup setup;
+static struct options options = {.batch = 100, .jobs = 1, .max_differences = 5};
+static struct progress *progress;
+static uint64_t started_ms;
+
+static void report(uint64_t seed, uint64_t batch_start)
+{
+    struct output out[2];
+    char ops[MAX_OPS * 5];
+    int left = shrink(&setup, seed, ops, sizeof(ops));
+
+    if (left < 0) {
+        printf("difference: sequence %llu, but not when run by itself; run the batch from %llu:\n",
+               (unsigned long long)seed, (unsigned long long)batch_start);
+        run_both(&setup, batch_start, seed - batch_start + 1, NULL, out);
+    } else {
+        atomic_store(&progress->shrunk_ops, (uint64_t)left);
+        printf("difference: sequence %llu, %d operations suffice:\n", (unsigned long long)seed,
+               left);
+        run_both(&setup, seed, 1, ops, out);
+    }
+    print_pair(&setup, out, seed);
+    printf("    replay:\n");
+    for (int i = 0; i < 2; i++) {
+        print_command(&setup, i, left < 0 ? batch_start : seed, left < 0 ? NULL : ops);
+        output_fini(&out[i]);
+    }
+    fflush(stdout);
+}
+
+/* Returns how many sequences were dealt with: up to and including the first difference. */
+static uint64_t run_batch(uint64_t seed, uint64_t count)
+{
+    struct output out[2];
+    uint64_t dealt = 0;
+    bool differ = false;
+
+    run_both(&setup, seed, count, NULL, out);
+    while (dealt < count && !differ) {
+        struct sequence a, b;
+        bool have_a = find_sequence(&out[0], seed + dealt, &a);
+        bool have_b = find_sequence(&out[1], seed + dealt, &b);
+
+        differ = !have_a || !have_b || !a.complete || !b.complete || !sequences_equal(&a, &b);
+        dealt++;
+    }
+    if (!differ && (out[0].end[0] || out[1].end[0]))
+        differ = true;
+    output_fini(&out[0]);
+    output_fini(&out[1]);
+    if (differ) {
+        atomic_fetch_add(&progress->differences, 1);
+        report(seed + dealt - 1, seed);
+    }
+    return dealt;
+}
+
+static bool over(void)
+{
+    if (atomic_load(&progress->differences) >= options.max_differences)
+        return true;
+    return options.seconds && now_ms() - started_ms > options.seconds * 1000;
+}
+
+static void run_job(void)
+{
+    while (!over()) {
+        uint64_t at = atomic_fetch_add(&progress->next, options.batch), dealt = 0;
+        uint64_t size = options.batch;
+
+        if (options.count && at >= options.count)
+            return;
+        if (options.count && size > options.count - at)
+            size = options.count - at;
+        while (dealt < size && !over()) {
+            uint64_t n = run_batch(options.seed + at + dealt, size - dealt);
+
+            dealt += n;
+            atomic_fetch_add(&progress->done, n);
+        }
+    }
+}
+
+static void run_jobs(void)
+{
+    for (uint64_t i = 0; i < options.jobs; i++) {
+        pid_t pid = fork();
+
+        if (pid < 0) {
+            perror("difftest: fork");
+            exit(2);
+        }
+        if (!pid) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            run_job();
+            fflush(stdout);
+            _exit(0);
+        }
+    }
+    for (;;) {
+        int status;
+        pid_t pid = wait(&status);
+
+        if (pid < 0 && errno == ECHILD)
+            return;
+        if (pid > 0 && status) {
+            fprintf(stderr, "difftest: a job ended with status %x\n", (unsigned)status);
+            exit(2);
+        }
+    }
+}
+
+static void split_words(char *text, struct side *side)
+{
+    int n = 0;
+
+    for (char *word = strtok(text, " "); word && n < MAX_WORDS - 1; word = strtok(NULL, " "))
+        side->words[n++] = word;
+}
+
+/* Beside this program, in the build tree: difffuzz in the same folder, the launcher two up. */
+static void default_paths(char **launcher)
+{
+    static char self[PATH_MAX], fuzz[PATH_MAX + 16], launch[PATH_MAX + 80];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash;
+
+    self[n > 0 ? n : 0] = '\0';
+    slash = strrchr(self, '/');
+    if (!slash)
+        return;
+    *slash = '\0';
+    snprintf(fuzz, sizeof(fuzz), "%s/difffuzz", self);
+    if (!setup.difffuzz)
+        setup.difffuzz = fuzz;
+    snprintf(launch, sizeof(launch), "%s/../../userfault run --backend=user --deny-kernel --",
+             self);
+    if (!*launcher)
+        *launcher = launch;
+}
+
+static void parse(int argc, char **argv, char **launcher)
+{
+    static const struct option longs[] = {
+        {"seed", required_argument, NULL, 's'},
+        {"count", required_argument, NULL, 'n'},
+        {"seconds", required_argument, NULL, 't'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"batch", required_argument, NULL, 'b'},
+        {"launcher", required_argument, NULL, 'l'},
+        {"difffuzz", required_argument, NULL, 'd'},
+        {"max-differences", required_argument, NULL, 'm'},
+        {"self", no_argument, NULL, 'S'},
+        {"perturb", no_argument, NULL, 'P'},
+        {NULL, 0, NULL, 0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
+        uint64_t value = optarg ? strtoull(optarg, NULL, 0) : 1;
+
+        switch (c) {
+        case 's':
+            options.seed = value;
+            break;
+        case 'n':
+            options.count = value;
+            break;
+        case 't':
+            options.seconds = value;
+            break;
+        case 'j':
+            options.jobs = value ? value : 1;
+            break;
+        case 'b':
+            options.batch = value ? value : 1;
+            break;
+        case 'm':
+            options.max_differences = value;
+            break;
+        case 'l':
+            *launcher = optarg;
+            break;
+        case 'd':
+            setup.difffuzz = optarg;
+            break;
+        case 'S':
+            options.self = true;
+            break;
+        case 'P':
+            options.self = options.perturb = true;
+            break;
+        default:
+            exit(2);
+        }
+    }
+}
+
+static void skip_unless_available(void)
+{
+    uint64_t features[2];
+    char why[256];
+
+    for (int i = 0; i < 2; i++) {
+        if (query_features(&setup, i, &features[i], why, sizeof(why))) {
+            printf("SKIP: no userfaultfd on side %s: %s\n", setup.side[i].name, why);
+            exit(77);
+        }
+    }
+    setup.features = features[0] & features[1];
+}
+
+static int verdict(void)
+{
+    uint64_t differences = atomic_load(&progress->differences);
+    uint64_t left = atomic_load(&progress->shrunk_ops);
+
+    printf(
+        "%llu sequences from seed %llu, %s against %s, features 0x%llx: %llu differences, %.1f s\n",
+        (unsigned long long)atomic_load(&progress->done), (unsigned long long)options.seed,
+        setup.side[0].name, setup.side[1].name, (unsigned long long)setup.features,
+        (unsigned long long)differences, (double)(now_ms() - started_ms) / 1000);
+    if (!options.perturb)
+        return differences ? 1 : 0;
+    /* The lie is told by the result of one COPY; open, enable, map and register must precede it. */
+    if (differences && left && left <= 6) {
+        printf("the lie was found and shrunk to %llu operations\n", (unsigned long long)left);
+        return 0;
+    }
+    printf("the lie was %s\n", differences ? "not shrunk well" : "not found");
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    char *launcher = NULL;
+
+    options.seed = now_ms() ^ (uint64_t)getpid() << 32;
+    parse(argc, argv, &launcher);
+    default_paths(&launcher);
+    if (!options.count && !options.seconds)
+        options.count = 1000;
+    setup.side[0].name = "kernel";
+    setup.side[1].name = options.perturb ? "liar" : options.self ? "kernel again" : "user";
+    setup.side[1].perturb = options.perturb;
+    if (!options.self)
+        split_words(strdup(launcher), &setup.side[1]);
+    if (options.perturb)
+        options.max_differences = 1;
+    progress =
+        mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (progress == MAP_FAILED) {
+        perror("difftest: mmap");
+        return 2;
+    }
+    skip_unless_available();
+    printf("seed %llu\n", (unsigned long long)options.seed);
+    fflush(stdout);
+    started_ms = now_ms();
+    run_jobs();
+    return verdict();
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Operations on the address space and on the files beneath it, and what memory holds in the end.
+ *
+ * addr and len: the range (of the file for fallocate, ftruncate, pwrite); mmap: sub kind, arg
+ * protection, slot and arg2 memfd and page in it; mremap: arg new length, arg2 flags, addr2 target.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/shm.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+
+static int memfds[FUZZ_MEMFDS] = {-1, -1};
+static bool private_file;             /* a memfd has been mapped privately in this sequence */
+static bool private_page[FUZZ_PAGES]; /* certainly private anonymous memory */
+
+static void *ptr(uint64_t addr)
+{
+    return (void *)(uintptr_t)addr;
+}
+
+/* Page i of the buffer is full of one word that names the operation and i. */
+void mem_fill_source(int index, uint64_t bytes)
+{
+    uint64_t pages = bytes / fuzz_page + 2;
+
+    if (pages > FUZZ_SRCPG)
+        pages = FUZZ_SRCPG;
+    for (uint64_t i = 0; i < pages; i++) {
+        uint64_t *word = ptr(FUZZ_SOURCE + i * fuzz_page);
+
+        for (size_t n = 0; n < fuzz_page / sizeof(*word); n++)
+            word[n] = 0xc000000 | (uint64_t)index << 8 | i;
+    }
+    if (pages < FUZZ_SRCPG) /* the end, for a source that runs into the hole */
+        memset(ptr(FUZZ_SOURCE + (FUZZ_SRCPG - 1) * fuzz_page), index + 1, fuzz_page);
+}
+
+static int memfd(int slot)
+{
+    if (memfds[slot] < 0) {
+        memfds[slot] = memfd_create("difffuzz", MFD_CLOEXEC);
+        if (memfds[slot] < 0 || ftruncate(memfds[slot], (off_t)(FUZZ_FILEPG * fuzz_page)))
+            fuzz_die("memfd_create");
+    }
+    return memfds[slot];
+}
+
+static void note_private(uint64_t addr, uint64_t len, bool value)
+{
+    for (uint64_t i = 0; i < FUZZ_PAGES; i++) {
+        uint64_t page = FUZZ_ARENA + i * fuzz_page;
+
+        if (page + fuzz_page > addr && (page < addr || page - addr < len))
+            private_page[i] = value;
+    }
+}
+
+static void map_sysv(const struct op *op)
+{
+    int id = shmget(IPC_PRIVATE, op->len, 0600 | IPC_CREAT);
+    void *p;
+
+    if (id < 0) {
+        trace_result(-1, errno);
+        return;
+    }
+    p = shmat(id, ptr(op->addr), SHM_REMAP | ((op->arg & PROT_WRITE) ? 0 : SHM_RDONLY));
+    trace_result(p == MAP_FAILED ? -1 : 0, errno);
+    shmctl(id, IPC_RMID, NULL);
+}
+
+static int open_readonly(int slot)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd(slot));
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static void op_map(const struct op *op)
+{
+    int flags = MAP_FIXED, fd = -1, prot = (int)op->arg;
+    bool ours = false; /* the descriptor */
+    off_t offset = (off_t)(op->arg2 * fuzz_page);
+    void *p;
+
+    note_private(op->addr, op->len, false);
+    switch ((enum map_kind)op->sub) {
+    case MAP_KIND_SYSV:
+        map_sysv(op);
+        return;
+    case MAP_KIND_ANON:
+        flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+        break;
+    case MAP_KIND_SHARED:
+        flags |= MAP_SHARED | MAP_ANONYMOUS;
+        break;
+    case MAP_KIND_MEMFD_SHARED:
+    case MAP_KIND_MEMFD_PRIVATE:
+        flags |= op->sub == MAP_KIND_MEMFD_SHARED ? MAP_SHARED : MAP_PRIVATE;
+        fd = memfd(op->slot);
+        private_file |= op->sub == MAP_KIND_MEMFD_PRIVATE;
+        break;
+    case MAP_KIND_MEMFD_READONLY:
+        flags |= MAP_SHARED;
+        prot &= ~PROT_WRITE;
+        fd = open_readonly(op->slot);
+        ours = true;
+        break;
+    case MAP_KIND_ZERO_SHARED:
+    case MAP_KIND_ZERO_PRIVATE:
+        flags |= op->sub == MAP_KIND_ZERO_SHARED ? MAP_SHARED : MAP_PRIVATE;
+        fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+        ours = true;
+        break;
+    case MAP_KIND_FILE:
+    case MAP_KINDS:
+    default:
+        flags |= MAP_PRIVATE;
+        fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+        offset = 0;
+        ours = true;
+        break;
+    }
+    p = mmap(ptr(op->addr), op->len, prot, flags, fd, fd < 0 ? 0 : offset);
+    trace_result(p == MAP_FAILED ? -1 : 0, errno);
+    if (p != MAP_FAILED && op->sub == MAP_KIND_ANON)
+        note_private(op->addr, op->len, true);
+    if (ours)
+        close(fd);
+}
+
+bool mem_private_file(void)
+{
+    return private_file;
+}
+
+static uint64_t hash_words(const uint64_t *words, size_t count, bool *ret_uniform)
+{
+    uint64_t hash = 14695981039346656037ull;
+
+    *ret_uniform = true;
+    for (size_t i = 0; i < count; i++) {
+        *ret_uniform &= words[i] == words[0];
+        hash = (hash ^ words[i]) * 1099511628211ull;
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
+
+/* One page: its word where it is full of one, else a hash, else the signal that reading gave. */
+static void describe_page(uint64_t addr, char *buf, size_t size)
+{
+    static uint64_t copy[8192];
+    struct guard guard;
+
+    if (guard_enter(&guard)) {
+        uint64_t hash;
+        bool uniform;
+
+        for (size_t i = 0; i < fuzz_page / sizeof(copy[0]); i++)
+            copy[i] = ((volatile const uint64_t *)ptr(addr))[i];
+        hash = hash_words(copy, fuzz_page / sizeof(copy[0]), &uniform);
+        snprintf(buf, size, uniform ? "%llx" : "#%llx",
+                 (unsigned long long)(uniform ? copy[0] : hash));
+    } else if (guard.addr == addr) {
+        snprintf(buf, size, "%s/%d", sigabbrev_np(guard.sig), guard.code);
+    } else {
+        snprintf(buf, size, "%s/%d at %llx", sigabbrev_np(guard.sig), guard.code,
+                 (unsigned long long)guard.addr);
+    }
+    guard_leave();
+}
+
+static void hash_range(uint64_t start, int count, const bool *which)
+{
+    char last[64] = "", now[64];
+    int first = 0;
+
+    for (int i = 0; i <= count; i++) {
+        if (i == count)
+            strcpy(now, "end");
+        else if (which && !which[i])
+            strcpy(now, "-");
+        else
+            describe_page(start + (uint64_t)i * fuzz_page, now, sizeof(now));
+        if (i && strcmp(now, last)) {
+            trace_printf(" %d-%d:%s", first, i - 1, last);
+            first = i;
+        }
+        strcpy(last, now);
+    }
+    trace_printf("\n");
+}
+
+void mem_hash(bool only_private)
+{
+    trace_printf("memory");
+    hash_range(FUZZ_ARENA, FUZZ_PAGES, only_private ? private_page : NULL);
+}
+
+/* It populates what it adds to locked memory, and so may wait: its call is made by a worker. */
+void mem_report_mremap(const struct op *op, uint64_t at, int err)
+{
+    if (at == (uint64_t)(uintptr_t)MAP_FAILED) {
+        trace_result(-1, err);
+        trace_printf("\n");
+        return;
+    }
+    note_private(op->addr, op->len > op->arg ? op->len : op->arg, false);
+    if (at - FUZZ_ARENA < FUZZ_PAGES * fuzz_page) {
+        trace_printf(" = ");
+        trace_addr(at);
+        trace_printf("\n");
+        note_private(at, op->arg, false);
+        return;
+    }
+    /* Moved to a place of the kernel's choice: an ordinary mapping now; look at it and drop it. */
+    trace_printf(" = elsewhere:");
+    hash_range(at, (int)(op->arg / fuzz_page), NULL);
+    if (munmap(ptr(at), op->arg))
+        fuzz_die("munmap of what mremap has moved");
+}
+
+static void op_mincore(const struct op *op)
+{
+    unsigned char vec[FUZZ_PAGES];
+    size_t pages = op->len / fuzz_page;
+    int ret;
+
+    memset(vec, 7, sizeof(vec));
+    ret = mincore(ptr(op->addr), op->len, vec);
+    trace_result(ret, errno);
+    for (size_t i = 0; !ret && i < pages && i < FUZZ_PAGES; i++)
+        trace_printf(" %d", vec[i] & 1);
+}
+
+static void op_pwrite(int index, const struct op *op)
+{
+    ssize_t ret;
+
+    mem_fill_source(index, op->len);
+    ret = pwrite(memfd(op->slot), ptr(FUZZ_SOURCE), op->len, (off_t)op->addr);
+    trace_result(ret, errno);
+}
+
+/* What a child of now sees. Reading a hole of shared memory fills it, so mostly it does not. */
+static void op_fork(const struct op *op)
+{
+    int pipefd[2], status = 0;
+    char buf[4096];
+    ssize_t n;
+    pid_t pid;
+
+    if (pipe2(pipefd, O_CLOEXEC))
+        fuzz_die("pipe2");
+    trace_printf("\n");
+    fflush(NULL);
+    pid = fork();
+    if (pid < 0)
+        fuzz_die("fork");
+    if (!pid) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        trace_flush(open("/dev/null", O_WRONLY | O_CLOEXEC));
+        trace_printf("    child's ");
+        mem_hash(!op->sub);
+        trace_flush(pipefd[1]);
+        _exit(0);
+    }
+    close(pipefd[1]);
+    while ((n = read(pipefd[0], buf, sizeof(buf))) > 0)
+        trace_printf("%.*s", (int)n, buf);
+    close(pipefd[0]);
+    waitpid(pid, &status, 0);
+    trace_printf("    status %x", (unsigned)status);
+}
+
+bool exec_mem(int index, const struct op *op)
+{
+    switch ((int)op->kind) {
+    case OP_MAP:
+        op_map(op);
+        break;
+    case OP_MUNMAP:
+        note_private(op->addr, op->len, false);
+        trace_call(munmap(ptr(op->addr), op->len));
+        break;
+    case OP_MUNLOCK:
+        trace_call(munlock(ptr(op->addr), op->len));
+        break;
+    case OP_MINCORE:
+        op_mincore(op);
+        break;
+    case OP_FALLOCATE:
+        trace_call(fallocate(memfd(op->slot), (int)op->arg, (off_t)op->addr, (off_t)op->len));
+        break;
+    case OP_TRUNCATE:
+        trace_call(ftruncate(memfd(op->slot), (off_t)op->addr));
+        break;
+    case OP_PWRITE:
+        op_pwrite(index, op);
+        break;
+    case OP_FORK:
+        op_fork(op);
+        break;
+    default:
+        return false;
+    }
+    trace_printf("\n");
+    return true;
+}
+
+void mem_finish(void)
+{
+    mem_hash(false);
+    munmap(ptr(FUZZ_ARENA), FUZZ_PAGES * fuzz_page);
+    memset(private_page, 0, sizeof(private_page));
+    private_file = false;
+    for (int i = 0; i < FUZZ_MEMFDS; i++) {
+        if (memfds[i] >= 0)
+            close(memfds[i]);
+        memfds[i] = -1;
+    }
+}

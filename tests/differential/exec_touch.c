@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What runs on workers because it may wait for a fault: accesses, system calls that access, and
+ * calls that populate.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+
+#define ADVICE_POPULATE_READ  22 /* since 5.14: not in every libc's header */
+#define ADVICE_POPULATE_WRITE 23
+
+static int data_fd = -1;    /* pread from it: full of a known word */
+static int scratch_fd = -1; /* pwrite to it */
+
+static void *ptr(uint64_t addr)
+{
+    return (void *)(uintptr_t)addr;
+}
+
+static void touch_run(struct job *job)
+{
+    volatile uint64_t *word = ptr(job->addr);
+    uint64_t stamp = 0x7000000 | (uint64_t)job->index << 8 | (uint64_t)job->worker;
+
+    if (guard_enter(&job->guard)) {
+        switch ((enum touch_kind)job->op.sub) {
+        case TOUCH_WRITE:
+            *word = stamp;
+            break;
+        case TOUCH_RMW:
+            job->word = __atomic_fetch_add(word, stamp, __ATOMIC_SEQ_CST);
+            break;
+        case TOUCH_READ:
+        case TOUCH_CROSS:
+        case TOUCH_KINDS:
+        default:
+            job->word = *word;
+            break;
+        }
+    }
+    guard_leave();
+}
+
+static void touch_report(struct job *job)
+{
+    if (job->guard.sig)
+        guard_trace(&job->guard);
+    else
+        trace_printf(" %llx", (unsigned long long)job->word);
+    trace_printf("\n");
+}
+
+static void syscall_run(struct job *job)
+{
+    if (job->op.sub)
+        job->ret = pwrite(scratch_fd, ptr(job->op.addr), job->op.len, 0);
+    else
+        job->ret = pread(data_fd, ptr(job->op.addr), job->op.len, 0);
+    job->err = errno;
+}
+
+static void populate_run(struct job *job)
+{
+    if (job->op.kind == OP_MLOCK)
+        job->ret = mlock(ptr(job->op.addr), job->op.len);
+    else if (job->op.kind == OP_MPROTECT) /* of locked memory */
+        job->ret = mprotect(ptr(job->op.addr), job->op.len, (int)job->op.arg);
+    else
+        job->ret = madvise(ptr(job->op.addr), job->op.len, (int)job->op.arg);
+    job->err = errno;
+}
+
+static void mremap_run(struct job *job)
+{
+    job->word = (uint64_t)(uintptr_t)mremap(ptr(job->op.addr), job->op.len, job->op.arg,
+                                            (int)job->op.arg2, ptr(job->op.addr2));
+    job->err = errno;
+}
+
+static void mremap_report(struct job *job)
+{
+    mem_report_mremap(&job->op, job->word, job->err);
+}
+
+static void call_report(struct job *job)
+{
+    trace_result(job->ret, job->err);
+    trace_printf("\n");
+}
+
+static void open_files(void)
+{
+    char page[256];
+
+    if (data_fd >= 0)
+        return;
+    data_fd = memfd_create("difffuzz-data", MFD_CLOEXEC);
+    scratch_fd = memfd_create("difffuzz-scratch", MFD_CLOEXEC);
+    for (size_t i = 0; i < sizeof(page); i++)
+        page[i] = (char)(0xd0 + i % 8);
+    for (uint64_t at = 0; at < 4 * fuzz_page; at += sizeof(page)) {
+        if (pwrite(data_fd, page, sizeof(page), (off_t)at) != (ssize_t)sizeof(page))
+            fuzz_die("pwrite");
+    }
+}
+
+static void start(int index, const struct op *op, enum job_class class,
+                  void (*run)(struct job *job), void (*report)(struct job *job))
+{
+    struct job *job;
+
+    /* A private page of a file is a copy of the shared one at some moment, which writers race. */
+    if (mem_private_file())
+        class = JOB_EXCLUSIVE;
+    job = worker_claim(op->worker, class);
+
+    if (!job) {
+        trace_printf(" = no worker\n");
+        return;
+    }
+    job->op = *op;
+    job->index = index;
+    job->run = run;
+    job->report = report;
+    /* Words of its own in every page: several writers may run at once in any order. */
+    job->addr = op->addr + FUZZ_LANE + 64 * (uint64_t)job->worker + op->arg;
+    if (op->kind == OP_TOUCH && op->sub == TOUCH_CROSS)
+        job->addr = op->addr + fuzz_page - 4;
+    trace_printf(" w%d\n", job->worker);
+    worker_start(job);
+}
+
+static void op_kick(const struct op *op)
+{
+    trace_printf(" = %s\n", worker_kick(op->worker) ? "sent" : "nobody");
+}
+
+bool exec_touch(int index, const struct op *op)
+{
+    switch ((int)op->kind) {
+    case OP_TOUCH:
+        start(index, op, JOB_TOUCH, touch_run, touch_report);
+        return true;
+    case OP_SYSCALL:
+        open_files();
+        start(index, op, JOB_EXCLUSIVE, syscall_run, call_report);
+        return true;
+    case OP_MREMAP:
+        start(index, op, JOB_TOUCH, mremap_run, mremap_report);
+        return true;
+    case OP_MLOCK:
+    case OP_MPROTECT:
+        start(index, op, JOB_TOUCH, populate_run, call_report);
+        return true;
+    case OP_MADVISE:
+        if (op->arg == ADVICE_POPULATE_READ || op->arg == ADVICE_POPULATE_WRITE) {
+            start(index, op, JOB_TOUCH, populate_run, call_report);
+        } else {
+            trace_call(madvise(ptr(op->addr), op->len, (int)op->arg));
+            trace_printf("\n");
+        }
+        return true;
+    case OP_KICK:
+        op_kick(op);
+        return true;
+    default:
+        return false;
+    }
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Worker threads, and the rule that makes traces repeatable: settling.
+ *
+ * A worker is *settled* when its job is done or it is asleep in the kernel for a reason that only
+ * another operation can end. /proc/self/task/TID/wchan names where a thread sleeps, and says "0"
+ * while it is still on a run queue, also when it is about to sleep; so when it names a place, a
+ * facility has queued its message and rung its descriptor. A thread that is woken is on a run
+ * queue before the waking call returns. Sleeping for memory-management locks is passed over.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+
+struct worker {
+    pthread_t thread;
+    pid_t tid;
+    int wchan_fd;
+    _Atomic uint32_t posted; /* jobs handed out; the worker waits on it */
+    _Atomic uint32_t done;   /* jobs finished */
+    bool busy;               /* the main thread has not reported it yet */
+    enum job_class class;
+    struct job job;
+};
+
+static struct worker workers[FUZZ_WORKERS];
+static bool racy;
+
+__thread struct guard *volatile guard_current;
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+    struct guard *guard = guard_current;
+
+    if (!guard) { /* our own mistake: die of it */
+        signal(sig, SIG_DFL);
+        return;
+    }
+    guard->sig = sig;
+    guard->code = info->si_code;
+    guard->addr = (uint64_t)(uintptr_t)info->si_addr;
+    siglongjmp(guard->env, 1);
+}
+
+static void on_kick(int sig)
+{
+}
+
+void guard_init(void)
+{
+    struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    struct sigaction kick = {.sa_handler = on_kick};
+
+    sigaction(SIGSEGV, &sa, NULL);
+    sigaction(SIGBUS, &sa, NULL);
+    sigaction(SIGUSR1, &kick, NULL);
+}
+
+void guard_trace(const struct guard *guard)
+{
+    trace_printf(" %s code=%d ", sigabbrev_np(guard->sig), guard->code);
+    trace_addr(guard->addr);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    uint32_t next = 1;
+
+    w->tid = (pid_t)syscall(SYS_gettid);
+    atomic_store(&w->done, 1);
+    for (;; next++) {
+        while (atomic_load(&w->posted) == next)
+            syscall(SYS_futex, &w->posted, FUTEX_WAIT_PRIVATE, next, NULL, NULL, 0);
+        w->job.run(&w->job);
+        atomic_store(&w->done, next + 1);
+    }
+    return NULL;
+}
+
+void worker_init(void)
+{
+    sigset_t alarm_only;
+
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &alarm_only, NULL);
+    for (int i = 0; i < FUZZ_WORKERS; i++) {
+        struct worker *w = &workers[i];
+        char path[64];
+
+        atomic_store(&w->posted, 1);
+        if (pthread_create(&w->thread, NULL, worker_main, w))
+            fuzz_die("pthread_create");
+        while (!atomic_load(&w->done))
+            sched_yield();
+        snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", (int)w->tid);
+        w->wchan_fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (w->wchan_fd < 0)
+            fuzz_die("/proc/self/task/TID/wchan");
+    }
+    pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
+}
+
+int worker_busy(enum job_class class)
+{
+    int n = 0;
+
+    for (int i = 0; i < FUZZ_WORKERS; i++)
+        n += workers[i].busy && workers[i].class == class;
+    return n;
+}
+
+/*
+ * May a job of this class start beside those that wait? With a reader asleep only one other may
+ * wait: were two woken at once, the reader could get one message or two.
+ */
+static bool may_start(enum job_class class)
+{
+    int touching = worker_busy(JOB_TOUCH) + worker_busy(JOB_EXCLUSIVE);
+
+    if (class == JOB_READER)
+        return !worker_busy(JOB_READER) && touching <= 1;
+    if (worker_busy(JOB_EXCLUSIVE) || (worker_busy(JOB_READER) && touching))
+        return false;
+    return class != JOB_EXCLUSIVE || !touching;
+}
+
+/* The wanted worker, or the next one that is free; NULL when the job must not start now. */
+struct job *worker_claim(int wanted, enum job_class class)
+{
+    if (!may_start(class))
+        return NULL;
+    for (int i = 0; i < FUZZ_WORKERS; i++) {
+        struct worker *w = &workers[(wanted + i) % FUZZ_WORKERS];
+
+        if (w->busy)
+            continue;
+        memset(&w->job, 0, sizeof(w->job));
+        w->job.worker = (wanted + i) % FUZZ_WORKERS;
+        w->class = class;
+        return &w->job;
+    }
+    return NULL;
+}
+
+void worker_start(struct job *job)
+{
+    struct worker *w = &workers[job->worker];
+
+    w->busy = true;
+    atomic_fetch_add(&w->posted, 1);
+    syscall(SYS_futex, &w->posted, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static bool is_done(struct worker *w)
+{
+    return atomic_load(&w->done) == atomic_load(&w->posted);
+}
+
+/* Places where a thread sleeps for a lock of the kernel's: it will go on by itself. */
+static bool is_passing(const char *wchan)
+{
+    static const char *const places[] = {"0",      "rwsem",   "down",        "folio",    "io_",
+                                         "mutex",  "__mutex", "rcu",         "percpu",   "vma_",
+                                         "__vma_", "shmem_",  "do_wait_for", "wait_for_"};
+
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        if (!strncmp(wchan, places[i], strlen(places[i])))
+            return true;
+    }
+    return false;
+}
+
+static bool is_settled(struct worker *w)
+{
+    char wchan[64];
+    ssize_t n;
+
+    if (is_done(w))
+        return true;
+    n = pread(w->wchan_fd, wchan, sizeof(wchan) - 1, 0);
+    wchan[n > 0 ? n : 0] = '\0';
+    if (n <= 0 || is_passing(wchan))
+        return false;
+    return true;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/*
+ * The job was picked up when posted was seen: a worker still asleep in its own futex would look
+ * settled, but posting took it off that futex before the waking call returned.
+ */
+static void wait_all(void)
+{
+    uint64_t deadline = 0;
+    int calm = 0, busy;
+
+    do {
+        busy = 0;
+        calm++;
+        for (int i = 0; i < FUZZ_WORKERS; i++) {
+            busy += workers[i].busy;
+            if (!workers[i].busy || is_settled(&workers[i]))
+                continue;
+            calm = 0;
+            if (!deadline)
+                deadline = now_ms() + 10000;
+            else if (now_ms() > deadline)
+                fuzz_die("a worker neither finishes nor sleeps");
+            sched_yield();
+        }
+    } while (calm < (busy > 1 ? 2 : 1)); /* one worker's last act may have woken another */
+}
+
+void worker_settle(void)
+{
+    int waiting = 0;
+
+    wait_all();
+    for (int i = 0; i < FUZZ_WORKERS; i++) {
+        struct worker *w = &workers[i];
+
+        if (!w->busy)
+            continue;
+        if (!is_done(w)) {
+            waiting++;
+            continue;
+        }
+        w->busy = false;
+        trace_printf("    w%d finishes %d:", i, w->job.index);
+        w->job.report(&w->job);
+    }
+    if (waiting <= 1)
+        racy = false;
+}
+
+/* Several waiters may have been woken together: the order of their next messages is open. */
+void worker_note_waking(void)
+{
+    if (worker_busy(JOB_TOUCH) + worker_busy(JOB_EXCLUSIVE) > 1)
+        racy = true;
+}
+
+bool worker_messages_racy(void)
+{
+    return racy;
+}
+
+int worker_by_tid(pid_t tid)
+{
+    for (int i = 0; i < FUZZ_WORKERS; i++) {
+        if (workers[i].tid == tid)
+            return i + 1;
+    }
+    return tid == getpid() ? 100 : 101;
+}
+
+/*
+ * Send a waiting thread a signal that has a handler. Not to one that waits inside a system call:
+ * whether that call then fails is a question of its own.
+ */
+bool worker_kick(int worker)
+{
+    struct worker *w = &workers[worker];
+
+    if (!w->busy || (w->job.op.kind != OP_TOUCH && w->job.op.kind != OP_READ))
+        return false;
+    pthread_kill(w->thread, SIGUSR1);
+    return true;
+}
+
+void worker_kick_readers(void)
+{
+    for (int i = 0; i < FUZZ_WORKERS; i++) {
+        if (workers[i].busy && workers[i].class == JOB_READER)
+            worker_kick(i);
+    }
+}
