@@ -2,18 +2,17 @@
 /*
  * Contexts and their descriptors.
  *
- * The program's descriptor is one end of a stream socket pair, bound to an abstract name that no
- * other socket has; the other end is ours, moved high. A byte in the pair rings: the program's end
- * polls readable, in whatever process and through whatever duplicate. Whoever holds the
- * descriptor in a call drains it. When the last descriptor anywhere is closed, our end hangs up.
+ * The program's descriptor is a datagram socket, bound to an abstract name that no other socket
+ * has and connected to one hub socket of ours. A datagram from the hub rings: the descriptor polls
+ * readable, in whatever process and through whatever duplicate. Whoever holds the descriptor in a
+ * call drains it. When the last descriptor anywhere is closed, the name is gone. So a context
+ * costs the program one descriptor, as the kernel's does.
  *
  * Which descriptor numbers are contexts stands in a table that follows dup and close.
  */
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include "base/text.h"
 #include "core_local.h"
@@ -26,13 +25,77 @@
 #define FD_DEVICE    0xffffffffu
 #define FD_FOREIGN   0xfffffffeu
 
+static int hub_fd = -1;   /* rings all bells */
+static int probe_fd = -1; /* asks whether a bell still exists */
+static struct bell_name hub_name;
+
 static struct context *contexts;      /* [CONTEXTS_MAX], index 0 unused */
 static _Atomic uint32_t *fdmap;       /* [FDS_MAX]: context id, FD_DEVICE, FD_FOREIGN or 0 */
 static _Atomic uint32_t contexts_top; /* indexes below were used at least once */
 static _Atomic int fdmap_top;
 
+/* ---- bells */
+
+/* An abstract name that no other socket has. */
+static void make_name(struct bell_name *name, uint64_t id)
+{
+    struct base_text text = base_text_on(name->path + 1, sizeof name->path - 1);
+    struct timespec now;
+
+    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    name->family = AF_UNIX;
+    base_text_str(&text, "userfault/");
+    base_text_dec(&text, (uint64_t)sys_getpid());
+    base_text_str(&text, "/");
+    base_text_hex(&text, id);
+    base_text_str(&text, "/");
+    base_text_hex(&text, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    name->len = (uint32_t)(offsetof(struct bell_name, path) + 1 + text.len);
+}
+
+static int named_socket(struct bell_name *name, uint64_t id)
+{
+    long fd = sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    long ret;
+
+    if (fd < 0) {
+        return (int)fd;
+    }
+    make_name(name, id);
+    ret = sys_call(SYS_bind, fd, name, name->len);
+    if (ret) {
+        sys_close((int)fd);
+        return (int)ret;
+    }
+    return (int)fd;
+}
+
+/* The two sockets that all contexts share; made with the first. */
+static int ensure_hub(void)
+{
+    int fd;
+
+    if (hub_fd < 0) {
+        fd = named_socket(&hub_name, 0);
+        if (fd < 0) {
+            return fd;
+        }
+        hub_fd = paging_keep_fd(fd);
+    }
+    if (probe_fd < 0) {
+        fd = (int)sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd < 0) {
+            return fd;
+        }
+        probe_fd = paging_keep_fd(fd);
+    }
+    return 0;
+}
+
 int contexts_init(void)
 {
+    /* Early, so that later a context takes one descriptor and no more. */
+    ensure_hub();
     contexts = sys_table((CONTEXTS_MAX + 1) * sizeof *contexts);
     fdmap = sys_table(FDS_MAX * sizeof *fdmap);
     return contexts && fdmap ? 0 : -ENOMEM;
@@ -83,20 +146,7 @@ enum core_fd_kind core_fd_kind(int fd)
 
 bool core_fd_hidden(int fd)
 {
-    uint32_t top = atomic_load(&contexts_top);
-
-    if (fd < 0 || !atomic_load(&core_active)) {
-        return false;
-    }
-    if (fd == paging_mem_fd() || fd == core_options.log_fd || files_hidden(fd)) {
-        return true;
-    }
-    for (uint32_t i = 1; i < top; i++) {
-        if (atomic_load(&contexts[i].id) && contexts[i].bell == fd) {
-            return true;
-        }
-    }
-    return false;
+    return fd >= 0 && atomic_load(&core_active) && core_fd_next_hidden(fd) == fd;
 }
 
 static int nearer(int candidate, int floor, int best)
@@ -107,14 +157,10 @@ static int nearer(int candidate, int floor, int best)
 int core_fd_next_hidden(int fd)
 {
     int next = INT_MAX;
-    uint32_t top = atomic_load(&contexts_top);
 
-    for (uint32_t i = 1; i < top; i++) {
-        if (atomic_load(&contexts[i].id) && contexts[i].bell >= fd && contexts[i].bell < next) {
-            next = contexts[i].bell;
-        }
-    }
-    next = nearer(paging_mem_fd(), fd, next);
+    next = nearer(hub_fd, fd, next);
+    next = nearer(probe_fd, fd, next);
+    next = nearer(paging_next_hidden(fd), fd, next);
     next = nearer(core_options.log_fd, fd, next);
     next = nearer(files_next_hidden(fd), fd, next);
     return next == INT_MAX ? -1 : next;
@@ -125,10 +171,13 @@ void core_fd_evict(int fd)
     if (!core_fd_hidden(fd)) {
         return;
     }
-    for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
-        if (atomic_load(&contexts[i].id) && contexts[i].bell == fd) {
-            contexts[i].bell = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
-        }
+    if (fd == hub_fd) {
+        hub_fd = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+    } else if (fd == probe_fd) {
+        probe_fd = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+    } else {
+        paging_evict(fd);
+        files_evict(fd);
     }
 }
 
@@ -159,35 +208,31 @@ static bool sysctl_permits(void)
     return digit == '1';
 }
 
-/* The program's end gets the lowest free number, as any new descriptor does; ours goes high. */
-static int make_pair(int flags, uint32_t id, int *ret_bell)
+/* The program's descriptor: connected to the hub, so that nobody else can ring it. */
+static int make_bell(int flags, uint32_t id, struct bell_name *ret_name)
 {
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    struct base_text text = base_text_on(name.sun_path + 1, sizeof name.sun_path - 1);
-    struct timespec now;
-    int pair[2];
-    long ret = sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    int ret = ensure_hub();
+    int fd;
 
-    if (ret < 0) {
-        return (int)ret;
+    if (ret) {
+        return ret;
     }
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
-    base_text_str(&text, "userfault/");
-    base_text_dec(&text, (uint64_t)sys_getpid());
-    base_text_str(&text, "/");
-    base_text_hex(&text, id);
-    base_text_str(&text, "/");
-    base_text_hex(&text, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
-    /* The name only serves recognition; without abstract sockets everything else works. */
-    sys_call(SYS_bind, pair[0], &name, offsetof(struct sockaddr_un, sun_path) + 1 + text.len);
-    *ret_bell = paging_keep_fd(pair[1]);
+    fd = named_socket(ret_name, id);
+    if (fd < 0) {
+        return fd;
+    }
+    ret = (int)sys_call(SYS_connect, fd, &hub_name, hub_name.len);
+    if (ret) {
+        sys_close(fd);
+        return ret;
+    }
     if (!(flags & O_CLOEXEC)) {
-        sys_fcntl(pair[0], F_SETFD, 0);
+        sys_fcntl(fd, F_SETFD, 0);
     }
     if (flags & O_NONBLOCK) {
-        sys_fcntl(pair[0], F_SETFL, O_RDWR | O_NONBLOCK);
+        sys_fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
     }
-    return pair[0];
+    return fd;
 }
 
 static struct context *claim_context(void)
@@ -219,13 +264,12 @@ static long create_context(int flags)
     generation = (uint16_t)(generation % 0x7fff + 1);
     id = (uint32_t)generation << 16 | (uint32_t)(ctx - contexts);
     memset(ctx, 0, sizeof *ctx);
-    fd = make_pair(flags, id, &ctx->bell);
+    fd = make_bell(flags, id, &ctx->bell);
     if (fd < 0) {
         return fd;
     }
     if ((unsigned)fd >= FDS_MAX) {
         sys_close(fd);
-        sys_close(ctx->bell);
         return -EMFILE;
     }
     atomic_store(&ctx->nonblock, flags & O_NONBLOCK);
@@ -331,6 +375,20 @@ void core_fd_duped(int from, int to)
     }
 }
 
+uint32_t core_fd_token(int fd)
+{
+    return fdmap_get(fd);
+}
+
+void core_fd_in_epoll(int fd)
+{
+    struct context *ctx = context_of_fd(fd);
+
+    if (ctx) {
+        atomic_store(&ctx->in_epoll, true);
+    }
+}
+
 uint32_t core_fd_closing(int fd)
 {
     return fd >= 0 && (unsigned)fd < FDS_MAX ? atomic_exchange(&fdmap[fd], 0) : 0;
@@ -366,19 +424,19 @@ bool core_fd_is_nonblock(int fd)
     return ctx && atomic_load(&ctx->nonblock);
 }
 
+/*
+ * Whether the last descriptor anywhere was closed. The bell accepts messages from the hub only, so
+ * another socket's connect() is refused with EPERM while it lives, and finds nothing after.
+ */
 static bool hung_up(const struct context *ctx)
 {
-    struct pollfd pfd = {.fd = ctx->bell};
-    struct timespec none = {0};
-
-    return sys_call(SYS_ppoll, &pfd, 1, &none, 0, 0) == 1 && (pfd.revents & (POLLHUP | POLLNVAL));
+    return sys_call(SYS_connect, probe_fd, &ctx->bell, ctx->bell.len) == -ECONNREFUSED;
 }
 
 void context_release_if_closed(struct context *ctx)
 {
     struct core_guard guard;
     uint32_t id = atomic_load(&ctx->id);
-    int bell;
 
     if (!id || !hung_up(ctx)) {
         return;
@@ -387,9 +445,7 @@ void context_release_if_closed(struct context *ctx)
     core_edit_lock(guard.tid);
     if (atomic_load(&ctx->id) == id) {
         core_unregister_range(0, PAGING_TOP, id);
-        bell = ctx->bell;
         atomic_store(&ctx->id, 0);
-        sys_close(bell);
         waiters_wake(id, 0, PAGING_TOP);
     }
     core_edit_unlock();
@@ -402,10 +458,12 @@ void contexts_forget(void)
 
     for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
         if (atomic_load(&contexts[i].id)) {
-            sys_close(contexts[i].bell);
             atomic_store(&contexts[i].id, 0);
         }
     }
+    sys_close(hub_fd);
+    sys_close(probe_fd);
+    hub_fd = probe_fd = -1;
     for (int fd = 0; fd < top; fd++) {
         uint32_t id = fdmap_get(fd);
 
@@ -423,23 +481,23 @@ void context_ring(struct context *ctx)
 
     /* Counted before it is sent: a reader that finds no new ring has nothing to drain. */
     atomic_fetch_add(&ctx->rings, 1);
-    sys_send(ctx->bell, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    sys_call(SYS_sendto, hub_fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, &ctx->bell, ctx->bell.len);
 }
 
 void core_drain(int fd)
 {
     struct context *ctx = context_of_fd(fd);
-    char bytes[256];
     uint32_t rings;
+    char byte;
 
-    if (!ctx || waiters_pending(atomic_load(&ctx->id))) {
+    if (!ctx) {
         return;
     }
     rings = atomic_load(&ctx->rings);
-    if (rings == atomic_load(&ctx->drained)) {
+    if (rings == atomic_load(&ctx->drained) || waiters_pending(atomic_load(&ctx->id))) {
         return;
     }
-    while (sys_recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) == sizeof bytes) {
+    while (sys_recv(fd, &byte, 1, MSG_DONTWAIT) == 1) {
     }
     atomic_store(&ctx->drained, rings);
     /* What came meanwhile may have rung before the drain: ring for it again. */
@@ -464,12 +522,18 @@ long core_set_callback(int fd, core_callback *callback, void *arg)
 long core_ioctl(int fd, unsigned long req, void *arg)
 {
     struct context *ctx = context_of_fd(fd);
+    long ret;
 
     switch (core_fd_kind(fd)) {
     case CORE_FD_DEVICE:
         return device_ioctl(req, arg);
     case CORE_FD_CONTEXT:
-        return ctx ? context_ioctl(ctx, req, arg) : -EBADF;
+        if (!ctx) {
+            return -EBADF;
+        }
+        ret = context_ioctl(ctx, req, arg);
+        core_drain(fd); /* what was resolved unread must not ring on */
+        return ret;
     case CORE_FD_FOREIGN:
     case CORE_FD_NONE:
         break;

@@ -87,11 +87,19 @@ int ranges_replace(uintptr_t start, uintptr_t end, const struct range *range);
 
 /* ---- context.c */
 
+/* struct sockaddr_un as far as the names need it, and its length. */
+struct bell_name {
+    uint16_t family;
+    char path[62]; /* abstract: starts with a zero byte */
+    uint32_t len;
+};
+
 struct context {
     _Atomic uint32_t id; /* 0: free; generation << 16 | index */
-    int bell;            /* our end of the socket pair */
+    struct bell_name bell; /* of the program's descriptor */
     bool user_mode_only;
     _Atomic bool nonblock;
+    _Atomic bool in_epoll; /* someone may look at the doorbell alone: never delay it */
     _Atomic uint64_t features; /* as enabled, CONTEXT_READY set */
     _Atomic uint64_t ticket;   /* order of messages */
     _Atomic uint64_t spin_until; /* a reader spins until this tick: it need not be rung */
@@ -166,6 +174,8 @@ bool maps_is_shmem(uint64_t dev);
 int files_fd_for(const struct vma *vma);
 /* Close those that no range uses. Context: edit lock held. */
 void files_trim(void);
+/* The number is needed: move the file's descriptor, in all ranges too. */
+void files_evict(int fd);
 void files_fork_child(void);
 bool files_hidden(int fd);
 /* The lowest of them at or above fd, or -1. */

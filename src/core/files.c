@@ -129,6 +129,29 @@ int files_fd_for(const struct vma *vma)
     return slot->fd;
 }
 
+void files_evict(int fd)
+{
+    struct core_guard guard;
+    struct range range;
+    int moved = -1;
+
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    for (int i = 0; i < FILES_MAX; i++) {
+        if (files[i].fd == fd && fd > 0) {
+            moved = files[i].fd = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+        }
+    }
+    for (uintptr_t at = 0; moved >= 0 && ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        if (range.area.kind != PAGING_ANON && range.area.fd == fd) {
+            range.area.fd = moved;
+            ranges_replace(range.area.start, range.area.end, &range);
+        }
+    }
+    core_edit_unlock();
+    core_leave(&guard);
+}
+
 static bool in_use(int fd)
 {
     struct range range;

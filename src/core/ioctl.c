@@ -24,20 +24,14 @@ int core_check_range(uint64_t start, uint64_t len)
     if ((start | len) & (PAGING_PAGE - 1) || !len) {
         return -EINVAL;
     }
-    if (start < core_options.mmap_min_addr || start >= top || len > top - start) {
-        return -EINVAL;
-    }
-    return 0;
+    return start >= top || len > top - start ? -EINVAL : 0;
 }
 
 int core_check_source(uint64_t start, uint64_t len)
 {
     const uint64_t top = PAGING_TOP - PAGING_PAGE;
 
-    if (!len || start < core_options.mmap_min_addr || start >= top || len > top - start) {
-        return -EINVAL;
-    }
-    return 0;
+    return !len || start >= top || len > top - start ? -EINVAL : 0;
 }
 
 /* A source page that could not be read: hidden, or closed to stay in the budget, or no memory. */
@@ -46,7 +40,10 @@ int core_source_in(uintptr_t addr)
     if (!paging_page_open(addr) && core_touches(addr, 1)) {
         return core_fault_in(addr, ARCH_READ);
     }
-    /* The page itself is readable: the copy stopped short of it, in its successor. */
+    /* The page itself is readable: what an unaligned source takes of its successor is not. */
+    if (!(addr & (PAGING_PAGE - 1))) {
+        return -EFAULT;
+    }
     addr = (addr | (PAGING_PAGE - 1)) + 1;
     if (!paging_page_open(addr) && core_touches(addr, 1)) {
         return core_fault_in(addr, ARCH_READ);
@@ -58,18 +55,25 @@ static long ioctl_api(struct context *ctx, void *arg)
 {
     static const struct uf_io_api nothing;
     struct uf_io_api api;
-    uint64_t none = 0;
+    uint64_t none = 0, want;
 
     if (core_copy_in(&api, arg, sizeof api)) {
         return -EFAULT;
     }
-    if (api.api != UF_API || (api.features & ~CORE_FEATURES) ||
-        !atomic_compare_exchange_strong(&ctx->features, &none, api.features | CONTEXT_READY)) {
+    want = api.features | CONTEXT_READY;
+    if (api.api != UF_API || (api.features & ~CORE_FEATURES)) {
         return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
     }
     api.features = CORE_FEATURES;
     api.ioctls = CORE_API_IOCTLS;
-    return core_copy_out(arg, &api, sizeof api);
+    /* Told first, enabled then: as the kernel, whose context stays new if the answer is lost. */
+    if (core_copy_out(arg, &api, sizeof api)) {
+        return -EFAULT;
+    }
+    if (!atomic_compare_exchange_strong(&ctx->features, &none, want)) {
+        return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
+    }
+    return 0;
 }
 
 long context_ioctl(struct context *ctx, unsigned long req, void *arg)

@@ -146,6 +146,11 @@ static int drop(const struct range *range, const struct paging_area *area, int a
     return area->kind == PAGING_SHARED ? 0 : paging_drop(area);
 }
 
+static int hide(const struct range *range, const struct paging_area *area, int arg)
+{
+    return area->kind == PAGING_SHARED ? 0 : paging_hide(area);
+}
+
 /* Hide first, then drop, or another thread sees zeroes in between. */
 static long madvise_drop(uintptr_t addr, size_t len, int advice)
 {
@@ -154,9 +159,12 @@ static long madvise_drop(uintptr_t addr, size_t len, int advice)
     long ret;
 
     change_begin(&change, addr, end);
-    ret = each_part(addr, end, drop, 0);
+    ret = each_part(addr, end, hide, 0);
     if (ret == 0) {
         ret = sys_madvise(addr, len, advice);
+    }
+    if (ret == 0) {
+        ret = each_part(addr, end, drop, 0);
     }
     change_end(&change);
     return ret;
@@ -225,6 +233,18 @@ static bool whole_mapping(uintptr_t addr, size_t len)
     return !(addr & (PAGING_PAGE - 1)) && len && addr + page_up(len) > addr;
 }
 
+static bool all_anonymous(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
+        if (range.area.kind != PAGING_ANON) {
+            return false;
+        }
+    }
+    return true;
+}
+
 long core_madvise(uintptr_t addr, size_t len, int advice)
 {
     if (!whole_mapping(addr, len)) {
@@ -235,10 +255,11 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
     case MADV_DONTNEED_LOCKED:
         return madvise_drop(addr, len, advice);
     case MADV_FREE:
+        /* May happen at any later time, so never is a right answer; files refuse it. */
+        return all_anonymous(addr, addr + page_up(len)) ? 0 : -EINVAL;
     case MADV_HUGEPAGE:
     case MADV_NOHUGEPAGE:
-        /* Free: may happen at any later time, so never is a right answer. Huge: virtualised. */
-        return 0;
+        return 0; /* virtualised */
     case MADV_COLLAPSE:
         return -EINVAL;
     case MADV_REMOVE:
@@ -283,14 +304,18 @@ void core_file_holed(int fd, uint64_t off, uint64_t len)
         struct paging_area part;
         paging_stripes held;
 
-        if (area->kind != PAGING_SHARED || area->dev != st.st_dev || area->ino != st.st_ino ||
+        if (area->kind == PAGING_ANON || area->dev != st.st_dev || area->ino != st.st_ino ||
             from >= to) {
             continue;
         }
         part = paging_slice(area, area->start + (from - area->off),
                             area->start + (to - area->off));
         held = paging_lock(part.start, part.end, guard.tid);
+        paging_cut(part.start);
+        paging_cut(part.end);
         paging_drop(&part);
+        /* Private copies outlive a hole in the file: what is left is still present. */
+        paging_adopt(&part);
         paging_unlock(held);
     }
     core_edit_unlock();

@@ -23,9 +23,11 @@ struct procmap_query {
     uint64_t vma_name_addr, build_id_addr;
 };
 
+/* At least 16 bytes of `name` can be read. */
 static void set_name(struct vma *vma, const char *name)
 {
-    vma->special = name[0] == '[' && name[1] == 'v';
+    /* [vdso] and its kin; System V segments, whose mappings the kernel refuses too. */
+    vma->special = (name[0] == '[' && name[1] == 'v') || memcmp(name, "/SYSV", 5) == 0;
     vma->dev_zero = memcmp(name, "/dev/zero", 10) == 0;
 }
 
@@ -40,19 +42,13 @@ static int query(uintptr_t addr, struct vma *ret)
         .vma_name_size = sizeof name,
         .vma_name_addr = (uintptr_t)name,
     };
-    long fd = sys_open("/proc/self/maps", O_RDONLY);
-    long n;
+    long n = sys_ioctl(paging_maps_fd(), PROCMAP_QUERY, &q);
 
-    if (sys_failed(fd)) {
-        return (int)fd;
-    }
-    n = sys_ioctl((int)fd, PROCMAP_QUERY, &q);
     if (n == -ENAMETOOLONG) {
         q.vma_name_size = 0;
         q.vma_name_addr = 0;
-        n = sys_ioctl((int)fd, PROCMAP_QUERY, &q);
+        n = sys_ioctl(paging_maps_fd(), PROCMAP_QUERY, &q);
     }
-    sys_close((int)fd);
     if (n != 0) {
         return n == -ENOENT ? 0 : (int)n;
     }

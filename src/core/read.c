@@ -5,9 +5,9 @@
 
 #include "core_local.h"
 
-long core_read(int fd, void *buf, size_t len)
+long core_read(uint32_t token, void *buf, size_t len)
 {
-    struct context *ctx = context_of_fd(fd);
+    struct context *ctx = context_of_id(token);
     struct uf_msg msg;
     size_t done = 0;
 
@@ -28,7 +28,6 @@ long core_read(int fd, void *buf, size_t len)
         }
         done += sizeof msg;
     }
-    core_drain(fd);
     return done ? (long)done : -EAGAIN;
 }
 

@@ -59,12 +59,17 @@ static int kind_of(const struct vma *vma)
 static int check_writable(const struct piece *piece)
 {
     const struct vma *vma = &piece->vma;
+    size_t len = piece->end - piece->start;
+    long ret;
 
-    if (vma->shared && !(vma->prot & PROT_WRITE) &&
-        sys_mprotect(piece->start, piece->end - piece->start, vma->prot | PROT_WRITE) == -EACCES) {
-        return -EPERM;
+    if (!vma->shared || (vma->prot & PROT_WRITE)) {
+        return 0;
     }
-    return 0;
+    ret = sys_mprotect(piece->start, len, vma->prot | PROT_WRITE);
+    if (ret == 0) {
+        sys_mprotect(piece->start, len, vma->prot);
+    }
+    return ret == -EACCES ? -EPERM : 0;
 }
 
 static int check_piece(const struct context *ctx, const struct piece *piece, uintptr_t sp)
@@ -118,6 +123,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
                 .off = piece->vma.off + (piece->start - piece->vma.start),
                 .dev = piece->vma.dev,
                 .ino = piece->vma.ino,
+                .nofill = piece->vma.dev_zero && !piece->vma.shared,
             },
         .ctx = atomic_load(&ctx->id),
         .busy = 1,

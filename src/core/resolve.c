@@ -31,6 +31,7 @@ static long publish_step(struct context *ctx, uintptr_t dst, size_t len, const v
  */
 static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const char *src)
 {
+    bool zero = src == paging_zeroes;
     struct range range;
     size_t done = 0;
     long ret;
@@ -42,12 +43,13 @@ static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const cha
         struct core_guard guard;
 
         core_enter(&guard);
-        ret = publish_step(ctx, dst + done, len - done, src ? src + done : NULL, guard.tid);
+        ret = publish_step(ctx, dst + done, len - done, zero ? src : src + done, guard.tid);
         core_leave(&guard);
-        if (ret == -EFAULT && src && core_source_in((uintptr_t)src + done) == 0) {
+        if (ret == -EFAULT && !zero && core_source_in((uintptr_t)src + done) == 0) {
             continue;
         }
         if (ret <= 0) {
+            ret = ret == -ENXIO ? -EFAULT : ret; /* as the kernel: the destination has no file */
             return done ? (long)done : ret;
         }
         done += (size_t)ret;
@@ -116,7 +118,7 @@ long core_ioctl_zeropage(struct context *ctx, void *arg)
         (zero.mode & ~UF_ZEROPAGE_MODE_DONTWAKE)) {
         return -EINVAL;
     }
-    ret = fill_range(ctx, zero.range.start, zero.range.len, NULL);
+    ret = fill_range(ctx, zero.range.start, zero.range.len, paging_zeroes);
     STAT(zero_calls);
     if (core_copy_out(&user->zeropage, &ret, sizeof ret)) {
         return -EFAULT;

@@ -281,7 +281,7 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot)
     bool spin = worth_spinning(ctx);
     bool ended;
 
-    if (until > now && until < limit) {
+    if (until > now && until < limit && !atomic_load(&ctx->in_epoll)) {
         while (atomic_load(&ctx->spin_until) > base_cpu_ticks() &&
                (atomic_load(&slot->word) & STATE_MASK) == SLOT_PENDING) {
             base_cpu_pause();

@@ -115,6 +115,7 @@ long icall_ioctl(int fd, unsigned long req, void *arg)
 long icall_read(int fd, void *buf, size_t len)
 {
     enum core_fd_kind kind = core_fd_kind(fd);
+    uint32_t token = core_fd_token(fd);
     char byte;
     long ret;
 
@@ -125,7 +126,12 @@ long icall_read(int fd, void *buf, size_t len)
         return ICALL_PASS;
     }
     for (;;) {
-        ret = core_read(fd, buf, len);
+        ret = core_read(token, buf, len);
+        if (core_fd_token(fd) != token) {
+            core_fd_closed(token); /* closed meanwhile: this read was its last use */
+            return ret == -EAGAIN ? -EBADF : ret;
+        }
+        core_drain(fd);
         if (ret != -EAGAIN) {
             return ret;
         }
@@ -138,7 +144,11 @@ long icall_read(int fd, void *buf, size_t len)
         }
         ret = recv(fd, &byte, 1, MSG_PEEK);
         if (ret < 0) {
-            return -errno;
+            ret = -errno;
+            if (core_fd_token(fd) != token) {
+                core_fd_closed(token);
+            }
+            return ret;
         }
     }
 }
@@ -146,18 +156,32 @@ long icall_read(int fd, void *buf, size_t len)
 long icall_readv(int fd, const void *iov, int count)
 {
     const struct iovec *vec = iov;
+    struct uf_msg msgs[64];
+    size_t len = 0, done = 0;
+    long ret;
 
     if (core_fd_kind(fd) != CORE_FD_CONTEXT) {
         return ICALL_PASS;
     }
-    return count < 1 ? -EINVAL : icall_read(fd, vec[0].iov_base, vec[0].iov_len);
+    for (int i = 0; i < count; i++) {
+        len += vec[i].iov_len;
+    }
+    ret = icall_read(fd, msgs, len < sizeof msgs ? len : sizeof msgs);
+    for (int i = 0; ret > 0 && i < count && done < (size_t)ret; i++) {
+        size_t part = (size_t)ret - done;
+
+        part = part < vec[i].iov_len ? part : vec[i].iov_len;
+        memcpy(vec[i].iov_base, (char *)msgs + done, part);
+        done += part;
+    }
+    return ret;
 }
 
 /* A context cannot be written to; the doorbell beneath could. */
 long icall_write(int fd)
 {
     return core_fd_kind(fd) == CORE_FD_CONTEXT || core_fd_kind(fd) == CORE_FD_FOREIGN
-               ? -EINVAL
+               ? -EBADF
                : ICALL_PASS;
 }
 
@@ -193,7 +217,7 @@ static long close_contexts(unsigned first, unsigned last)
 /* Everything but what is the facility's own. */
 long icall_close_range(unsigned first, unsigned last, unsigned flags)
 {
-    unsigned at = first;
+    uint64_t at = first;
     long ret = 0;
 
     if (!core_active || first > last || (flags & CLOSE_RANGE_CLOEXEC)) {
@@ -202,7 +226,7 @@ long icall_close_range(unsigned first, unsigned last, unsigned flags)
     close_contexts(first, last);
     while (ret == 0 && at <= last) {
         int kept = core_fd_next_hidden((int)at);
-        unsigned stop = kept >= 0 && (unsigned)kept <= last ? (unsigned)kept : last + 1;
+        uint64_t stop = kept >= 0 && (unsigned)kept <= last ? (uint64_t)kept : (uint64_t)last + 1;
 
         if (stop > at) {
             ret = sys_call(SYS_close_range, at, stop - 1, flags);

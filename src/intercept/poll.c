@@ -280,6 +280,7 @@ long icall_epoll_ctl(int epfd, int op, int fd, const struct epoll_event *event)
     if (op == EPOLL_CTL_DEL || !event || !is_context(fd)) {
         return ICALL_PASS;
     }
+    core_fd_in_epoll(fd);
     own = *event;
     own.events &= ~(uint32_t)(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND); /* the socket's, not ours */
     return sys_call(SYS_epoll_ctl, epfd, op, fd, &own);

@@ -12,7 +12,7 @@
 #define FD_FLOOR 3
 
 struct paging_env paging_env;
-static int mem_fd = -1;
+static int mem_fd = -1, maps_fd = -1, pagemap_fd = -1;
 
 int paging_keep_fd(int fd)
 {
@@ -38,20 +38,62 @@ int paging_mem_fd(void)
     return mem_fd;
 }
 
-static void open_mem(void)
+int paging_maps_fd(void)
 {
-    mem_fd = paging_keep_fd((int)sys_open("/proc/self/mem", O_RDWR));
-    if (mem_fd < 0) {
-        mem_fd = -1;
+    return maps_fd;
+}
+
+int paging_pagemap_fd(void)
+{
+    return pagemap_fd;
+}
+
+int paging_next_hidden(int fd)
+{
+    int next = -1;
+
+    for (int i = 0; i < 3; i++) {
+        int own = (const int[]){mem_fd, maps_fd, pagemap_fd}[i];
+
+        if (own >= fd && own >= 0 && (next < 0 || own < next)) {
+            next = own;
+        }
     }
+    return next;
+}
+
+void paging_evict(int fd)
+{
+    int *own[] = {&mem_fd, &maps_fd, &pagemap_fd};
+
+    for (int i = 0; i < 3; i++) {
+        if (*own[i] == fd && fd >= 0) {
+            *own[i] = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+        }
+    }
+}
+
+static int open_kept(const char *path, int flags)
+{
+    long fd = sys_open(path, flags);
+
+    return sys_failed(fd) ? -1 : paging_keep_fd((int)fd);
+}
+
+/* Opened at the start: later there may be no descriptor left, or no right to. */
+static void open_proc(void)
+{
+    mem_fd = open_kept("/proc/self/mem", O_RDWR);
+    maps_fd = open_kept("/proc/self/maps", O_RDONLY);
+    pagemap_fd = open_kept("/proc/self/pagemap", O_RDONLY);
 }
 
 void paging_env_fork_child(void)
 {
-    if (mem_fd >= 0) {
-        sys_close(mem_fd);
-        open_mem();
-    }
+    sys_close(mem_fd);
+    sys_close(maps_fd);
+    sys_close(pagemap_fd);
+    open_proc();
 }
 
 static long read_max_map_count(void)
@@ -86,7 +128,7 @@ static void probe_memory(void)
 
 void paging_init(const struct paging_force *force)
 {
-    open_mem();
+    open_proc();
     probe_memory();
     paging_env.cachestat = sys_call(PAGING_SYS_CACHESTAT, -1, 0, 0, 0) != -ENOSYS;
     paging_env.mem = paging_env.mem && !force->nomem;

@@ -17,6 +17,9 @@ bool paging_file_present(const struct paging_area *area, uintptr_t addr);
 /* First page in [start, end) that is present in the file, or end. */
 uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end);
 
+/* The end of what lies inside the file; start does. */
+uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintptr_t end);
+
 /* open.c */
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
 

@@ -63,6 +63,22 @@ bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr)
     return paging_file_off(area, addr & ~(PAGING_PAGE - 1)) >= (uint64_t)st.st_size;
 }
 
+uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    struct stat st;
+    uint64_t size;
+
+    if (area->kind == PAGING_ANON || area->fd < 0 || end - start <= PAGING_PAGE ||
+        sys_fstat(area->fd, &st) != 0) {
+        return end;
+    }
+    size = ((uint64_t)st.st_size + PAGING_PAGE - 1) & ~(uint64_t)(PAGING_PAGE - 1);
+    if (paging_file_off(area, end) <= size) {
+        return end;
+    }
+    return start + (size - paging_file_off(area, start));
+}
+
 /* ---- PAGEMAP_SCAN, or the pagemap itself */
 
 #define PAGE_IS_PRESENT 8
@@ -145,21 +161,20 @@ static long adopt_by_read(const struct paging_area *area, int fd)
 
 int paging_adopt(const struct paging_area *area)
 {
-    long fd, ret = -ENOTTY;
+    int fd = paging_pagemap_fd();
+    long ret = -ENOTTY;
 
     if (area->kind == PAGING_SHARED) {
         return 0; /* presence belongs to the file: looked up when a page is touched */
     }
-    fd = sys_open("/proc/self/pagemap", O_RDONLY);
-    if (sys_failed(fd)) {
-        return (int)fd;
+    if (fd < 0) {
+        return -ENOENT;
     }
     if (paging_env.scan) {
-        ret = adopt_by_scan(area, (int)fd);
+        ret = adopt_by_scan(area, fd);
     }
     if (ret == -ENOTTY) {
-        ret = adopt_by_read(area, (int)fd);
+        ret = adopt_by_read(area, fd);
     }
-    sys_close((int)fd);
     return (int)ret;
 }

@@ -13,21 +13,18 @@
 #include "sys/file.h"
 #include "sys/mem.h"
 
+const char paging_zeroes[PAGING_PAGE];
+
 static uintptr_t page_down(uintptr_t addr)
 {
     return addr & ~(PAGING_PAGE - 1);
 }
 
 /* Fill whole pages; a page filled in part is emptied again. Return: bytes filled or -errno. */
-static long fill_private(const struct paging_area *area, uintptr_t start, size_t len,
-                         const void *src)
+static long write_private(const struct paging_area *area, uintptr_t start, size_t len,
+                          const void *src)
 {
-    long n;
-
-    if (!src) {
-        return (long)len; /* nothing is beneath a hidden page: it reads as zeroes */
-    }
-    n = sys_pwrite(paging_mem_fd(), src, len, start);
+    long n = sys_pwrite(paging_mem_fd(), src, len, start);
     if (n < 0) {
         return n == -EIO ? -EFAULT : n;
     }
@@ -40,7 +37,39 @@ static long fill_private(const struct paging_area *area, uintptr_t start, size_t
     return n ? n : -EFAULT;
 }
 
-static const char zeroes[PAGING_PAGE];
+static long fill_private(const struct paging_area *area, uintptr_t start, size_t len,
+                         const void *src)
+{
+    size_t done = 0;
+    long n;
+
+    if (src == paging_zeroes) {
+        return (long)len; /* nothing is beneath a hidden page: it reads as zeroes */
+    }
+    n = write_private(area, start, len, src);
+    if (n != -EFAULT || len == PAGING_PAGE) {
+        return n;
+    }
+    /* The kernel does not tell how far it came before a bad source: page by page, then. */
+    while (done < len && write_private(area, start + done, PAGING_PAGE,
+                                       (const char *)src + done) > 0) {
+        done += PAGING_PAGE;
+    }
+    sys_madvise(start + done, len - done, MADV_DONTNEED);
+    return done ? (long)done : -EFAULT;
+}
+
+/* A page of the file becomes a hole again. */
+static void punch(const struct paging_area *area, uintptr_t page)
+{
+    if (area->fd >= 0) {
+        sys_call(SYS_fallocate, area->fd, 3 /* KEEP_SIZE | PUNCH_HOLE */,
+                 paging_file_off(area, page), PAGING_PAGE);
+    } else {
+        sys_madvise(paging_alias(area, page), PAGING_PAGE, MADV_REMOVE);
+    }
+}
+
 
 /* Fill pages of the file that are absent. The pages that are present stop it. */
 static long fill_shared(const struct paging_area *area, uintptr_t start, size_t len,
@@ -49,34 +78,23 @@ static long fill_shared(const struct paging_area *area, uintptr_t start, size_t 
     size_t done = 0;
 
     while (done < len) {
-        size_t want = src ? len - done : PAGING_PAGE;
-        const char *from = src ? (const char *)src + done : zeroes;
+        bool zero = src == paging_zeroes;
+        size_t want = zero ? PAGING_PAGE - done % PAGING_PAGE : len - done;
+        const char *from = zero ? paging_zeroes : (const char *)src + done;
         uintptr_t to = start + done;
         long n = area->fd >= 0
                      ? sys_pwrite(area->fd, from, want, paging_file_off(area, to))
                      : sys_pwrite(paging_mem_fd(), from, want, paging_alias(area, to));
 
         if (n <= 0) {
-            if (done == page_down(done)) {
-                return done ? (long)done : (n == -EIO || n == 0 ? -EFAULT : n);
-            }
-            break;
+            /* The file may have got a page before the source proved unreadable. */
+            punch(area, page_down(to));
+            done = page_down(done);
+            return done ? (long)done : (n == -EIO || n == 0 ? -EFAULT : n);
         }
         done += (size_t)n;
     }
-    if (done != page_down(done)) {
-        /* The source ended inside a page: the hole comes back. */
-        uintptr_t whole = page_down(start + done);
-
-        if (area->fd >= 0) {
-            sys_call(SYS_fallocate, area->fd, 3 /* KEEP_SIZE | PUNCH_HOLE */,
-                     paging_file_off(area, whole), PAGING_PAGE);
-        } else {
-            sys_madvise(paging_alias(area, whole), PAGING_PAGE, MADV_REMOVE);
-        }
-        done = page_down(done);
-    }
-    return done ? (long)done : -EFAULT;
+    return (long)done;
 }
 
 /* A private copy was made through the file: give the file its holes back, the copy survives. */
@@ -88,10 +106,11 @@ static long fill_private_file(const struct paging_area *area, uintptr_t start, s
     while (done < len) {
         uintptr_t at = start + done;
         bool present = paging_file_present(area, at);
-        long n = fill_private(area, at, PAGING_PAGE, src ? (const char *)src + done : zeroes);
+        long n = write_private(area, at, PAGING_PAGE,
+                               src == paging_zeroes ? src : (const char *)src + done);
 
         if (!present && area->fd >= 0) {
-            sys_call(SYS_fallocate, area->fd, 3, paging_file_off(area, at), PAGING_PAGE);
+            punch(area, at);
         }
         if (n < 0) {
             return done ? (long)done : n;
@@ -159,10 +178,14 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     uintptr_t end;
     long n;
 
+    if (area->nofill || paging_beyond_eof(area, start)) {
+        return -ENXIO;
+    }
     if (paging_byte(start) & PAGE_PUBLISHED) {
         return -EEXIST;
     }
     end = paging_run_end(start, start + len);
+    end = paging_clip_eof(area, start, end);
     if (area->kind == PAGING_SHARED) {
         end = paging_file_next_present(area, start, end);
         if (end == start) {
@@ -177,7 +200,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     }
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
     if (paging_open(area, start, start + (size_t)n) == 0 && waited) {
-        populate(area, start, (size_t)n, !src);
+        populate(area, start, (size_t)n, src == paging_zeroes);
     }
     return n;
 }

@@ -72,18 +72,6 @@ static int open_log(void)
     return sys_failed(fd) ? -1 : paging_keep_fd((int)fd);
 }
 
-static uint64_t mmap_min_addr(void)
-{
-    char text[32] = "";
-    long fd = sys_open("/proc/sys/vm/mmap_min_addr", O_RDONLY);
-
-    if (!sys_failed(fd)) {
-        sys_read((int)fd, text, sizeof text - 1);
-        sys_close((int)fd);
-    }
-    return strtoul(text, NULL, 10);
-}
-
 static void device_option(struct core_options *options)
 {
     const char *value = getenv("USERFAULT_DEVICE");
@@ -113,7 +101,6 @@ __attribute__((constructor)) static void preload_init(void)
         .noprocmap = in_list(force, "noprocmap"),
         .preloaded = true,
         .budget = budget ? strtol(budget, NULL, 10) : 0,
-        .mmap_min_addr = mmap_min_addr(),
         .log_fd = open_log(),
         .stats = map_stats(),
     };

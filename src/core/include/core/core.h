@@ -30,7 +30,6 @@ struct core_options {
     bool noguard, nomem, nocachestat, noscan, noprocmap;
     bool preloaded; /* all of the program's calls are seen */
     long budget;
-    uint64_t mmap_min_addr;
     int log_fd; /* -1: silent */
     struct uf_stats *stats; /* NULL: private */
     uint32_t device_mode, device_uid, device_gid;
@@ -77,6 +76,9 @@ void core_fd_duped(int from, int to);
 uint32_t core_fd_closing(int fd);
 void core_fd_closed(uint32_t token);
 
+/* The descriptor is in an epoll set, where only its doorbell is seen. */
+void core_fd_in_epoll(int fd);
+
 /* O_NONBLOCK as the program set it. */
 void core_fd_nonblock(int fd, bool nonblock);
 bool core_fd_is_nonblock(int fd);
@@ -84,17 +86,21 @@ bool core_fd_is_nonblock(int fd);
 /* ioctl(2) on a context or the device. */
 long core_ioctl(int fd, unsigned long req, void *arg);
 
+/* What a descriptor stands for now: stays the same context when the number is closed. 0: none. */
+uint32_t core_fd_token(int fd);
+
 /**
  * core_read() - messages, without waiting
+ * @token: the context, of core_fd_token()
  * Return: bytes read (a multiple of 32), -EAGAIN, -EINVAL (too short, or before UF_IO_API),
  * -EFAULT.
  */
-long core_read(int fd, void *buf, size_t len);
+long core_read(uint32_t token, void *buf, size_t len);
 
 /* poll(2)'s events of a context as the kernel would report them, given its O_NONBLOCK. */
 short core_poll(int fd, bool nonblock);
 
-/* Let the doorbell fall silent if nothing is to be read. */
+/* Let the doorbell of a descriptor fall silent if nothing is to be read. */
 void core_drain(int fd);
 
 /* A reader found nothing and will soon look again: waiters need not ring at once. */

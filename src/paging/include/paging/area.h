@@ -26,6 +26,7 @@ struct paging_area {
     int prot;             /* what the program asked for */
     enum paging_kind kind;
     bool noguard;    /* guard pages were refused here (locked memory) */
+    bool nofill;     /* private /dev/zero: a file of size 0, nothing can be put there */
     int fd;          /* a descriptor of the file, or -1 */
     uint64_t off;    /* file offset of start */
     uintptr_t alias; /* second mapping of start, without a descriptor; or 0 */
@@ -53,6 +54,12 @@ void paging_init(const struct paging_force *force);
 /* Descriptors that paging keeps; after fork the child must open its own. */
 void paging_env_fork_child(void);
 int paging_mem_fd(void);
+int paging_maps_fd(void);
+int paging_pagemap_fd(void);
+/* The lowest of them at or above fd, or -1. */
+int paging_next_hidden(int fd);
+/* The number is needed: move what is ours there. */
+void paging_evict(int fd);
 
 /* Move a descriptor out of the way of the program's, close-on-exec; returns the new one. */
 int paging_keep_fd(int fd);
@@ -85,19 +92,22 @@ void paging_cut(uintptr_t addr);
 /* The area leaves the facility: the program's protection everywhere, no guard left behind. */
 int paging_release(const struct paging_area *area);
 
+/* Stands for a source of zeroes of any length. */
+extern const char paging_zeroes[];
+
 /**
  * paging_publish() - give content to hidden pages, atomically page by page
  * @area: where start lies
  * @start: page-aligned
  * @len: bytes, a multiple of the page size, within one chunk and the area
- * @src: the program's memory, any alignment; NULL for zeroes
+ * @src: the program's memory, any alignment and any value; paging_zeroes for zeroes
  * @waited: a thread waits for it: make the first access cheap
  *
  * Stops at the first page that is present already.
  *
  * Context: stripes of [start, start + len) held.
  * Return: bytes published, more than 0; -EEXIST first page present; -EFAULT source unreadable
- * (nothing was published); -ENOMEM.
+ * (nothing was published); -ENXIO beyond the end of the file; -ENOMEM.
  */
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
                     bool waited);
