@@ -34,8 +34,7 @@ run() {
 # narrow NAME [FILE]: no line of the last output has more than 80 columns.
 narrow() {
     code=0
-    LC_ALL=C.UTF-8 awk 'length($0) > 80 { print "too wide: " $0; bad = 1 } END { exit bad }' \
-        "${2:-$dir/output}" >"$dir/wide" || code=1
-    [ $code = 0 ] || cat "$dir/wide" >>"$dir/output"
+    LC_ALL=C.UTF-8 grep -E '.{81}' "${2:-$dir/output}" >"$dir/wide" && code=1
+    [ $code = 0 ] || sed 's/^/too wide: /' "$dir/wide" >>"$dir/output"
     report "$1" $code
 }
