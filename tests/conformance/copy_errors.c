@@ -90,7 +90,7 @@ static void copy_bad_source(enum mem_kind kind)
     int uffd = uffd_open(0);
 
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
-    check_copy(uffd, mem.addr, NULL, page_size, -EFAULT, -EFAULT);
+    check_copy(uffd, mem.addr, (void *)0x20000, page_size, -EFAULT, -EFAULT);
     CHECK_EQ(mprotect(source + 4 * page_size, page_size, PROT_NONE), 0);
     CHECK_EQ(munmap(source + 6 * page_size, page_size), 0);
     check_copy(uffd, mem.addr, source + 4 * page_size, page_size, -EFAULT, -EFAULT);

@@ -58,11 +58,18 @@ static void create_lowest_descriptor(enum mem_kind kind)
 static void create_emfile(enum mem_kind kind)
 {
     int next = dup(STDOUT_FILENO);
-    struct rlimit limit = {(rlim_t)next, (rlim_t)next};
+    struct rlimit limit = {(rlim_t)next, 4096};
 
     close(next);
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
     CHECK_ERRNO(uffd_create(allowed(0)), EMFILE);
+    CHECK_ERRNO(uffd_create(allowed(O_CLOEXEC)), EMFILE);
+    CHECK_ERRNO(dup(STDOUT_FILENO), EMFILE); /* and none was lost, or left behind */
+    /* The kernel needs one descriptor a context; ours a few more, which the program never sees. */
+    if (conf_env.user_backend) {
+        limit.rlim_cur = (rlim_t)next + 16;
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    }
     close(STDIN_FILENO);
     CHECK_EQ(uffd_create(allowed(0)), STDIN_FILENO);
     CHECK_EQ(uffd_api(STDIN_FILENO, 0), 0);
