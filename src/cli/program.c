@@ -295,6 +295,5 @@ int preload_find(char **ret_path)
                 return err;
         }
     }
-    return preload_try("%s/libuserfault-preload.so", USERFAULT_PREFIX "/" USERFAULT_LIBDIR,
-                       ret_path);
+    return preload_try("%s/libuserfault-preload.so", USERFAULT_LIBRARY_FOLDER, ret_path);
 }

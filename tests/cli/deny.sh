@@ -21,6 +21,8 @@ for flags in 0 1; do
 done
 exits 1 "the device's ioctl" denied "$PROBE" device
 expect "with EPERM" '^EPERM$'
+exits 1 "with a bit above those that the kernel looks at" denied "$PROBE" device-high
+expect "with EPERM" '^EPERM$'
 exits 1 "another ioctl of the device" denied "$PROBE" ioctl
 expect_no "is let through" '^EPERM$'
 # shellcheck disable=SC2016

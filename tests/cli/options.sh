@@ -77,6 +77,21 @@ USERFAULT_PRELOAD="$dir/a b.so" exits 125 "a library that LD_PRELOAD cannot name
 USERFAULT_PRELOAD=$dir/none.so exits 125 "no library" run true
 expect "says what to do" 'set USERFAULT_PRELOAD'
 
+# ------------------------------------------------------------------ where the library is found
+unset USERFAULT_PRELOAD
+mkdir -p tree/bin "tree/$LIBDIR"
+cp "$launcher" tree/bin
+cp "$STUB" "tree/$LIBDIR/libuserfault-preload.so"
+STUB_SHOW=$dir/env tree/bin/userfault run true
+grep -qx "LD_PRELOAD=$(pwd -P)/tree/$LIBDIR/libuserfault-preload.so" env
+report "in an installed tree, moved elsewhere" $?
+cp "$STUB" tree/bin/libuserfault-preload.so
+STUB_SHOW=$dir/env tree/bin/userfault run true
+grep -qx "LD_PRELOAD=$(pwd -P)/tree/bin/libuserfault-preload.so" env
+report "beside the launcher first" $?
+export USERFAULT_PRELOAD="$STUB"
+
+# ------------------------------------------------------------------ the rest of the line
 usage "no such option" --nonsense
 exits 125 "no program" run
 exits 125 "no command" "$launcher"

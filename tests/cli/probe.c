@@ -4,7 +4,8 @@
  *
  *   probe syscall [FLAGS]  userfaultfd(2), through libc as programs do
  *   probe device           /dev/userfaultfd and its ioctl, on a pipe where there is no device
- *   probe ioctl            the same with another number: no filter of ours may touch it
+ *   probe device-high      the same with a bit in the half of the number that the kernel ignores
+ *   probe ioctl            with another number: no filter of ours may touch it
  *   probe api              the features that a context announces, as a number instead of "ok"
  *   probe wait             says "ready", takes one signal whatever it is and says its number
  *   probe stop SIG         stops itself by the signal, says "continued"
@@ -72,6 +73,8 @@ int main(int argc, char **argv)
         return say(syscall(SYS_userfaultfd, number));
     if (strcmp(what, "device") == 0)
         return say(ioctl(device_or_pipe(), UF_IOC_NEW, 0));
+    if (strcmp(what, "device-high") == 0)
+        return say(syscall(SYS_ioctl, device_or_pipe(), (uint64_t)1 << 32 | UF_IOC_NEW, 0));
     if (strcmp(what, "ioctl") == 0)
         return say(ioctl(device_or_pipe(), UF_IOC_NEW + 0x80, 0));
     if (strcmp(what, "api") == 0)

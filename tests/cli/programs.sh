@@ -9,7 +9,8 @@ begin_cli
 # ------------------------------------------------------------------ found or not
 exits 0 "found in PATH" run true
 exits 1 "its exit status is passed on" run false
-exits 127 "not in PATH" run no-such-program-anywhere
+# With a folder in PATH that may not be searched it would be 126, as with execvp(3).
+PATH=/usr/bin:/bin exits 127 "not in PATH" run no-such-program-anywhere
 exits 127 "no such path" run ./none
 exits 127 "a path through a file" run /etc/passwd/none
 exits 126 "a folder" run /
