@@ -28,6 +28,7 @@
 static int hub_fd = -1;   /* rings all bells */
 static int probe_fd = -1; /* asks whether a bell still exists */
 static struct bell_name hub_name;
+static bool hub_stale; /* of the parent, after fork */
 
 static struct context *contexts;      /* [CONTEXTS_MAX], index 0 unused */
 static _Atomic uint32_t *fdmap;       /* [FDS_MAX]: context id, FD_DEVICE, FD_FOREIGN or 0 */
@@ -287,6 +288,7 @@ static long create(int flags)
 
     core_enter(&guard);
     core_edit_lock(guard.tid);
+    core_reopen();
     ret = create_context(flags);
     core_edit_unlock();
     core_leave(&guard);
@@ -452,6 +454,22 @@ void context_release_if_closed(struct context *ctx)
     core_leave(&guard);
 }
 
+void contexts_stale(void)
+{
+    hub_stale = true;
+}
+
+void contexts_reopen(void)
+{
+    if (hub_stale) {
+        hub_stale = false;
+        sys_close(hub_fd);
+        sys_close(probe_fd);
+        hub_fd = probe_fd = -1;
+        ensure_hub();
+    }
+}
+
 void contexts_forget(void)
 {
     int top = atomic_load(&fdmap_top);
@@ -461,9 +479,6 @@ void contexts_forget(void)
             atomic_store(&contexts[i].id, 0);
         }
     }
-    sys_close(hub_fd);
-    sys_close(probe_fd);
-    hub_fd = probe_fd = -1;
     for (int fd = 0; fd < top; fd++) {
         uint32_t id = fdmap_get(fd);
 

@@ -59,6 +59,9 @@ extern struct core_options core_options;
 /* Whether this is the address space that core_init() ran in (fork gives another one). */
 bool core_same_space(void);
 
+/* After fork: descriptors that stand for the parent are replaced, once. */
+void core_reopen(void);
+
 /* One line to the log, if there is one: text, and a number in hex when text ends in " ". */
 void core_log(const char *text, uint64_t number);
 
@@ -123,6 +126,9 @@ int contexts_init(void);
 struct context *context_of_id(uint32_t id);
 struct context *context_of_fd(int fd);
 void context_ring(struct context *ctx);
+/* The hub is another process's now; make one of our own. */
+void contexts_stale(void);
+void contexts_reopen(void);
 void contexts_forget(void); /* fork child: all contexts are the parent's */
 /* Release the context if no descriptor of it is left anywhere. */
 void context_release_if_closed(struct context *ctx);

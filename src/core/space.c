@@ -151,6 +151,12 @@ void core_log(const char *text, uint64_t number)
     sys_write(core_options.log_fd, line, out.len);
 }
 
+void core_reopen(void)
+{
+    paging_env_reopen();
+    contexts_reopen();
+}
+
 /* ---- fork */
 
 static struct core_guard fork_guard;
@@ -170,9 +176,42 @@ void core_fork_parent(void)
     core_leave(&fork_guard);
 }
 
-void core_fork_child(void)
+/* The child's copy of an area, of which MADV_DONTFORK may have left only parts. */
+static void release_copy(const struct paging_area *area)
+{
+    struct vma vma;
+
+    if (paging_release(area) == 0) {
+        return;
+    }
+    for (uintptr_t at = area->start; maps_next(at, area->end, &vma); at = vma.end) {
+        uintptr_t start = vma.start > at ? vma.start : at;
+        uintptr_t end = vma.end < area->end ? vma.end : area->end;
+
+        sys_mprotect(start, end - start, area->prot);
+    }
+}
+
+/* The contexts were the parent's; without UF_FEATURE_EVENT_FORK the memory becomes plain. */
+static void forget_parent(void)
 {
     struct range range;
+
+    core_reopen();
+    waiters_reset();
+    contexts_forget();
+    files_fork_child();
+    while (ranges_next(0, PAGING_TOP, &range)) {
+        release_copy(&range.area);
+        if (range.area.alias) {
+            sys_munmap(range.area.alias, range.area.end - range.area.start);
+        }
+        ranges_replace(range.area.start, range.area.end, NULL);
+    }
+}
+
+void core_fork_child(void)
+{
     uint64_t mask;
     bool masked = fork_guard.masked;
 
@@ -180,18 +219,11 @@ void core_fork_child(void)
     paging_lock_reset();
     core_edit_lock_reset();
     mark_space();
-    paging_env_fork_child();
-    waiters_reset();
-    contexts_forget();
-    files_fork_child();
-    /* Without UF_FEATURE_EVENT_FORK the child's copies of the ranges are plain memory. */
-    while (ranges_next(0, PAGING_TOP, &range)) {
-        paging_release(&range.area);
-        if (range.area.alias) {
-            sys_munmap(range.area.alias, range.area.end - range.area.start);
-        }
-        ranges_replace(range.area.start, range.area.end, NULL);
-    }
+    paging_env_stale();
+    contexts_stale();
+    if (atomic_load(&core_active)) {
+        forget_parent();
+    } /* else nothing is to be undone: descriptors are reopened if a context is created */
     if (masked) {
         fork_guard.masked = false;
         sys_sigmask(SIG_SETMASK, &mask, NULL);

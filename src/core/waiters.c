@@ -40,6 +40,8 @@ enum state {
 #define SPIN_MISSES   16   /* after so many in vain, only one wait in SPIN_RETRY spins */
 #define SPIN_RETRY    32
 #define REAP_STEP     64   /* claims beyond so many slots look for dead threads' first */
+#define STALE_US      8    /* a waiter not heard of for so long is asked whether it lives */
+#define BEAT          32   /* spins between two signs of life */
 #define SLEEP_SECONDS 1 /* look for a context whose last close nobody saw */
 
 struct slot {
@@ -50,7 +52,8 @@ struct slot {
     uint64_t addr;
     uint64_t ticket;
     ucontext_t *uc; /* of the trapped access; only its own thread uses it */
-    uint64_t pad[3];
+    uint64_t alive; /* ticks of the last sign of life */
+    uint64_t pad[2];
 };
 _Static_assert(sizeof(struct slot) == 64, "a slot is a cache line");
 
@@ -102,6 +105,15 @@ static struct slot *slot_claim(void)
     return NULL;
 }
 
+/* Free the slot if its thread is dead. */
+static bool slot_bury(struct slot *slot, uint32_t word)
+{
+    uint32_t next = ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE;
+
+    return base_thread_dead((int)slot->tid) &&
+           atomic_compare_exchange_strong(&slot->word, &word, next);
+}
+
 /* Slots of threads that were killed while they waited; a dead reader's claim stays claimed. */
 static void slots_reap(void)
 {
@@ -109,14 +121,29 @@ static void slots_reap(void)
 
     for (uint32_t i = 0; i < top; i++) {
         uint32_t word = atomic_load(&slots[i].word);
-        uint32_t state = word & STATE_MASK;
 
-        if (state >= SLOT_PENDING && base_thread_dead((int)slots[i].tid)) {
-            uint32_t next = ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE;
-
-            atomic_compare_exchange_strong(&slots[i].word, &word, next);
+        if ((word & STATE_MASK) >= SLOT_PENDING) {
+            slot_bury(&slots[i], word);
         }
     }
+}
+
+/*
+ * A pending message, or one of a thread that was killed since? Asking costs a system call, so a
+ * waiter that spins gives signs of life, and only one that sleeps is asked.
+ */
+static bool slot_pending(struct slot *slot, uint32_t word)
+{
+    if ((word & STATE_MASK) != SLOT_PENDING) {
+        return false;
+    }
+    if (base_cpu_ticks() - __atomic_load_n(&slot->alive, __ATOMIC_RELAXED) < STALE_US * base_cpu_ticks_per_us()) {
+        return true;
+    }
+    if (sys_call(SYS_tgkill, sys_getpid(), slot->tid, 0) != 0 && slot_bury(slot, word)) {
+        return false;
+    }
+    return true;
 }
 
 /* ---- looking at others' slots */
@@ -173,8 +200,7 @@ bool waiters_pending(uint32_t ctx_id)
     uint32_t top = atomic_load(&slots_top);
 
     for (uint32_t i = 0; i < top; i++) {
-        if ((atomic_load(&slots[i].word) & STATE_MASK) == SLOT_PENDING &&
-            slots[i].ctx == ctx_id) {
+        if (slots[i].ctx == ctx_id && slot_pending(&slots[i], atomic_load(&slots[i].word))) {
             return true;
         }
     }
@@ -208,8 +234,8 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         for (uint32_t i = 0; i < top; i++) {
             uint32_t seen = atomic_load(&slots[i].word);
 
-            if ((seen & STATE_MASK) == SLOT_PENDING && slots[i].ctx == id &&
-                slots[i].ticket < ticket) {
+            if (slots[i].ctx == id && slots[i].ticket < ticket &&
+                slot_pending(&slots[i], seen)) {
                 oldest = &slots[i];
                 ticket = slots[i].ticket;
                 word = seen;
@@ -237,14 +263,24 @@ static bool still_waits(uint32_t word)
     return state == SLOT_PENDING || state == SLOT_READ;
 }
 
+static void spin_once(struct slot *slot, unsigned *spins)
+{
+    base_cpu_pause();
+    if (++*spins % BEAT == 0) {
+        __atomic_store_n(&slot->alive, base_cpu_ticks(), __ATOMIC_RELAXED);
+    }
+}
+
 /* Spin until the state changes as wanted or the tick comes. */
 static bool spin_woken(struct slot *slot, uint64_t until)
 {
+    unsigned spins = 0;
+
     do {
         if (!still_waits(atomic_load_explicit(&slot->word, memory_order_acquire))) {
             return true;
         }
-        base_cpu_pause();
+        spin_once(slot, &spins);
     } while (base_cpu_ticks() < until);
     return false;
 }
@@ -279,12 +315,13 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot)
     uint64_t limit = now + SPIN_US * base_cpu_ticks_per_us();
     uint64_t until = atomic_load(&ctx->spin_until);
     bool spin = worth_spinning(ctx);
+    unsigned spins = 0;
     bool ended;
 
     if (until > now && until < limit && !atomic_load(&ctx->in_epoll)) {
         while (atomic_load(&ctx->spin_until) > base_cpu_ticks() &&
                (atomic_load(&slot->word) & STATE_MASK) == SLOT_PENDING) {
-            base_cpu_pause();
+            spin_once(slot, &spins);
         }
     }
     if ((atomic_load(&slot->word) & STATE_MASK) == SLOT_PENDING) {
@@ -375,6 +412,7 @@ void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
     slot->access = access;
     slot->addr = addr;
     slot->uc = uc;
+    slot->alive = since;
     slot->ticket = atomic_fetch_add(&ctx->ticket, 1);
     word = atomic_load(&slot->word);
     atomic_store(&slot->word, (word & ~STATE_MASK) | SLOT_PENDING);

@@ -12,6 +12,7 @@
 #define FD_FLOOR 3
 
 struct paging_env paging_env;
+static bool stale; /* the descriptors show the parent, after fork */
 static int mem_fd = -1, maps_fd = -1, pagemap_fd = -1;
 
 int paging_keep_fd(int fd)
@@ -88,12 +89,20 @@ static void open_proc(void)
     pagemap_fd = open_kept("/proc/self/pagemap", O_RDONLY);
 }
 
-void paging_env_fork_child(void)
+void paging_env_stale(void)
 {
-    sys_close(mem_fd);
-    sys_close(maps_fd);
-    sys_close(pagemap_fd);
-    open_proc();
+    stale = true;
+}
+
+void paging_env_reopen(void)
+{
+    if (stale) {
+        stale = false;
+        sys_close(mem_fd);
+        sys_close(maps_fd);
+        sys_close(pagemap_fd);
+        open_proc();
+    }
 }
 
 static long read_max_map_count(void)

@@ -51,8 +51,9 @@ struct paging_force {
 };
 void paging_init(const struct paging_force *force);
 
-/* Descriptors that paging keeps; after fork the child must open its own. */
-void paging_env_fork_child(void);
+/* Descriptors that paging keeps; after fork they show the parent until they are reopened. */
+void paging_env_stale(void);
+void paging_env_reopen(void);
 int paging_mem_fd(void);
 int paging_maps_fd(void);
 int paging_pagemap_fd(void);
