@@ -521,19 +521,6 @@ void core_drain(int fd)
     }
 }
 
-long core_set_callback(int fd, core_callback *callback, void *arg)
-{
-    struct context *ctx = context_of_fd(fd);
-
-    if (!ctx) {
-        return -ENOTTY;
-    }
-    ctx->callback_arg = arg;
-    ctx->callback_fd = fd;
-    __atomic_store_n(&ctx->callback, callback, __ATOMIC_RELEASE);
-    return 0;
-}
-
 long core_ioctl(int fd, unsigned long req, void *arg)
 {
     struct context *ctx = context_of_fd(fd);

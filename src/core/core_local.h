@@ -108,9 +108,13 @@ struct context {
     _Atomic uint64_t spin_until; /* a reader spins until this tick: it need not be rung */
     _Atomic uint32_t spin_misses; /* waits in a row that spinning did not end */
     _Atomic uint32_t rings, drained;
-    core_callback *callback;
-    void *callback_arg;
-    int callback_fd;
+    _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
+    struct context_callback {
+        core_caller *caller;
+        core_callback *callback;
+        void *arg;
+        int fd;
+    } callback[2];
 };
 
 #define CONTEXT_READY ((uint64_t)1 << 63)
@@ -192,11 +196,16 @@ int files_next_hidden(int fd);
 /* The interval leaves the facility; a trap that raced it looks twice. */
 void core_note_released(uintptr_t start, uintptr_t end);
 
-enum core_verdict core_run_callback(struct context *ctx, core_callback *callback, uintptr_t addr,
-                                    enum arch_access access, const uint64_t *mask);
-
 /* A page that normal code is about to need: fault it in as an access would. -EFAULT or 0. */
 int core_fault_in(uintptr_t addr, enum arch_access access);
+
+/* ---- callback.c */
+
+/* Whether the context, if it is still @id, has one. */
+bool core_callback_get(struct context *ctx, uint32_t id, struct context_callback *ret);
+/* Context: signal handler or normal, no lock held. Return: what the callback returned. */
+int core_callback_run(struct context *ctx, const struct context_callback *callback, uintptr_t addr,
+                      enum arch_access access);
 
 /* ---- ioctl.c's parts */
 

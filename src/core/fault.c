@@ -105,16 +105,19 @@ static enum core_verdict report(const struct range *range, uintptr_t addr,
                                 enum arch_access access, const uint64_t *mask, ucontext_t *uc)
 {
     struct context *ctx = context_of_id(range->ctx);
-    core_callback *callback;
+    struct context_callback callback;
+    int ret;
 
     if (!ctx) {
         /* Being released: its ranges go in a moment. */
         wait_for_edit();
         return CORE_RETRY;
     }
-    callback = __atomic_load_n(&ctx->callback, __ATOMIC_ACQUIRE);
-    if (callback) {
-        return core_run_callback(ctx, callback, addr, access, mask);
+    if (core_callback_get(ctx, range->ctx, &callback)) {
+        ret = core_callback_run(ctx, &callback, addr, access);
+        if (ret <= 0) {
+            return ret ? CORE_SIGBUS : CORE_RETRY;
+        }
     }
     if (atomic_load(&ctx->features) & UF_FEATURE_SIGBUS) {
         STAT(faults_sigbus);

@@ -111,9 +111,21 @@ bool core_spin(int fd);
 
 /* ---- callback in the faulting thread */
 
-/* Return: 0 resolved (or to be retried), -errno: SIGBUS. */
+/* Return: 0 the access is tried again, > 0 it is reported to a reader, -errno: SIGBUS. */
 typedef int core_callback(int fd, const struct uf_msg *msg, void *arg);
-long core_set_callback(int fd, core_callback *callback, void *arg);
+
+/* Calls @callback; outside the zone, and so where errno can be kept. */
+typedef int core_caller(core_callback *callback, int fd, const struct uf_msg *msg, void *arg);
+
+/**
+ * core_set_callback() - faults of the context are handed to @callback, called by @caller
+ * @callback: NULL: none
+ *
+ * Each fault sees one whole setting, the old or the new; running callbacks are not waited for.
+ * Context: normal.
+ * Return: 0, -ENOTTY no context, -EBADF it was closed meanwhile.
+ */
+long core_set_callback(int fd, core_caller *caller, core_callback *callback, void *arg);
 
 /* ---- events on the address space: each performs the call and keeps the ranges right */
 
