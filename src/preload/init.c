@@ -2,7 +2,15 @@
 /* Where the preload library begins in a program. */
 #include "start/start.h"
 
+/* Also for the library's functions: other constructors that use them may come before ours. */
+__attribute__((visibility("hidden"))) int lib_start(void);
+
+int lib_start(void)
+{
+    return start_facility(true);
+}
+
 __attribute__((constructor)) static void preload_init(void)
 {
-    start_facility(true);
+    lib_start();
 }

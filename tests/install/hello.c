@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
-#include <userfault/abi.h>
+#include <userfault/userfault.h>
 int main(void)
 {
-    struct uf_io_api api = {.api = UF_API};
-    return printf("api %#llx\n", (unsigned long long)api.api) < 0;
+    int fd = uf_context_open(0, UF_BACKEND_USER);
+    return printf("userfault %s: descriptor %d\n", uf_version(), fd) < 0 || fd < 0;
 }
