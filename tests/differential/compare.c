@@ -70,6 +70,43 @@ bool sequences_equal(const struct sequence *a, const struct sequence *b)
     return equal;
 }
 
+/* The words of a line that say what happened: no number of an operation, no address. */
+static void kind_of_line(const char *line, char *buf, size_t size)
+{
+    const char *word = line, *result;
+    size_t used = 0;
+
+    while (*word && strchr("0123456789 ", *word))
+        word++;
+    while (*word && !strchr(" @", *word) && used < size / 2)
+        buf[used++] = *word++;
+    result = strstr(word, " = ");
+    for (word = result ? result + 3 : ""; *word && *word != ' ' && used < size - 1; word++)
+        buf[used++] = (*word >= '0' && *word <= '9') || *word == '@' ? '#' : *word;
+    buf[used] = '\0';
+}
+
+/* What kind of difference it is, judged by the first line that differs. */
+void difference_kind(const struct sequence *a, const struct sequence *b, char *buf, size_t size)
+{
+    const char *p = a->start, *q = b->start, *line_p = p, *line_q = q;
+    char line[2][160], kind[2][64];
+
+    while (p < a->start + a->len && q < b->start + b->len && *p == *q) {
+        if (*p == '\n') {
+            line_p = p + 1;
+            line_q = q + 1;
+        }
+        p++;
+        q++;
+    }
+    snprintf(line[0], sizeof(line[0]), "%.*s", (int)strcspn(line_p, "\n"), line_p);
+    snprintf(line[1], sizeof(line[1]), "%.*s", (int)strcspn(line_q, "\n"), line_q);
+    for (int i = 0; i < 2; i++)
+        kind_of_line(line[i], kind[i], sizeof(kind[i]));
+    snprintf(buf, size, "%s against %s", kind[0], kind[1]);
+}
+
 static int split(char *text, char **ret_lines, int max)
 {
     char *rest;

@@ -29,9 +29,18 @@ struct options {
     bool self, perturb;
 };
 
+#define MAX_KINDS   256
+#define KIND_SHRUNK 2 /* so many of each kind are shrunk and shown, the others counted */
+
+struct kind {
+    _Atomic uint64_t hash, count;
+    char text[128];
+};
+
 /* Shared by the jobs. */
 struct progress {
-    _Atomic uint64_t next, done, differences, shrunk_ops;
+    _Atomic uint64_t next, done, differences, shown, shrunk_ops;
+    struct kind kinds[MAX_KINDS];
 };
 
 static struct setup setup;
@@ -64,36 +73,69 @@ static void report(uint64_t seed, uint64_t batch_start)
     fflush(stdout);
 }
 
+/* Counts a difference; true when its kind has not been shown often enough. */
+static bool count_kind(const char *text)
+{
+    uint64_t hash = 14695981039346656037ull;
+    struct kind *kind = progress->kinds;
+
+    for (const char *p = text; *p; p++)
+        hash = (hash ^ (unsigned char)*p) * 1099511628211ull;
+    for (int i = 0; i < MAX_KINDS - 1; i++, kind++) {
+        uint64_t old = 0;
+
+        if (atomic_compare_exchange_strong(&kind->hash, &old, hash))
+            snprintf(kind->text, sizeof(kind->text), "%s", text);
+        if (!old || old == hash)
+            break;
+    }
+    atomic_fetch_add(&progress->differences, 1);
+    return atomic_fetch_add(&kind->count, 1) < KIND_SHRUNK;
+}
+
+static void print_kinds(void)
+{
+    for (int i = 0; i < MAX_KINDS; i++) {
+        const struct kind *kind = &progress->kinds[i];
+
+        if (kind->count)
+            printf("  %6llu times first %s\n", (unsigned long long)kind->count, kind->text);
+    }
+}
+
 /* Returns how many sequences were dealt with: up to and including the first difference. */
 static uint64_t run_batch(uint64_t seed, uint64_t count)
 {
     struct output out[2];
+    struct sequence a = {.start = ""}, b = {.start = ""};
+    char kind[128] = "the end";
     uint64_t dealt = 0;
     bool differ = false;
 
     run_both(&setup, seed, count, NULL, out);
     while (dealt < count && !differ) {
-        struct sequence a, b;
         bool have_a = find_sequence(&out[0], seed + dealt, &a);
         bool have_b = find_sequence(&out[1], seed + dealt, &b);
 
         differ = !have_a || !have_b || !a.complete || !b.complete || !sequences_equal(&a, &b);
+        if (differ && have_a && have_b)
+            difference_kind(&a, &b, kind, sizeof(kind));
         dealt++;
     }
     if (!differ && (out[0].end[0] || out[1].end[0]))
         differ = true;
     output_fini(&out[0]);
     output_fini(&out[1]);
-    if (differ) {
-        atomic_fetch_add(&progress->differences, 1);
+    if (differ && count_kind(kind)) {
         report(seed + dealt - 1, seed);
+        atomic_fetch_add(&progress->shown, 1);
     }
     return dealt;
 }
 
 static bool over(void)
 {
-    if (atomic_load(&progress->differences) >= options.max_differences)
+    if (atomic_load(&progress->shown) >= options.max_differences)
         return true;
     return options.seconds && now_ms() - started_ms > options.seconds * 1000;
 }
@@ -256,6 +298,7 @@ static int verdict(void)
         (unsigned long long)atomic_load(&progress->done), (unsigned long long)options.seed,
         setup.side[0].name, setup.side[1].name, (unsigned long long)setup.features,
         (unsigned long long)differences, (double)(now_ms() - started_ms) / 1000);
+    print_kinds();
     if (!options.perturb)
         return differences ? 1 : 0;
     /* The lie is told by the result of one COPY; open, enable, map and register must precede it. */

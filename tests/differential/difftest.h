@@ -51,6 +51,7 @@ void print_command(const struct setup *setup, int which, uint64_t seed, const ch
 
 bool find_sequence(const struct output *out, uint64_t seed, struct sequence *ret);
 bool sequences_equal(const struct sequence *a, const struct sequence *b);
+void difference_kind(const struct sequence *a, const struct sequence *b, char *buf, size_t size);
 void print_pair(const struct setup *setup, const struct output out[2], uint64_t seed);
 
 /* ------------------------------------------------------------------ shrink.c */
