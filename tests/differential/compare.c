@@ -73,16 +73,20 @@ bool sequences_equal(const struct sequence *a, const struct sequence *b)
 /* The words of a line that say what happened: no number of an operation, no address. */
 static void kind_of_line(const char *line, char *buf, size_t size)
 {
-    const char *word = line, *result;
+    const char *word = strstr(line, " finishes "), *result = strstr(line, " = ");
     size_t used = 0;
 
+    word = word ? word + strlen(" finishes ") : line;
     while (*word && strchr("0123456789 ", *word))
         word++;
-    while (*word && !strchr(" @", *word) && used < size / 2)
+    result = result ? result + 3 : strchr(word, ' ');
+    while (*word && !strchr(" @:", *word) && used < size / 2)
         buf[used++] = *word++;
-    result = strstr(word, " = ");
-    for (word = result ? result + 3 : ""; *word && *word != ' ' && used < size - 1; word++)
-        buf[used++] = (*word >= '0' && *word <= '9') || *word == '@' ? '#' : *word;
+    if (used < size - 1)
+        buf[used++] = ' ';
+    for (; result && *result && *result != ' ' && used < size - 1; result++)
+        if (*result < '0' || *result > '9')
+            buf[used++] = *result;
     buf[used] = '\0';
 }
 

@@ -106,6 +106,7 @@ int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops);
 
 void trace_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void trace_op(int index, const struct op *op);
+void trace_finish(int worker, int index, const struct op *op);
 void trace_addr(uint64_t addr);
 void trace_result(long ret, int err);
 /* Not trace_result(call, errno): which argument is evaluated first is the compiler's choice. */

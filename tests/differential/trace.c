@@ -207,6 +207,11 @@ void trace_op(int index, const struct op *op)
     }
 }
 
+void trace_finish(int worker, int index, const struct op *op)
+{
+    trace_printf("    w%d finishes %d %s:", worker, index, op_names[op->kind]);
+}
+
 static int by_content(const void *a, const void *b)
 {
     return memcmp(a, b, sizeof(struct uf_msg));

@@ -247,7 +247,7 @@ void worker_settle(void)
             continue;
         }
         w->busy = false;
-        trace_printf("    w%d finishes %d:", i, w->job.index);
+        trace_finish(i, w->job.index, &w->job.op);
         w->job.report(&w->job);
     }
     if (waiting <= 1)
