@@ -21,6 +21,9 @@
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
@@ -200,14 +203,21 @@ static long madvise_remove(uintptr_t addr, size_t len)
     return ret;
 }
 
+static bool permitted(const struct range *range, enum arch_access access)
+{
+    return access == ARCH_WRITE ? range->area.prot & PROT_WRITE : range->area.prot != PROT_NONE;
+}
+
 /* Pages brought in one by one, each a fault like any other; then the call for real. */
 static long fault_in_range(uintptr_t addr, size_t len, enum arch_access access)
 {
     uintptr_t end = addr + page_up(len);
 
     for (uintptr_t at = addr; at < end; at += PAGING_PAGE) {
-        if (core_touches(at, 1) && !paging_page_open(at)) {
-            int ret = core_fault_in(at, access);
+        struct range range;
+
+        if (core_same_space() && ranges_find(at, &range) && !paging_page_open(at)) {
+            int ret = permitted(&range, access) ? core_fault_in(at, access) : -EINVAL;
 
             if (ret) {
                 return ret;
@@ -255,11 +265,12 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
     case MADV_DONTNEED_LOCKED:
         return madvise_drop(addr, len, advice);
     case MADV_FREE:
-        /* May happen at any later time, so never is a right answer; files refuse it. */
-        return all_anonymous(addr, addr + page_up(len)) ? 0 : -EINVAL;
+        /* May happen at any later time, so never is a right answer; the errors are MADV_COLD's. */
+        return all_anonymous(addr, addr + page_up(len)) ? sys_madvise(addr, len, MADV_COLD)
+                                                        : -EINVAL;
     case MADV_HUGEPAGE:
-    case MADV_NOHUGEPAGE:
-        return 0; /* virtualised */
+        /* One page resolved must not bring 511 into view: only the errors are real. */
+        return sys_madvise(addr, len, MADV_NOHUGEPAGE);
     case MADV_COLLAPSE:
         return -EINVAL;
     case MADV_REMOVE:
@@ -427,41 +438,61 @@ static long move_away(const struct move *move, const struct range *range)
     return ret;
 }
 
-static long mremap_locked(const struct move *move)
+/* What starts unregistered: the kernel's own way, but it would stop at a registered mapping. */
+static long mremap_plain(const struct move *move)
 {
     struct range range;
-    long ret = -ENOMEM;
+    size_t len = move->old_len, new_len = move->new_len;
+    bool stops = ranges_next(move->addr, move->old_end, &range) && new_len >= len;
+    long ret;
 
-    if (!ranges_find(move->addr, &range) || range.area.end < move->old_end) {
-        /* Several mappings, or the registered part is not where it starts: the kernel decides. */
-        ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
-        if (!sys_failed(ret)) {
-            if (move->flags & MREMAP_FIXED) {
-                forget_gone((uintptr_t)ret, (uintptr_t)ret + move->new_len);
-            }
-            if ((uintptr_t)ret != move->addr && !(move->flags & MREMAP_DONTUNMAP)) {
-                forget_gone(move->addr, move->old_end);
-            }
-        }
+    if (stops && (move->flags & MREMAP_FIXED) && new_len == len) {
+        len = new_len = range.area.start - move->addr;
+    }
+    ret = sys_mremap(move->addr, len, new_len, move->flags, move->to);
+    if (sys_failed(ret)) {
         return ret;
     }
-    if (move->new_len == move->old_len && !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+    if (move->flags & MREMAP_FIXED) {
+        forget_gone((uintptr_t)ret, (uintptr_t)ret + new_len);
+    }
+    if (stops && (move->flags & MREMAP_FIXED)) {
+        return -EFAULT; /* as far as it came, it stays moved */
+    }
+    if (new_len < len) {
+        forget_gone(move->addr + new_len, move->old_end);
+    }
+    return ret;
+}
+
+static long mremap_locked(const struct move *move)
+{
+    bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP));
+    struct range range;
+    long ret;
+
+    if (!ranges_find(move->addr, &range)) {
+        return mremap_plain(move);
+    }
+    if (stays && move->new_len == move->old_len) {
         return (long)move->addr;
     }
-    if (move->new_len < move->old_len && !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+    if (stays && move->new_len < move->old_len) {
         ret = sys_munmap(move->addr + move->new_len, move->old_len - move->new_len);
         if (ret == 0) {
             forget_gone(move->addr + move->new_len, move->old_end);
         }
         return ret ? ret : (long)move->addr;
     }
+    if (range.area.end < move->old_end) {
+        return -EFAULT;
+    }
     /* One mapping of one protection, so that the kernel takes it as a whole. */
     ret = paging_hide(&range.area);
     if (ret) {
         return ret;
     }
-    if (move->old_len && !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
-        move->old_end == range.area.end) {
+    if (stays && move->old_len && move->old_end == range.area.end) {
         ret = grow_in_place(move, &range);
         if (!sys_failed(ret)) {
             return ret;

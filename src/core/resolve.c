@@ -26,6 +26,19 @@ static long publish_step(struct context *ctx, uintptr_t dst, size_t len, const v
 }
 
 /*
+ * The kernel reads the source before it looks at the destination: a bad source is EFAULT and a
+ * hidden one is waited for, whatever is there.
+ * Return: -EEXIST readable; 0 readable now; -EFAULT.
+ */
+static long check_source(uintptr_t src)
+{
+    if (paging_readable(src, PAGING_PAGE)) {
+        return -EEXIST;
+    }
+    return core_source_in(src);
+}
+
+/*
  * The destination must be registered, with any context, in one piece; a source that is hidden
  * itself is a fault like any other and is waited for, with no lock held.
  */
@@ -47,6 +60,12 @@ static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const cha
         core_leave(&guard);
         if (ret == -EFAULT && !zero && core_source_in((uintptr_t)src + done) == 0) {
             continue;
+        }
+        if (ret == -EEXIST && !zero) {
+            ret = check_source((uintptr_t)src + done);
+            if (ret == 0) {
+                continue; /* it became readable: look again */
+            }
         }
         if (ret <= 0) {
             ret = ret == -ENXIO ? -EFAULT : ret; /* as the kernel: the destination has no file */

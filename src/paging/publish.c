@@ -12,12 +12,22 @@
 #include "paging_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
+#include "sys/thread.h"
 
 const char paging_zeroes[PAGING_PAGE];
 
 static uintptr_t page_down(uintptr_t addr)
 {
     return addr & ~(PAGING_PAGE - 1);
+}
+
+bool paging_readable(uintptr_t addr, size_t len)
+{
+    /* Written to a page of our own, for which nobody cares. */
+    static char sink[2 * PAGING_PAGE] __attribute__((aligned(4096)));
+    struct iovec local = {sink, len}, remote = {(void *)addr, len};
+
+    return sys_call(SYS_process_vm_readv, sys_getpid(), &local, 1, &remote, 1, 0) == (long)len;
 }
 
 /* Fill whole pages; a page filled in part is emptied again. Return: bytes filled or -errno. */

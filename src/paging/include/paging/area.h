@@ -93,6 +93,9 @@ void paging_cut(uintptr_t addr);
 /* The area leaves the facility: the program's protection everywhere, no guard left behind. */
 int paging_release(const struct paging_area *area);
 
+/* Whether the kernel could read the program's memory now. Context: any. */
+bool paging_readable(uintptr_t addr, size_t len);
+
 /* Stands for a source of zeroes of any length. */
 extern const char paging_zeroes[];
 
