@@ -63,7 +63,7 @@ for word in $("$launcher" run --help | tr -d '\n' | sed 's/.*do without: \([a-z,
     no*) documents "--force=$word" "^\.It Cm $word\$" ;;
     esac
 done
-for variable in $(grep -rhoE '"USERFAULT_[A-Z_]+"' "$SOURCE/src/preload" "$SOURCE/src/cli"/*.c |
+for variable in $(grep -rhoE '"USERFAULT_[A-Z_]+"' "$SOURCE/src/start" "$SOURCE/src/cli"/*.c |
     tr -d '"' | sort -u); do
     documents "$variable" "^\.It Ev $variable\$"
 done
