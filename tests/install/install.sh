@@ -13,16 +13,30 @@ options = {option["name"]: option["value"] for option in json.load(sys.stdin)}
 print(options["prefix"], options["libdir"])')
 libdir=${prefix#* }
 prefix=${prefix% *}
-ls "$BUILD"/libuserfault.so.* >/dev/null 2>&1 || skip_all "libuserfault is not built"
+requires_launcher
 requires pkg-config meson
 begin
 
 check "installs" env DESTDIR="$dir/root" meson install -C "$BUILD" --no-rebuild
 root=$dir/root$prefix
 lib=$root/$libdir
-for file in "$lib/libuserfault.so" "$lib/libuserfault.so.0" "$lib/libuserfault-preload.so" \
-    "$lib/pkgconfig/userfault.pc" "$root/bin/userfault" "$root/include/userfault/abi.h" \
+for file in "$lib/libuserfault-preload.so" "$root/bin/userfault" "$root/include/userfault/abi.h" \
     "$root/share/man/man1/userfault.1" "$root/share/man/man7/userfault.7"; do
+    test -e "$file"
+    report "has ${file#"$dir/root"}" $?
+done
+
+# The installed launcher finds the installed preload library, not the one of the build folder.
+# shellcheck disable=SC2016 # the shell that is run expands it
+check "the installed launcher runs a program" "$root/bin/userfault" run --backend=user -- \
+    sh -c 'echo "preloaded: $LD_PRELOAD"'
+expect "with the installed library" "^preloaded: $lib/libuserfault-preload\\.so"
+
+ls "$BUILD"/libuserfault.so.* >/dev/null 2>&1 || {
+    skip "the library" "libuserfault is not built"
+    finish
+}
+for file in "$lib/libuserfault.so" "$lib/libuserfault.so.0" "$lib/pkgconfig/userfault.pc"; do
     test -e "$file"
     report "has ${file#"$dir/root"}" $?
 done
@@ -35,11 +49,11 @@ report "pkg-config knows it" $?
 check "builds against it" $CC -Wall -Wextra -Werror -o hello "$source" $flags
 check "runs with the installed library" env LD_LIBRARY_PATH="$lib" ./hello
 # shellcheck disable=SC2086
+awk '/^    #include/, /^    }$/ { print substr($0, 5) }' "$(dirname "$source")/../../README.md" >prog.c
+# shellcheck disable=SC2086
+check "the program of the README builds too" $CC -Wall -Werror -o prog prog.c $flags
+check "and runs" env LD_LIBRARY_PATH="$lib" ./prog
 check "the name in the program is the one with the version" sh -c 'readelf -d hello'
 expect "libuserfault.so.0" 'NEEDED.*libuserfault\.so\.0'
-
-# The installed launcher finds the installed preload library, not the one of the build folder.
-check "the installed launcher runs a program" "$root/bin/userfault" run --backend=user -- true
-expect_no "without a complaint" 'userfault|cannot|preload'
 
 finish
