@@ -254,7 +254,7 @@ const struct conf_case create_cases[] = {
     {"create/unknown-flags", MAN_CREATE, .run = create_unknown_flags},
     {"create/lowest-descriptor", MAN_CREATE, .run = create_lowest_descriptor},
     {"create/emfile", MAN_CREATE, .run = create_emfile},
-    {"create/ten-thousand", MAN_CREATE, .run = create_many},
+    {"create/ten-thousand", MAN_CREATE, .seconds = 40, .run = create_many},
     {"create/again-and-again", MAN_CREATE, .run = create_again},
     {"create/independent", RST_CREATE, .run = create_independent},
     {"create/device", RST_CREATE, .needs = NEED_DEVICE, .run = device_new},

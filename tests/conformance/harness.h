@@ -104,6 +104,7 @@ struct conf_case {
     unsigned kinds;     /* 0: run once with MEM_NONE; else once for each */
     unsigned needs;
     uint64_t features; /* skip unless announced */
+    unsigned seconds;  /* before the watchdog ends it; 0: WATCHDOG_SECONDS */
     void (*run)(enum mem_kind kind);
 };
 

@@ -12,8 +12,8 @@
 
 #include "harness.h"
 
-#define WATCHDOG_MS 10000
-#define EXIT_SKIP   77
+#define WATCHDOG_SECONDS 10
+#define EXIT_SKIP        77
 
 struct conf_env conf_env;
 static char *skip_reason; /* shared with the children */
@@ -108,7 +108,7 @@ static void print_threads(pid_t pid)
 }
 
 /* Returns the wait status; *ret_hung tells of a case that the watchdog ended. */
-static int await_case(pid_t pid, bool *ret_hung)
+static int await_case(pid_t pid, unsigned seconds, bool *ret_hung)
 {
     int status = 0, pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
@@ -116,7 +116,7 @@ static int await_case(pid_t pid, bool *ret_hung)
 
     if (pidfd != -1) {
         do {
-            ready = poll(&poll_fd, 1, WATCHDOG_MS);
+            ready = poll(&poll_fd, 1, (int)seconds * 1000);
         } while (ready == -1 && errno == EINTR);
         close(pidfd);
     }
@@ -135,6 +135,7 @@ enum verdict { PASS, FAIL, SKIP };
 static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind, const char *id,
                                    unsigned number)
 {
+    const unsigned seconds = c->seconds ? c->seconds : WATCHDOG_SECONDS;
     bool hung;
 
     skip_reason[0] = '\0';
@@ -143,10 +144,10 @@ static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind
         run_case(c, kind);
     if (pid > 0)
         setpgid(pid, pid); /* whoever comes first: a hang must be killable at once */
-    int status = await_case(pid, &hung);
+    int status = await_case(pid, seconds, &hung);
 
     if (hung)
-        printf("# hung for %d s\n", WATCHDOG_MS / 1000);
+        printf("# hung for %u s\n", seconds);
     else if (WIFSIGNALED(status))
         printf("# killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
     bool skipped = !hung && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP;
