@@ -65,7 +65,7 @@ int core_callback_run(struct context *ctx, const struct context_callback *callba
     msg.arg.pagefault.address =
         features & UF_FEATURE_EXACT_ADDRESS ? addr : addr & ~(uintptr_t)(PAGING_PAGE - 1);
     if (features & UF_FEATURE_THREAD_ID) {
-        msg.arg.pagefault.feat.ptid = (uint32_t)sys_gettid();
+        msg.arg.pagefault.feat.ptid = (uint32_t)core_tid();
     }
     STAT(faults_callback);
     /*

@@ -236,9 +236,13 @@ static int make_bell(int flags, uint32_t id, struct bell_name *ret_name)
     return fd;
 }
 
+/* Context: edit lock held. */
 static struct context *claim_context(void)
 {
-    for (uint32_t i = 1; i < CONTEXTS_MAX; i++) {
+    static uint32_t last;
+
+    for (uint32_t n = 0; n < CONTEXTS_MAX; n++) {
+        uint32_t i = (last + n) % (CONTEXTS_MAX - 1) + 1;
         struct context *ctx = &contexts[i];
         uint32_t top = i + 1, seen = atomic_load(&contexts_top);
 
@@ -247,6 +251,7 @@ static struct context *claim_context(void)
         }
         while (seen < top && !atomic_compare_exchange_weak(&contexts_top, &seen, top)) {
         }
+        last = i;
         return ctx;
     }
     return NULL;
@@ -512,7 +517,10 @@ void core_drain(int fd)
     if (rings == atomic_load(&ctx->drained) || waiters_pending(atomic_load(&ctx->id))) {
         return;
     }
-    while (sys_recv(fd, &byte, 1, MSG_DONTWAIT) == 1) {
+    for (uint32_t n = rings - atomic_load(&ctx->drained); n > 0; n--) {
+        if (sys_recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
+            break;
+        }
     }
     atomic_store(&ctx->drained, rings);
     /* What came meanwhile may have rung before the drain: ring for it again. */

@@ -40,6 +40,9 @@ struct core_guard {
     uint64_t mask; /* to restore */
 };
 
+/* The caller's thread id. */
+int core_tid(void);
+
 /* Every call of the facility from normal context stands between these two. */
 void core_enter(struct core_guard *guard);
 void core_leave(const struct core_guard *guard);
@@ -55,6 +58,7 @@ extern struct uf_stats *core_stats;
 #define STAT(field) STAT_ADD(field, 1)
 
 extern struct core_options core_options;
+extern int core_pid; /* of the process that made the address space */
 
 /* Whether this is the address space that core_init() ran in (fork gives another one). */
 bool core_same_space(void);
@@ -77,6 +81,8 @@ struct range {
 bool ranges_find(uintptr_t addr, struct range *ret);
 /* The first range that overlaps [start, end). */
 bool ranges_next(uintptr_t start, uintptr_t end, struct range *ret);
+/* The first that is the context's (0: any). Context: edit lock held. */
+bool ranges_next_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, struct range *ret);
 /* The same for paging: without the context. */
 bool ranges_area_of(uintptr_t addr, struct paging_area *ret);
 bool ranges_any(void);
@@ -87,6 +93,8 @@ int ranges_init(void);
  * Context: edit lock held. Return: 0, -ENOMEM.
  */
 int ranges_replace(uintptr_t start, uintptr_t end, const struct range *range);
+/* Mark a range, or a part of one, as busy or not. Context: edit lock held. */
+int ranges_set_busy(const struct range *range, uint32_t busy);
 
 /* ---- context.c */
 

@@ -76,7 +76,7 @@ static enum core_verdict foreign(uintptr_t addr, enum arch_access access)
 /* Let accesses to a page with content pass. Return: whether it has content. */
 static bool admit(const struct range *range, uintptr_t addr)
 {
-    int tid = sys_gettid();
+    int tid = core_tid();
     struct range now;
     bool admitted = false, published;
     paging_stripes held;
@@ -96,7 +96,7 @@ static bool admit(const struct range *range, uintptr_t addr)
 
 static void wait_for_edit(void)
 {
-    core_edit_lock(sys_gettid());
+    core_edit_lock(core_tid());
     core_edit_unlock();
 }
 

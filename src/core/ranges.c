@@ -77,6 +77,23 @@ bool ranges_next(uintptr_t start, uintptr_t end, struct range *ret)
     }
 }
 
+bool ranges_next_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, struct range *ret)
+{
+    const struct array *array = buffer[atomic_load(&version) & 1];
+    uint32_t count = atomic_load(&array->count);
+
+    for (uint32_t i = lower_bound(array, count, start); i < count; i++) {
+        if (array->at[i].area.start >= end) {
+            break;
+        }
+        if (!ctx_id || array->at[i].ctx == ctx_id) {
+            *ret = array->at[i];
+            return true;
+        }
+    }
+    return false;
+}
+
 bool ranges_find(uintptr_t addr, struct range *ret)
 {
     return ranges_next(addr, addr + 1, ret);
@@ -138,6 +155,28 @@ static void append_part(struct array *array, const struct range *range, uintptr_
         part.area = paging_slice(&range->area, start, end);
         append(array, &part);
     }
+}
+
+/*
+ * Busy or not changes in place: one word, and a reader that copies an entry meanwhile has it
+ * either way. Only when neighbours would merge then is the array built anew.
+ */
+int ranges_set_busy(const struct range *range, uint32_t busy)
+{
+    struct array *array = buffer[atomic_load_explicit(&version, memory_order_relaxed) & 1];
+    uint32_t count = atomic_load_explicit(&array->count, memory_order_relaxed);
+    uint32_t i = lower_bound(array, count, range->area.start);
+    struct range changed = *range;
+    bool exact = i < count && array->at[i].area.start == range->area.start &&
+                 array->at[i].area.end == range->area.end;
+
+    changed.busy = busy;
+    if (!exact || (i > 0 && continues(&array->at[i - 1], &changed)) ||
+        (i + 1 < count && continues(&changed, &array->at[i + 1]))) {
+        return ranges_replace(range->area.start, range->area.end, &changed);
+    }
+    __atomic_store_n(&array->at[i].busy, busy, __ATOMIC_SEQ_CST);
+    return 0;
 }
 
 int ranges_replace(uintptr_t start, uintptr_t end, const struct range *range)

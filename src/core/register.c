@@ -152,8 +152,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         paging_release(&range.area);
         ranges_replace(piece->start, piece->end, NULL);
     } else {
-        range.busy = 0;
-        ranges_replace(piece->start, piece->end, &range);
+        ranges_set_busy(&range, 0);
     }
     paging_unlock(held);
     return ret;
@@ -220,8 +219,7 @@ static void release_part(const struct range *range, uintptr_t start, uintptr_t e
     paging_stripes held = paging_lock(area.start, area.end, tid);
 
     busy.area = area;
-    busy.busy = 1;
-    ranges_replace(area.start, area.end, &busy);
+    ranges_set_busy(&busy, 1);
     core_note_released(area.start, area.end);
     paging_cut(area.start);
     paging_cut(area.end);
@@ -241,10 +239,8 @@ void core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id)
     struct range range;
 
     core_enter(&guard);
-    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
-        if (!ctx_id || range.ctx == ctx_id) {
-            release_part(&range, start, end, guard.tid);
-        }
+    for (uintptr_t at = start; ranges_next_of(ctx_id, at, end, &range); at = range.area.end) {
+        release_part(&range, start, end, guard.tid);
     }
     files_trim();
     core_leave(&guard);

@@ -18,6 +18,7 @@
 _Atomic bool core_active;
 _Atomic int core_program_handlers;
 struct core_options core_options;
+int core_pid;
 
 static struct uf_stats own_stats;
 struct uf_stats *core_stats = &own_stats;
@@ -38,6 +39,7 @@ static int mark_space(void)
         }
         sys_madvise((uintptr_t)space_mark, PAGING_PAGE, MADV_WIPEONFORK);
     }
+    core_pid = sys_getpid();
     atomic_store(space_mark, 1);
     return 0;
 }
@@ -76,6 +78,17 @@ int core_init(const struct core_options *options)
     return ret ? ret : mark_space();
 }
 
+_Atomic bool core_tls_shared;
+
+int core_tid(void)
+{
+    if (core_options.thread_id &&
+        !atomic_load_explicit(&core_tls_shared, memory_order_relaxed)) {
+        return core_options.thread_id();
+    }
+    return sys_gettid();
+}
+
 void core_enter(struct core_guard *guard)
 {
     const uint64_t all = CORE_ALL_SIGNALS;
@@ -87,7 +100,7 @@ void core_enter(struct core_guard *guard)
     if (guard->masked) {
         sys_sigmask(SIG_BLOCK, &all, &guard->mask);
     }
-    guard->tid = sys_gettid();
+    guard->tid = core_tid();
 }
 
 void core_leave(const struct core_guard *guard)
@@ -216,6 +229,9 @@ void core_fork_child(void)
     bool masked = fork_guard.masked;
 
     mask = fork_guard.mask;
+    if (core_tid() != sys_gettid()) {
+        atomic_store(&core_tls_shared, true); /* a raw fork: libc does not know */
+    }
     paging_lock_reset();
     core_edit_lock_reset();
     mark_space();

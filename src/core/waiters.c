@@ -140,9 +140,10 @@ static bool slot_pending(struct slot *slot, uint32_t word)
     if (base_cpu_ticks() - __atomic_load_n(&slot->alive, __ATOMIC_RELAXED) < STALE_US * base_cpu_ticks_per_us()) {
         return true;
     }
-    if (sys_call(SYS_tgkill, sys_getpid(), slot->tid, 0) != 0 && slot_bury(slot, word)) {
+    if (sys_call(SYS_tgkill, core_pid, slot->tid, 0) != 0 && slot_bury(slot, word)) {
         return false;
     }
+    __atomic_store_n(&slot->alive, base_cpu_ticks(), __ATOMIC_RELAXED);
     return true;
 }
 
@@ -407,7 +408,7 @@ void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
         slots_reap();
         return; /* the access is retried; by then a slot may be free */
     }
-    slot->tid = (uint32_t)sys_gettid();
+    slot->tid = (uint32_t)core_tid();
     slot->ctx = id;
     slot->access = access;
     slot->addr = addr;

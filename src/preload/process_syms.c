@@ -66,6 +66,9 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
         real_fn = REAL(clone);
     }
     if (flags & CLONE_VM) {
+        if (!(flags & CLONE_SETTLS)) {
+            core_tls_shared = true;
+        }
         return real_fn(fn, stack, flags, arg, parent_tid, tls, child_tid);
     }
     core_fork_prepare();

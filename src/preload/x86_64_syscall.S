@@ -13,6 +13,7 @@
 #define NR_CLONE3 435
 #define CLONE_VM  0x100
 
+        .hidden core_tls_shared
         .text
         .globl  syscall
         .type   syscall, @function
@@ -29,7 +30,8 @@ syscall:
         jmp     3f
 2:      testl   $CLONE_VM, (%rsi)
         jz      0b
-3:      mov     %rdi, %rax
+3:      movb    $1, core_tls_shared(%rip)
+        mov     %rdi, %rax
         mov     %rsi, %rdi
         mov     %rdx, %rsi
         mov     %rcx, %rdx

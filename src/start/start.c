@@ -7,6 +7,7 @@
 #include "intercept/signal.h"
 #include "options.h"
 #include "start/start.h"
+#include "tid.h"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool is_preloaded;
@@ -18,6 +19,7 @@ static void start(void)
 
     options_read(&options);
     options.preloaded = is_preloaded;
+    options.thread_id = is_preloaded ? tid_hook() : NULL; /* linked: clone() is not seen */
     isig_init();
     result = core_init(&options);
     if (result == 0 && !fault_ready()) {

@@ -32,6 +32,8 @@ struct core_options {
     long budget;
     int log_fd; /* -1: silent */
     struct uf_stats *stats; /* NULL: private */
+    /* The caller's thread id without a system call, or NULL; see preload/tid.c. */
+    int (*thread_id)(void);
     uint32_t device_mode, device_uid, device_gid;
 };
 
@@ -142,6 +144,12 @@ long core_mlock(uintptr_t addr, size_t len, int flags);
 long core_shmdt(uintptr_t addr);
 /* After the file shrank, or a hole was punched, by this process. */
 void core_file_holed(int fd, uint64_t off, uint64_t len);
+
+/*
+ * Set when threads may share one thread-local storage (a CLONE_VM child made without its own):
+ * what the hook thread_id reads there is then not to be believed.
+ */
+extern _Atomic bool core_tls_shared;
 
 /* ---- fork */
 
