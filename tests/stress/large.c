@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* Sizes: many pages in random order, a tebibyte, touches spread over it. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "stress.h"
+
+#define TEBIBYTE ((uint64_t)1 << 40)
+
+static uint64_t status_kib(const char *name)
+{
+    char line[256];
+    uint64_t value = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+
+    stress_check(f);
+    while (fgets(line, sizeof(line), f)) {
+        if (!strncmp(line, name, strlen(name)))
+            value = strtoull(line + strlen(name) + 1, NULL, 10);
+    }
+    fclose(f);
+    return value;
+}
+
+static uint64_t count_vmas(void)
+{
+    static char buf[1 << 16];
+    uint64_t lines = 0;
+    ssize_t n;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+    stress_check(fd >= 0);
+    while ((n = read(fd, buf, sizeof(buf))) > 0) {
+        for (ssize_t i = 0; i < n; i++)
+            lines += buf[i] == '\n';
+    }
+    close(fd);
+    return lines;
+}
+
+struct peak {
+    uint64_t before, peak;
+};
+
+static void note_vmas(struct peak *peak)
+{
+    uint64_t now = count_vmas() - peak->before;
+
+    if (now < UINT32_MAX && now > peak->peak)
+        peak->peak = now;
+    if (options.budget && peak->peak > options.budget)
+        stress_fail("%llu VMAs more than before, the budget is %llu",
+                    (unsigned long long)peak->peak, (unsigned long long)options.budget);
+}
+
+/* A permutation of [0, 2^bits): odd multiplier and xor, so that it needs no table. */
+static uint64_t permute(uint64_t i, unsigned bits, uint64_t seed)
+{
+    uint64_t mask = ((uint64_t)1 << bits) - 1;
+
+    for (int round = 0; round < 4; round++) {
+        i = (i * (seed | 1) + (seed >> 17)) & mask;
+        i ^= i >> (bits / 2);
+        seed = rnd(&seed);
+    }
+    return i;
+}
+
+/*
+ * Touch page permute(i) * stride of a registered range for each i, the pager answering with zero
+ * pages but for one in 64, which keeps the memory small and the contents checkable.
+ */
+static void touch_all(enum memory memory, uint64_t bytes, unsigned bits, uint64_t stride)
+{
+    struct pager pager = {.zero = true};
+    struct peak peak = {.before = count_vmas()};
+    uint64_t count = (uint64_t)1 << bits, pte = status_kib("VmPTE:"), start;
+    int fd = context_open(O_NONBLOCK, 0);
+    char *base = map_pages(memory, bytes / page_bytes);
+
+    context_register(fd, base, bytes);
+    pager_start(&pager, fd, base, bytes / page_bytes);
+    start = now_ns();
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t page = permute(i, bits, options.seed) * stride;
+        uint64_t word = *(volatile uint64_t *)(base + page * page_bytes);
+
+        if (word != (page % 64 ? 0 : stamp_of(page)))
+            stress_fail("page %llu shows %llx", (unsigned long long)page, (unsigned long long)word);
+        if (i % (count / 32) == 0) {
+            note_vmas(&peak);
+            stress_alive();
+        }
+    }
+    note_vmas(&peak);
+    stress_note("%llu touches, %.1f us each, %llu VMAs more at peak, VmPTE +%llu KiB",
+                (unsigned long long)count, (double)(now_ns() - start) / 1000 / (double)count,
+                (unsigned long long)peak.peak, (unsigned long long)(status_kib("VmPTE:") - pte));
+    stress_check(pager.served >= count);
+    pager_stop(&pager);
+    close(fd);
+    unmap_pages(base, bytes / page_bytes);
+}
+
+static unsigned bits_of(uint64_t count)
+{
+    unsigned bits = 0;
+
+    while (((uint64_t)2 << bits) <= count)
+        bits++;
+    return bits;
+}
+
+void test_million(enum memory memory)
+{
+    unsigned bits = bits_of(stress_count((uint64_t)1 << 20));
+
+    touch_all(memory, page_bytes << bits, bits, 1);
+}
+
+void test_spread(enum memory memory)
+{
+    unsigned bits = bits_of(stress_count((uint64_t)1 << 18));
+
+    touch_all(memory, TEBIBYTE, bits, (TEBIBYTE / page_bytes) >> bits);
+}
+
+/* Registering is constant in time and memory, however much is registered. */
+void test_tebibyte(enum memory memory)
+{
+    uint64_t count = stress_count(20), best = UINT64_MAX, kib = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        int fd = context_open(O_NONBLOCK, 0);
+        char *base = map_pages(memory, TEBIBYTE / page_bytes);
+        uint64_t before = status_kib("VmRSS:") + status_kib("VmPTE:"), start = now_ns(), ns, after;
+        context_register(fd, base, TEBIBYTE);
+        ns = now_ns() - start;
+        after = status_kib("VmRSS:") + status_kib("VmPTE:");
+        if (ns < best)
+            best = ns;
+        if (after - before > kib && after > before)
+            kib = after - before;
+        close(fd);
+        unmap_pages(base, TEBIBYTE / page_bytes);
+        stress_alive();
+    }
+    stress_note("registering 1 TiB: %.1f us at best, +%llu KiB at worst", (double)best / 1000,
+                (unsigned long long)kib);
+    stress_check(best < 10 * 1000 * 1000);
+    stress_check(kib < 1024);
+}
