@@ -100,8 +100,8 @@ static void touch_all(enum memory memory, uint64_t bytes, unsigned bits, uint64_
     stress_note("%llu touches, %.1f us each, %llu VMAs more at peak, VmPTE +%llu KiB",
                 (unsigned long long)count, (double)(now_ns() - start) / 1000 / (double)count,
                 (unsigned long long)peak.peak, (unsigned long long)(status_kib("VmPTE:") - pte));
-    stress_check(pager.served >= count);
     pager_stop(&pager);
+    stress_check(pager.served >= count);
     close(fd);
     unmap_pages(base, bytes / page_bytes);
 }

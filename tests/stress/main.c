@@ -57,9 +57,13 @@ static pid_t main_pid;
 
 void stress_fail(const char *fmt, ...)
 {
+    static _Atomic bool failed;
     va_list ap;
     char text[512];
 
+    if (atomic_exchange(&failed, true)) /* one failure is enough */
+        for (;;)
+            pause();
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
