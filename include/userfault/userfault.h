@@ -37,6 +37,8 @@
 extern "C" {
 #endif
 
+struct sigaction; /* <signal.h> hides it from strict C */
+
 /** uf_version() - the version of the library that is in use, as "0.1.0"; static */
 const char *uf_version(void);
 
