@@ -291,6 +291,9 @@ static long create(int flags)
     struct core_guard guard;
     long ret;
 
+    if (!core_started()) {
+        return -ENOMEM;
+    }
     core_enter(&guard);
     core_edit_lock(guard.tid);
     core_reopen();
@@ -350,6 +353,9 @@ long core_open_device(int flags)
 
     if (!device_permits()) {
         return -EACCES;
+    }
+    if (!core_started()) {
+        return -ENOMEM;
     }
     fd = sys_call(SYS_openat, AT_FDCWD, "/dev/null", (flags & (O_CLOEXEC | O_NONBLOCK)) | O_RDWR,
                   0);

@@ -66,6 +66,9 @@ bool core_same_space(void);
 /* After fork: descriptors that stand for the parent are replaced, once. */
 void core_reopen(void);
 
+/* Whether core_init() has succeeded: without memory for its tables there are no contexts. */
+bool core_started(void);
+
 /* One line to the log, if there is one: text, and a number in hex when text ends in " ". */
 void core_log(const char *text, uint64_t number);
 

@@ -30,6 +30,11 @@ bool core_same_space(void)
     return !space_mark || atomic_load_explicit(space_mark, memory_order_relaxed);
 }
 
+bool core_started(void)
+{
+    return space_mark;
+}
+
 static int mark_space(void)
 {
     if (!space_mark) {
