@@ -220,16 +220,22 @@ static void descriptor_other_calls(enum mem_kind kind)
 {
     int uffd = uffd_open(0);
     char buffer[32] = "";
-    int type;
-    socklen_t len = sizeof(type);
 
     CHECK_ERRNO(write(uffd, buffer, sizeof(buffer)), EBADF); /* it is open for reading */
     CHECK_ERRNO(mmap(NULL, page_size, PROT_READ, MAP_PRIVATE, uffd, 0) == MAP_FAILED ? -1 : 0,
                 ENODEV);
+    CHECK_EQ(isatty(uffd), 0);
+}
+
+static void descriptor_no_socket(enum mem_kind kind)
+{
+    int uffd = uffd_open(0), type;
+    char buffer[32] = "";
+    socklen_t len = sizeof(type);
+
     CHECK_ERRNO(getsockopt(uffd, SOL_SOCKET, SO_TYPE, &type, &len), ENOTSOCK);
     CHECK_ERRNO(send(uffd, buffer, 1, 0), ENOTSOCK);
     CHECK_ERRNO(recv(uffd, buffer, 1, MSG_DONTWAIT), ENOTSOCK);
-    CHECK_EQ(isatty(uffd), 0);
 }
 
 /* The messages of a context go to nobody else, and an ordinary descriptor notices nothing. */
@@ -269,6 +275,7 @@ const struct conf_case descriptor_cases[] = {
     {"dup/shares-nonblock", MAN_FD, .run = dup_shares_nonblock},
     {"descriptor/flags", MAN_FD, .run = descriptor_flags},
     {"descriptor/other-calls", MAN_FD, .run = descriptor_other_calls},
+    {"descriptor/no-socket", MAN_FD, .run = descriptor_no_socket},
     {"descriptor/others-unaffected", MAN_FD, .run = others_unaffected},
     {.id = NULL},
 };

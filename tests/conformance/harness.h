@@ -93,10 +93,9 @@ char *source_new(size_t pages, uint64_t seed);
 
 #define NEED_FULL   1u /* a context that traps the kernel's accesses too (not USER_MODE_ONLY) */
 #define NEED_ROOT   2u
-#define NEED_DEVICE 4u /* /dev/userfaultfd can be opened */
-#define NEED_KERNEL                                                                                \
-    8u /* the kernel's facility: what ours does not do, with the reason beside it                  \
-        */
+#define NEED_DEVICE 4u  /* /dev/userfaultfd can be opened */
+#define NEED_KERNEL 8u  /* what ours does not do, with the reason beside the case */
+#define NEED_CALLS  16u /* system calls on hidden memory wait for it, as with the kernel */
 
 struct conf_case {
     const char *id;
@@ -118,7 +117,8 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {
     bool user_backend;
-    bool full_mode; /* userfaultfd(0) is permitted */
+    bool full_mode;  /* userfaultfd(0) is permitted */
+    bool calls_wait; /* what NEED_CALLS asks for: found out, since no feature bit tells */
     uint64_t features;
     const char *self; /* path of this binary */
 };
