@@ -151,7 +151,7 @@ static void sees_mremap(void)
 
     test_touch(at);
     test_touch(at + PAGE);
-    to = (unsigned char *)uf_syscall(SYS_mremap, at, 2 * PAGE, 64 * PAGE, MREMAP_MAYMOVE, NULL);
+    to = (unsigned char *)uf_syscall(SYS_mremap, at, 2 * PAGE, 64 * PAGE, MREMAP_MAYMOVE, 0L);
     CHECK(to != MAP_FAILED);
     CHECK(test_touch(to) == 7);
 }
