@@ -28,7 +28,7 @@
 static int hub_fd = -1;   /* rings all bells */
 static int probe_fd = -1; /* asks whether a bell still exists */
 static struct bell_name hub_name;
-static bool hub_stale; /* of the parent, after fork */
+static bool hub_stale = true; /* none yet, or after fork the parent's */
 
 static struct context *contexts;      /* [CONTEXTS_MAX], index 0 unused */
 static _Atomic uint32_t *fdmap;       /* [FDS_MAX]: context id, FD_DEVICE, FD_FOREIGN or 0 */
@@ -95,8 +95,6 @@ static int ensure_hub(void)
 
 int contexts_init(void)
 {
-    /* Early, so that later a context takes one descriptor and no more. */
-    ensure_hub();
     contexts = sys_table((CONTEXTS_MAX + 1) * sizeof *contexts);
     fdmap = sys_table(FDS_MAX * sizeof *fdmap);
     return contexts && fdmap ? 0 : -ENOMEM;
@@ -474,8 +472,10 @@ void contexts_reopen(void)
 {
     if (hub_stale) {
         hub_stale = false;
-        sys_close(hub_fd);
-        sys_close(probe_fd);
+        if (hub_fd >= 0) {
+            sys_close(hub_fd);
+            sys_close(probe_fd);
+        }
         hub_fd = probe_fd = -1;
         ensure_hub();
     }

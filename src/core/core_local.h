@@ -89,6 +89,8 @@ bool ranges_next_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, struct rang
 /* The same for paging: without the context. */
 bool ranges_area_of(uintptr_t addr, struct paging_area *ret);
 bool ranges_any(void);
+/* Whether [start, end) is registered in one piece: what the kernel sees as one mapping. */
+bool ranges_span(uintptr_t start, uintptr_t end);
 int ranges_init(void);
 
 /*

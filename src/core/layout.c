@@ -404,8 +404,14 @@ static long grow_in_place(const struct move *move, struct range *range)
         return ret;
     }
     if (range->area.alias) {
-        alias = sys_mremap(range->area.start, 0, whole, MREMAP_MAYMOVE, 0);
-        sys_munmap(range->area.alias, range->area.end - range->area.start);
+        size_t old = range->area.end - range->area.start;
+
+        if (range->area.kind == PAGING_SHARED) {
+            alias = sys_mremap(range->area.start, 0, whole, MREMAP_MAYMOVE, 0);
+            sys_munmap(range->area.alias, old);
+        } else {
+            alias = sys_mremap(range->area.alias, old, whole, MREMAP_MAYMOVE, 0);
+        }
         range->area.alias = sys_failed(alias) ? 0 : (uintptr_t)alias;
         sys_mprotect(range->area.alias, whole, PROT_READ | PROT_WRITE);
     }

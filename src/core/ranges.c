@@ -117,7 +117,7 @@ bool ranges_any(void)
     return array && atomic_load(&array->count) > 0;
 }
 
-/* Whether b continues a, in the address space and behind it. */
+/* Whether b continues a, in the address space and behind it: to the kernel, one mapping. */
 static bool continues(const struct range *a, const struct range *b)
 {
     const struct paging_area *x = &a->area, *y = &b->area;
@@ -126,8 +126,32 @@ static bool continues(const struct range *a, const struct range *b)
     return x->end == y->start && a->ctx == b->ctx && a->mode == b->mode && a->busy == b->busy &&
            x->prot == y->prot && x->kind == y->kind && x->noguard == y->noguard &&
            x->fd == y->fd && x->dev == y->dev && x->ino == y->ino &&
-           (x->alias ? y->alias == x->alias + len : !y->alias) &&
            (x->kind == PAGING_ANON || x->off + len == y->off);
+}
+
+/* ... and can be one entry. */
+static bool merges(const struct range *a, const struct range *b)
+{
+    uintptr_t len = a->area.end - a->area.start;
+
+    return continues(a, b) &&
+           (a->area.alias ? b->area.alias == a->area.alias + len : !b->area.alias);
+}
+
+bool ranges_span(uintptr_t start, uintptr_t end)
+{
+    struct range range, next;
+
+    if (!ranges_find(start, &range)) {
+        return false;
+    }
+    while (range.area.end < end) {
+        if (!ranges_find(range.area.end, &next) || !continues(&range, &next)) {
+            return false;
+        }
+        range = next;
+    }
+    return true;
 }
 
 static void append(struct array *array, const struct range *range)
@@ -137,7 +161,7 @@ static void append(struct array *array, const struct range *range)
     if (range->area.start >= range->area.end) {
         return;
     }
-    if (n && continues(&array->at[n - 1], range)) {
+    if (n && merges(&array->at[n - 1], range)) {
         array->at[n - 1].area.end = range->area.end;
         return;
     }
@@ -171,8 +195,8 @@ int ranges_set_busy(const struct range *range, uint32_t busy)
                  array->at[i].area.end == range->area.end;
 
     changed.busy = busy;
-    if (!exact || (i > 0 && continues(&array->at[i - 1], &changed)) ||
-        (i + 1 < count && continues(&changed, &array->at[i + 1]))) {
+    if (!exact || (i > 0 && merges(&array->at[i - 1], &changed)) ||
+        (i + 1 < count && merges(&changed, &array->at[i + 1]))) {
         return ranges_replace(range->area.start, range->area.end, &changed);
     }
     __atomic_store_n(&array->at[i].busy, busy, __ATOMIC_SEQ_CST);

@@ -145,6 +145,9 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     sys_madvise(piece->start, piece->end - piece->start, MADV_NOHUGEPAGE);
     held = paging_lock(piece->start, piece->end, tid);
     ret = paging_hide(&range.area);
+    if (ret == 0 && !paging_env.mem && range.area.kind != PAGING_SHARED) {
+        ret = paging_make_shadow(&range.area);
+    }
     if (ret == 0) {
         ret = paging_adopt(&range.area);
     }
@@ -152,7 +155,9 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         paging_release(&range.area);
         ranges_replace(piece->start, piece->end, NULL);
     } else {
-        ranges_set_busy(&range, 0);
+        range.busy = 0;
+        ret = range.area.alias ? ranges_replace(piece->start, piece->end, &range)
+                               : ranges_set_busy(&range, 0);
     }
     paging_unlock(held);
     return ret;

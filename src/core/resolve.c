@@ -45,11 +45,10 @@ static long check_source(uintptr_t src)
 static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const char *src)
 {
     bool zero = src == paging_zeroes;
-    struct range range;
     size_t done = 0;
     long ret;
 
-    if (!ranges_find(dst, &range) || range.area.end < dst + len) {
+    if (!ranges_span(dst, dst + len)) {
         return -ENOENT;
     }
     while (done < len) {

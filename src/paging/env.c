@@ -12,7 +12,8 @@
 #define FD_FLOOR 3
 
 struct paging_env paging_env;
-static bool stale; /* the descriptors show the parent, after fork */
+static struct paging_force forced;
+static bool stale = true; /* none yet, or after fork the parent's */
 static int mem_fd = -1, maps_fd = -1, pagemap_fd = -1;
 
 int paging_keep_fd(int fd)
@@ -81,7 +82,7 @@ static int open_kept(const char *path, int flags)
     return sys_failed(fd) ? -1 : paging_keep_fd((int)fd);
 }
 
-/* Opened at the start: later there may be no descriptor left, or no right to. */
+/* Opened with the first context: a program that has none sees no descriptor of ours. */
 static void open_proc(void)
 {
     mem_fd = open_kept("/proc/self/mem", O_RDWR);
@@ -92,17 +93,6 @@ static void open_proc(void)
 void paging_env_stale(void)
 {
     stale = true;
-}
-
-void paging_env_reopen(void)
-{
-    if (stale) {
-        stale = false;
-        sys_close(mem_fd);
-        sys_close(maps_fd);
-        sys_close(pagemap_fd);
-        open_proc();
-    }
 }
 
 static long read_max_map_count(void)
@@ -135,15 +125,36 @@ static void probe_memory(void)
     sys_munmap((uintptr_t)page, PAGING_PAGE);
 }
 
-void paging_init(const struct paging_force *force)
+static void probe(void)
 {
-    open_proc();
     probe_memory();
     paging_env.cachestat = sys_call(PAGING_SYS_CACHESTAT, -1, 0, 0, 0) != -ENOSYS;
-    paging_env.mem = paging_env.mem && !force->nomem;
-    paging_env.guards = paging_env.guards && !force->noguard;
-    paging_env.cachestat = paging_env.cachestat && !force->nocachestat;
-    paging_env.scan = !force->noscan;
+    paging_env.mem = paging_env.mem && !forced.nomem;
+    paging_env.guards = paging_env.guards && !forced.noguard;
+    paging_env.cachestat = paging_env.cachestat && !forced.nocachestat;
+}
+
+void paging_env_reopen(void)
+{
+    int own[] = {mem_fd, maps_fd, pagemap_fd};
+
+    if (!stale) {
+        return;
+    }
+    stale = false;
+    for (int i = 0; i < 3; i++) {
+        if (own[i] >= 0) {
+            sys_close(own[i]);
+        }
+    }
+    open_proc();
+    probe();
+}
+
+void paging_init(const struct paging_force *force)
+{
+    forced = *force;
+    paging_env.scan = !force->noscan;       /* their first use finds out more */
     paging_env.procmap = !force->noprocmap;
     paging_env.budget = force->budget ? force->budget : read_max_map_count() / 2;
 }

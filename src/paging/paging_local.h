@@ -20,6 +20,13 @@ uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t sta
 /* The end of what lies inside the file; start does. */
 uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintptr_t end);
 
+/* publish.c: a page of the file becomes a hole again. */
+void paging_punch(const struct paging_area *area, uintptr_t page);
+
+/* shadow.c: bytes filled and moved in, whole pages, or -errno. */
+long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size_t len,
+                           const void *src);
+
 /* open.c */
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
 

@@ -159,6 +159,26 @@ static long adopt_by_read(const struct paging_area *area, int fd)
     return 0;
 }
 
+/* Does not know pages in swap: they are then taken for missing. */
+static void adopt_by_mincore(const struct paging_area *area)
+{
+    unsigned char vec[256];
+
+    for (uintptr_t at = area->start; at < area->end;) {
+        size_t pages = (area->end - at) / PAGING_PAGE;
+
+        pages = pages < sizeof vec ? pages : sizeof vec;
+        if (sys_call(SYS_mincore, at, pages * PAGING_PAGE, vec) != 0) {
+            return;
+        }
+        for (size_t i = 0; i < pages; i++, at += PAGING_PAGE) {
+            if (vec[i] & 1) {
+                adopt_run(area, at, at + PAGING_PAGE);
+            }
+        }
+    }
+}
+
 int paging_adopt(const struct paging_area *area)
 {
     int fd = paging_pagemap_fd();
@@ -168,7 +188,8 @@ int paging_adopt(const struct paging_area *area)
         return 0; /* presence belongs to the file: looked up when a page is touched */
     }
     if (fd < 0) {
-        return -ENOENT;
+        adopt_by_mincore(area); /* no right to the pagemap, after setuid perhaps */
+        return 0;
     }
     if (paging_env.scan) {
         ret = adopt_by_scan(area, fd);

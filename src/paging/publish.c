@@ -34,7 +34,12 @@ bool paging_readable(uintptr_t addr, size_t len)
 static long write_private(const struct paging_area *area, uintptr_t start, size_t len,
                           const void *src)
 {
-    long n = sys_pwrite(paging_mem_fd(), src, len, start);
+    long n;
+
+    if (!paging_env.mem) {
+        return paging_fill_by_shadow(area, start, len, src);
+    }
+    n = sys_pwrite(paging_mem_fd(), src, len, start);
     if (n < 0) {
         return n == -EIO ? -EFAULT : n;
     }
@@ -70,7 +75,7 @@ static long fill_private(const struct paging_area *area, uintptr_t start, size_t
 }
 
 /* A page of the file becomes a hole again. */
-static void punch(const struct paging_area *area, uintptr_t page)
+void paging_punch(const struct paging_area *area, uintptr_t page)
 {
     if (area->fd >= 0) {
         sys_call(SYS_fallocate, area->fd, 3 /* KEEP_SIZE | PUNCH_HOLE */,
@@ -80,6 +85,14 @@ static void punch(const struct paging_area *area, uintptr_t page)
     }
 }
 
+
+static long write_alias(const struct paging_area *area, const void *from, size_t len, uintptr_t to)
+{
+    struct iovec local = {(void *)(uintptr_t)from, len};
+    struct iovec remote = {(void *)paging_alias(area, to), len};
+
+    return sys_call(SYS_process_vm_writev, sys_getpid(), &local, 1, &remote, 1, 0);
+}
 
 /* Fill pages of the file that are absent. The pages that are present stop it. */
 static long fill_shared(const struct paging_area *area, uintptr_t start, size_t len,
@@ -94,11 +107,11 @@ static long fill_shared(const struct paging_area *area, uintptr_t start, size_t 
         uintptr_t to = start + done;
         long n = area->fd >= 0
                      ? sys_pwrite(area->fd, from, want, paging_file_off(area, to))
-                     : sys_pwrite(paging_mem_fd(), from, want, paging_alias(area, to));
+                     : write_alias(area, from, want, to);
 
         if (n <= 0) {
             /* The file may have got a page before the source proved unreadable. */
-            punch(area, page_down(to));
+            paging_punch(area, page_down(to));
             done = page_down(done);
             return done ? (long)done : (n == -EIO || n == 0 ? -EFAULT : n);
         }
@@ -120,7 +133,7 @@ static long fill_private_file(const struct paging_area *area, uintptr_t start, s
                                src == paging_zeroes ? src : (const char *)src + done);
 
         if (!present && area->fd >= 0) {
-            punch(area, at);
+            paging_punch(area, at);
         }
         if (n < 0) {
             return done ? (long)done : n;

@@ -29,11 +29,12 @@ struct paging_area {
     bool nofill;     /* private /dev/zero: a file of size 0, nothing can be put there */
     int fd;          /* a descriptor of the file, or -1 */
     uint64_t off;    /* file offset of start */
-    uintptr_t alias; /* second mapping of start, without a descriptor; or 0 */
+    uintptr_t alias; /* second mapping of start, or 0: of a shared file without a descriptor, or
+                        the shadow of private memory without /proc/self/mem */
     uint64_t dev, ino;
 };
 
-/* What the host allows, and what was forced off. Set once by paging_init(). */
+/* What the host allows, and what was forced off; found out with the first context. */
 struct paging_env {
     bool guards;    /* MADV_GUARD_INSTALL on private anonymous memory */
     bool mem;       /* writes through /proc/self/mem under PROT_NONE */
@@ -51,7 +52,7 @@ struct paging_force {
 };
 void paging_init(const struct paging_force *force);
 
-/* Descriptors that paging keeps; after fork they show the parent until they are reopened. */
+/* Descriptors that paging keeps: opened with the first context, again after fork. */
 void paging_env_stale(void);
 void paging_env_reopen(void);
 int paging_mem_fd(void);
@@ -64,6 +65,13 @@ void paging_evict(int fd);
 
 /* Move a descriptor out of the way of the program's, close-on-exec; returns the new one. */
 int paging_keep_fd(int fd);
+
+/**
+ * paging_make_shadow() - prepare private memory for publishing without /proc/self/mem
+ * @area: hidden; its alias is set
+ * Context: stripes of the area held. Return: 0 or -errno.
+ */
+int paging_make_shadow(struct paging_area *area);
 
 /* The part of an area in [start, end). */
 struct paging_area paging_slice(const struct paging_area *area, uintptr_t start, uintptr_t end);

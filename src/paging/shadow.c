@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Publishing private memory without /proc/self/mem: through a shadow.
+ *
+ *     D, registered   none none none none      mremap(S + off -> D + off, FIXED | DONTUNMAP)
+ *                               ^
+ *     S, shadow       ____ ____ page ____      filled by process_vm_readv(), S + off writable
+ *
+ * S is a copy of D's mapping: the same offsets and, because D was moved to S and back once with a
+ * page in it, the same anon_vma. So what moves from S to D merges with its neighbours there, and
+ * the number of VMAs stays what it is with mprotect. One call moves the page in, which is what
+ * makes it atomic.
+ */
+#include <errno.h>
+
+#include "paging_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+#include "sys/thread.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+#define PAGEMAP_HERE (3ull << 62)
+
+static bool first_page_here(uintptr_t addr)
+{
+    uint64_t entry = 0;
+
+    sys_pread(paging_pagemap_fd(), &entry, sizeof entry, (addr >> PAGING_SHIFT) * 8);
+    return entry & PAGEMAP_HERE;
+}
+
+int paging_make_shadow(struct paging_area *area)
+{
+    size_t len = area->end - area->start;
+    bool here = first_page_here(area->start);
+    bool hole = area->kind == PAGING_PRIVATE_FILE && !paging_file_present(area, area->start);
+    long shadow = sys_mremap(area->start, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+    long back;
+
+    if (sys_failed(shadow)) {
+        return (int)shadow;
+    }
+    /* All of it: what was writable is accounted for, and only equals merge. */
+    sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
+    sys_madvise((uintptr_t)shadow, PAGING_PAGE, MADV_POPULATE_WRITE);
+    sys_mprotect((uintptr_t)shadow, len, PROT_NONE);
+    if (hole) {
+        paging_punch(area, area->start);
+    }
+    back = sys_mremap((uintptr_t)shadow, len, len,
+                      MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, area->start);
+    if (sys_failed(back)) {
+        /* The content is in the shadow: bring it back without keeping one. */
+        sys_mremap((uintptr_t)shadow, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, area->start);
+        return (int)back;
+    }
+    if (!here) {
+        sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED);
+    }
+    sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
+    area->alias = (uintptr_t)shadow;
+    return 0;
+}
+
+long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size_t len,
+                           const void *src)
+{
+    uintptr_t shadow = paging_alias(area, start);
+    struct iovec local = {(void *)shadow, len}, remote = {(void *)(uintptr_t)src, len};
+    long n = sys_call(SYS_process_vm_readv, sys_getpid(), &local, 1, &remote, 1, 0);
+    size_t whole = n > 0 ? (size_t)n & ~(PAGING_PAGE - 1) : 0;
+    long ret = 0;
+
+    if (whole < len) {
+        sys_madvise(shadow + whole, len - whole, MADV_DONTNEED);
+    }
+    if (!whole) {
+        return n < 0 ? n : -EFAULT;
+    }
+    if (area->prot != (PROT_READ | PROT_WRITE)) {
+        sys_mprotect(shadow, whole, area->prot);
+    }
+    /* The bytes before the pages: whoever dies in between leaves what the next trap mends. */
+    paging_table_set(start, start + whole, PAGE_PUBLISHED);
+    ret = sys_mremap(shadow, whole, whole, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, start);
+    if (area->prot != (PROT_READ | PROT_WRITE)) {
+        sys_mprotect(shadow, whole, PROT_READ | PROT_WRITE);
+    }
+    if (sys_failed(ret)) {
+        paging_table_set(start, start + whole, 0);
+        sys_madvise(shadow, whole, MADV_DONTNEED);
+        return ret;
+    }
+    return (long)whole;
+}
