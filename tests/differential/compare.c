@@ -108,6 +108,14 @@ void difference_kind(const struct sequence *a, const struct sequence *b, char *b
     snprintf(line[1], sizeof(line[1]), "%.*s", (int)strcspn(line_q, "\n"), line_q);
     for (int i = 0; i < 2; i++)
         kind_of_line(line[i], kind[i], sizeof(kind[i]));
+    /* Where only one of them finishes a job here, the other line says nothing. */
+    for (int i = 0; i < 2; i++) {
+        if (strstr(line[i], " finishes ") && !strstr(line[!i], " finishes ")) {
+            snprintf(buf, size, "only the %s side finishes %s here", i ? "second" : "first",
+                     kind[i]);
+            return;
+        }
+    }
     snprintf(buf, size, "%s against %s", kind[0], kind[1]);
 }
 

@@ -56,10 +56,27 @@ static void touch_report(struct job *job)
 
 static void syscall_run(struct job *job)
 {
-    if (job->op.sub)
-        job->ret = pwrite(scratch_fd, ptr(job->op.addr), job->op.len, 0);
-    else
-        job->ret = pread(data_fd, ptr(job->op.addr), job->op.len, 0);
+    void *buf = ptr(job->op.addr);
+    size_t len = job->op.len;
+    int fd = job->op.sub == SYSCALL_READ || job->op.sub == SYSCALL_PREAD ? data_fd : scratch_fd;
+
+    lseek(fd, 0, SEEK_SET);
+    switch ((enum syscall_kind)job->op.sub) {
+    case SYSCALL_READ:
+        job->ret = read(fd, buf, len);
+        break;
+    case SYSCALL_WRITE:
+        job->ret = write(fd, buf, len);
+        break;
+    case SYSCALL_PREAD:
+        job->ret = pread(fd, buf, len, 0);
+        break;
+    case SYSCALL_PWRITE:
+    case SYSCALL_KINDS:
+    default:
+        job->ret = pwrite(fd, buf, len, 0);
+        break;
+    }
     job->err = errno;
 }
 

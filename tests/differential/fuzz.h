@@ -89,6 +89,7 @@ enum map_kind {
 
 enum src_kind { SRC_BUFFER, SRC_UNALIGNED, SRC_NULL, SRC_CUT, SRC_ARENA, SRC_KINDS };
 enum touch_kind { TOUCH_READ, TOUCH_WRITE, TOUCH_RMW, TOUCH_CROSS, TOUCH_KINDS };
+enum syscall_kind { SYSCALL_READ, SYSCALL_WRITE, SYSCALL_PREAD, SYSCALL_PWRITE, SYSCALL_KINDS };
 enum ptr_kind { PTR_NULL, PTR_UNMAPPED, PTR_READONLY, PTR_UNALIGNED, PTR_CUT, PTR_KINDS };
 
 /* The meaning of the members by operation is in exec_mem.c and exec_ctx.c. */

@@ -317,7 +317,7 @@ static void gen_syscall(struct gen *g)
         op->addr += below(g, (unsigned)fuzz_page);
         op->len = 1 + below(g, (unsigned)op->len);
     }
-    op->sub = (uint8_t)below(g, 2);
+    op->sub = (uint8_t)below(g, chance(g, 70) ? SYSCALL_PREAD : SYSCALL_KINDS);
 }
 
 static void gen_madvise(struct gen *g)

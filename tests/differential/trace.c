@@ -97,6 +97,14 @@ static const char *const touch_names[TOUCH_KINDS] = {"read", "write", "rmw", "cr
 static const char *const ptr_names[PTR_KINDS] = {"null", "unmapped", "readonly", "unaligned",
                                                  "cut"};
 
+static const char *op_name(const struct op *op)
+{
+    static const char *const calls[SYSCALL_KINDS] = {"sys-read", "sys-write", "sys-pread",
+                                                     "sys-pwrite"};
+
+    return op->kind == OP_SYSCALL ? calls[op->sub] : op_names[op->kind];
+}
+
 static void trace_range(const struct op *op)
 {
     trace_printf(" ");
@@ -181,14 +189,13 @@ static void trace_mem_op(const struct op *op)
 
 void trace_op(int index, const struct op *op)
 {
-    trace_printf("%d %s", index, op_names[op->kind]);
+    trace_printf("%d %s", index, op_name(op));
     switch ((int)op->kind) {
     case OP_TOUCH:
         trace_printf(" %s ", touch_names[op->sub]);
         trace_addr(op->addr);
         break;
     case OP_SYSCALL:
-        trace_printf(" %s", op->sub ? "pwrite from" : "pread into");
         trace_range(op);
         break;
     case OP_KICK:
@@ -209,7 +216,7 @@ void trace_op(int index, const struct op *op)
 
 void trace_finish(int worker, int index, const struct op *op)
 {
-    trace_printf("    w%d finishes %d %s:", worker, index, op_names[op->kind]);
+    trace_printf("    w%d finishes %d %s:", worker, index, op_name(op));
 }
 
 static int by_content(const void *a, const void *b)
