@@ -18,9 +18,6 @@
 #ifndef MADV_FREE
 #define MADV_FREE 8
 #endif
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED 24
-#endif
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
@@ -507,6 +504,20 @@ static long mremap_locked(const struct move *move)
     return move_away(move, &range);
 }
 
+/* What the kernel refuses before it looks at any mapping. */
+static bool mremap_sane(const struct move *move)
+{
+    bool moves = move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
+    bool overlaps = move->addr + move->old_len > move->to && move->to + move->new_len > move->addr;
+
+    return !(move->addr & (PAGING_PAGE - 1)) && move->new_len &&
+           !(move->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
+           !(moves && !(move->flags & MREMAP_MAYMOVE)) &&
+           !((move->flags & MREMAP_DONTUNMAP) && move->new_len != move->old_len) &&
+           !((move->flags & MREMAP_FIXED) &&
+             (overlaps || (move->to & (PAGING_PAGE - 1)) || move->to >= PAGING_TOP));
+}
+
 long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to)
 {
     struct move move = {
@@ -520,8 +531,7 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
     struct change change;
     long ret;
 
-    if ((addr & (PAGING_PAGE - 1)) || !new_len ||
-        (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+    if (!mremap_sane(&move)) {
         return sys_mremap(addr, old_len, new_len, flags, to);
     }
     change_begin(&change, 0, PAGING_TOP);

@@ -144,7 +144,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     /* One page resolved must not bring 511 into view. */
     sys_madvise(piece->start, piece->end - piece->start, MADV_NOHUGEPAGE);
     held = paging_lock(piece->start, piece->end, tid);
-    ret = paging_hide(&range.area);
+    ret = paging_enter(&range.area);
     if (ret == 0 && !paging_env.mem && range.area.kind != PAGING_SHARED) {
         ret = paging_make_shadow(&range.area);
     }

@@ -14,6 +14,7 @@
 
 #include "base/stats.h"
 #include "paging_local.h"
+#include "sys/file.h"
 #include "sys/mem.h"
 
 #define COMPACT_PUBLISHED 8 /* published pages that make a chunk worth compacting */
@@ -152,6 +153,38 @@ int paging_hide(const struct paging_area *area)
     }
     each_used_chunk(area, close_in_chunk);
     return 0;
+}
+
+static bool page_is_zero(uintptr_t addr)
+{
+    uint64_t words[PAGING_PAGE / 8];
+
+    if (sys_pread(paging_mem_fd(), words, sizeof words, addr) != sizeof words) {
+        return false;
+    }
+    for (size_t i = 0; i < PAGING_PAGE / 8; i++) {
+        if (words[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int paging_enter(const struct paging_area *area)
+{
+    bool touch = area->kind == PAGING_ANON && (area->prot & PROT_WRITE) && paging_env.mem &&
+                 !paging_page_here(area->start);
+    int ret;
+
+    if (touch) {
+        sys_madvise(area->start, PAGING_PAGE, MADV_POPULATE_WRITE);
+    }
+    ret = paging_hide(area);
+    /* Hidden now: what another thread wrote there meanwhile is seen, and stays. */
+    if (ret == 0 && touch && page_is_zero(area->start)) {
+        sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+    }
+    return ret;
 }
 
 static void drop_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)

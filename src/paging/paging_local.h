@@ -14,6 +14,9 @@
 /* present.c: whether the file's page is in memory or in swap, whatever is mapped. */
 bool paging_file_present(const struct paging_area *area, uintptr_t addr);
 
+/* Whether the page tables hold the page, in memory or in swap. */
+bool paging_page_here(uintptr_t addr);
+
 /* First page in [start, end) that is present in the file, or end. */
 uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end);
 

@@ -136,6 +136,14 @@ static long adopt_by_scan(const struct paging_area *area, int fd)
     return 0;
 }
 
+bool paging_page_here(uintptr_t addr)
+{
+    uint64_t entry = 0;
+
+    sys_pread(paging_pagemap_fd(), &entry, sizeof entry, (addr >> PAGING_SHIFT) * 8);
+    return entry & PAGEMAP_HERE;
+}
+
 static long adopt_by_read(const struct paging_area *area, int fd)
 {
     uint64_t entry[256];

@@ -22,20 +22,10 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
-#define PAGEMAP_HERE (3ull << 62)
-
-static bool first_page_here(uintptr_t addr)
-{
-    uint64_t entry = 0;
-
-    sys_pread(paging_pagemap_fd(), &entry, sizeof entry, (addr >> PAGING_SHIFT) * 8);
-    return entry & PAGEMAP_HERE;
-}
-
 int paging_make_shadow(struct paging_area *area)
 {
     size_t len = area->end - area->start;
-    bool here = first_page_here(area->start);
+    bool here = paging_page_here(area->start);
     bool hole = area->kind == PAGING_PRIVATE_FILE && !paging_file_present(area, area->start);
     long shadow = sys_mremap(area->start, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
     long back;
@@ -58,7 +48,7 @@ int paging_make_shadow(struct paging_area *area)
         return (int)back;
     }
     if (!here) {
-        sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED);
+        sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED_LOCKED);
     }
     sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
     area->alias = (uintptr_t)shadow;

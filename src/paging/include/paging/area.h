@@ -67,6 +67,16 @@ void paging_evict(int fd);
 int paging_keep_fd(int fd);
 
 /**
+ * paging_enter() - hide an area for the first time
+ *
+ * Private memory gets an anon_vma before: without one the kernel forgets, as it hides, that the
+ * mapping was accounted for, and what is opened later would never merge with the rest again.
+ *
+ * Context: stripes of the area held. Return: 0 or -errno.
+ */
+int paging_enter(const struct paging_area *area);
+
+/**
  * paging_make_shadow() - prepare private memory for publishing without /proc/self/mem
  * @area: hidden; its alias is set
  * Context: stripes of the area held. Return: 0 or -errno.

@@ -43,6 +43,10 @@ static inline long sys_mremap(uintptr_t addr, size_t old_len, size_t new_len, in
     return sys_call(SYS_mremap, addr, old_len, new_len, flags, to);
 }
 
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* 5.18 */
+#endif
+
 /* A private mapping for the facility itself: zeroed, lazily backed, never counted against swap. */
 static inline void *sys_table(size_t len)
 {
