@@ -40,6 +40,8 @@ struct core_guard {
     uint64_t mask; /* to restore */
 };
 
+void core_count_paging(void);
+
 /* The caller's thread id. */
 int core_tid(void);
 

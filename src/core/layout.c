@@ -170,34 +170,21 @@ static long madvise_drop(uintptr_t addr, size_t len, int advice)
     return ret;
 }
 
-static int drop_file(const struct range *range, const struct paging_area *area, int arg)
-{
-    return paging_drop(area);
-}
-
+/* The memory's own call for it: its mapping says which file and where. */
 static long madvise_remove(uintptr_t addr, size_t len)
 {
-    struct change change;
-    uintptr_t end = addr + page_up(len);
     struct range range;
-    uint64_t off = 0;
-    int fd = -1;
-    long ret;
+    const struct paging_area *area = &range.area;
+    struct core_hole hole = {.dev = 0};
 
-    if (ranges_find(addr, &range) && range.area.kind != PAGING_ANON) {
-        fd = range.area.fd;
-        off = range.area.off + (addr - range.area.start);
+    if (!ranges_find(addr, &range) || area->kind == PAGING_ANON) {
+        return sys_madvise(addr, len, MADV_REMOVE);
     }
-    change_begin(&change, addr, end);
-    ret = sys_madvise(addr, len, MADV_REMOVE);
-    if (ret == 0) {
-        each_part(addr, end, drop_file, 0);
-    }
-    change_end(&change);
-    if (ret == 0 && fd >= 0) {
-        core_file_holed(fd, off, page_up(len));
-    }
-    return ret;
+    hole.dev = area->dev;
+    hole.ino = area->ino;
+    hole.off = area->off + (addr - area->start);
+    hole.len = page_up(len);
+    return core_make_hole(&hole, SYS_madvise, (long)addr, (long)len, MADV_REMOVE, 0);
 }
 
 static bool permitted(const struct range *range, enum arch_access access)
@@ -293,41 +280,71 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
 
 /* ---- holes in files */
 
-void core_file_holed(int fd, uint64_t off, uint64_t len)
+/* Call `each` for the part of every range that lies over the hole. */
+static void each_over(const struct core_hole *hole, void (*each)(const struct paging_area *))
 {
-    struct core_guard guard;
     struct range range;
-    struct stat st;
 
-    if (!ranges_any() || sys_fstat(fd, &st) != 0) {
-        return;
-    }
-    core_enter(&guard);
-    core_edit_lock(guard.tid);
     for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
         const struct paging_area *area = &range.area;
         uint64_t file_end = area->off + (area->end - area->start);
-        uint64_t from = off > area->off ? off : area->off;
-        uint64_t to = off + len < file_end ? off + len : file_end;
+        uint64_t from = hole->off > area->off ? hole->off : area->off;
+        uint64_t to = hole->off + hole->len < file_end ? hole->off + hole->len : file_end;
         struct paging_area part;
-        paging_stripes held;
 
-        if (area->kind == PAGING_ANON || area->dev != st.st_dev || area->ino != st.st_ino ||
+        if (area->kind == PAGING_ANON || area->dev != hole->dev || area->ino != hole->ino ||
             from >= to) {
             continue;
         }
         part = paging_slice(area, area->start + (from - area->off),
                             area->start + (to - area->off));
-        held = paging_lock(part.start, part.end, guard.tid);
-        paging_cut(part.start);
-        paging_cut(part.end);
-        paging_drop(&part);
-        /* Private copies outlive a hole in the file: what is left is still present. */
-        paging_adopt(&part);
-        paging_unlock(held);
+        each(&part);
     }
+}
+
+static void hide_over(const struct paging_area *part)
+{
+    paging_cut(part->start);
+    paging_cut(part->end);
+    paging_hide(part);
+}
+
+static void drop_over(const struct paging_area *part)
+{
+    paging_drop(part);
+    paging_adopt(part); /* private copies outlive a hole in the file */
+}
+
+long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long c, long d)
+{
+    struct core_guard guard;
+    long ret;
+
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    paging_lock_all(guard.tid);
+    /* Hidden before the content goes, or another thread would see zeroes in between. */
+    each_over(hole, hide_over);
+    ret = sys_call6(nr, a, b, c, d, 0, 0);
+    if (ret == 0) {
+        each_over(hole, drop_over);
+    }
+    paging_unlock(PAGING_ALL_STRIPES);
     core_edit_unlock();
     core_leave(&guard);
+    return ret;
+}
+
+bool core_over_file(int fd, struct core_hole *ret_hole)
+{
+    struct stat st;
+
+    if (!ranges_any() || sys_fstat(fd, &st) != 0) {
+        return false;
+    }
+    ret_hole->dev = st.st_dev;
+    ret_hole->ino = st.st_ino;
+    return true;
 }
 
 /* ---- protection */

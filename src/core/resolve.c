@@ -84,6 +84,7 @@ static long settle(struct context *ctx, uintptr_t dst, size_t len, long ret, boo
         }
         return ret;
     }
+    core_count_paging();
     if (wake) {
         waiters_wake(atomic_load(&ctx->id), dst, dst + (size_t)ret);
     }

@@ -85,6 +85,23 @@ int core_init(const struct core_options *options)
 
 _Atomic bool core_tls_shared;
 
+/* What paging counted since the last time, into the run's statistics. */
+void core_count_paging(void)
+{
+    uint64_t peak = atomic_load_explicit(&paging_counts.vmas_peak, memory_order_relaxed);
+    uint64_t seen = __atomic_load_n(&core_stats->vmas_peak, __ATOMIC_RELAXED);
+
+    while (peak > seen && !__atomic_compare_exchange_n(&core_stats->vmas_peak, &seen, peak, true,
+                                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    if (atomic_load_explicit(&paging_counts.compacted, memory_order_relaxed)) {
+        STAT_ADD(chunks_compacted, atomic_exchange(&paging_counts.compacted, 0));
+    }
+    if (atomic_load_explicit(&paging_counts.taken_back, memory_order_relaxed)) {
+        STAT_ADD(runs_taken_back, atomic_exchange(&paging_counts.taken_back, 0));
+    }
+}
+
 int core_tid(void)
 {
     if (core_options.thread_id &&

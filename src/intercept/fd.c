@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "arch/copy.h"
 #include "core/core.h"
 #include "core/settings.h"
 #include "intercept/calls.h"
@@ -41,17 +42,45 @@ long icall_userfaultfd(int flags)
     return core_create(flags);
 }
 
+/* By its path, or by its last part in a folder that is /dev. */
+static bool names_device(int dirfd, const char *path)
+{
+    struct stat dir, dev;
+
+    if (strcmp(path, DEVICE_PATH) == 0) {
+        return true;
+    }
+    return dirfd != AT_FDCWD && strcmp(path, "userfaultfd") == 0 && sys_fstat(dirfd, &dir) == 0 &&
+           sys_call(SYS_newfstatat, AT_FDCWD, "/dev", &dev, 0) == 0 && dir.st_dev == dev.st_dev &&
+           dir.st_ino == dev.st_ino;
+}
+
+/* A filter may let the device be opened and forbid what it is for. */
+static bool device_works(int fd)
+{
+    long context = sys_ioctl(fd, UF_IOC_NEW, (void *)(intptr_t)O_CLOEXEC);
+
+    if (sys_failed(context)) {
+        return false;
+    }
+    sys_close((int)context);
+    return true;
+}
+
 long icall_openat(int dirfd, const char *path, int flags)
 {
     long fd;
 
-    if (!path || strcmp(path, DEVICE_PATH) != 0 || core_backend() == CORE_KERNEL) {
+    if (!path || core_backend() == CORE_KERNEL || !names_device(dirfd, path)) {
         return ICALL_PASS;
     }
     if (core_backend() == CORE_AUTO) {
-        fd = sys_call(SYS_openat, AT_FDCWD, path, flags, 0);
-        if (!sys_failed(fd)) {
+        fd = sys_call(SYS_openat, dirfd, path, flags, 0);
+        if (!sys_failed(fd) && device_works((int)fd)) {
             return fd;
+        }
+        if (!sys_failed(fd)) {
+            sys_close((int)fd);
         }
     }
     return core_open_device(flags);
@@ -63,12 +92,13 @@ long icall_openat(int dirfd, const char *path, int flags)
  */
 static long replace_by_ours(int fd, void *arg)
 {
-    struct uf_io_api want = *(struct uf_io_api *)arg;
+    struct uf_io_api want;
+    bool readable = arch_copy(&want, arg, sizeof want) == 0;
     long flags = sys_fcntl(fd, F_GETFL, 0), own, ret;
     long cloexec = sys_fcntl(fd, F_GETFD, 0);
 
     ret = sys_ioctl(fd, UF_IO_API, arg);
-    if (ret != -EINVAL || want.api != UF_API || !(want.features & core_features()) ||
+    if (ret != -EINVAL || !readable || want.api != UF_API || !(want.features & core_features()) ||
         (want.features & ~core_features())) {
         return ret;
     }
@@ -79,7 +109,9 @@ static long replace_by_ours(int fd, void *arg)
     sys_call(SYS_dup3, own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
     core_fd_duped((int)own, fd);
     icall_close((int)own);
-    *(struct uf_io_api *)arg = want;
+    if (arch_copy(arg, &want, sizeof want)) {
+        return -EFAULT;
+    }
     return core_ioctl(fd, UF_IO_API, arg);
 }
 

@@ -9,64 +9,56 @@
 
 #define PUNCH_HOLE 2
 
+#define PAGE_UP(x) (((uint64_t)(x) + 4095) & ~4095ull)
+#define TO_THE_END ((uint64_t)1 << 62)
+
 long icall_fallocate(int fd, int mode, off_t off, off_t len)
 {
-    long ret;
+    uint64_t end = (uint64_t)(off + len) & ~4095ull;
+    struct core_hole hole;
 
-    if (!core_active || !(mode & PUNCH_HOLE)) {
+    if (!core_active || !(mode & PUNCH_HOLE) || !core_over_file(fd, &hole)) {
         return ICALL_PASS;
     }
-    ret = sys_call(SYS_fallocate, fd, mode, off, len);
-    if (ret == 0) {
-        uint64_t start = ((uint64_t)off + 4095) & ~4095ull;
-        uint64_t end = (uint64_t)(off + len) & ~4095ull;
-
-        /* Only whole pages become holes. */
-        if (start < end) {
-            core_file_holed(fd, start, end - start);
-        }
-    }
-    return ret;
-}
-
-static void shrunk(int fd, uint64_t len)
-{
-    uint64_t start = (len + 4095) & ~4095ull;
-
-    core_file_holed(fd, start, ((uint64_t)1 << 62) - start);
+    hole.off = PAGE_UP(off); /* only whole pages become holes */
+    hole.len = end > hole.off ? end - hole.off : 0;
+    return core_make_hole(&hole, SYS_fallocate, fd, mode, off, len);
 }
 
 long icall_ftruncate(int fd, off_t len)
 {
-    long ret;
+    struct core_hole hole;
 
     if (core_fd_kind(fd) == CORE_FD_CONTEXT) {
         return -EINVAL;
     }
-    if (!core_active) {
+    if (!core_active || len < 0 || !core_over_file(fd, &hole)) {
         return ICALL_PASS;
     }
-    ret = sys_call(SYS_ftruncate, fd, len);
-    if (ret == 0) {
-        shrunk(fd, (uint64_t)len);
-    }
-    return ret;
+    hole.off = PAGE_UP(len);
+    hole.len = TO_THE_END;
+    return core_make_hole(&hole, SYS_ftruncate, fd, len, 0, 0);
 }
 
 long icall_truncate(const char *path, off_t len)
 {
-    long ret, fd;
+    struct core_hole hole;
+    long fd;
+    bool over;
 
-    if (!core_active) {
+    if (!core_active || len < 0) {
         return ICALL_PASS;
     }
-    ret = sys_call(SYS_truncate, path, len);
-    if (ret == 0) {
-        fd = sys_open(path, O_PATH);
-        if (!sys_failed(fd)) {
-            shrunk((int)fd, (uint64_t)len);
-            sys_close((int)fd);
-        }
+    fd = sys_open(path, O_PATH);
+    if (sys_failed(fd)) {
+        return ICALL_PASS;
     }
-    return ret;
+    over = core_over_file((int)fd, &hole);
+    sys_close((int)fd);
+    if (!over) {
+        return ICALL_PASS;
+    }
+    hole.off = PAGE_UP(len);
+    hole.len = TO_THE_END;
+    return core_make_hole(&hole, SYS_truncate, (long)path, len, 0, 0);
 }

@@ -12,14 +12,24 @@
  */
 #include <errno.h>
 
-#include "base/stats.h"
 #include "paging_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 
 #define COMPACT_PUBLISHED 8 /* published pages that make a chunk worth compacting */
 
-_Atomic uint64_t paging_compacted, paging_taken_back;
+struct paging_counts paging_counts;
+
+/* After runs were opened. */
+static void count_peak(void)
+{
+    uint64_t now = (uint64_t)paging_vmas();
+    uint64_t peak = atomic_load_explicit(&paging_counts.vmas_peak, memory_order_relaxed);
+
+    while (now > peak &&
+           !atomic_compare_exchange_weak(&paging_counts.vmas_peak, &peak, now)) {
+    }
+}
 
 /* Every page of a guarded chunk closed, its guards left beneath where they are. */
 static void unguard_chunk(uintptr_t addr)
@@ -59,7 +69,7 @@ static void compact(const struct paging_area *area, uintptr_t base)
             at = stop;
         }
         paging_chunk_flags(base, CHUNK_GUARDED | CHUNK_RECENT, CHUNK_CLOSED);
-        atomic_fetch_add_explicit(&paging_compacted, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&paging_counts.compacted, 1, memory_order_relaxed);
     }
 }
 
@@ -103,6 +113,7 @@ int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
         return (int)ret;
     }
     chunk->flags |= CHUNK_RECENT;
+    count_peak();
     if (worth_compacting(area, base)) {
         compact(area, base);
     }
@@ -273,7 +284,7 @@ static void take_back(bool (*area_of)(uintptr_t, struct paging_area *), uintptr_
         at = area.end;
     }
     paging_unlock(held);
-    atomic_fetch_add_explicit(&paging_taken_back, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&paging_counts.taken_back, 1, memory_order_relaxed);
 }
 
 void paging_make_room(bool (*area_of)(uintptr_t, struct paging_area *), int tid)

@@ -142,8 +142,16 @@ long core_madvise(uintptr_t addr, size_t len, int advice);
 long core_mprotect(uintptr_t addr, size_t len, int prot);
 long core_mlock(uintptr_t addr, size_t len, int flags);
 long core_shmdt(uintptr_t addr);
-/* After the file shrank, or a hole was punched, by this process. */
-void core_file_holed(int fd, uint64_t off, uint64_t len);
+
+/* What a call is about to take out of a file, bytes, multiples of the page size. */
+struct core_hole {
+    uint64_t dev, ino;
+    uint64_t off, len;
+};
+/* Whether any range could lie over the file; fills in which file it is. */
+bool core_over_file(int fd, struct core_hole *ret_hole);
+/* Make the system call that makes the hole; what lies over it is hidden meanwhile. */
+long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long c, long d);
 
 /*
  * Set when threads may share one thread-local storage (a CLONE_VM child made without its own):

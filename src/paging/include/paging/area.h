@@ -45,6 +45,12 @@ struct paging_env {
 };
 extern struct paging_env paging_env;
 
+/* For the statistics; whoever has them looks. */
+struct paging_counts {
+    _Atomic uint64_t vmas_peak, compacted, taken_back;
+};
+extern struct paging_counts paging_counts;
+
 /* Forced degradations and the budget of the environment. Context: once, before any area. */
 struct paging_force {
     bool noguard, nomem, nocachestat, noscan, noprocmap;
