@@ -81,7 +81,10 @@ struct range {
     uint32_t ctx;  /* id */
     uint32_t busy; /* being registered or changed: wait for the edit lock, then look again */
     uint64_t mode;
+    uint32_t traits; /* what else divides mappings in the kernel: advice, locking */
 };
+
+#define TRAIT_LOCKED ((uint32_t)1 << 31)
 
 bool ranges_find(uintptr_t addr, struct range *ret);
 /* The first range that overlaps [start, end). */

@@ -163,8 +163,8 @@ static long madvise_drop(uintptr_t addr, size_t len, int advice)
     if (ret == 0) {
         ret = sys_madvise(addr, len, advice);
     }
-    if (ret == 0) {
-        ret = each_part(addr, end, drop, 0);
+    if (ret == 0 || ret == -ENOMEM) { /* over a hole, what is mapped was dropped all the same */
+        each_part(addr, end, drop, 0);
     }
     change_end(&change);
     return ret;
@@ -200,7 +200,13 @@ static long fault_in_range(uintptr_t addr, size_t len, enum arch_access access)
     for (uintptr_t at = addr; at < end; at += PAGING_PAGE) {
         struct range range;
 
-        if (core_same_space() && ranges_find(at, &range) && !paging_page_open(at)) {
+        unsigned char vec;
+
+        if (!ranges_find(at, &range)) {
+            if (sys_call(SYS_mincore, at, PAGING_PAGE, &vec) != 0) {
+                break; /* a hole: the kernel's own call ends there too */
+            }
+        } else if (!paging_page_open(at)) {
             int ret = permitted(&range, access) ? core_fault_in(at, access) : -EINVAL;
 
             if (ret) {
@@ -239,6 +245,67 @@ static bool all_anonymous(uintptr_t start, uintptr_t end)
     return true;
 }
 
+/* Which trait an advice sets (*ret_set) or clears; 0: none. */
+static uint32_t trait_of(int advice, bool *ret_set)
+{
+    static const struct {
+        int advice, trait;
+        bool set;
+    } traits[] = {
+        {MADV_RANDOM, 1, true},      {MADV_SEQUENTIAL, 2, true},  {MADV_NORMAL, 3, false},
+        {MADV_DONTFORK, 4, true},    {MADV_DOFORK, 4, false},     {MADV_HUGEPAGE, 8, true},
+        {MADV_NOHUGEPAGE, 16, true}, {MADV_DONTDUMP, 32, true},   {MADV_DODUMP, 32, false},
+        {MADV_WIPEONFORK, 64, true}, {MADV_KEEPONFORK, 64, false},
+    };
+
+    for (size_t i = 0; i < sizeof traits / sizeof *traits; i++) {
+        if (traits[i].advice == advice) {
+            *ret_set = traits[i].set;
+            return (uint32_t)traits[i].trait;
+        }
+    }
+    return 0;
+}
+
+/* As the kernel's mappings are divided, so are the ranges. Context: edit lock held. */
+static void set_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear)
+{
+    struct range range;
+
+    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
+        struct range changed = range;
+
+        changed.area = paging_slice(&range.area, start, end);
+        changed.traits = (range.traits & ~clear) | set;
+        ranges_replace(changed.area.start, changed.area.end, &changed);
+    }
+}
+
+/* Advice that leaves the content alone. */
+static long madvise_plain(uintptr_t addr, size_t len, int advice)
+{
+    struct change change;
+    uintptr_t end = addr + page_up(len);
+    bool set = false;
+    uint32_t trait = trait_of(advice, &set);
+    /* One page resolved must not bring 511 into view: only the errors are real. */
+    int real = advice == MADV_HUGEPAGE ? MADV_NOHUGEPAGE : advice;
+    long ret;
+
+    if (!trait) {
+        return sys_madvise(addr, len, advice);
+    }
+    change_begin(&change, addr, end);
+    ret = sys_madvise(addr, len, real);
+    if (ret == 0 || ret == -ENOMEM) {
+        uint32_t both = (trait & 24) ? 24 : (trait & 3) ? 3 : trait;
+
+        set_traits(addr, end, set ? trait : 0, both);
+    }
+    change_end(&change);
+    return ret;
+}
+
 long core_madvise(uintptr_t addr, size_t len, int advice)
 {
     if (!whole_mapping(addr, len)) {
@@ -252,9 +319,6 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
         /* May happen at any later time, so never is a right answer; the errors are MADV_COLD's. */
         return all_anonymous(addr, addr + page_up(len)) ? sys_madvise(addr, len, MADV_COLD)
                                                         : -EINVAL;
-    case MADV_HUGEPAGE:
-        /* One page resolved must not bring 511 into view: only the errors are real. */
-        return sys_madvise(addr, len, MADV_NOHUGEPAGE);
     case MADV_COLLAPSE:
         return -EINVAL;
     case MADV_REMOVE:
@@ -263,19 +327,53 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
     case MADV_POPULATE_WRITE:
         return madvise_populate(addr, len, advice);
     default:
-        return sys_madvise(addr, len, advice);
+        return madvise_plain(addr, len, advice);
     }
 }
+
+/* As the kernel populates: private writable memory as by a write. */
+static long populate_locked(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
+        if (ranges_find(at, &range) && !paging_page_open(at)) {
+            bool write = (range.area.prot & PROT_WRITE) && range.area.kind != PAGING_SHARED;
+
+            if (core_fault_in(at, write ? ARCH_WRITE : ARCH_READ)) {
+                return -ENOMEM;
+            }
+        }
+    }
+    return 0;
+}
+
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
 
 long core_mlock(uintptr_t addr, size_t len, int flags)
 {
     uintptr_t start = addr & ~(PAGING_PAGE - 1);
+    uintptr_t end = start + page_up(len + (addr - start));
+    struct change change;
+    long ret;
 
-    if (!(flags & 1 /* MLOCK_ONFAULT */) &&
-        fault_in_range(start, len + (addr - start), ARCH_READ)) {
-        return -ENOMEM;
+    if (flags & ~MLOCK_ONFAULT) {
+        return sys_call(SYS_mlock2, addr, len, flags);
     }
-    return flags ? sys_call(SYS_mlock2, addr, len, flags) : sys_call(SYS_mlock, addr, len);
+    /* Locked first, as the kernel does: a hole or a limit is an error before any message. */
+    change_begin(&change, start, end);
+    ret = sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT);
+    if (ret == 0) {
+        set_traits(start, end, TRAIT_LOCKED, 0);
+    }
+    change_end(&change);
+    if (ret || (flags & MLOCK_ONFAULT)) {
+        return ret;
+    }
+    ret = populate_locked(start, end);
+    return ret ? ret : sys_call(SYS_mlock, addr, len);
 }
 
 /* ---- holes in files */
@@ -349,27 +447,6 @@ bool core_over_file(int fd, struct core_hole *ret_hole)
 
 /* ---- protection */
 
-/* What is not registered, in order; a hole ends it, as in the kernel. */
-static long mprotect_around(uintptr_t start, uintptr_t end, int prot)
-{
-    struct range range;
-
-    while (start < end) {
-        bool ranged = ranges_next(start, end, &range);
-        uintptr_t stop = ranged && range.area.start < end ? range.area.start : end;
-
-        if (start < stop) {
-            long ret = sys_mprotect(start, stop - start, prot);
-
-            if (ret) {
-                return ret;
-            }
-        }
-        start = ranged ? range.area.end : end;
-    }
-    return 0;
-}
-
 static int reprotect(const struct range *range, const struct paging_area *area, int prot)
 {
     struct range changed = *range;
@@ -378,6 +455,29 @@ static int reprotect(const struct range *range, const struct paging_area *area, 
     changed.area = *area;
     changed.area.prot = prot;
     return ret ? ret : ranges_replace(area->start, area->end, &changed);
+}
+
+/* In rising order, what is registered our way; a hole ends it, and what came before stays. */
+static long protect_in_order(uintptr_t start, uintptr_t end, int prot)
+{
+    struct range range;
+    long ret = 0;
+
+    while (ret == 0 && start < end) {
+        bool ranged = ranges_next(start, end, &range);
+        uintptr_t stop = ranged ? range.area.start : end;
+
+        if (start < stop) {
+            ret = sys_mprotect(start, stop - start, prot);
+        }
+        if (ret == 0 && ranged) {
+            struct paging_area part = paging_slice(&range.area, start, end);
+
+            ret = reprotect(&range, &part, prot);
+        }
+        start = ranged ? range.area.end : end;
+    }
+    return ret;
 }
 
 long core_mprotect(uintptr_t addr, size_t len, int prot)
@@ -390,10 +490,7 @@ long core_mprotect(uintptr_t addr, size_t len, int prot)
         return sys_mprotect(addr, len, prot);
     }
     change_begin(&change, addr, end);
-    ret = mprotect_around(addr, end, prot);
-    if (ret == 0) {
-        ret = each_part(addr, end, reprotect, prot);
-    }
+    ret = protect_in_order(addr, end, prot);
     change_end(&change);
     return ret;
 }

@@ -124,6 +124,7 @@ static bool continues(const struct range *a, const struct range *b)
     uintptr_t len = x->end - x->start;
 
     return x->end == y->start && a->ctx == b->ctx && a->mode == b->mode && a->busy == b->busy &&
+           a->traits == b->traits &&
            x->prot == y->prot && x->kind == y->kind && x->noguard == y->noguard &&
            x->fd == y->fd && x->dev == y->dev && x->ino == y->ino &&
            (x->kind == PAGING_ANON || x->off + len == y->off);

@@ -111,6 +111,11 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
     return 0;
 }
 
+static bool holds_huge(uintptr_t start, uintptr_t end)
+{
+    return ((start + PAGING_CHUNK - 1) & ~(PAGING_CHUNK - 1)) + PAGING_CHUNK <= end;
+}
+
 static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode, int tid)
 {
     struct range range = {
@@ -141,8 +146,10 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     if (ret) {
         return ret;
     }
-    /* One page resolved must not bring 511 into view. */
-    sys_madvise(piece->start, piece->end - piece->start, MADV_NOHUGEPAGE);
+    /* One page resolved must not bring 511 into view; smaller stretches hold no huge page. */
+    if (holds_huge(piece->start, piece->end)) {
+        sys_madvise(piece->start, piece->end - piece->start, MADV_NOHUGEPAGE);
+    }
     held = paging_lock(piece->start, piece->end, tid);
     ret = paging_enter(&range.area);
     if (ret == 0 && !paging_env.mem && range.area.kind != PAGING_SHARED) {

@@ -171,6 +171,13 @@ long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
     default:
         break;
     }
+    if (nr == SYS_shmat) {
+        ret = sys_call6(nr, a, b, c, d, e, f);
+        if (!sys_failed(ret)) {
+            icall_shm_attached((int)a, (uintptr_t)ret);
+        }
+        return ret;
+    }
     ret = memory_call(nr, a, b, c, d, e, f);
     if (ret == ICALL_PASS) {
         ret = descriptor_call(nr, a, b, c, d, e);

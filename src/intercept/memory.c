@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls that change the address space: the plain call where nothing registered is touched. */
 #include <errno.h>
+#include <sys/shm.h>
 
 #include "core/core.h"
 #include "intercept/calls.h"
@@ -62,6 +63,16 @@ long icall_mlock(const void *addr, size_t len, int flags)
 long icall_shmdt(const void *addr)
 {
     return core_touches((uintptr_t)addr, 1) ? core_shmdt((uintptr_t)addr) : ICALL_PASS;
+}
+
+void icall_shm_attached(int id, uintptr_t addr)
+{
+    struct shmid_ds ds;
+
+    if (core_active && sys_call(SYS_shmctl, id, IPC_STAT, &ds) == 0 &&
+        core_touches(addr, ds.shm_segsz)) {
+        core_mmapped(addr, ds.shm_segsz);
+    }
 }
 
 void icall_brk_moved(uintptr_t from, uintptr_t to)

@@ -84,6 +84,21 @@ EXPORT int mlock2(const void *addr, size_t len, unsigned flags)
     PRELOAD_CALL(int, mlock2, icall_mlock(addr, len, (int)flags), addr, len, flags);
 }
 
+EXPORT void *shmat(int id, const void *addr, int flags)
+{
+    static __typeof__(&shmat) real_fn;
+    void *ret;
+
+    if (!real_fn) {
+        real_fn = REAL(shmat);
+    }
+    ret = real_fn(id, addr, flags);
+    if (ret != (void *)-1) {
+        icall_shm_attached(id, (uintptr_t)ret);
+    }
+    return ret;
+}
+
 EXPORT int shmdt(const void *addr)
 {
     PRELOAD_CALL(int, shmdt, icall_shmdt(addr), addr);

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -22,7 +24,8 @@
 
 /* What this project's user backend is to have from the beginning. */
 #define DEFAULT_FEATURES                                                                           \
-    (UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS | UF_FEATURE_MISSING_SHMEM)
+    (UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS |                         \
+     UF_FEATURE_MISSING_SHMEM | FUZZ_CALLS_WAIT)
 #define HANG_SECONDS 15
 
 uint64_t fuzz_page;
@@ -105,9 +108,42 @@ static void map_fixtures(void)
     close(fd);
 }
 
+static void *write_hidden(void *page)
+{
+    int pair[2];
+    bool waits;
+
+    if (pipe(pair))
+        fuzz_die("pipe");
+    waits = write(pair[1], page, 1) == 1;
+    return waits ? page : NULL;
+}
+
+/* Whether write(2) from a hidden page waits for it, or answers EFAULT. */
+static bool calls_wait(int fd)
+{
+    char *page = mmap(NULL, fuzz_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uf_io_register reg = {{(uintptr_t)page, fuzz_page}, UF_REGISTER_MODE_MISSING, 0};
+    pthread_t thread;
+    void *waited;
+
+    if (page == MAP_FAILED || ioctl(fd, UF_IO_REGISTER, &reg) ||
+        pthread_create(&thread, NULL, write_hidden, page))
+        fuzz_die("probe");
+    while (pthread_tryjoin_np(thread, &waited)) {
+        struct uf_io_zeropage zero = {.range = reg.range};
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+        if (poll(&ready, 1, 10) == 1)
+            ioctl(fd, UF_IO_ZEROPAGE, &zero);
+    }
+    return waited;
+}
+
 /* Of the features that the generator knows, those that are here; for the driver. */
 static int print_caps(void)
 {
+    fuzz_page = (uint64_t)sysconf(_SC_PAGESIZE);
     struct uf_io_api api = {.api = UF_API};
     int fd = (int)syscall(SYS_userfaultfd, O_NONBLOCK | O_CLOEXEC);
 
@@ -115,6 +151,8 @@ static int print_caps(void)
         printf("%s\n", strerror(errno));
         return 1;
     }
+    if (calls_wait(fd))
+        api.features |= FUZZ_CALLS_WAIT;
     close(fd);
     printf("features 0x%llx\n", (unsigned long long)(api.features & DEFAULT_FEATURES));
     return 0;

@@ -27,6 +27,9 @@
 #include "userfault/abi.h"
 
 #define FUZZ_ARENA   0x200000000000ull /* nothing else of the process is within a TiB of it */
+/* Beside the UF_FEATURE_ bits: system calls wait for the hidden memory that they are handed. */
+#define FUZZ_CALLS_WAIT ((uint64_t)1 << 39)
+
 #define FUZZ_SOURCE  0x1f0000000000ull /* what COPY and pwrite copy from; a hole follows */
 #define FUZZ_SCRATCH 0x1e0000000000ull /* ioctl arguments at awkward places */
 #define FUZZ_PAGES   48

@@ -456,8 +456,10 @@ static void gen_one(struct gen *g)
         gen_read(g);
     else if (r < 670)
         push(g, OP_POLL);
-    else if (r < 710)
+    else if (r < 710 && (g->features & FUZZ_CALLS_WAIT))
         gen_syscall(g);
+    else if (r < 710)
+        gen_touch(g);
     else if (r < 770)
         gen_madvise(g);
     else if (r < 800)

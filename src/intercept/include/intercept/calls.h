@@ -56,6 +56,8 @@ long icall_madvise(void *addr, size_t len, int advice);
 long icall_mprotect(void *addr, size_t len, int prot);
 long icall_mlock(const void *addr, size_t len, int flags);
 long icall_shmdt(const void *addr);
+/* After a segment was attached at addr, perhaps over what was registered there. */
+void icall_shm_attached(int id, uintptr_t addr);
 /* After brk moved from one end to another. */
 void icall_brk_moved(uintptr_t from, uintptr_t to);
 
