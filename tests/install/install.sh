@@ -32,10 +32,6 @@ check "the installed launcher runs a program" "$root/bin/userfault" run --backen
     sh -c 'echo "preloaded: $LD_PRELOAD"'
 expect "with the installed library" "^preloaded: $lib/libuserfault-preload\\.so"
 
-ls "$BUILD"/libuserfault.so.* >/dev/null 2>&1 || {
-    skip "the library" "libuserfault is not built"
-    finish
-}
 for file in "$lib/libuserfault.so" "$lib/libuserfault.so.0" "$lib/pkgconfig/userfault.pc"; do
     test -e "$file"
     report "has ${file#"$dir/root"}" $?
@@ -49,10 +45,13 @@ report "pkg-config knows it" $?
 check "builds against it" $CC -Wall -Wextra -Werror -o hello "$source" $flags
 check "runs with the installed library" env LD_LIBRARY_PATH="$lib" ./hello
 # shellcheck disable=SC2086
-awk '/^    #include/, /^    }$/ { print substr($0, 5) }' "$(dirname "$source")/../../README.md" >prog.c
+# The program of the README: from its first include to the next line that is not indented.
+awk '/^    #include/ { on = 1 } on && /^[^ ]/ { exit } on { print substr($0, 5) }' \
+    "$(dirname "$source")/../../README.md" >prog.c
 # shellcheck disable=SC2086
 check "the program of the README builds too" $CC -Wall -Werror -o prog prog.c $flags
 check "and runs" env LD_LIBRARY_PATH="$lib" ./prog
+expect "and was served on demand" '^userfault$'
 check "the name in the program is the one with the version" sh -c 'readelf -d hello'
 expect "libuserfault.so.0" 'NEEDED.*libuserfault\.so\.0'
 
