@@ -348,7 +348,8 @@ const struct conf_case poll_cases[] = {
     {"epoll/oneshot", MAN_POLL, .run = epoll_oneshot},
     {"epoll/exclusive", MAN_POLL, .run = epoll_exclusive},
     {"epoll/nested", MAN_POLL, .run = epoll_nested},
-    {"epoll/error", RST_NOTE, .run = epoll_error},
+    {"epoll/error", RST_NOTE, .run = epoll_error,
+     .differs = "epoll sees the socket behind the descriptor, poll sees the context"},
     {"epoll/forgets-closed", MAN_POLL, .run = epoll_forgets_closed},
     {.id = NULL},
 };
