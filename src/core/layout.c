@@ -170,22 +170,7 @@ static long madvise_drop(uintptr_t addr, size_t len, int advice)
     return ret;
 }
 
-/* The memory's own call for it: its mapping says which file and where. */
-static long madvise_remove(uintptr_t addr, size_t len)
-{
-    struct range range;
-    const struct paging_area *area = &range.area;
-    struct core_hole hole = {.dev = 0};
-
-    if (!ranges_find(addr, &range) || area->kind == PAGING_ANON) {
-        return sys_madvise(addr, len, MADV_REMOVE);
-    }
-    hole.dev = area->dev;
-    hole.ino = area->ino;
-    hole.off = area->off + (addr - area->start);
-    hole.len = page_up(len);
-    return core_make_hole(&hole, SYS_madvise, (long)addr, (long)len, MADV_REMOVE, 0);
-}
+static long madvise_remove(uintptr_t addr, size_t len);
 
 static bool permitted(const struct range *range, enum arch_access access)
 {
@@ -365,7 +350,7 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     /* Locked first, as the kernel does: a hole or a limit is an error before any message. */
     change_begin(&change, start, end);
     ret = sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT);
-    if (ret == 0) {
+    if (ret == 0 || ret == -ENOMEM) {
         set_traits(start, end, TRAIT_LOCKED, 0);
     }
     change_end(&change);
@@ -411,6 +396,47 @@ static void drop_over(const struct paging_area *part)
 {
     paging_drop(part);
     paging_adopt(part); /* private copies outlive a hole in the file */
+}
+
+static struct core_hole hole_of(const struct paging_area *area)
+{
+    return (struct core_hole){area->dev, area->ino, area->off, area->end - area->start};
+}
+
+static int hide_file(const struct range *range, const struct paging_area *area, int arg)
+{
+    const struct core_hole hole = hole_of(area);
+
+    if (area->kind != PAGING_ANON) {
+        each_over(&hole, hide_over);
+    }
+    return 0;
+}
+
+static int drop_file(const struct range *range, const struct paging_area *area, int arg)
+{
+    const struct core_hole hole = hole_of(area);
+
+    if (area->kind != PAGING_ANON) {
+        each_over(&hole, drop_over);
+    }
+    return 0;
+}
+
+/* The memory's own call for a hole: the mappings say in which files and where. */
+static long madvise_remove(uintptr_t addr, size_t len)
+{
+    struct change change;
+    long ret;
+
+    change_begin(&change, 0, PAGING_TOP);
+    each_part(addr, addr + page_up(len), hide_file, 0);
+    ret = sys_madvise(addr, len, MADV_REMOVE);
+    if (ret == 0 || ret == -ENOMEM) { /* over a hole in the mappings, the rest was done */
+        each_part(addr, addr + page_up(len), drop_file, 0);
+    }
+    change_end(&change);
+    return ret;
 }
 
 long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long c, long d)
@@ -555,15 +581,27 @@ static long move_away(const struct move *move, const struct range *range)
     return ret;
 }
 
+/* Several mappings move in one call only if they are anonymous or shared memory. */
+static bool moves_by_parts(uintptr_t addr)
+{
+    struct vma vma;
+
+    return maps_next(addr, addr + 1, &vma) && !(vma.dev_zero && !vma.shared);
+}
+
 /* What starts unregistered: the kernel's own way, but it would stop at a registered mapping. */
 static long mremap_plain(const struct move *move)
 {
     struct range range;
     size_t len = move->old_len, new_len = move->new_len;
     bool stops = ranges_next(move->addr, move->old_end, &range) && new_len >= len;
+    bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && new_len == len;
     long ret;
 
-    if (stops && (move->flags & MREMAP_FIXED) && new_len == len) {
+    if (stops && !stays && (!(move->flags & MREMAP_FIXED) || new_len != len || !moves_by_parts(move->addr))) {
+        return -EFAULT; /* across mappings */
+    }
+    if (stops && !stays) {
         len = new_len = range.area.start - move->addr;
     }
     ret = sys_mremap(move->addr, len, new_len, move->flags, move->to);
@@ -573,7 +611,7 @@ static long mremap_plain(const struct move *move)
     if (move->flags & MREMAP_FIXED) {
         forget_gone((uintptr_t)ret, (uintptr_t)ret + new_len);
     }
-    if (stops && (move->flags & MREMAP_FIXED)) {
+    if (stops && !stays) {
         return -EFAULT; /* as far as it came, it stays moved */
     }
     if (new_len < len) {
@@ -628,8 +666,7 @@ static bool mremap_sane(const struct move *move)
            !(move->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
            !(moves && !(move->flags & MREMAP_MAYMOVE)) &&
            !((move->flags & MREMAP_DONTUNMAP) && move->new_len != move->old_len) &&
-           !((move->flags & MREMAP_FIXED) &&
-             (overlaps || (move->to & (PAGING_PAGE - 1)) || move->to >= PAGING_TOP));
+           !(moves && (overlaps || (move->to & (PAGING_PAGE - 1)) || move->to >= PAGING_TOP));
 }
 
 long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to)

@@ -116,7 +116,12 @@ static bool holds_huge(uintptr_t start, uintptr_t end)
     return ((start + PAGING_CHUNK - 1) & ~(PAGING_CHUNK - 1)) + PAGING_CHUNK <= end;
 }
 
-static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode, int tid)
+/*
+ * @divided: two mappings that touch and were two before; they stay two, for the kernel merges what
+ * is alike.
+ */
+static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode,
+                          bool divided, int tid)
 {
     struct range range = {
         .area =
@@ -128,6 +133,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
                 .off = piece->vma.off + (piece->start - piece->vma.start),
                 .dev = piece->vma.dev,
                 .ino = piece->vma.ino,
+                .divided = divided,
                 .nofill = piece->vma.dev_zero && !piece->vma.shared,
             },
         .ctx = atomic_load(&ctx->id),
@@ -173,6 +179,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
 static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintptr_t sp,
                       uint64_t mode, int tid, bool apply)
 {
+    uintptr_t prev_end = 0;
     struct piece piece;
     bool any = false;
 
@@ -183,7 +190,8 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
         if (!apply) {
             ret = check_piece(ctx, &piece, sp);
         } else if (!piece.registered) {
-            ret = register_piece(ctx, &piece, mode, tid);
+            ret = register_piece(ctx, &piece, mode, prev_end == piece.start, tid);
+            prev_end = piece.end;
         }
         if (ret) {
             return ret;

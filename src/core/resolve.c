@@ -45,6 +45,7 @@ static long check_source(uintptr_t src)
 static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const char *src)
 {
     bool zero = src == paging_zeroes;
+    bool waited = false;
     size_t done = 0;
     long ret;
 
@@ -54,16 +55,28 @@ static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const cha
     while (done < len) {
         struct core_guard guard;
 
+        /* While a source was waited for, the layout may have changed. */
+        if (waited && !ranges_span(dst, dst + len)) {
+            if (!paging_readable((uintptr_t)src + done, PAGING_PAGE)) {
+                return done ? (long)done : -EFAULT;
+            }
+            return done ? (long)done : -ENOENT;
+        }
+        waited = false;
         core_enter(&guard);
         ret = publish_step(ctx, dst + done, len - done, zero ? src : src + done, guard.tid);
         core_leave(&guard);
         if (ret == -EFAULT && !zero && core_source_in((uintptr_t)src + done) == 0) {
+            waited = true;
             continue;
         }
-        if (ret == -EEXIST && !zero) {
-            ret = check_source((uintptr_t)src + done);
-            if (ret == 0) {
-                continue; /* it became readable: look again */
+        if ((ret == -EEXIST || ret == -ENXIO) && !zero) {
+            long source = check_source((uintptr_t)src + done);
+
+            waited = source == 0; /* it became readable: look again */
+            ret = source == -EFAULT ? source : ret;
+            if (waited) {
+                continue;
             }
         }
         if (ret <= 0) {

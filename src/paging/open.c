@@ -261,6 +261,7 @@ struct paging_area paging_slice(const struct paging_area *area, uintptr_t start,
 
     part.start = paging_max(area->start, start);
     part.end = paging_min(area->end, end);
+    part.divided = area->divided && part.start == area->start;
     part.off += part.start - area->start;
     part.alias += area->alias ? part.start - area->start : 0;
     return part;

@@ -26,6 +26,7 @@ struct paging_area {
     int prot;             /* what the program asked for */
     enum paging_kind kind;
     bool noguard;    /* guard pages were refused here (locked memory) */
+    bool divided;    /* the kernel has a mapping of its own from start on, though all is alike */
     bool nofill;     /* private /dev/zero: a file of size 0, nothing can be put there */
     int fd;          /* a descriptor of the file, or -1 */
     uint64_t off;    /* file offset of start */
