@@ -140,8 +140,11 @@ void core_mmapped(uintptr_t addr, size_t len)
 
 /* ---- content dropped */
 
-static int drop(const struct range *range, const struct paging_area *area, int arg)
+static int drop(const struct range *range, const struct paging_area *area, int refused)
 {
+    if (refused && (range->traits & TRAIT_LOCKED)) {
+        return 1; /* this is where the kernel stopped */
+    }
     /* Shared memory keeps its content in the file: the mapping's entries are no matter. */
     return area->kind == PAGING_SHARED ? 0 : paging_drop(area);
 }
@@ -163,8 +166,9 @@ static long madvise_drop(uintptr_t addr, size_t len, int advice)
     if (ret == 0) {
         ret = sys_madvise(addr, len, advice);
     }
-    if (ret == 0 || ret == -ENOMEM) { /* over a hole, what is mapped was dropped all the same */
-        each_part(addr, end, drop, 0);
+    /* Over a hole, what is mapped was dropped all the same; before locked memory, too. */
+    if (ret == 0 || ret == -ENOMEM || ret == -EINVAL) {
+        each_part(addr, end, drop, ret == -EINVAL);
     }
     change_end(&change);
     return ret;
@@ -326,12 +330,15 @@ static long populate_locked(uintptr_t start, uintptr_t end)
             bool write = (range.area.prot & PROT_WRITE) && range.area.kind != PAGING_SHARED;
 
             if (core_fault_in(at, write ? ARCH_WRITE : ARCH_READ)) {
-                return -ENOMEM;
+                /* Gone while it was waited for: locked is what is left. */
+                return ranges_find(at, &range) ? -ENOMEM : 0;
             }
         }
     }
     return 0;
 }
+
+#define MLOCK_TRIES 3
 
 #ifndef MLOCK_ONFAULT
 #define MLOCK_ONFAULT 1
@@ -357,8 +364,17 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     if (ret || (flags & MLOCK_ONFAULT)) {
         return ret;
     }
-    ret = populate_locked(start, end);
-    return ret ? ret : sys_call(SYS_mlock, addr, len);
+    for (int tries = 0; tries < MLOCK_TRIES; tries++) {
+        ret = populate_locked(start, end);
+        if (ret || sys_call(SYS_mlock, addr, len) == 0) {
+            return ret;
+        }
+        if (sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT) != 0) {
+            return 0; /* a hole made meanwhile is no error */
+        }
+        /* Something was closed again, or there is a page that cannot be had. */
+    }
+    return -ENOMEM;
 }
 
 /* ---- holes in files */
@@ -586,22 +602,24 @@ static bool moves_by_parts(uintptr_t addr)
 {
     struct vma vma;
 
-    return maps_next(addr, addr + 1, &vma) && !(vma.dev_zero && !vma.shared);
+    return maps_next(addr, addr + 1, &vma) && !vma.special && !(vma.dev_zero && !vma.shared);
 }
 
 /* What starts unregistered: the kernel's own way, but it would stop at a registered mapping. */
 static long mremap_plain(const struct move *move)
 {
-    struct range range;
+    bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
+                 move->new_len <= move->old_len;
     size_t len = move->old_len, new_len = move->new_len;
-    bool stops = ranges_next(move->addr, move->old_end, &range) && new_len >= len;
-    bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && new_len == len;
+    struct range range;
+    bool stops = !stays && ranges_next(move->addr, move->addr + (len < new_len ? len : new_len),
+                                       &range);
     long ret;
 
-    if (stops && !stays && (!(move->flags & MREMAP_FIXED) || new_len != len || !moves_by_parts(move->addr))) {
+    if (stops && (!(move->flags & MREMAP_FIXED) || new_len != len || !moves_by_parts(move->addr))) {
         return -EFAULT; /* across mappings */
     }
-    if (stops && !stays) {
+    if (stops) {
         len = new_len = range.area.start - move->addr;
     }
     ret = sys_mremap(move->addr, len, new_len, move->flags, move->to);
@@ -611,7 +629,7 @@ static long mremap_plain(const struct move *move)
     if (move->flags & MREMAP_FIXED) {
         forget_gone((uintptr_t)ret, (uintptr_t)ret + new_len);
     }
-    if (stops && !stays) {
+    if (stops) {
         return -EFAULT; /* as far as it came, it stays moved */
     }
     if (new_len < len) {

@@ -38,5 +38,12 @@ short core_poll(int fd, bool nonblock)
     if (!ctx || !(atomic_load(&ctx->features) & CONTEXT_READY) || !nonblock) {
         return POLLERR;
     }
-    return waiters_pending(atomic_load(&ctx->id)) ? POLLIN | POLLRDNORM : 0;
+    if (!waiters_pending(atomic_load(&ctx->id))) {
+        return 0;
+    }
+    /* Seen before it rang: an epoll set that is asked next must know, too. */
+    if (atomic_load(&ctx->in_epoll) && atomic_load(&ctx->rings) == atomic_load(&ctx->drained)) {
+        context_ring(ctx);
+    }
+    return POLLIN | POLLRDNORM;
 }
