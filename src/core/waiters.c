@@ -41,7 +41,7 @@ enum state {
 #define SPIN_RETRY    32
 #define REAP_STEP     64   /* claims beyond so many slots look for dead threads' first */
 #define STALE_US      8    /* a waiter not heard of for so long is asked whether it lives */
-#define BEAT          32   /* spins between two signs of life */
+#define BEAT          32   /* spins between two signs of life, and two offers of the processor */
 #define SLEEP_SECONDS 1 /* look for a context whose last close nobody saw */
 
 struct slot {
@@ -269,6 +269,8 @@ static void spin_once(struct slot *slot, unsigned *spins)
     base_cpu_pause();
     if (++*spins % BEAT == 0) {
         __atomic_store_n(&slot->alive, base_cpu_ticks(), __ATOMIC_RELAXED);
+        /* Perhaps the one waited for is to run here: then this is the hand-over. */
+        sys_call(SYS_sched_yield);
     }
 }
 
@@ -453,6 +455,7 @@ ucontext_t *core_signal_entered(ucontext_t *uc)
 bool core_spin(int fd)
 {
     struct context *ctx = context_of_fd(fd);
+    unsigned spins = 0;
     uint64_t until;
     uint32_t id;
     bool found = false;
@@ -469,6 +472,9 @@ bool core_spin(int fd)
     do {
         found = waiters_pending(id);
         base_cpu_pause();
+        if (++spins % BEAT == 0 && !found) {
+            sys_call(SYS_sched_yield);
+        }
     } while (!found && base_cpu_ticks() < until);
     atomic_store(&ctx->spin_until, 0);
     return found || waiters_pending(id);
