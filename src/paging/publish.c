@@ -160,9 +160,13 @@ static void lift_guards(const struct paging_area *area, uintptr_t start, size_t 
 /* What was lifted for pages that were not published after all. */
 static void lower_guards(const struct paging_area *area, uintptr_t start, size_t len)
 {
-    unsigned flags = paging_chunk_of(start)->flags;
+    unsigned flags;
 
-    if (!len || !(flags & CHUNK_GUARDED)) {
+    if (!len) {
+        return; /* start may lie beyond all tables then */
+    }
+    flags = paging_chunk_of(start)->flags;
+    if (!(flags & CHUNK_GUARDED)) {
         return;
     }
     sys_madvise(start, len, MADV_GUARD_INSTALL);
