@@ -28,7 +28,7 @@ int paging_make_shadow(struct paging_area *area)
     bool here = paging_page_here(area->start);
     bool hole = area->kind == PAGING_PRIVATE_FILE && !paging_file_present(area, area->start);
     long shadow = sys_mremap(area->start, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
-    long back;
+    long longer, back;
 
     if (sys_failed(shadow)) {
         return (int)shadow;
@@ -40,8 +40,17 @@ int paging_make_shadow(struct paging_area *area)
     if (hole) {
         paging_punch(area, area->start);
     }
+    /*
+     * A mapping that moves as a whole leaves its anon_vma behind: the shadow is a page longer while
+     * the rest of it goes back.
+     */
+    longer = sys_mremap((uintptr_t)shadow, len, len + PAGING_PAGE, MREMAP_MAYMOVE, 0);
+    shadow = sys_failed(longer) ? shadow : longer;
     back = sys_mremap((uintptr_t)shadow, len, len,
                       MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, area->start);
+    if (!sys_failed(longer)) {
+        sys_munmap((uintptr_t)shadow + len, PAGING_PAGE);
+    }
     if (sys_failed(back)) {
         /* The content is in the shadow: bring it back without keeping one. */
         sys_mremap((uintptr_t)shadow, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, area->start);
