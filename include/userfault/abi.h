@@ -50,43 +50,43 @@ extern "C" {
 #define UF_NR_SET_MODE     0x0A
 #define UF_NR_API          0x3F
 
-#define UF_IO_REGISTER     UF_IOC_(UF_IOC_RW_, UF_NR_REGISTER, 0x20u)     /* struct uf_io_register */
-#define UF_IO_UNREGISTER   UF_IOC_(UF_IOC_R_, UF_NR_UNREGISTER, 0x10u)    /* struct uf_io_range */
-#define UF_IO_WAKE         UF_IOC_(UF_IOC_R_, UF_NR_WAKE, 0x10u)          /* struct uf_io_range */
-#define UF_IO_COPY         UF_IOC_(UF_IOC_RW_, UF_NR_COPY, 0x28u)         /* struct uf_io_copy */
-#define UF_IO_ZEROPAGE     UF_IOC_(UF_IOC_RW_, UF_NR_ZEROPAGE, 0x20u)     /* struct uf_io_zeropage */
-#define UF_IO_MOVE         UF_IOC_(UF_IOC_RW_, UF_NR_MOVE, 0x28u)         /* struct uf_io_move */
+#define UF_IO_REGISTER     UF_IOC_(UF_IOC_RW_, UF_NR_REGISTER, 0x20u)  /* struct uf_io_register */
+#define UF_IO_UNREGISTER   UF_IOC_(UF_IOC_R_, UF_NR_UNREGISTER, 0x10u) /* struct uf_io_range */
+#define UF_IO_WAKE         UF_IOC_(UF_IOC_R_, UF_NR_WAKE, 0x10u)       /* struct uf_io_range */
+#define UF_IO_COPY         UF_IOC_(UF_IOC_RW_, UF_NR_COPY, 0x28u)      /* struct uf_io_copy */
+#define UF_IO_ZEROPAGE     UF_IOC_(UF_IOC_RW_, UF_NR_ZEROPAGE, 0x20u)  /* struct uf_io_zeropage */
+#define UF_IO_MOVE         UF_IOC_(UF_IOC_RW_, UF_NR_MOVE, 0x28u)      /* struct uf_io_move */
 #define UF_IO_WRITEPROTECT UF_IOC_(UF_IOC_RW_, UF_NR_WRITEPROTECT, 0x18u) /* uf_io_writeprotect */
-#define UF_IO_CONTINUE     UF_IOC_(UF_IOC_RW_, UF_NR_CONTINUE, 0x20u)     /* struct uf_io_continue */
-#define UF_IO_POISON       UF_IOC_(UF_IOC_RW_, UF_NR_POISON, 0x20u)       /* struct uf_io_poison */
-#define UF_IO_RWPROTECT    UF_IOC_(UF_IOC_RW_, UF_NR_RWPROTECT, 0x18u)    /* struct uf_io_rwprotect */
-#define UF_IO_SET_MODE     UF_IOC_(UF_IOC_W_, UF_NR_SET_MODE, 0x10u)      /* struct uf_io_set_mode */
-#define UF_IO_API          UF_IOC_(UF_IOC_RW_, UF_NR_API, 0x18u)          /* struct uf_io_api */
+#define UF_IO_CONTINUE     UF_IOC_(UF_IOC_RW_, UF_NR_CONTINUE, 0x20u)  /* struct uf_io_continue */
+#define UF_IO_POISON       UF_IOC_(UF_IOC_RW_, UF_NR_POISON, 0x20u)    /* struct uf_io_poison */
+#define UF_IO_RWPROTECT    UF_IOC_(UF_IOC_RW_, UF_NR_RWPROTECT, 0x18u) /* struct uf_io_rwprotect */
+#define UF_IO_SET_MODE     UF_IOC_(UF_IOC_W_, UF_NR_SET_MODE, 0x10u)   /* struct uf_io_set_mode */
+#define UF_IO_API          UF_IOC_(UF_IOC_RW_, UF_NR_API, 0x18u)       /* struct uf_io_api */
 
 /* On a descriptor of /dev/userfaultfd; the argument is the flags of userfaultfd(2). */
 #define UF_IOC_NEW 0x0000AA00u
 
 /* ------------------------------------------------------------------ features (UF_IO_API) */
 
-#define UF_FEATURE_PAGEFAULT_FLAG_WP    ((uint64_t)1 << 0)
-#define UF_FEATURE_EVENT_FORK           ((uint64_t)1 << 1)
-#define UF_FEATURE_EVENT_REMAP          ((uint64_t)1 << 2)
-#define UF_FEATURE_EVENT_REMOVE         ((uint64_t)1 << 3)
-#define UF_FEATURE_MISSING_HUGETLBFS    ((uint64_t)1 << 4)
-#define UF_FEATURE_MISSING_SHMEM        ((uint64_t)1 << 5)
-#define UF_FEATURE_EVENT_UNMAP          ((uint64_t)1 << 6)
-#define UF_FEATURE_SIGBUS               ((uint64_t)1 << 7)
-#define UF_FEATURE_THREAD_ID            ((uint64_t)1 << 8)
-#define UF_FEATURE_MINOR_HUGETLBFS      ((uint64_t)1 << 9)
-#define UF_FEATURE_MINOR_SHMEM          ((uint64_t)1 << 10)
-#define UF_FEATURE_EXACT_ADDRESS        ((uint64_t)1 << 11)
-#define UF_FEATURE_WP_HUGETLBFS_SHMEM   ((uint64_t)1 << 12)
-#define UF_FEATURE_WP_UNPOPULATED       ((uint64_t)1 << 13) /* 6.4 */
-#define UF_FEATURE_POISON               ((uint64_t)1 << 14) /* 6.6 */
-#define UF_FEATURE_WP_ASYNC             ((uint64_t)1 << 15) /* 6.7 */
-#define UF_FEATURE_MOVE                 ((uint64_t)1 << 16) /* 6.8 */
-#define UF_FEATURE_RWP                  ((uint64_t)1 << 17) /* 7.2 */
-#define UF_FEATURE_RWP_ASYNC            ((uint64_t)1 << 18) /* 7.2 */
+#define UF_FEATURE_PAGEFAULT_FLAG_WP  ((uint64_t)1 << 0)
+#define UF_FEATURE_EVENT_FORK         ((uint64_t)1 << 1)
+#define UF_FEATURE_EVENT_REMAP        ((uint64_t)1 << 2)
+#define UF_FEATURE_EVENT_REMOVE       ((uint64_t)1 << 3)
+#define UF_FEATURE_MISSING_HUGETLBFS  ((uint64_t)1 << 4)
+#define UF_FEATURE_MISSING_SHMEM      ((uint64_t)1 << 5)
+#define UF_FEATURE_EVENT_UNMAP        ((uint64_t)1 << 6)
+#define UF_FEATURE_SIGBUS             ((uint64_t)1 << 7)
+#define UF_FEATURE_THREAD_ID          ((uint64_t)1 << 8)
+#define UF_FEATURE_MINOR_HUGETLBFS    ((uint64_t)1 << 9)
+#define UF_FEATURE_MINOR_SHMEM        ((uint64_t)1 << 10)
+#define UF_FEATURE_EXACT_ADDRESS      ((uint64_t)1 << 11)
+#define UF_FEATURE_WP_HUGETLBFS_SHMEM ((uint64_t)1 << 12)
+#define UF_FEATURE_WP_UNPOPULATED     ((uint64_t)1 << 13) /* 6.4 */
+#define UF_FEATURE_POISON             ((uint64_t)1 << 14) /* 6.6 */
+#define UF_FEATURE_WP_ASYNC           ((uint64_t)1 << 15) /* 6.7 */
+#define UF_FEATURE_MOVE               ((uint64_t)1 << 16) /* 6.8 */
+#define UF_FEATURE_RWP                ((uint64_t)1 << 17) /* 7.2 */
+#define UF_FEATURE_RWP_ASYNC          ((uint64_t)1 << 18) /* 7.2 */
 
 /* ------------------------------------------------------------------ modes */
 

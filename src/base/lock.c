@@ -79,8 +79,7 @@ bool base_lock_acquire(struct base_lock *lock, int tid)
             return true;
         }
         /* Having slept, others may sleep too: keep the mark that makes the release wake them. */
-        if (atomic_compare_exchange_strong(&lock->word, &none,
-                                           (uint32_t)tid | BASE_LOCK_WAITERS)) {
+        if (atomic_compare_exchange_strong(&lock->word, &none, (uint32_t)tid | BASE_LOCK_WAITERS)) {
             return false;
         }
     }

@@ -355,8 +355,8 @@ long core_open_device(int flags)
     if (!core_started()) {
         return -ENOMEM;
     }
-    fd = sys_call(SYS_openat, AT_FDCWD, "/dev/null", (flags & (O_CLOEXEC | O_NONBLOCK)) | O_RDWR,
-                  0);
+    fd =
+        sys_call(SYS_openat, AT_FDCWD, "/dev/null", (flags & (O_CLOEXEC | O_NONBLOCK)) | O_RDWR, 0);
     if (!sys_failed(fd) && (unsigned long)fd < FDS_MAX) {
         fdmap_set((int)fd, FD_DEVICE);
         atomic_store(&core_active, true);

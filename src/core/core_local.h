@@ -55,9 +55,8 @@ void core_edit_unlock(void);
 void core_edit_lock_reset(void);
 
 extern struct uf_stats *core_stats;
-#define STAT_ADD(field, n)                                                                         \
-    __atomic_fetch_add(&core_stats->field, (uint64_t)(n), __ATOMIC_RELAXED)
-#define STAT(field) STAT_ADD(field, 1)
+#define STAT_ADD(field, n) __atomic_fetch_add(&core_stats->field, (uint64_t)(n), __ATOMIC_RELAXED)
+#define STAT(field)        STAT_ADD(field, 1)
 
 extern struct core_options core_options;
 extern int core_pid; /* of the process that made the address space */
@@ -116,14 +115,14 @@ struct bell_name {
 };
 
 struct context {
-    _Atomic uint32_t id; /* 0: free; generation << 16 | index */
+    _Atomic uint32_t id;   /* 0: free; generation << 16 | index */
     struct bell_name bell; /* of the program's descriptor */
     bool user_mode_only;
     _Atomic bool nonblock;
-    _Atomic bool in_epoll; /* someone may look at the doorbell alone: never delay it */
-    _Atomic uint64_t features; /* as enabled, CONTEXT_READY set */
-    _Atomic uint64_t ticket;   /* order of messages */
-    _Atomic uint64_t spin_until; /* a reader spins until this tick: it need not be rung */
+    _Atomic bool in_epoll;        /* someone may look at the doorbell alone: never delay it */
+    _Atomic uint64_t features;    /* as enabled, CONTEXT_READY set */
+    _Atomic uint64_t ticket;      /* order of messages */
+    _Atomic uint64_t spin_until;  /* a reader spins until this tick: it need not be rung */
     _Atomic uint32_t spin_misses; /* waits in a row that spinning did not end */
     _Atomic uint32_t rings, drained;
     _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
@@ -137,8 +136,7 @@ struct context {
 
 #define CONTEXT_READY ((uint64_t)1 << 63)
 #define CORE_FEATURES                                                                              \
-    (UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID |                         \
-     UF_FEATURE_EXACT_ADDRESS)
+    (UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER | (uint64_t)1 << UF_NR_API)
 #define CORE_RANGE_IOCTLS                                                                          \

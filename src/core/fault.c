@@ -101,8 +101,8 @@ static void wait_for_edit(void)
 }
 
 /* Report a missing page in whichever way the context asked for. */
-static enum core_verdict report(const struct range *range, uintptr_t addr,
-                                enum arch_access access, const uint64_t *mask, ucontext_t *uc)
+static enum core_verdict report(const struct range *range, uintptr_t addr, enum arch_access access,
+                                const uint64_t *mask, ucontext_t *uc)
 {
     struct context *ctx = context_of_id(range->ctx);
     struct context_callback callback;

@@ -241,9 +241,9 @@ static uint32_t trait_of(int advice, bool *ret_set)
         int advice, trait;
         bool set;
     } traits[] = {
-        {MADV_RANDOM, 1, true},      {MADV_SEQUENTIAL, 2, true},  {MADV_NORMAL, 3, false},
-        {MADV_DONTFORK, 4, true},    {MADV_DOFORK, 4, false},     {MADV_HUGEPAGE, 8, true},
-        {MADV_NOHUGEPAGE, 16, true}, {MADV_DONTDUMP, 32, true},   {MADV_DODUMP, 32, false},
+        {MADV_RANDOM, 1, true},      {MADV_SEQUENTIAL, 2, true},   {MADV_NORMAL, 3, false},
+        {MADV_DONTFORK, 4, true},    {MADV_DOFORK, 4, false},      {MADV_HUGEPAGE, 8, true},
+        {MADV_NOHUGEPAGE, 16, true}, {MADV_DONTDUMP, 32, true},    {MADV_DODUMP, 32, false},
         {MADV_WIPEONFORK, 64, true}, {MADV_KEEPONFORK, 64, false},
     };
 
@@ -395,8 +395,7 @@ static void each_over(const struct core_hole *hole, void (*each)(const struct pa
             from >= to) {
             continue;
         }
-        part = paging_slice(area, area->start + (from - area->off),
-                            area->start + (to - area->off));
+        part = paging_slice(area, area->start + (from - area->off), area->start + (to - area->off));
         each(&part);
     }
 }
@@ -608,12 +607,12 @@ static bool moves_by_parts(uintptr_t addr)
 /* What starts unregistered: the kernel's own way, but it would stop at a registered mapping. */
 static long mremap_plain(const struct move *move)
 {
-    bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
-                 move->new_len <= move->old_len;
+    bool stays =
+        !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && move->new_len <= move->old_len;
     size_t len = move->old_len, new_len = move->new_len;
     struct range range;
-    bool stops = !stays && ranges_next(move->addr, move->addr + (len < new_len ? len : new_len),
-                                       &range);
+    bool stops =
+        !stays && ranges_next(move->addr, move->addr + (len < new_len ? len : new_len), &range);
     long ret;
 
     if (stops && (!(move->flags & MREMAP_FIXED) || new_len != len || !moves_by_parts(move->addr))) {

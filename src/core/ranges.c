@@ -123,11 +123,10 @@ static bool continues(const struct range *a, const struct range *b)
     const struct paging_area *x = &a->area, *y = &b->area;
     uintptr_t len = x->end - x->start;
 
-    return x->end == y->start && !y->divided && a->ctx == b->ctx && a->mode == b->mode && a->busy == b->busy &&
-           a->traits == b->traits &&
-           x->prot == y->prot && x->kind == y->kind && x->noguard == y->noguard &&
-           x->fd == y->fd && x->dev == y->dev && x->ino == y->ino &&
-           ((x->kind == PAGING_ANON && !x->nofill) || x->off + len == y->off);
+    return x->end == y->start && !y->divided && a->ctx == b->ctx && a->mode == b->mode &&
+           a->busy == b->busy && a->traits == b->traits && x->prot == y->prot &&
+           x->kind == y->kind && x->noguard == y->noguard && x->fd == y->fd && x->dev == y->dev &&
+           x->ino == y->ino && ((x->kind == PAGING_ANON && !x->nofill) || x->off + len == y->off);
 }
 
 /* ... and can be one entry. */

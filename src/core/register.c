@@ -282,12 +282,11 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
     }
     core_enter(&guard);
     core_edit_lock(guard.tid);
-    for (uintptr_t at = user.start; ret == 0 && at < user.start + user.len &&
-                                    next_piece(at, user.start + user.len, &piece);
+    for (uintptr_t at = user.start;
+         ret == 0 && at < user.start + user.len && next_piece(at, user.start + user.len, &piece);
          at = piece.end) {
         any = true;
-        if (piece.registered ? piece.range.ctx != atomic_load(&ctx->id)
-                             : kind_of(&piece.vma) < 0) {
+        if (piece.registered ? piece.range.ctx != atomic_load(&ctx->id) : kind_of(&piece.vma) < 0) {
             ret = -EINVAL;
         }
     }

@@ -104,8 +104,7 @@ void core_count_paging(void)
 
 int core_tid(void)
 {
-    if (core_options.thread_id &&
-        !atomic_load_explicit(&core_tls_shared, memory_order_relaxed)) {
+    if (core_options.thread_id && !atomic_load_explicit(&core_tls_shared, memory_order_relaxed)) {
         return core_options.thread_id();
     }
     return sys_gettid();
@@ -195,9 +194,14 @@ void core_reopen(void)
 /* ---- fork */
 
 static struct core_guard fork_guard;
+static bool fork_noted; /* between prepare and parent or child, which libc's fork lock encloses */
 
 void core_fork_prepare(void)
 {
+    fork_noted = atomic_load(&core_active);
+    if (!fork_noted) {
+        return; /* the child finds out by itself, should it ever make a context */
+    }
     /* No publication is half done and no layout half changed in the copy that the child gets. */
     core_enter(&fork_guard);
     core_edit_lock(fork_guard.tid);
@@ -206,6 +210,9 @@ void core_fork_prepare(void)
 
 void core_fork_parent(void)
 {
+    if (!fork_noted) {
+        return;
+    }
     paging_unlock(PAGING_ALL_STRIPES);
     core_edit_unlock();
     core_leave(&fork_guard);
@@ -243,6 +250,13 @@ static void forget_parent(void)
         }
         ranges_replace(range.area.start, range.area.end, NULL);
     }
+}
+
+void core_forked(void)
+{
+    if (atomic_load(&core_active)) {
+        core_fork_child();
+    } /* else the first entry into the facility does it, if there ever is one */
 }
 
 void core_fork_child(void)

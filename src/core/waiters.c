@@ -36,13 +36,13 @@ enum state {
 #define GENERATION 16u
 
 #define SPIN_US       50
-#define EXPECT_US     5 /* a reader that polls by read(2) comes back within */
-#define SPIN_MISSES   16   /* after so many in vain, only one wait in SPIN_RETRY spins */
+#define EXPECT_US     5  /* a reader that polls by read(2) comes back within */
+#define SPIN_MISSES   16 /* after so many in vain, only one wait in SPIN_RETRY spins */
 #define SPIN_RETRY    32
-#define REAP_STEP     64   /* claims beyond so many slots look for dead threads' first */
-#define STALE_US      8    /* a waiter not heard of for so long is asked whether it lives */
-#define BEAT          32   /* spins between two signs of life, and two offers of the processor */
-#define SLEEP_SECONDS 1 /* look for a context whose last close nobody saw */
+#define REAP_STEP     64 /* claims beyond so many slots look for dead threads' first */
+#define STALE_US      8  /* a waiter not heard of for so long is asked whether it lives */
+#define BEAT          32 /* spins between two signs of life, and two offers of the processor */
+#define SLEEP_SECONDS 1  /* look for a context whose last close nobody saw */
 
 struct slot {
     _Atomic uint32_t word;
@@ -137,7 +137,8 @@ static bool slot_pending(struct slot *slot, uint32_t word)
     if ((word & STATE_MASK) != SLOT_PENDING) {
         return false;
     }
-    if (base_cpu_ticks() - __atomic_load_n(&slot->alive, __ATOMIC_RELAXED) < STALE_US * base_cpu_ticks_per_us()) {
+    if (base_cpu_ticks() - __atomic_load_n(&slot->alive, __ATOMIC_RELAXED) <
+        STALE_US * base_cpu_ticks_per_us()) {
         return true;
     }
     if (sys_call(SYS_tgkill, core_pid, slot->tid, 0) != 0 && slot_bury(slot, word)) {
@@ -235,8 +236,7 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         for (uint32_t i = 0; i < top; i++) {
             uint32_t seen = atomic_load(&slots[i].word);
 
-            if (slots[i].ctx == id && slots[i].ticket < ticket &&
-                slot_pending(&slots[i], seen)) {
+            if (slots[i].ctx == id && slots[i].ticket < ticket && slot_pending(&slots[i], seen)) {
                 oldest = &slots[i];
                 ticket = slots[i].ticket;
                 word = seen;
@@ -485,7 +485,6 @@ void core_expect_read(int fd)
     struct context *ctx = context_of_fd(fd);
 
     if (ctx && cpus > 1) {
-        atomic_store(&ctx->spin_until,
-                     base_cpu_ticks() + EXPECT_US * base_cpu_ticks_per_us());
+        atomic_store(&ctx->spin_until, base_cpu_ticks() + EXPECT_US * base_cpu_ticks_per_us());
     }
 }

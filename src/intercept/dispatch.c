@@ -20,7 +20,7 @@ static long fork_like(long nr, long a, long b, long c, long d, long e)
     core_fork_prepare();
     ret = sys_call6(nr, a, b, c, d, e, 0);
     if (ret == 0) {
-        core_fork_child();
+        core_forked();
     } else {
         core_fork_parent();
     }

@@ -212,9 +212,8 @@ long icall_readv(int fd, const void *iov, int count)
 /* A context cannot be written to; the doorbell beneath could. */
 long icall_write(int fd)
 {
-    return core_fd_kind(fd) == CORE_FD_CONTEXT || core_fd_kind(fd) == CORE_FD_FOREIGN
-               ? -EBADF
-               : ICALL_PASS;
+    return core_fd_kind(fd) == CORE_FD_CONTEXT || core_fd_kind(fd) == CORE_FD_FOREIGN ? -EBADF
+                                                                                      : ICALL_PASS;
 }
 
 long icall_close(int fd)

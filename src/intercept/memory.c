@@ -18,7 +18,8 @@ long icall_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
     if (!core_active) {
         return ICALL_PASS;
     }
-    if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE) && core_touches((uintptr_t)addr, len)) {
+    if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE) &&
+        core_touches((uintptr_t)addr, len)) {
         return core_mmap_fixed((uintptr_t)addr, len, prot, flags, fd, (uint64_t)off);
     }
     ret = sys_mmap((uintptr_t)addr, len, prot, flags, fd, (uint64_t)off);

@@ -176,7 +176,10 @@ static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *na
             left.tv_nsec = (long)((limit - now) % 1000000000u);
         }
         others = poll_natively(fds, count, native,
-                               ready || over ? &none : forever ? NULL : &left, mask);
+                               ready || over ? &none
+                               : forever     ? NULL
+                                             : &left,
+                               mask);
         if (others < 0) {
             return ready ? ready : others;
         }
@@ -231,8 +234,8 @@ static bool in_set(int fd, const fd_set *set)
     return set && FD_ISSET(fd, set);
 }
 
-static unsigned long sets_to_polls(int count, const fd_set *rd, const fd_set *wr,
-                                   const fd_set *ex, struct pollfd *fds)
+static unsigned long sets_to_polls(int count, const fd_set *rd, const fd_set *wr, const fd_set *ex,
+                                   struct pollfd *fds)
 {
     unsigned long n = 0;
 

@@ -154,7 +154,7 @@ void paging_env_reopen(void)
 void paging_init(const struct paging_force *force)
 {
     forced = *force;
-    paging_env.scan = !force->noscan;       /* their first use finds out more */
+    paging_env.scan = !force->noscan; /* their first use finds out more */
     paging_env.procmap = !force->noprocmap;
     paging_env.budget = force->budget ? force->budget : read_max_map_count() / 2;
 }

@@ -26,8 +26,7 @@ static void count_peak(void)
     uint64_t now = (uint64_t)paging_vmas();
     uint64_t peak = atomic_load_explicit(&paging_counts.vmas_peak, memory_order_relaxed);
 
-    while (now > peak &&
-           !atomic_compare_exchange_weak(&paging_counts.vmas_peak, &peak, now)) {
+    while (now > peak && !atomic_compare_exchange_weak(&paging_counts.vmas_peak, &peak, now)) {
     }
 }
 

@@ -8,9 +8,6 @@
 
 #define PAGING_SYS_CACHESTAT 451
 
-
-
-
 /* present.c: whether the file's page is in memory or in swap, whatever is mapped. */
 bool paging_file_present(const struct paging_area *area, uintptr_t addr);
 

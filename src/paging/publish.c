@@ -66,8 +66,8 @@ static long fill_private(const struct paging_area *area, uintptr_t start, size_t
         return n;
     }
     /* The kernel does not tell how far it came before a bad source: page by page, then. */
-    while (done < len && write_private(area, start + done, PAGING_PAGE,
-                                       (const char *)src + done) > 0) {
+    while (done < len &&
+           write_private(area, start + done, PAGING_PAGE, (const char *)src + done) > 0) {
         done += PAGING_PAGE;
     }
     sys_madvise(start + done, len - done, MADV_DONTNEED);
@@ -84,7 +84,6 @@ void paging_punch(const struct paging_area *area, uintptr_t page)
         sys_madvise(paging_alias(area, page), PAGING_PAGE, MADV_REMOVE);
     }
 }
-
 
 static long write_alias(const struct paging_area *area, const void *from, size_t len, uintptr_t to)
 {
@@ -105,9 +104,8 @@ static long fill_shared(const struct paging_area *area, uintptr_t start, size_t 
         size_t want = zero ? PAGING_PAGE - done % PAGING_PAGE : len - done;
         const char *from = zero ? paging_zeroes : (const char *)src + done;
         uintptr_t to = start + done;
-        long n = area->fd >= 0
-                     ? sys_pwrite(area->fd, from, want, paging_file_off(area, to))
-                     : write_alias(area, from, want, to);
+        long n = area->fd >= 0 ? sys_pwrite(area->fd, from, want, paging_file_off(area, to))
+                               : write_alias(area, from, want, to);
 
         if (n <= 0) {
             /* The file may have got a page before the source proved unreadable. */
@@ -192,8 +190,7 @@ static long fill(const struct paging_area *area, uintptr_t start, size_t len, co
 static void populate(const struct paging_area *area, uintptr_t start, size_t len, bool zero)
 {
     if (area->kind == PAGING_SHARED) {
-        sys_madvise(start, len,
-                    area->prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+        sys_madvise(start, len, area->prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
     } else if (zero) {
         sys_madvise(start, len, MADV_POPULATE_READ);
     }

@@ -46,8 +46,8 @@ int paging_make_shadow(struct paging_area *area)
      */
     longer = sys_mremap((uintptr_t)shadow, len, len + PAGING_PAGE, MREMAP_MAYMOVE, 0);
     shadow = sys_failed(longer) ? shadow : longer;
-    back = sys_mremap((uintptr_t)shadow, len, len,
-                      MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, area->start);
+    back = sys_mremap((uintptr_t)shadow, len, len, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+                      area->start);
     if (!sys_failed(longer)) {
         sys_munmap((uintptr_t)shadow + len, PAGING_PAGE);
     }

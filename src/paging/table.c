@@ -133,8 +133,8 @@ static void set_in_chunk(uintptr_t start, uintptr_t end, unsigned byte)
         _Atomic uint8_t *slot = &leaf->page[(at >> PAGING_SHIFT) % LEAF_PAGES];
         unsigned old = atomic_load_explicit(slot, memory_order_relaxed);
 
-        chunk->published = (uint16_t)(chunk->published + (byte & PAGE_PUBLISHED) -
-                                      (old & PAGE_PUBLISHED));
+        chunk->published =
+            (uint16_t)(chunk->published + (byte & PAGE_PUBLISHED) - (old & PAGE_PUBLISHED));
         atomic_store_explicit(slot, (uint8_t)byte, memory_order_release);
     }
     recount(start, first, last, before);

@@ -27,7 +27,7 @@ EXPORT pid_t _Fork(void)
     core_fork_prepare();
     pid = real_fn();
     if (pid == 0) {
-        core_fork_child();
+        core_forked();
     } else {
         core_fork_parent();
     }
@@ -44,7 +44,7 @@ static int clone_child(void *arg)
 {
     struct clone_start start = *(struct clone_start *)arg;
 
-    core_fork_child();
+    core_forked();
     return start.fn(start.arg);
 }
 

@@ -25,7 +25,7 @@ static void start(void)
     if (result == 0 && !fault_ready()) {
         result = -ENOMEM;
     }
-    pthread_atfork(core_fork_prepare, core_fork_parent, core_fork_child);
+    pthread_atfork(core_fork_prepare, core_fork_parent, core_forked);
 }
 
 int start_facility(bool preloaded)

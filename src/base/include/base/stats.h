@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define UF_STATS_MAGIC   0x7566737461743031ull /* "ufstat01" */
-#define UF_STATS_BUCKETS 32                    /* bucket n: [2^(n-1), 2^n) us, bucket 0: below 1 us */
+#define UF_STATS_BUCKETS 32 /* bucket n: [2^(n-1), 2^n) us, bucket 0: below 1 us */
 
 struct uf_stats {
     uint64_t magic;           /* UF_STATS_MAGIC, written by the launcher */
@@ -30,10 +30,10 @@ struct uf_stats {
     uint64_t faults_minor;
     uint64_t faults_sigbus;   /* answered by SIGBUS (UF_FEATURE_SIGBUS) */
     uint64_t faults_callback; /* answered by a callback in the faulting thread */
-    uint64_t readmitted;      /* published pages that had been taken back to stay in the VMA budget */
-    uint64_t messages;        /* messages read by managers */
-    uint64_t withdrawn;       /* messages withdrawn unread, by a signal handler or a resolution */
-    uint64_t chained;         /* SIGSEGV/SIGBUS that were the program's own */
+    uint64_t readmitted; /* published pages that had been taken back to stay in the VMA budget */
+    uint64_t messages;   /* messages read by managers */
+    uint64_t withdrawn;  /* messages withdrawn unread, by a signal handler or a resolution */
+    uint64_t chained;    /* SIGSEGV/SIGBUS that were the program's own */
 
     uint64_t copy_calls, copy_pages, copy_bytes;
     uint64_t zero_calls, zero_pages, zero_bytes;
@@ -45,8 +45,8 @@ struct uf_stats {
     uint64_t chunks_compacted; /* 2 MiB chunks compacted with guard pages */
     uint64_t runs_taken_back;  /* open runs or chunks closed to stay in the budget */
 
-    uint64_t wait_ns;                    /* total time threads waited on faults */
-    uint64_t spin_ended;                 /* waits that ended while spinning */
+    uint64_t wait_ns;                   /* total time threads waited on faults */
+    uint64_t spin_ended;                /* waits that ended while spinning */
     uint64_t latency[UF_STATS_BUCKETS]; /* fault to resumed, by power of two of microseconds */
 };
 

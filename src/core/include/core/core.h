@@ -30,7 +30,7 @@ struct core_options {
     bool noguard, nomem, nocachestat, noscan, noprocmap;
     bool preloaded; /* all of the program's calls are seen */
     long budget;
-    int log_fd; /* -1: silent */
+    int log_fd;             /* -1: silent */
     struct uf_stats *stats; /* NULL: private */
     /* The caller's thread id without a system call, or NULL; see preload/tid.c. */
     int (*thread_id)(void);
@@ -163,6 +163,9 @@ extern _Atomic bool core_tls_shared;
 
 void core_fork_prepare(void);
 void core_fork_parent(void);
+/* In the child, as soon as it runs. */
+void core_forked(void);
+/* The same, whatever has been; also when the facility finds itself in a child that nobody told. */
 void core_fork_child(void);
 
 #endif

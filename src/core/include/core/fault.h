@@ -10,7 +10,8 @@
 
 enum core_verdict {
     CORE_RETRY,   /* resolved, woken or interrupted: return, and the access is made again */
-    CORE_FOREIGN, /* no memory of ours: the program's own fault, exactly as the kernel reported it */
+    CORE_FOREIGN, /* no memory of ours: the program's own fault, exactly as the kernel reported it
+                   */
     CORE_ACCERR,  /* the program's own protection forbids the access: SIGSEGV, SEGV_ACCERR, addr */
     CORE_SIGBUS,  /* SIGBUS, BUS_ADRERR, addr: SIGBUS feature, or beyond the end of the file */
 };

@@ -53,8 +53,7 @@ static inline long sys_call6(long nr, long a, long b, long c, long d, long e, lo
 #define SYS_C1(nr, a)                          sys_call6(nr, (long)(a), 0, 0, 0, 0, 0)
 #define SYS_C2(nr, a, b)                       sys_call6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
 #define SYS_C3(nr, a, b, c)                    sys_call6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define SYS_C4(nr, a, b, c, d)                                                                     \
-    sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS_C4(nr, a, b, c, d)                 sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define SYS_C5(nr, a, b, c, d, e)                                                                  \
     sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 #define SYS_C6(nr, a, b, c, d, e, f)                                                               \

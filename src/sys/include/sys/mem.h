@@ -50,8 +50,8 @@ static inline long sys_mremap(uintptr_t addr, size_t old_len, size_t new_len, in
 /* A private mapping for the facility itself: zeroed, lazily backed, never counted against swap. */
 static inline void *sys_table(size_t len)
 {
-    long ret = sys_mmap(0, len, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    long ret = sys_mmap(0, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                        -1, 0);
 
     return sys_failed(ret) ? NULL : (void *)ret;
 }
