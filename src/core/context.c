@@ -22,6 +22,8 @@
 
 #define CONTEXTS_MAX 65535
 #define FDS_MAX      (1u << 20)
+#define UNHEARD_MAX  32
+#define HUB_BUFFER   (64 << 20)
 #define FD_DEVICE    0xffffffffu
 #define FD_FOREIGN   0xfffffffeu
 
@@ -81,6 +83,9 @@ static int ensure_hub(void)
         if (fd < 0) {
             return fd;
         }
+        /* Each bell that rings unheard takes of it; the limit is the administrator's. */
+        sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &(int){HUB_BUFFER}, sizeof(int), 0);
+        sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUFFORCE, &(int){HUB_BUFFER}, sizeof(int), 0);
         hub_fd = paging_keep_fd(fd);
     }
     if (probe_fd < 0) {
@@ -165,15 +170,29 @@ int core_fd_next_hidden(int fd)
     return next == INT_MAX ? -1 : next;
 }
 
+/*
+ * A vfork child shares this memory but has a descriptor table of its own: what it does to its
+ * numbers says nothing about ours.
+ */
+static bool own_table(void)
+{
+    return sys_getpid() == core_pid;
+}
+
 void core_fd_evict(int fd)
 {
-    if (!core_fd_hidden(fd)) {
+    if (!core_fd_hidden(fd) || !own_table()) {
         return;
     }
-    if (fd == hub_fd) {
-        hub_fd = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
-    } else if (fd == probe_fd) {
-        probe_fd = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+    if (fd == hub_fd || fd == probe_fd) {
+        int moved = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+
+        for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
+            contexts[i].hub = contexts[i].hub == fd ? moved : contexts[i].hub;
+            contexts[i].probe = contexts[i].probe == fd ? moved : contexts[i].probe;
+        }
+        hub_fd = hub_fd == fd ? moved : hub_fd;
+        probe_fd = probe_fd == fd ? moved : probe_fd;
     } else {
         paging_evict(fd);
         files_evict(fd);
@@ -221,6 +240,14 @@ static int make_bell(int flags, uint32_t id, struct bell_name *ret_name)
         return fd;
     }
     ret = (int)sys_call(SYS_connect, fd, &hub_name, hub_name.len);
+    if (ret == -ECONNREFUSED) {
+        /* Another network namespace since: the old hub serves the old bells on, a new one ours. */
+        hub_fd = probe_fd = -1;
+        ret = ensure_hub();
+        if (ret == 0) {
+            ret = (int)sys_call(SYS_connect, fd, &hub_name, hub_name.len);
+        }
+    }
     if (ret) {
         sys_close(fd);
         return ret;
@@ -276,6 +303,8 @@ static long create_context(int flags)
         sys_close(fd);
         return -EMFILE;
     }
+    ctx->hub = hub_fd;
+    ctx->probe = probe_fd;
     atomic_store(&ctx->nonblock, flags & O_NONBLOCK);
     ctx->user_mode_only = flags & UF_USER_MODE_ONLY;
     atomic_store(&ctx->id, id);
@@ -381,7 +410,7 @@ void core_fd_duped(int from, int to)
 {
     uint32_t id = fdmap_get(from);
 
-    if (to >= 0 && (unsigned)to < FDS_MAX && (id || fdmap_get(to))) {
+    if (to >= 0 && (unsigned)to < FDS_MAX && (id || fdmap_get(to)) && own_table()) {
         fdmap_set(to, id);
     }
 }
@@ -402,6 +431,9 @@ void core_fd_in_epoll(int fd)
 
 uint32_t core_fd_closing(int fd)
 {
+    if (!fdmap_get(fd) || !own_table()) {
+        return 0;
+    }
     return fd >= 0 && (unsigned)fd < FDS_MAX ? atomic_exchange(&fdmap[fd], 0) : 0;
 }
 
@@ -441,7 +473,7 @@ bool core_fd_is_nonblock(int fd)
  */
 static bool hung_up(const struct context *ctx)
 {
-    return sys_call(SYS_connect, probe_fd, &ctx->bell, ctx->bell.len) == -ECONNREFUSED;
+    return sys_call(SYS_connect, ctx->probe, &ctx->bell, ctx->bell.len) == -ECONNREFUSED;
 }
 
 void context_release_if_closed(struct context *ctx)
@@ -501,37 +533,62 @@ void contexts_forget(void)
 
 /* ---- the doorbell */
 
-void context_ring(struct context *ctx)
+bool context_ring(struct context *ctx)
 {
     const char byte = 1;
 
-    /* Counted before it is sent: a reader that finds no new ring has nothing to drain. */
-    atomic_fetch_add(&ctx->rings, 1);
-    sys_call(SYS_sendto, hub_fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, &ctx->bell, ctx->bell.len);
+    /*
+     * A datagram a fault: each wakes one more reader, and is an edge to those who wait for edges.
+     * Beyond so many unheard it rings loud enough: who drains it looks again afterwards.
+     */
+    if (atomic_load(&ctx->sent) - atomic_load(&ctx->drained) >= UNHEARD_MAX) {
+        return true;
+    }
+    if (sys_call(SYS_sendto, ctx->hub, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, &ctx->bell,
+                 ctx->bell.len) != 1) {
+        return false; /* too many bells ring unheard: the waiter tries again */
+    }
+    atomic_fetch_add(&ctx->sent, 1);
+    return true;
+}
+
+static void drain(struct context *ctx, int fd, uint32_t count)
+{
+    uint32_t sent = atomic_load(&ctx->sent);
+    char byte;
+
+    for (; count > 0; count--) {
+        if (sys_recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
+            break;
+        }
+    }
+    atomic_store(&ctx->drained, sent);
+    /* What came meanwhile may have rung before the drain, or trusted in it: ring for it. */
+    if (waiters_pending(atomic_load(&ctx->id))) {
+        context_ring(ctx);
+    }
 }
 
 void core_drain(int fd)
 {
     struct context *ctx = context_of_fd(fd);
-    uint32_t rings;
-    char byte;
+    uint32_t unheard;
 
     if (!ctx) {
         return;
     }
-    rings = atomic_load(&ctx->rings);
-    if (rings == atomic_load(&ctx->drained) || waiters_pending(atomic_load(&ctx->id))) {
-        return;
+    unheard = atomic_load(&ctx->sent) - atomic_load(&ctx->drained);
+    if (unheard && !waiters_pending(atomic_load(&ctx->id))) {
+        drain(ctx, fd, unheard);
     }
-    for (uint32_t n = rings - atomic_load(&ctx->drained); n > 0; n--) {
-        if (sys_recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
-            break;
-        }
-    }
-    atomic_store(&ctx->drained, rings);
-    /* What came meanwhile may have rung before the drain: ring for it again. */
-    if (waiters_pending(atomic_load(&ctx->id))) {
-        context_ring(ctx);
+}
+
+void core_drain_all(int fd)
+{
+    struct context *ctx = context_of_fd(fd);
+
+    if (ctx && !waiters_pending(atomic_load(&ctx->id))) {
+        drain(ctx, fd, UINT32_MAX);
     }
 }
 

@@ -49,6 +49,9 @@ int core_tid(void);
 void core_enter(struct core_guard *guard);
 void core_leave(const struct core_guard *guard);
 
+/* Ranges that a killed thread left busy become plain memory. Context: edit lock held. */
+void core_finish_busy(int tid);
+
 /* A change of the layout: held before any stripe. */
 void core_edit_lock(int tid);
 void core_edit_unlock(void);
@@ -124,7 +127,8 @@ struct context {
     _Atomic uint64_t ticket;      /* order of messages */
     _Atomic uint64_t spin_until;  /* a reader spins until this tick: it need not be rung */
     _Atomic uint32_t spin_misses; /* waits in a row that spinning did not end */
-    _Atomic uint32_t rings, drained;
+    _Atomic uint32_t sent, drained; /* datagrams; unequal: the bell rings */
+    int hub, probe;                 /* the sockets of the time when it was made */
     _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
     struct context_callback {
         core_caller *caller;
@@ -145,7 +149,8 @@ struct context {
 int contexts_init(void);
 struct context *context_of_id(uint32_t id);
 struct context *context_of_fd(int fd);
-void context_ring(struct context *ctx);
+/* Return: false when it could not be rung now. */
+bool context_ring(struct context *ctx);
 /* The hub is another process's now; make one of our own. */
 void contexts_stale(void);
 void contexts_reopen(void);

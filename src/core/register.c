@@ -253,6 +253,17 @@ static void release_part(const struct range *range, uintptr_t start, uintptr_t e
     waiters_wake(range->ctx, area.start, area.end);
 }
 
+void core_finish_busy(int tid)
+{
+    struct range range;
+
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        if (range.busy) {
+            release_part(&range, range.area.start, range.area.end, tid);
+        }
+    }
+}
+
 void core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id)
 {
     struct core_guard guard;

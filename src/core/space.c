@@ -152,7 +152,9 @@ void core_count_kernel(long ret)
 
 void core_edit_lock(int tid)
 {
-    base_lock_acquire(&edit_lock, tid);
+    if (base_lock_acquire(&edit_lock, tid)) {
+        core_finish_busy(tid); /* its holder was killed in the middle of a change */
+    }
 }
 
 void core_edit_unlock(void)
@@ -198,24 +200,30 @@ static bool fork_noted; /* between prepare and parent or child, which libc's for
 
 void core_fork_prepare(void)
 {
+    struct core_guard guard;
+
     fork_noted = atomic_load(&core_active);
     if (!fork_noted) {
         return; /* the child finds out by itself, should it ever make a context */
     }
     /* No publication is half done and no layout half changed in the copy that the child gets. */
-    core_enter(&fork_guard);
-    core_edit_lock(fork_guard.tid);
-    paging_lock_all(fork_guard.tid);
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    paging_lock_all(guard.tid);
+    fork_guard = guard; /* only now: another thread may be between prepare and parent */
 }
 
 void core_fork_parent(void)
 {
+    struct core_guard guard;
+
     if (!fork_noted) {
         return;
     }
+    guard = fork_guard;
     paging_unlock(PAGING_ALL_STRIPES);
     core_edit_unlock();
-    core_leave(&fork_guard);
+    core_leave(&guard);
 }
 
 /* The child's copy of an area, of which MADV_DONTFORK may have left only parts. */

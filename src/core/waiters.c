@@ -42,7 +42,8 @@ enum state {
 #define REAP_STEP     64 /* claims beyond so many slots look for dead threads' first */
 #define STALE_US      8  /* a waiter not heard of for so long is asked whether it lives */
 #define BEAT          32 /* spins between two signs of life, and two offers of the processor */
-#define SLEEP_SECONDS 1  /* look for a context whose last close nobody saw */
+#define FIRST_SLEEP_NS 10000000 /* then ring again, if need be */
+#define SLEEP_SECONDS  1  /* look for a context whose last close nobody saw */
 
 struct slot {
     _Atomic uint32_t word;
@@ -328,7 +329,7 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot)
         }
     }
     if ((atomic_load(&slot->word) & STATE_MASK) == SLOT_PENDING) {
-        context_ring(ctx);
+        context_ring(ctx); /* if it fails, sleep_woken() tries again */
     }
     if (!spin) {
         if (cpus > 1) {
@@ -345,7 +346,8 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot)
 static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *mask)
 {
     const uint64_t all = CORE_ALL_SIGNALS;
-    const struct timespec rel = {.tv_sec = SLEEP_SECONDS};
+    struct timespec rel = {.tv_nsec = FIRST_SLEEP_NS};
+    bool rung;
 
     for (;;) {
         uint32_t word = atomic_load(&slot->word);
@@ -364,6 +366,10 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
             /* A handler ran that did not come through our entry: retry, as it would have. */
             return true;
         case -ETIMEDOUT:
+            /* A bell that could not be rung, or whose drainer was killed; a close nobody saw. */
+            rung = (atomic_load(&slot->word) & STATE_MASK) != SLOT_PENDING || context_ring(ctx);
+            rel = rung ? (struct timespec){.tv_sec = SLEEP_SECONDS}
+                       : (struct timespec){.tv_nsec = FIRST_SLEEP_NS};
             context_release_if_closed(ctx);
             break;
         default:

@@ -117,6 +117,8 @@ static long replace_by_ours(int fd, void *arg)
 
 long icall_ioctl(int fd, unsigned long req, void *arg)
 {
+    int nonblock;
+
     switch (core_fd_kind(fd)) {
     case CORE_FD_NONE:
         if ((uint32_t)req == UF_IO_API && core_backend() == CORE_AUTO) {
@@ -125,7 +127,10 @@ long icall_ioctl(int fd, unsigned long req, void *arg)
         return ICALL_PASS;
     case CORE_FD_CONTEXT:
         if (req == FIONBIO) {
-            core_fd_nonblock(fd, *(int *)arg != 0);
+            if (arch_copy(&nonblock, arg, sizeof nonblock)) {
+                return -EFAULT;
+            }
+            core_fd_nonblock(fd, nonblock != 0);
             return ICALL_PASS;
         }
         if (req == FIOCLEX || req == FIONCLEX) {
@@ -148,6 +153,7 @@ long icall_read(int fd, void *buf, size_t len)
 {
     enum core_fd_kind kind = core_fd_kind(fd);
     uint32_t token = core_fd_token(fd);
+    bool rang = false;
     char byte;
     long ret;
 
@@ -163,7 +169,11 @@ long icall_read(int fd, void *buf, size_t len)
             core_fd_closed(token); /* closed meanwhile: this read was its last use */
             return ret == -EAGAIN ? -EBADF : ret;
         }
-        core_drain(fd);
+        if (rang && ret == -EAGAIN) {
+            core_drain_all(fd);
+        } else {
+            core_drain(fd);
+        }
         if (ret != -EAGAIN) {
             return ret;
         }
@@ -175,6 +185,7 @@ long icall_read(int fd, void *buf, size_t len)
             continue;
         }
         ret = recv(fd, &byte, 1, MSG_PEEK);
+        rang = ret > 0;
         if (ret < 0) {
             ret = -errno;
             if (core_fd_token(fd) != token) {

@@ -181,7 +181,12 @@ static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *na
                                              : &left,
                                mask);
         if (others < 0) {
-            return ready ? ready : others;
+            return ready ? none_but(fds, count, ready) : others;
+        }
+        for (unsigned long i = 0; i < count; i++) {
+            if (is_context(fds[i].fd) && (native[i].revents & POLLIN)) {
+                core_drain_all(fds[i].fd); /* unless something is pending */
+            }
         }
         ready = look(fds, count) + others;
         if (ready || over) {

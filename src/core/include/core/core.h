@@ -104,6 +104,8 @@ short core_poll(int fd, bool nonblock);
 
 /* Let the doorbell of a descriptor fall silent if nothing is to be read. */
 void core_drain(int fd);
+/* The kernel says that it rings though nothing is to be read: whatever there is, takes it out. */
+void core_drain_all(int fd);
 
 /* A reader found nothing and will soon look again: waiters need not ring at once. */
 void core_expect_read(int fd);
