@@ -22,7 +22,7 @@
 
 #define CONTEXTS_MAX 65535
 #define FDS_MAX      (1u << 20)
-#define UNHEARD_MAX  32
+#define UNHEARD_MAX  8 /* a socket's queue holds ten by default */
 #define HUB_BUFFER   (64 << 20)
 #define FD_DEVICE    0xffffffffu
 #define FD_FOREIGN   0xfffffffeu
@@ -85,7 +85,8 @@ static int ensure_hub(void)
         }
         /* Each bell that rings unheard takes of it; the limit is the administrator's. */
         sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &(int){HUB_BUFFER}, sizeof(int), 0);
-        sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUFFORCE, &(int){HUB_BUFFER}, sizeof(int), 0);
+        sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUFFORCE, &(int){HUB_BUFFER}, sizeof(int),
+                 0);
         hub_fd = paging_keep_fd(fd);
     }
     if (probe_fd < 0) {

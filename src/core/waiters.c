@@ -35,15 +35,15 @@ enum state {
 #define SLEEPS     8u /* the waiter is in futex(2): wake it there */
 #define GENERATION 16u
 
-#define SPIN_US       50
-#define EXPECT_US     5  /* a reader that polls by read(2) comes back within */
-#define SPIN_MISSES   16 /* after so many in vain, only one wait in SPIN_RETRY spins */
-#define SPIN_RETRY    32
-#define REAP_STEP     64 /* claims beyond so many slots look for dead threads' first */
-#define STALE_US      8  /* a waiter not heard of for so long is asked whether it lives */
-#define BEAT          32 /* spins between two signs of life, and two offers of the processor */
+#define SPIN_US        50
+#define EXPECT_US      5  /* a reader that polls by read(2) comes back within */
+#define SPIN_MISSES    16 /* after so many in vain, only one wait in SPIN_RETRY spins */
+#define SPIN_RETRY     32
+#define REAP_STEP      64 /* claims beyond so many slots look for dead threads' first */
+#define STALE_US       8  /* a waiter not heard of for so long is asked whether it lives */
+#define BEAT           32 /* spins between two signs of life, and two offers of the processor */
 #define FIRST_SLEEP_NS 10000000 /* then ring again, if need be */
-#define SLEEP_SECONDS  1  /* look for a context whose last close nobody saw */
+#define SLEEP_SECONDS  1        /* look for a context whose last close nobody saw */
 
 struct slot {
     _Atomic uint32_t word;

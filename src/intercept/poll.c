@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
+#include "arch/copy.h"
 #include "core/core.h"
 #include "intercept/calls.h"
 #include "intercept/signal.h"
@@ -20,6 +21,7 @@
 
 #define SETS_ON_STACK 64
 #define KERNEL_EVERY  8
+#define POLL_MAX      (1ul << 20) /* no process has more descriptors */
 
 static bool is_context(int fd)
 {
@@ -195,35 +197,56 @@ static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *na
     }
 }
 
+/* On a copy of the program's set, which may lie anywhere, and be bad. */
+static long poll_copy(struct pollfd *user, struct pollfd *own, unsigned long count,
+                      const struct timespec *timeout, const uint64_t *mask)
+{
+    long ret = poll_loop(own, count, own + count, timeout, mask);
+
+    for (unsigned long i = 0; ret >= 0 && i < count; i++) {
+        if (arch_copy(&user[i].revents, &own[i].revents, sizeof own[i].revents)) {
+            return -EFAULT;
+        }
+    }
+    return ret;
+}
+
 long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec *timeout,
                  const uint64_t *mask)
 {
-    struct pollfd on_stack[SETS_ON_STACK];
-    struct pollfd *native = on_stack;
+    struct pollfd on_stack[2 * SETS_ON_STACK];
+    struct pollfd *own = on_stack;
+    struct timespec limit;
+    uint64_t bits;
     bool any = false;
-    long ret;
+    long ret = ICALL_PASS;
 
-    if (!core_active) {
+    if (!core_active || count > POLL_MAX) {
         return ICALL_PASS;
-    }
-    for (unsigned long i = 0; i < count && !any; i++) {
-        any = is_context(fds[i].fd);
-    }
-    if (!any) {
-        return ICALL_PASS;
-    }
-    if (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0)) {
-        return -EINVAL;
     }
     if (count > SETS_ON_STACK) {
-        native = sys_table(count * sizeof *native); /* poll may be called in signal handlers */
-        if (!native) {
+        own = sys_table(2 * count * sizeof *own); /* poll may be called in signal handlers */
+        if (!own) {
             return -ENOMEM;
         }
     }
-    ret = poll_loop(fds, count, native, timeout, mask);
-    if (native != on_stack) {
-        sys_munmap((uintptr_t)native, count * sizeof *native);
+    if (arch_copy(own, fds, count * sizeof *own) == 0) {
+        for (unsigned long i = 0; i < count && !any; i++) {
+            any = is_context(own[i].fd);
+        }
+    } /* else the kernel says what is wrong with it */
+    if (any) {
+        bool bad = (timeout && arch_copy(&limit, timeout, sizeof limit)) ||
+                   (mask && arch_copy(&bits, mask, sizeof bits));
+        bool wrong = !bad && timeout &&
+                     (limit.tv_sec < 0 || limit.tv_nsec < 0 || limit.tv_nsec >= 1000000000);
+
+        ret = bad     ? -EFAULT
+              : wrong ? -EINVAL
+                      : poll_copy(fds, own, count, timeout ? &limit : NULL, mask ? &bits : NULL);
+    }
+    if (own != on_stack) {
+        sys_munmap((uintptr_t)own, 2 * count * sizeof *own);
     }
     return ret;
 }

@@ -5,10 +5,12 @@
 #undef _FORTIFY_SOURCE
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "core/core.h"
 #include "intercept/signal.h"
 #include "preload_local.h"
 
@@ -87,6 +89,21 @@ EXPORT int close(int fd)
 EXPORT int __close(int fd)
 {
     return close(fd);
+}
+
+/* Closes inside libc, where nothing of ours sees it. */
+EXPORT int fclose(FILE *file)
+{
+    static __typeof__(&fclose) real_fn;
+    int fd = fileno(file), ret;
+    uint32_t token = core_fd_kind(fd) == CORE_FD_NONE ? 0 : core_fd_closing(fd);
+
+    if (!real_fn) {
+        real_fn = REAL(fclose);
+    }
+    ret = real_fn(file);
+    core_fd_closed(token);
+    return ret;
 }
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)
