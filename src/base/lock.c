@@ -8,32 +8,58 @@
 #include "sys/thread.h"
 
 #define LOCK_SPINS   200
+#define SETTLE_TRIES 1000
 #define LOCK_WAIT_NS 20000000 /* after this long, ask whether the holder lives */
 
-bool base_thread_dead(int tid)
+/* As /proc shows it: R, S, D, Z, X, ...; 0 when there is no such thread, or no /proc. */
+static char thread_state(int tid)
 {
     char path[32], stat[512];
     struct base_text text = base_text_on(path, sizeof path);
     long fd, n;
 
-    if (sys_call(SYS_tkill, tid, 0) == -ESRCH) {
-        return true;
-    }
     base_text_str(&text, "/proc/");
     base_text_dec(&text, (uint64_t)tid);
     base_text_str(&text, "/stat");
     fd = sys_open(path, O_RDONLY);
     if (sys_failed(fd)) {
-        return false; /* no /proc: a zombie is then taken for alive until it is reaped */
+        return 0;
     }
     n = sys_read((int)fd, stat, sizeof stat);
     sys_close((int)fd);
     for (long i = n - 3; i > 0; i--) {
         if (stat[i] == ')') {
-            return stat[i + 2] == 'Z' || stat[i + 2] == 'X';
+            return stat[i + 2];
         }
     }
-    return false;
+    return 0;
+}
+
+bool base_thread_dead(int tid)
+{
+    char state;
+
+    if (sys_call(SYS_tkill, tid, 0) == -ESRCH) {
+        return true;
+    }
+    state = thread_state(tid); /* without /proc, a zombie is alive until it is reaped */
+    return state == 'Z' || state == 'X';
+}
+
+bool base_thread_sleeps(int tid)
+{
+    for (int tries = 0; tries < SETTLE_TRIES; tries++) {
+        char state = thread_state(tid);
+
+        if (state == 'S' || state == 'D' || state == 'T' || state == 't') {
+            return true;
+        }
+        if (base_thread_dead(tid)) {
+            return false;
+        }
+        sys_call(SYS_sched_yield);
+    }
+    return true;
 }
 
 static bool lock_try(struct base_lock *lock, uint32_t tid)

@@ -17,6 +17,7 @@
 
 _Atomic bool core_active;
 _Atomic int core_program_handlers;
+_Atomic bool core_cancels;
 struct core_options core_options;
 int core_pid;
 

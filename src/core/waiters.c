@@ -145,6 +145,11 @@ static bool slot_pending(struct slot *slot, uint32_t word)
     if (sys_call(SYS_tgkill, core_pid, slot->tid, 0) != 0 && slot_bury(slot, word)) {
         return false;
     }
+    /* A cancelled thread leaves without a word, and lives on for a moment. */
+    if (atomic_load_explicit(&core_cancels, memory_order_relaxed) && (word & SLEEPS) &&
+        !base_thread_sleeps((int)slot->tid) && slot_bury(slot, word)) {
+        return false;
+    }
     __atomic_store_n(&slot->alive, base_cpu_ticks(), __ATOMIC_RELAXED);
     return true;
 }

@@ -27,7 +27,7 @@ bool paging_readable(uintptr_t addr, size_t len)
     static char sink[2 * PAGING_PAGE] __attribute__((aligned(4096)));
     struct iovec local = {sink, len}, remote = {(void *)addr, len};
 
-    return sys_call(SYS_process_vm_readv, sys_getpid(), &local, 1, &remote, 1, 0) == (long)len;
+    return sys_call(SYS_process_vm_readv, sys_gettid(), &local, 1, &remote, 1, 0) == (long)len;
 }
 
 /* Fill whole pages; a page filled in part is emptied again. Return: bytes filled or -errno. */
@@ -90,7 +90,7 @@ static long write_alias(const struct paging_area *area, const void *from, size_t
     struct iovec local = {(void *)(uintptr_t)from, len};
     struct iovec remote = {(void *)paging_alias(area, to), len};
 
-    return sys_call(SYS_process_vm_writev, sys_getpid(), &local, 1, &remote, 1, 0);
+    return sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0);
 }
 
 /* Fill pages of the file that are absent. The pages that are present stop it. */

@@ -69,7 +69,7 @@ long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size
 {
     uintptr_t shadow = paging_alias(area, start);
     struct iovec local = {(void *)shadow, len}, remote = {(void *)(uintptr_t)src, len};
-    long n = sys_call(SYS_process_vm_readv, sys_getpid(), &local, 1, &remote, 1, 0);
+    long n = sys_call(SYS_process_vm_readv, sys_gettid(), &local, 1, &remote, 1, 0);
     size_t whole = n > 0 ? (size_t)n & ~(PAGING_PAGE - 1) : 0;
     long ret = 0;
 

@@ -6,6 +6,7 @@
  * registers; here are the ways around them. vfork() and posix_spawn() share memory with their
  * child until it execs: nothing is to be done, and nothing could be (vfork returns twice).
  */
+#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/core.h"
+#include "core/signals.h"
 #include "fault/signal.h"
 #include "preload_local.h"
 
@@ -32,6 +34,17 @@ EXPORT pid_t _Fork(void)
         core_fork_parent();
     }
     return pid;
+}
+
+EXPORT int pthread_cancel(pthread_t thread)
+{
+    static __typeof__(&pthread_cancel) real_fn;
+
+    if (!real_fn) {
+        real_fn = REAL(pthread_cancel);
+    }
+    core_cancels = true;
+    return real_fn(thread);
 }
 
 struct clone_start {

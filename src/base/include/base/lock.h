@@ -37,4 +37,10 @@ void base_lock_release(struct base_lock *lock);
 /* Whether the thread has ended: gone, a zombie, or dead. Slow: for those who have waited. */
 bool base_thread_dead(int tid);
 
+/*
+ * For a thread that should be asleep: whether it is, or is ending. Waits a little for a thread that
+ * is on its way to either.
+ */
+bool base_thread_sleeps(int tid);
+
 #endif
