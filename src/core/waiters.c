@@ -146,7 +146,7 @@ static bool slot_pending(struct slot *slot, uint32_t word)
         return false;
     }
     /* A cancelled thread leaves without a word, and lives on for a moment. */
-    if (atomic_load_explicit(&core_cancels, memory_order_relaxed) && (word & SLEEPS) &&
+    if (atomic_load_explicit(&core_cancels, memory_order_relaxed) &&
         !base_thread_sleeps((int)slot->tid) && slot_bury(slot, word)) {
         return false;
     }

@@ -293,8 +293,8 @@ void paging_make_room(bool (*area_of)(uintptr_t, struct paging_area *), int tid)
     long goal = paging_env.budget - paging_env.budget / 8;
     int wraps = 0;
 
-    if (paging_vmas() < paging_env.budget) {
-        return;
+    if (paging_vmas() < paging_env.budget - paging_env.budget / 16) {
+        return; /* what is under way in other threads fits into the rest */
     }
     while (paging_vmas() > goal && wraps < 3) {
         uintptr_t at = paging_next_used(atomic_load(&hand), PAGING_TOP);
