@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* SIGSEGV and SIGBUS that somebody sends: they can wait, be waited for, or kill. */
+#include <linux/futex.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -304,7 +305,7 @@ static void *thread_takes(void *arg)
     unblock(SIGSEGV);
     CHECK(write(((int *)arg)[1], "x", 1) == 1);
     while (taken_by == 0) {
-        usleep(1000);
+        syscall(SYS_futex, &taken_by, FUTEX_WAIT, 0, NULL, NULL, 0); /* the signal ends it */
     }
     CHECK(taken_by == tid);
     return NULL;
