@@ -163,7 +163,6 @@ void context_release_if_closed(struct context *ctx);
 int waiters_init(void);
 /* Wake the context's waiters in [start, end). */
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end);
-bool waiters_any(uint32_t ctx_id, uintptr_t start, uintptr_t end);
 /* Take the oldest unread message. */
 bool waiters_take(struct context *ctx, struct uf_msg *ret);
 bool waiters_pending(uint32_t ctx_id);

@@ -188,21 +188,6 @@ void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end)
     }
 }
 
-bool waiters_any(uint32_t ctx_id, uintptr_t start, uintptr_t end)
-{
-    uint32_t top = atomic_load(&slots_top);
-
-    for (uint32_t i = 0; i < top; i++) {
-        uint32_t state = atomic_load(&slots[i].word) & STATE_MASK;
-
-        if ((state == SLOT_PENDING || state == SLOT_READ) &&
-            slot_matches(&slots[i], ctx_id, start, end)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool waiters_pending(uint32_t ctx_id)
 {
     uint32_t top = atomic_load(&slots_top);

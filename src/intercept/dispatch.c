@@ -88,10 +88,10 @@ static long descriptor_call(long nr, long a, long b, long c, long d, long e)
         return icall_dup((int)a);
 #ifdef SYS_dup2
     case SYS_dup2:
-        return icall_dup3((int)a, (int)b, 0, 1);
+        return icall_dup3((int)a, (int)b, 0);
 #endif
     case SYS_dup3:
-        return icall_dup3((int)a, (int)b, (int)c, 0);
+        return icall_dup3((int)a, (int)b, (int)c);
     case SYS_fcntl:
         return icall_fcntl((int)a, (int)b, c);
 #ifdef SYS_open

@@ -298,7 +298,7 @@ long icall_dup(int fd)
     return ret;
 }
 
-long icall_dup3(int from, int to, int flags, int dup2)
+long icall_dup3(int from, int to, int flags)
 {
     uint32_t token;
     long ret;

@@ -132,7 +132,7 @@ EXPORT int dup(int fd)
 
 EXPORT int dup2(int from, int to)
 {
-    PRELOAD_CALL(int, dup2, icall_dup3(from, to, 0, 1), from, to);
+    PRELOAD_CALL(int, dup2, icall_dup3(from, to, 0), from, to);
 }
 
 EXPORT int __dup2(int from, int to)
@@ -142,7 +142,7 @@ EXPORT int __dup2(int from, int to)
 
 EXPORT int dup3(int from, int to, int flags)
 {
-    PRELOAD_CALL(int, dup3, icall_dup3(from, to, flags, 0), from, to, flags);
+    PRELOAD_CALL(int, dup3, icall_dup3(from, to, flags), from, to, flags);
 }
 
 #define FCNTL_ARG(arg, cmd)                                                                        \

@@ -33,7 +33,7 @@ long icall_write(int fd);
 long icall_close(int fd);
 long icall_close_range(unsigned first, unsigned last, unsigned flags);
 long icall_dup(int fd);
-long icall_dup3(int from, int to, int flags, int dup2);
+long icall_dup3(int from, int to, int flags);
 long icall_fcntl(int fd, int cmd, long arg);
 
 /* libc's ppoll(), for its cancellation point; NULL: the plain call. */

@@ -59,11 +59,6 @@ static inline long sys_fstat(int fd, struct stat *st)
 #endif
 }
 
-static inline long sys_send(int fd, const void *buf, size_t len, int flags)
-{
-    return sys_call(SYS_sendto, fd, buf, len, flags, 0, 0);
-}
-
 static inline long sys_recv(int fd, void *buf, size_t len, int flags)
 {
     return sys_call(SYS_recvfrom, fd, buf, len, flags, 0, 0);
