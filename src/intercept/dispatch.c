@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "arch/copy.h"
 #include "core/core.h"
 #include "intercept/calls.h"
 #include "intercept/signal.h"
@@ -27,15 +28,60 @@ static long fork_like(long nr, long a, long b, long c, long d, long e)
     return ret;
 }
 
-/* pselect6's last argument is a pair: the mask's address and size. */
-static const uint64_t *pselect_mask(long f)
-{
-    const struct {
-        const uint64_t *mask;
-        size_t size;
-    } *pair = (const void *)f;
+/* pselect6's last argument. */
+struct mask_pair {
+    const void *mask;
+    size_t size;
+};
 
-    return pair ? pair->mask : NULL;
+/* A plain call that takes a mask along. */
+struct masked_call {
+    long nr;
+    long arg[6];
+    int mask_at; /* which argument */
+    bool pair;   /* is a struct mask_pair and not the mask */
+};
+
+static long masked_make(void *arg, const sigset_t *real)
+{
+    struct masked_call *call = arg;
+    struct mask_pair pair = {real, 8};
+    long *a = call->arg;
+
+    a[call->mask_at] = call->pair ? (long)&pair : (long)real;
+    return sys_call6(call->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+static long pselect_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+    struct mask_pair pair = {NULL, 0};
+    struct masked_call call = {nr, {a, b, c, d, e, 0}, .mask_at = 5, .pair = true};
+    long ret;
+
+    if ((f && arch_copy(&pair, (const void *)f, sizeof pair)) || (pair.mask && pair.size != 8)) {
+        return ICALL_PASS; /* the kernel says what is wrong with it */
+    }
+    ret = icall_pselect((int)a, (void *)b, (void *)c, (void *)d, (const void *)e, pair.mask);
+    return ret == ICALL_PASS ? isig_with_mask(pair.mask, masked_make, &call) : ret;
+}
+
+static long ppoll_call(long nr, long a, long b, long c, long d, long e)
+{
+    struct masked_call call = {nr, {a, b, c, 0, e, 0}, .mask_at = 3};
+    long ret;
+
+    if (d && e != 8) {
+        return ICALL_PASS;
+    }
+    ret = icall_ppoll((void *)a, (unsigned long)b, (const void *)c, (const void *)d);
+    return ret == ICALL_PASS ? isig_with_mask((const void *)d, masked_make, &call) : ret;
+}
+
+static long epoll_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+    struct masked_call call = {nr, {a, b, c, d, 0, f}, .mask_at = 4};
+
+    return e && f == 8 ? isig_with_mask((const void *)e, masked_make, &call) : ICALL_PASS;
 }
 
 static struct timespec *from_ms(long ms, struct timespec *ts)
@@ -123,10 +169,14 @@ static long waiting_call(long nr, long a, long b, long c, long d, long e, long f
         return icall_ppoll((void *)a, (unsigned long)b, from_ms(c, &ts), NULL);
 #endif
     case SYS_ppoll:
-        return icall_ppoll((void *)a, (unsigned long)b, (const void *)c, (const void *)d);
+        return ppoll_call(nr, a, b, c, d, e);
     case SYS_pselect6:
-        return icall_pselect((int)a, (void *)b, (void *)c, (void *)d, (const void *)e,
-                             pselect_mask(f));
+        return pselect_call(nr, a, b, c, d, e, f);
+    case SYS_epoll_pwait:
+#ifdef SYS_epoll_pwait2
+    case SYS_epoll_pwait2:
+#endif
+        return epoll_call(nr, a, b, c, d, e, f);
     default:
         return ICALL_PASS;
     }

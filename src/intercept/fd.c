@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "arch/copy.h"
 #include "core/core.h"
@@ -14,6 +14,7 @@
 #include "sys/file.h"
 
 #define DEVICE_PATH "/dev/userfaultfd"
+#define READ_MAX    0x7ffff000 /* bytes that one read of the kernel moves at most */
 
 static long kernel_userfaultfd(int flags)
 {
@@ -42,15 +43,29 @@ long icall_userfaultfd(int flags)
     return core_create(flags);
 }
 
+/* The path may be a bad pointer, which is the kernel's to say; nothing behind its end is touched.
+ */
+static bool path_is(const char *path, const char *want)
+{
+    char got;
+
+    do {
+        if (arch_copy(&got, path++, 1) || got != *want) {
+            return false;
+        }
+    } while (*want++);
+    return true;
+}
+
 /* By its path, or by its last part in a folder that is /dev. */
 static bool names_device(int dirfd, const char *path)
 {
     struct stat dir, dev;
 
-    if (strcmp(path, DEVICE_PATH) == 0) {
+    if (path_is(path, DEVICE_PATH)) {
         return true;
     }
-    return dirfd != AT_FDCWD && strcmp(path, "userfaultfd") == 0 && sys_fstat(dirfd, &dir) == 0 &&
+    return dirfd != AT_FDCWD && path_is(path, "userfaultfd") && sys_fstat(dirfd, &dir) == 0 &&
            sys_call(SYS_newfstatat, AT_FDCWD, "/dev", &dev, 0) == 0 && dir.st_dev == dev.st_dev &&
            dir.st_ino == dev.st_ino;
 }
@@ -196,28 +211,79 @@ long icall_read(int fd, void *buf, size_t len)
     }
 }
 
+struct vectors {
+    const struct iovec *next; /* the program's: may be bad */
+    int left;
+    struct iovec now; /* what is left of the one before next */
+};
+
+/* The vectors' total length. As import_iovec() of the kernel checks them, but for the addresses. */
+static long vectors_length(struct vectors vecs)
+{
+    size_t len = 0;
+
+    if (vecs.left < 0 || vecs.left > IOV_MAX) {
+        return -EINVAL;
+    }
+    for (; vecs.left > 0; vecs.left--) {
+        if (arch_copy(&vecs.now, vecs.next++, sizeof vecs.now)) {
+            return -EFAULT;
+        }
+        if (vecs.now.iov_len > SSIZE_MAX) {
+            return -EINVAL;
+        }
+        len = len + vecs.now.iov_len < READ_MAX ? len + vecs.now.iov_len : READ_MAX;
+    }
+    return (long)len;
+}
+
+static long scatter(struct vectors *vecs, const char *from, size_t len)
+{
+    while (len) {
+        size_t part = len < vecs->now.iov_len ? len : vecs->now.iov_len;
+
+        if (part == 0) {
+            if (vecs->left-- <= 0 || arch_copy(&vecs->now, vecs->next++, sizeof vecs->now)) {
+                return -EFAULT;
+            }
+            continue;
+        }
+        if (arch_copy(vecs->now.iov_base, from, part)) {
+            return -EFAULT;
+        }
+        vecs->now.iov_base = (char *)vecs->now.iov_base + part;
+        vecs->now.iov_len -= part;
+        from += part;
+        len -= part;
+    }
+    return 0;
+}
+
+/* A message at a time: what cannot be stored is lost, as in the kernel, but not those after it. */
 long icall_readv(int fd, const void *iov, int count)
 {
-    const struct iovec *vec = iov;
-    struct uf_msg msgs[64];
-    size_t len = 0, done = 0;
-    long ret;
+    struct vectors vecs = {.next = iov, .left = count};
+    uint32_t token = core_fd_token(fd);
+    struct uf_msg msg;
+    size_t done = 0;
+    long len, ret;
 
     if (core_fd_kind(fd) != CORE_FD_CONTEXT) {
         return ICALL_PASS;
     }
-    for (int i = 0; i < count; i++) {
-        len += vec[i].iov_len;
+    len = vectors_length(vecs);
+    if (len <= 0) {
+        return len;
     }
-    ret = icall_read(fd, msgs, len < sizeof msgs ? len : sizeof msgs);
-    for (int i = 0; ret > 0 && i < count && done < (size_t)ret; i++) {
-        size_t part = (size_t)ret - done;
-
-        part = part < vec[i].iov_len ? part : vec[i].iov_len;
-        memcpy(vec[i].iov_base, (char *)msgs + done, part);
-        done += part;
+    ret = icall_read(fd, &msg, (size_t)len < sizeof msg ? (size_t)len : sizeof msg);
+    while (ret > 0) {
+        ret = scatter(&vecs, (const char *)&msg, sizeof msg);
+        if (ret == 0) {
+            done += sizeof msg;
+            ret = (size_t)len - done < sizeof msg ? 0 : core_read(token, &msg, sizeof msg);
+        }
     }
-    return ret;
+    return done ? (long)done : ret;
 }
 
 /* A context cannot be written to; the doorbell beneath could. */

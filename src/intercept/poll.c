@@ -7,12 +7,12 @@
  * is up.
  */
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
 #include "arch/copy.h"
+#include "base/cpu.h"
 #include "core/core.h"
 #include "intercept/calls.h"
 #include "intercept/signal.h"
@@ -20,7 +20,7 @@
 #include "sys/mem.h"
 
 #define SETS_ON_STACK 64
-#define KERNEL_EVERY  8
+#define KERNEL_EVERY  8           /* a power of two */
 #define POLL_MAX      (1ul << 20) /* no process has more descriptors */
 
 static bool is_context(int fd)
@@ -129,13 +129,12 @@ static uint64_t now_ns(void)
 
 /*
  * A fault came while we spun. The others of the set are asked every so often only: a manager that
- * is kept busy by faults looks at its other descriptors a few faults later, none is forgotten.
+ * is kept busy by faults looks at its other descriptors a few faults later, none is forgotten. By
+ * chance and not by counting: threads that shared a counter could take each other's turns.
  */
 static bool skip_kernel(void)
 {
-    static _Atomic unsigned turns;
-
-    return atomic_fetch_add_explicit(&turns, 1, memory_order_relaxed) % KERNEL_EVERY != 0;
+    return base_cpu_ticks() * 0x9e3779b97f4a7c15u >> 32 & (KERNEL_EVERY - 1);
 }
 
 static int none_but(struct pollfd *fds, unsigned long count, int ready)
@@ -182,6 +181,9 @@ static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *na
                                : forever     ? NULL
                                              : &left,
                                mask);
+        if (others == -EINTR && !ready && mask && isig_woken_early(*mask)) {
+            continue; /* the program's handler has yet to run */
+        }
         if (others < 0) {
             return ready ? none_but(fds, count, ready) : others;
         }
@@ -311,7 +313,10 @@ static long polls_to_sets(const struct pollfd *fds, unsigned long n, fd_set *rd,
 long icall_pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
                    const uint64_t *mask)
 {
+    fd_set *const user[3] = {rd, wr, ex};
     struct pollfd fds[FD_SETSIZE];
+    fd_set own[3], *set[3];
+    size_t bytes;
     unsigned long n;
     bool any = false;
     long ret;
@@ -319,7 +324,14 @@ long icall_pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct t
     if (!core_active || count < 0 || count > FD_SETSIZE) {
         return ICALL_PASS;
     }
-    n = sets_to_polls(count, rd, wr, ex, fds);
+    bytes = ((size_t)count + 63) / 64 * 8; /* what the kernel reads and writes */
+    for (int i = 0; i < 3; i++) {
+        set[i] = user[i] ? &own[i] : NULL;
+        if (user[i] && arch_copy(&own[i], user[i], bytes)) {
+            return ICALL_PASS; /* the kernel says what is wrong with it */
+        }
+    }
+    n = sets_to_polls(count, set[0], set[1], set[2], fds);
     for (unsigned long i = 0; i < n && !any; i++) {
         any = is_context(fds[i].fd);
     }
@@ -327,18 +339,23 @@ long icall_pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct t
         return ICALL_PASS;
     }
     ret = icall_ppoll(fds, n, timeout, mask);
-    return ret < 0 ? ret : polls_to_sets(fds, n, rd, wr, ex);
+    ret = ret < 0 ? ret : polls_to_sets(fds, n, set[0], set[1], set[2]);
+    for (int i = 0; i < 3 && ret >= 0; i++) {
+        if (user[i] && arch_copy(user[i], &own[i], bytes)) {
+            return -EFAULT;
+        }
+    }
+    return ret;
 }
 
 long icall_epoll_ctl(int epfd, int op, int fd, const struct epoll_event *event)
 {
     struct epoll_event own;
 
-    if (op == EPOLL_CTL_DEL || !event || !is_context(fd)) {
+    if (op == EPOLL_CTL_DEL || !is_context(fd) || arch_copy(&own, event, sizeof own)) {
         return ICALL_PASS;
     }
     core_fd_in_epoll(fd);
-    own = *event;
     own.events &= ~(uint32_t)(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND); /* the socket's, not ours */
     return sys_call(SYS_epoll_ctl, epfd, op, fd, &own);
 }

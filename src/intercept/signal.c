@@ -66,6 +66,29 @@ bool isig_woken_early(uint64_t mask)
     return fault_mask_to_program(pending) & own;
 }
 
+long isig_with_mask(const void *mask, isig_call *call, void *arg)
+{
+    union {
+        uint64_t bits;
+        sigset_t set; /* as long as libc may want to read it */
+    } real = {0};
+    uint64_t program;
+    long ret;
+
+    if (!mask) {
+        return call(arg, NULL);
+    }
+    isig_init();
+    if (arch_copy(&program, mask, MASK_BYTES)) {
+        return -EFAULT;
+    }
+    real.bits = fault_mask_to_real(program);
+    do {
+        ret = call(arg, &real.set);
+    } while (ret == -EINTR && isig_woken_early(program));
+    return ret;
+}
+
 /* Fetch the mask at @set, translated by @to. */
 static long mask_get(const void *set, size_t size, void (*to)(uint64_t *), uint64_t *ret_mask)
 {

@@ -46,21 +46,58 @@ static const uint64_t *bits_of(const sigset_t *mask)
     return (const uint64_t *)mask;
 }
 
-/* The program's mask as the kernel is to have it; NULL stays NULL. */
-static const sigset_t *real_mask(const sigset_t *mask, sigset_t *ret)
+/* libc's functions that take a mask along, and what isig_with_mask() calls for each. */
+struct wait {
+    int fd; /* or how many */
+    int max;
+    void *list;
+    nfds_t count;
+    fd_set *write, *except;
+    int timeout_ms;
+    const struct timespec *timeout;
+};
+
+static long kernel_ret(int ret)
 {
-    if (!mask) {
-        return NULL;
-    }
-    *ret = *mask;
-    isig_mask_to_real((uint64_t *)ret);
-    return ret;
+    return ret < 0 ? -errno : ret;
 }
 
-/* Whether a call that was interrupted must be made again: only our own handler ran. */
-static int again(int ret, const sigset_t *mask)
+static long call_ppoll(void *arg, const sigset_t *real_mask)
 {
-    return ret < 0 && errno == EINTR && mask && isig_woken_early(*bits_of(mask));
+    const struct wait *w = arg;
+
+    return kernel_ret(real.ppoll(w->list, w->count, w->timeout, real_mask));
+}
+
+static long call_pselect(void *arg, const sigset_t *real_mask)
+{
+    const struct wait *w = arg;
+
+    return kernel_ret(real.pselect(w->fd, w->list, w->write, w->except, w->timeout, real_mask));
+}
+
+static long call_epoll_pwait(void *arg, const sigset_t *real_mask)
+{
+    const struct wait *w = arg;
+
+    return kernel_ret(real.epoll_pwait(w->fd, w->list, w->max, w->timeout_ms, real_mask));
+}
+
+static long call_epoll_pwait2(void *arg, const sigset_t *real_mask)
+{
+    const struct wait *w = arg;
+
+    return kernel_ret(real.epoll_pwait2(w->fd, w->list, w->max, w->timeout, real_mask));
+}
+
+/* Unless the facility has answered already. */
+static int with_mask(long answer, const sigset_t *mask, isig_call *call, struct wait w)
+{
+    if (answer == ICALL_PASS) {
+        ensure_real();
+        answer = isig_with_mask(mask, call, &w);
+    }
+    return (int)preload_ret(answer);
 }
 
 static const struct timespec *from_ms(int ms, struct timespec *ts)
@@ -100,18 +137,8 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t len)
 EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                  const sigset_t *mask)
 {
-    long ret = icall_ppoll(fds, count, timeout, bits_of(mask));
-    sigset_t set;
-    int plain;
-
-    if (ret != ICALL_PASS) {
-        return (int)preload_ret(ret);
-    }
-    ensure_real();
-    do {
-        plain = real.ppoll(fds, count, timeout, real_mask(mask, &set));
-    } while (again(plain, mask));
-    return plain;
+    return with_mask(icall_ppoll(fds, count, timeout, bits_of(mask)), mask, call_ppoll,
+                     (struct wait){.list = fds, .count = count, .timeout = timeout});
 }
 
 EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
@@ -128,8 +155,9 @@ EXPORT int select(int count, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval 
     struct timespec ts;
     long ret;
 
-    if (timeout) {
-        ts = (struct timespec){timeout->tv_sec, timeout->tv_usec * 1000};
+    if (timeout) { /* as libc: more microseconds than a second has are allowed */
+        ts = (struct timespec){timeout->tv_sec + timeout->tv_usec / 1000000,
+                               timeout->tv_usec % 1000000 * 1000};
     }
     ret = icall_pselect(count, rd, wr, ex, timeout ? &ts : NULL, NULL);
     if (ret != ICALL_PASS) {
@@ -142,18 +170,9 @@ EXPORT int select(int count, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval 
 EXPORT int pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
                    const sigset_t *mask)
 {
-    long ret = icall_pselect(count, rd, wr, ex, timeout, bits_of(mask));
-    sigset_t set;
-    int plain;
-
-    if (ret != ICALL_PASS) {
-        return (int)preload_ret(ret);
-    }
-    ensure_real();
-    do {
-        plain = real.pselect(count, rd, wr, ex, timeout, real_mask(mask, &set));
-    } while (again(plain, mask));
-    return plain;
+    return with_mask(
+        icall_pselect(count, rd, wr, ex, timeout, bits_of(mask)), mask, call_pselect,
+        (struct wait){.fd = count, .list = rd, .write = wr, .except = ex, .timeout = timeout});
 }
 
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
@@ -164,25 +183,13 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
                        const sigset_t *mask)
 {
-    sigset_t set;
-    int ret;
-
-    ensure_real();
-    do {
-        ret = real.epoll_pwait(epfd, events, max, timeout, real_mask(mask, &set));
-    } while (again(ret, mask));
-    return ret;
+    return with_mask(ICALL_PASS, mask, call_epoll_pwait,
+                     (struct wait){.fd = epfd, .list = events, .max = max, .timeout_ms = timeout});
 }
 
 EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
                         const struct timespec *timeout, const sigset_t *mask)
 {
-    sigset_t set;
-    int ret;
-
-    ensure_real();
-    do {
-        ret = real.epoll_pwait2(epfd, events, max, timeout, real_mask(mask, &set));
-    } while (again(ret, mask));
-    return ret;
+    return with_mask(ICALL_PASS, mask, call_epoll_pwait2,
+                     (struct wait){.fd = epfd, .list = events, .max = max, .timeout = timeout});
 }

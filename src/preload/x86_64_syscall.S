@@ -14,6 +14,7 @@
 #define CLONE_VM  0x100
 
         .hidden core_tls_shared
+        .hidden arch_copy
         .text
         .globl  syscall
         .type   syscall, @function
@@ -28,7 +29,23 @@ syscall:
 1:      test    $CLONE_VM, %esi
         jz      0b
         jmp     3f
-2:      testl   $CLONE_VM, (%rsi)
+2:      push    %rdi            /* its argument may be a bad pointer: the kernel is to say so */
+        push    %rsi
+        push    %rdx
+        push    %rcx
+        sub     $16, %rsp
+        mov     %rsp, %rdi
+        mov     $8, %edx
+        call    arch_copy
+        mov     (%rsp), %r10
+        add     $16, %rsp
+        pop     %rcx
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        test    %rax, %rax
+        jnz     0b
+        test    $CLONE_VM, %r10d
         jz      0b
 3:      movb    $1, core_tls_shared(%rip)
         mov     %rdi, %rax

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What the program sees of its own signal state: dispositions, masks, stacks, pending signals. */
 #include <setjmp.h>
+#include <sched.h>
 #include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -207,6 +210,116 @@ static void masks_of_calls(enum mem_kind kind)
     check_traps(uffd_here, hidden.addr);
 }
 
+static long sleep_ppoll(struct pollfd *fds, const sigset_t *mask)
+{
+    return ppoll(fds, 1, NULL, mask);
+}
+
+static long sleep_raw_ppoll(struct pollfd *fds, const sigset_t *mask)
+{
+    return syscall(SYS_ppoll, fds, 1, NULL, mask, 8);
+}
+
+static long sleep_pselect(struct pollfd *fds, const sigset_t *mask)
+{
+    fd_set set;
+
+    FD_ZERO(&set);
+    FD_SET(fds->fd, &set);
+    return pselect(fds->fd + 1, &set, NULL, NULL, NULL, mask);
+}
+
+static long sleep_raw_pselect(struct pollfd *fds, const sigset_t *mask)
+{
+    struct {
+        const sigset_t *mask;
+        size_t size;
+    } pair = {mask, 8};
+    fd_set set;
+
+    FD_ZERO(&set);
+    FD_SET(fds->fd, &set);
+    return syscall(SYS_pselect6, fds->fd + 1, &set, NULL, NULL, NULL, &pair);
+}
+
+static long sleep_epoll(struct pollfd *fds, const sigset_t *mask)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epfd = epoll_create1(EPOLL_CLOEXEC), ret, err;
+
+    CHECK_EQ(epoll_ctl(epfd, EPOLL_CTL_ADD, fds->fd, &event), 0);
+    ret = epoll_pwait(epfd, &event, 1, -1, mask);
+    err = errno;
+    close(epfd);
+    errno = err;
+    return ret;
+}
+
+static long sleep_raw_epoll(struct pollfd *fds, const sigset_t *mask)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epfd = epoll_create1(EPOLL_CLOEXEC), err;
+    long ret;
+
+    CHECK_EQ(epoll_ctl(epfd, EPOLL_CTL_ADD, fds->fd, &event), 0);
+    ret = syscall(SYS_epoll_pwait, epfd, &event, 1, -1, mask, 8);
+    err = errno;
+    close(epfd);
+    errno = err;
+    return ret;
+}
+
+struct sleeper {
+    long (*call)(struct pollfd *fds, const sigset_t *mask);
+    struct pollfd fd;
+    atomic_int tid;
+    int err;
+};
+
+static void *sleep_masked(void *arg)
+{
+    struct sleeper *sleeper = arg;
+    sigset_t set = set_of(SIGSEGV, 0), none;
+
+    CHECK_EQ(pthread_sigmask(SIG_BLOCK, &set, NULL), 0);
+    sigemptyset(&none);
+    sleeper->tid = gettid();
+    CHECK_EQ(sleeper->call(&sleeper->fd, &none), -1);
+    sleeper->err = errno;
+    CHECK(blocked(SIGSEGV));
+    return NULL;
+}
+
+/* Sent to a thread that sleeps and lets it in only meanwhile: the handler runs, and then EINTR. */
+static void masks_of_sleepers(enum mem_kind kind)
+{
+    static long (*const call[])(struct pollfd *, const sigset_t *) = {
+        sleep_ppoll,       sleep_raw_ppoll, sleep_pselect,
+        sleep_raw_pselect, sleep_epoll,     sleep_raw_epoll};
+    int pipes[2], wanted = 0;
+
+    begin();
+    CHECK_EQ(pipe(pipes), 0);
+    signal(SIGSEGV, on_signal);
+    for (size_t i = 0; i < sizeof(call) / sizeof(call[0]); i++) {
+        for (int with = 0; with < 2; with++) {
+            struct sleeper sleeper = {.call = call[i],
+                                      .fd = {with ? uffd_here : pipes[0], POLLIN, 0}};
+            pthread_t thread;
+
+            CHECK_EQ(pthread_create(&thread, NULL, sleep_masked, &sleeper), 0);
+            while (!sleeper.tid)
+                sched_yield();
+            thread_await_sleep(sleeper.tid);
+            CHECK_EQ(pthread_kill(thread, SIGSEGV), 0);
+            CHECK_EQ(pthread_join(thread, NULL), 0);
+            CHECK_EQ(sleeper.err, EINTR);
+            CHECK_EQ(runs, ++wanted);
+        }
+    }
+    check_traps(uffd_here, hidden.addr);
+}
+
 /* ------------------------------------------------------------------ inside a handler */
 
 static sigset_t inside, interrupted;
@@ -403,6 +516,7 @@ const struct conf_case sigmask_cases[] = {
     {"sigstate/pending-then-unblocked", "sigpending(2)", .run = pending_then_unblocked},
     {"sigstate/signalfd", "signalfd(2)", .run = by_signalfd},
     {"sigstate/masks-of-calls", "sigsuspend(2)", .run = masks_of_calls},
+    {"sigstate/masks-of-sleepers", "ppoll(2)", .run = masks_of_sleepers},
     {"sigstate/mask-in-handler", MAN_ACT, .run = mask_in_handler},
     {"sigstate/mask-changed-by-handler", MAN_ACT, .run = mask_changed_by_handler},
     {"sigstate/stack-in-handler", "sigaltstack(2)", .run = stack_in_handler},

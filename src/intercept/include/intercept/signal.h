@@ -3,8 +3,7 @@
  * Signal calls with the kernel's shapes on the program's view: -errno, masks of 8 bytes, pointers
  * that may be bad (EFAULT). Both front ends use them.
  *
- * Calls that only take a mask along (ppoll, pselect6, epoll_pwait) translate it with
- * isig_mask_to_real() and go on; isig_woken_early() tells whether to call again.
+ * Calls that only take a mask along (ppoll, pselect6, epoll_pwait) go through isig_with_mask().
  */
 #ifndef INTERCEPT_SIGNAL_H
 #define INTERCEPT_SIGNAL_H
@@ -37,6 +36,17 @@ int isig_number(int sig, siginfo_t *info);
  * the program's handler ran: its surrogate is pending then, and the call must be made again.
  */
 bool isig_woken_early(uint64_t mask);
+
+/* Makes a call with the mask as the kernel is to have it; a result, or -errno. */
+typedef long isig_call(void *arg, const sigset_t *real);
+
+/**
+ * isig_with_mask() - a call with a temporary mask: translate it, call, again if woken early
+ * @mask: the program's, 8 bytes, perhaps a bad pointer; NULL: none, and @call gets NULL
+ *
+ * Return: what @call returned; -EFAULT.
+ */
+long isig_with_mask(const void *mask, isig_call *call, void *arg);
 
 long isig_rt_sigaction(int sig, const void *act, void *old, size_t size);
 long isig_rt_sigprocmask(int how, const void *set, void *old, size_t size);
