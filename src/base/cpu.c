@@ -4,12 +4,38 @@
 #include "base/cpu.h"
 #include "sys/thread.h"
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(int clock)
 {
     struct timespec ts;
 
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
+    sys_call(SYS_clock_gettime, clock, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t now_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t base_cpu_boot_ns(uint64_t tick)
+{
+    static _Atomic uint64_t tick0, boot0, asleep0; /* at the first call; racing ones agree */
+    uint64_t now = base_cpu_ticks(), boot = clock_ns(CLOCK_BOOTTIME), asleep = boot - now_ns();
+    uint64_t from = atomic_load(&tick0);
+
+    if (!from) {
+        atomic_store(&boot0, boot);
+        atomic_store(&asleep0, asleep);
+        atomic_store(&tick0, now);
+        return 0;
+    }
+    /* The counter may have stood still while the machine was suspended. */
+    if (tick < from || tick > now || asleep - atomic_load(&asleep0) > 1000000000u) {
+        return 0;
+    }
+    boot -= atomic_load(&boot0);
+    return atomic_load(&boot0) +
+           (uint64_t)((double)(tick - from) / (double)(now - from) * (double)boot);
 }
 
 uint64_t base_cpu_ticks_per_us(void)

@@ -9,12 +9,16 @@
 
 #define LOCK_SPINS   200
 #define SETTLE_TRIES 1000
+#define STAT_MAX     512
+#define STAT_STATE   3 /* fields of /proc/PID/stat */
+#define STAT_BEGAN   22
+#define STAT_TICK_NS 10000000 /* 1 / USER_HZ, which is 100 in the kernel's ABI */
 #define LOCK_WAIT_NS 20000000 /* after this long, ask whether the holder lives */
 
-/* As /proc shows it: R, S, D, Z, X, ...; 0 when there is no such thread, or no /proc. */
-static char thread_state(int tid)
+/* /proc's line on a thread from its state on, terminated; NULL when there is none, or no /proc. */
+static const char *thread_stat(int tid, char stat[STAT_MAX])
 {
-    char path[32], stat[512];
+    char path[32];
     struct base_text text = base_text_on(path, sizeof path);
     long fd, n;
 
@@ -23,16 +27,44 @@ static char thread_state(int tid)
     base_text_str(&text, "/stat");
     fd = sys_open(path, O_RDONLY);
     if (sys_failed(fd)) {
-        return 0;
+        return NULL;
     }
-    n = sys_read((int)fd, stat, sizeof stat);
+    n = sys_read((int)fd, stat, STAT_MAX - 1);
     sys_close((int)fd);
     for (long i = n - 3; i > 0; i--) {
         if (stat[i] == ')') {
-            return stat[i + 2];
+            stat[n] = '\0';
+            return stat + i + 2;
         }
     }
-    return 0;
+    return NULL;
+}
+
+/* As /proc shows it: R, S, D, Z, X, ...; 0 when there is no such thread, or no /proc. */
+static char thread_state(int tid)
+{
+    char buf[STAT_MAX];
+    const char *stat = thread_stat(tid, buf);
+
+    return stat ? *stat : '\0';
+}
+
+bool base_thread_newer(int tid, uint64_t tick)
+{
+    uint64_t at = tick ? base_cpu_boot_ns(tick) : 0;
+    char buf[STAT_MAX];
+    const char *stat = at ? thread_stat(tid, buf) : NULL;
+
+    if (!stat) {
+        return false;
+    }
+    for (int field = STAT_STATE; field < STAT_BEGAN; field++) {
+        while (*stat && *stat != ' ') {
+            stat++;
+        }
+        stat += *stat == ' ';
+    }
+    return base_text_number(&stat, 10) * STAT_TICK_NS > at; /* rounded down: for certain */
 }
 
 bool base_thread_dead(int tid)

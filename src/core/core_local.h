@@ -37,7 +37,8 @@
 struct core_guard {
     int tid;
     bool masked;
-    uint64_t mask; /* to restore */
+    uint64_t mask;          /* to restore */
+    _Atomic uint64_t *name; /* where it stands that this thread is inside, not masked */
 };
 
 void core_count_paging(void);

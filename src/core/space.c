@@ -111,6 +111,80 @@ int core_tid(void)
     return sys_gettid();
 }
 
+/*
+ * Threads inside the facility with signals open. While the program has no handler nothing can come
+ * in; before it gets its first one, whoever installs it waits until these are out. A thread puts
+ * its name down and then looks whether there are handlers; an installer counts its handler and then
+ * looks at the names: one sees the other. A name is a thread id and the time, of which two tell a
+ * dead thread from a living one with its id.
+ */
+#define OPEN_THREADS 64
+#define TID_BITS     24 /* the kernel's limit is 22 */
+#define TID_MASK     (((uint32_t)1 << TID_BITS) - 1)
+#define TICK_SHIFT   16 /* a tick is kept to some 20 us, for months */
+#define ASK_AFTER    1000
+#define COMES_US     1000000 /* an installer waits no longer: no handler of fork may hang on it */
+
+static struct {
+    _Atomic uint64_t name;
+    uint64_t pad[7]; /* each thread has a cache line for itself */
+} open_threads[OPEN_THREADS];
+
+static bool enter_open(struct core_guard *guard)
+{
+    uint64_t name = (base_cpu_ticks() >> TICK_SHIFT << TID_BITS) | (uint32_t)guard->tid;
+
+    for (uint32_t i = 0; i < OPEN_THREADS; i++) {
+        uint32_t at = ((uint32_t)guard->tid + i) % OPEN_THREADS;
+        uint64_t none = 0;
+
+        if (atomic_compare_exchange_strong(&open_threads[at].name, &none, name)) {
+            guard->name = &open_threads[at].name;
+            if (atomic_load(&core_program_handlers) == 0) {
+                return true;
+            }
+            atomic_store(guard->name, 0);
+            return false;
+        }
+    }
+    return false;
+}
+
+static bool open_thread_gone(uint64_t name)
+{
+    int tid = (int)(name & TID_MASK);
+    uint64_t tick = ((name >> TID_BITS) + 1) << TICK_SHIFT;
+
+    return base_thread_dead(tid) || base_thread_newer(tid, tick);
+}
+
+void core_handler_comes(int tid)
+{
+    uint64_t limit = base_cpu_ticks() + COMES_US * base_cpu_ticks_per_us();
+
+    /* In a child of a fork that we have not seen, the names are its parent's threads. */
+    for (uint32_t i = 0; i < OPEN_THREADS && core_same_space(); i++) {
+        uint64_t first = atomic_load(&open_threads[i].name), name = first;
+
+        for (unsigned turns = 1;
+             name && name == first && (int)(name & TID_MASK) != tid && base_cpu_ticks() < limit;
+             turns++) {
+            if (turns % ASK_AFTER == 0 && open_thread_gone(name)) {
+                atomic_compare_exchange_strong(&open_threads[i].name, &name, 0);
+            }
+            sys_call(SYS_sched_yield);
+            name = atomic_load(&open_threads[i].name);
+        }
+    }
+}
+
+static void forget_open_threads(void)
+{
+    for (uint32_t i = 0; i < OPEN_THREADS; i++) {
+        atomic_store(&open_threads[i].name, 0);
+    }
+}
+
 void core_enter(struct core_guard *guard)
 {
     const uint64_t all = CORE_ALL_SIGNALS;
@@ -118,17 +192,21 @@ void core_enter(struct core_guard *guard)
     if (!core_same_space()) {
         core_fork_child();
     }
-    guard->masked = !core_options.preloaded || atomic_load(&core_program_handlers) > 0;
+    guard->tid = core_tid();
+    guard->name = NULL;
+    guard->masked =
+        !core_options.preloaded || atomic_load(&core_program_handlers) > 0 || !enter_open(guard);
     if (guard->masked) {
         sys_sigmask(SIG_BLOCK, &all, &guard->mask);
     }
-    guard->tid = core_tid();
 }
 
 void core_leave(const struct core_guard *guard)
 {
     if (guard->masked) {
         sys_sigmask(SIG_SETMASK, &guard->mask, NULL);
+    } else {
+        atomic_store(guard->name, 0);
     }
 }
 
@@ -279,6 +357,7 @@ void core_fork_child(void)
     }
     paging_lock_reset();
     core_edit_lock_reset();
+    forget_open_threads();
     mark_space();
     paging_env_stale();
     contexts_stale();

@@ -32,8 +32,9 @@ enum state {
     SLOT_WOKEN,
 };
 #define STATE_MASK 7u
-#define SLEEPS     8u /* the waiter is in futex(2): wake it there */
-#define GENERATION 16u
+#define SLEEPS     8u  /* the waiter is in futex(2): wake it there */
+#define RINGS      16u /* the waiter is about to ring, or has just rung */
+#define GENERATION 32u
 
 #define SPIN_US        50
 #define EXPECT_US      5  /* a reader that polls by read(2) comes back within */
@@ -43,20 +44,39 @@ enum state {
 #define STALE_US       8  /* a waiter not heard of for so long is asked whether it lives */
 #define BEAT           32 /* spins between two signs of life, and two offers of the processor */
 #define FIRST_SLEEP_NS 10000000 /* then ring again, if need be */
+#define RING_WAIT_US   1000     /* how long a reader waits for a bell that is being rung */
+#define OLD_US         20000    /* from then on it is asked whether the thread is still the same */
 #define SLEEP_SECONDS  1        /* look for a context whose last close nobody saw */
 
 struct slot {
-    _Atomic uint32_t word;
-    uint32_t tid;
+    union {
+        struct {
+            _Atomic uint32_t word;
+            uint32_t tid;
+        };
+        _Atomic uint64_t owned; /* both, changed as one when the slot changes hands */
+    };
     uint32_t ctx;
     uint32_t access;
     uint64_t addr;
     uint64_t ticket;
     ucontext_t *uc; /* of the trapped access; only its own thread uses it */
     uint64_t alive; /* ticks of the last sign of life */
-    uint64_t pad[2];
+    uint64_t since; /* tick of the claim; 0: not known, or nobody's */
+    uint64_t asked; /* tick at which it was last asked whether the thread is still the same */
 };
 _Static_assert(sizeof(struct slot) == 64, "a slot is a cache line");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the word is the low half of owned");
+
+static uint64_t owned_by(uint32_t word, uint32_t tid)
+{
+    return (uint64_t)tid << 32 | word;
+}
+
+static uint32_t next_free(uint32_t word)
+{
+    return ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE;
+}
 
 static struct slot *slots;
 static _Atomic uint32_t slots_top; /* slots below were used at least once */
@@ -65,6 +85,7 @@ static int cpus = 1;
 int waiters_init(void)
 {
     slots = sys_table(SLOTS * sizeof *slots);
+    base_cpu_boot_ns(0); /* from here on it can tell */
     cpus = core_options.nospin ? 1 : base_cpu_count();
     return slots ? 0 : -ENOMEM;
 }
@@ -74,28 +95,36 @@ void waiters_reset(void)
     uint32_t top = atomic_load(&slots_top);
 
     for (uint32_t i = 0; i < top; i++) {
-        atomic_store(&slots[i].word, 0);
+        slots[i].since = 0;
+        atomic_store(&slots[i].owned, 0);
     }
 }
 
 static void slot_free(struct slot *slot, uint32_t word)
 {
-    atomic_store(&slot->word, ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE);
+    slot->since = 0;
+    atomic_store(&slot->owned, owned_by(next_free(word), 0));
 }
 
 static void slots_reap(void);
 
 static struct slot *slot_claim(void)
 {
+    uint32_t tid = (uint32_t)core_tid();
+
     for (uint32_t i = 0; i < SLOTS; i++) {
         struct slot *slot = &slots[i];
-        uint32_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+        uint64_t owned = atomic_load_explicit(&slot->owned, memory_order_relaxed);
         uint32_t top = atomic_load_explicit(&slots_top, memory_order_relaxed);
+        uint32_t word = (uint32_t)owned;
 
+        /* With its thread's name from the first moment: it may be killed in the next one. */
         if ((word & STATE_MASK) != SLOT_FREE ||
-            !atomic_compare_exchange_strong(&slot->word, &word, word | SLOT_CLAIMED)) {
+            !atomic_compare_exchange_strong(&slot->owned, &owned,
+                                            owned_by(word | SLOT_CLAIMED, tid))) {
             continue;
         }
+        slot->since = base_cpu_ticks();
         while (i >= top && !atomic_compare_exchange_weak(&slots_top, &top, i + 1)) {
         }
         if (i >= top && i && i % REAP_STEP == 0) {
@@ -106,16 +135,29 @@ static struct slot *slot_claim(void)
     return NULL;
 }
 
-/* Free the slot if its thread is dead. */
+/* Free the slot if its thread is dead, even if another has its id by now. */
 static bool slot_bury(struct slot *slot, uint32_t word)
 {
-    uint32_t next = ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE;
+    uint32_t tid = slot->tid;
+    uint64_t owned = owned_by(word, tid);
 
-    return base_thread_dead((int)slot->tid) &&
-           atomic_compare_exchange_strong(&slot->word, &word, next);
+    return (base_thread_dead((int)tid) || base_thread_newer((int)tid, slot->since)) &&
+           atomic_compare_exchange_strong(&slot->owned, &owned, owned_by(next_free(word), 0));
 }
 
-/* Slots of threads that were killed while they waited; a dead reader's claim stays claimed. */
+/* A waiter that sleeps for long: asked now and then whether its id is still its own. */
+static bool slot_old(struct slot *slot)
+{
+    uint64_t now = base_cpu_ticks(), old = OLD_US * base_cpu_ticks_per_us();
+
+    if (now - slot->since < old || now - __atomic_load_n(&slot->asked, __ATOMIC_RELAXED) < old) {
+        return false;
+    }
+    __atomic_store_n(&slot->asked, now, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* Slots of threads that were killed while they waited, or before they came to it. */
 static void slots_reap(void)
 {
     uint32_t top = atomic_load(&slots_top);
@@ -123,7 +165,7 @@ static void slots_reap(void)
     for (uint32_t i = 0; i < top; i++) {
         uint32_t word = atomic_load(&slots[i].word);
 
-        if ((word & STATE_MASK) >= SLOT_PENDING) {
+        if ((word & STATE_MASK) >= SLOT_CLAIMED) {
             slot_bury(&slots[i], word);
         }
     }
@@ -145,6 +187,9 @@ static bool slot_pending(struct slot *slot, uint32_t word)
     if (sys_call(SYS_tgkill, core_pid, slot->tid, 0) != 0 && slot_bury(slot, word)) {
         return false;
     }
+    if (slot_old(slot) && slot_bury(slot, word)) {
+        return false;
+    }
     /* A cancelled thread leaves without a word, and lives on for a moment. */
     if (atomic_load_explicit(&core_cancels, memory_order_relaxed) &&
         !base_thread_sleeps((int)slot->tid) && slot_bury(slot, word)) {
@@ -152,6 +197,25 @@ static bool slot_pending(struct slot *slot, uint32_t word)
     }
     __atomic_store_n(&slot->alive, base_cpu_ticks(), __ATOMIC_RELAXED);
     return true;
+}
+
+/*
+ * A message was taken while its waiter was about to ring for it: the bell would ring on for
+ * nothing. Who waits by epoll sees no more than the bell, so let it come, and be drained with the
+ * others.
+ */
+static void await_ring(const struct context *ctx, const struct slot *slot, uint32_t word)
+{
+    uint64_t limit = base_cpu_ticks() + RING_WAIT_US * base_cpu_ticks_per_us();
+    uint32_t now;
+
+    if (!(word & RINGS) || !ctx || !atomic_load(&ctx->in_epoll)) {
+        return;
+    }
+    do {
+        sys_call(SYS_sched_yield);
+        now = atomic_load(&slot->word);
+    } while ((now & RINGS) && !((now ^ word) & ~(GENERATION - 1)) && base_cpu_ticks() < limit);
 }
 
 /* ---- looking at others' slots */
@@ -182,6 +246,7 @@ void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end)
                 if (word & SLEEPS) {
                     sys_futex_wake(&slot->word, 1);
                 }
+                await_ring(context_of_id(ctx_id), slot, word);
                 break;
             }
         }
@@ -241,12 +306,29 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         if (atomic_compare_exchange_strong(&oldest->word, &word,
                                            (word & ~STATE_MASK) | SLOT_READ)) {
             STAT(messages);
+            await_ring(ctx, oldest, word);
             return true;
         }
     }
 }
 
 /* ---- waiting */
+
+/* Return: false when it could not be rung now; true also when nobody needs to hear it any more. */
+static bool slot_ring(struct context *ctx, struct slot *slot)
+{
+    uint32_t word = atomic_load(&slot->word);
+    bool rung;
+
+    do {
+        if ((word & STATE_MASK) != SLOT_PENDING) {
+            return true;
+        }
+    } while (!atomic_compare_exchange_weak(&slot->word, &word, word | RINGS));
+    rung = context_ring(ctx);
+    atomic_fetch_and(&slot->word, ~RINGS);
+    return rung;
+}
 
 static bool still_waits(uint32_t word)
 {
@@ -318,9 +400,7 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot)
             spin_once(slot, &spins);
         }
     }
-    if ((atomic_load(&slot->word) & STATE_MASK) == SLOT_PENDING) {
-        context_ring(ctx); /* if it fails, sleep_woken() tries again */
-    }
+    slot_ring(ctx, slot); /* if it fails, sleep_woken() tries again */
     if (!spin) {
         if (cpus > 1) {
             atomic_fetch_add_explicit(&ctx->spin_misses, 1, memory_order_relaxed);
@@ -357,7 +437,7 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
             return true;
         case -ETIMEDOUT:
             /* A bell that could not be rung, or whose drainer was killed; a close nobody saw. */
-            rung = (atomic_load(&slot->word) & STATE_MASK) != SLOT_PENDING || context_ring(ctx);
+            rung = slot_ring(ctx, slot);
             rel = rung ? (struct timespec){.tv_sec = SLEEP_SECONDS}
                        : (struct timespec){.tv_nsec = FIRST_SLEEP_NS};
             context_release_if_closed(ctx);
@@ -406,12 +486,12 @@ void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
         slots_reap();
         return; /* the access is retried; by then a slot may be free */
     }
-    slot->tid = (uint32_t)core_tid();
     slot->ctx = id;
     slot->access = access;
     slot->addr = addr;
     slot->uc = uc;
     slot->alive = since;
+    slot->asked = since;
     slot->ticket = atomic_fetch_add(&ctx->ticket, 1);
     word = atomic_load(&slot->word);
     atomic_store(&slot->word, (word & ~STATE_MASK) | SLOT_PENDING);

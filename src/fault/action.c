@@ -131,18 +131,28 @@ static void action_set(int sig, const struct fault_action *action)
     struct fault_entry *entry = &table[sig];
     uint32_t next = atomic_load(&entry->changes) + 1;
     struct fault_slot *slot = &entry->slot[next & 1];
-    uint64_t bit = SYS_SIGBIT(sig), was;
+    uint64_t bit = SYS_SIGBIT(sig);
+    bool is = fault_action_caught(action), was = atomic_load(&caught) & bit;
 
+    /* Counted before it can run. Whoever dies here leaves one too many: signals are blocked more.
+     */
+    if (is && !was) {
+        atomic_fetch_add(&core_program_handlers, 1);
+    }
+    if (is) {
+        core_handler_comes(sys_gettid());
+    }
     atomic_store(&slot->handler, action->handler);
     atomic_store(&slot->flags, action->flags);
     atomic_store(&slot->restorer, action->restorer);
     atomic_store(&slot->mask, action->mask);
     atomic_store(&entry->changes, next);
 
-    was = fault_action_caught(action) ? atomic_fetch_or(&caught, bit)
-                                      : atomic_fetch_and(&caught, ~bit);
-    if (!!(was & bit) != fault_action_caught(action)) {
-        atomic_fetch_add(&core_program_handlers, fault_action_caught(action) ? 1 : -1);
+    if (is) {
+        atomic_fetch_or(&caught, bit);
+    } else if (was) {
+        atomic_fetch_and(&caught, ~bit);
+        atomic_fetch_sub(&core_program_handlers, 1);
     }
 }
 

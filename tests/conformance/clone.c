@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Waiters that are no threads of the process, and threads that end while they wait. */
+#include <linux/sched.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "harness.h"
 
@@ -103,6 +105,50 @@ static void sharer_killed_anywhere(enum mem_kind kind)
     for (size_t n = 0; n < 64; n++)
         CHECK(pattern_holds(mem_page(&mem, n), n));
     pager_stop(&pager);
+}
+
+static double boot_seconds(void)
+{
+    struct timespec ts;
+
+    CHECK_EQ(clock_gettime(CLOCK_BOOTTIME, &ts), 0);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* Its id goes to another process, which waits for nothing. */
+static void sharer_killed_id_reused(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(0);
+    struct sharer sharer = {.addr = mem.addr};
+    struct touch touch = {0};
+    double killed;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pid_t pid = share_memory(&sharer, LIKE_STRESS_NG), again;
+    uffd_await(uffd);
+    CHECK_EQ(kill(pid, SIGKILL), 0);
+    CHECK_SIGNALED(child_wait(pid), SIGKILL);
+    killed = boot_seconds();
+    while (boot_seconds() <
+           killed + 0.03) /* ids do not come back so soon: the system's clock ticks */
+        sched_yield();
+    struct clone_args args = {
+        .exit_signal = SIGCHLD, .set_tid = (uintptr_t)&pid, .set_tid_size = 1};
+    again = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    if (again == 0) {
+        for (;;)
+            pause();
+    }
+    if (again != pid)
+        case_skip("no process can be made with an id of one's choice: %s", strerror(errno));
+    uffd_check_silent(uffd);
+    touch_start(&touch, mem.addr, true);
+    uffd_next_fault(uffd, mem.addr, UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    touch_join(&touch);
+    CHECK_EQ(kill(again, SIGKILL), 0);
+    CHECK_SIGNALED(child_wait(again), SIGKILL);
 }
 
 /* A killed sharer and a living waiter on one page. */
@@ -244,6 +290,7 @@ const struct conf_case clone_cases[] = {
      .run = sharer_waits},
     {"clone/killed", MAN_CLONE, ONE_OF_EACH, .run = sharer_killed},
     {"clone/killed-anywhere", MAN_CLONE, .run = sharer_killed_anywhere},
+    {"clone/killed-and-id-reused", MAN_CLONE, ONE_OF_EACH, .run = sharer_killed_id_reused},
     {"clone/killed-beside-a-thread", MAN_CLONE, .run = sharer_killed_beside_thread},
     {"clone/vfork", "vfork(2)", ONE_OF_EACH, .run = vfork_child_waits},
     {"thread/cancelled-asynchronously", "pthread_cancel(3)", ONE_OF_EACH,

@@ -256,6 +256,62 @@ static void unmap_against_fault(enum mem_kind kind)
     }
 }
 
+struct calls {
+    const struct mem *mem;
+    int uffd;
+    atomic_bool stop;
+    atomic_int tid;
+};
+
+static const struct mem *handler_mem;
+static atomic_int handled;
+
+/* Changes the layout, which the thread that it interrupts may be in the middle of. */
+static void on_usr1(int sig)
+{
+    madvise(handler_mem->addr, 4 * page_size, MADV_DONTNEED);
+    handled++;
+}
+
+static void *calls_main(void *arg)
+{
+    struct calls *calls = arg;
+
+    calls->tid = gettid();
+    while (!calls->stop) {
+        uffd_zero(calls->uffd, calls->mem->addr, 4 * page_size);
+        madvise(calls->mem->addr, 4 * page_size, MADV_DONTNEED);
+    }
+    return NULL;
+}
+
+/* A program's first handler comes, and a signal, while another thread is in a call. */
+static void handler_comes_in_call(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 5);
+    struct calls calls = {.mem = &mem, .uffd = uffd_open(0)};
+    pthread_t thread;
+
+    handler_mem = &mem;
+    CHECK_EQ(uffd_register(calls.uffd, mem.addr, mem.len), 0);
+    signal(SIGUSR1, SIG_IGN);
+    CHECK_EQ(pthread_create(&thread, NULL, calls_main, &calls), 0);
+    while (!calls.tid)
+        sched_yield();
+    for (int round = 0; round < 20 * ROUNDS; round++) {
+        int before = handled;
+
+        signal(SIGUSR1, on_usr1);
+        CHECK_EQ(pthread_kill(thread, SIGUSR1), 0);
+        while (handled == before)
+            sched_yield();
+        signal(SIGUSR1, SIG_IGN);
+    }
+    calls.stop = true;
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    check_traps(calls.uffd, mem_page(&mem, 4));
+}
+
 #define RST_QEMU "rst: QEMU/KVM"
 #define RST_RES  "rst: Resolving Userfaults, atomicity"
 
@@ -267,6 +323,7 @@ const struct conf_case stress_cases[] = {
     {"race/unregister-against-fault", RST_RES, ONE_OF_EACH, .run = unregister_against_fault},
     {"race/advise-against-fault", RST_RES, ONE_OF_EACH, .run = advise_against_fault},
     {"race/fork-against-copy", RST_RES, KIND(MEM_ANON), .run = fork_against_copy},
+    {"race/handler-comes-in-call", "signal(7)", ONE_OF_EACH, .run = handler_comes_in_call},
     {"race/unmap-against-fault", RST_RES, .run = unmap_against_fault},
     {.id = NULL},
 };

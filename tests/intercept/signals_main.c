@@ -47,6 +47,8 @@ static void child(const struct sig_case *one)
     getrlimit(RLIMIT_CORE, &limit);
     limit.rlim_cur = one->want & 0x80 ? limit.rlim_max : 0;
     setrlimit(RLIMIT_CORE, &limit);
+    signal(SIGINT, SIG_DFL); /* a shell's background job begins with both ignored */
+    signal(SIGQUIT, SIG_DFL);
     alarm(60); /* a case that hangs is killed by it */
     one->run();
     _exit(0);

@@ -30,6 +30,12 @@ static inline uint64_t base_cpu_ticks(void)
 /* Ticks a microsecond, at least 1. Measured for about 100 us on the first call. */
 uint64_t base_cpu_ticks_per_us(void);
 
+/*
+ * CLOCK_BOOTTIME at a tick, in ns; 0 when it is not known. Reckoned between the first call, with
+ * any tick, and now, so that it does not drift.
+ */
+uint64_t base_cpu_boot_ns(uint64_t tick);
+
 /* How many processors this thread may run on, at least 1. */
 int base_cpu_count(void);
 

@@ -38,6 +38,13 @@ void base_lock_release(struct base_lock *lock);
 bool base_thread_dead(int tid);
 
 /*
+ * Whether the thread that bears the id now began after that tick of base_cpu_ticks(): then the id
+ * was given anew, and whoever had it at the tick is dead. False for tick 0, and when in doubt: /proc
+ * tells the beginning of a thread in hundredths of a second. Slow.
+ */
+bool base_thread_newer(int tid, uint64_t tick);
+
+/*
  * For a thread that should be asleep: whether it is, or is ending. Waits a little for a thread that
  * is on its way to either.
  */

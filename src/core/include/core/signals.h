@@ -10,6 +10,12 @@
  */
 extern _Atomic int core_program_handlers;
 
+/*
+ * The program is about to have a handler, which core_program_handlers counts already: wait until
+ * every thread that entered when there was none is out again.
+ */
+void core_handler_comes(int tid);
+
 /* Whether the program cancels threads: a waiter may then end without returning to us. */
 extern _Atomic bool core_cancels;
 
