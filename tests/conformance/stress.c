@@ -298,7 +298,7 @@ static void handler_comes_in_call(enum mem_kind kind)
     CHECK_EQ(pthread_create(&thread, NULL, calls_main, &calls), 0);
     while (!calls.tid)
         sched_yield();
-    for (int round = 0; round < 20 * ROUNDS; round++) {
+    for (int round = 0; round < ROUNDS; round++) {
         int before = handled;
 
         signal(SIGUSR1, on_usr1);
