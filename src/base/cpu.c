@@ -4,6 +4,9 @@
 #include "base/cpu.h"
 #include "sys/thread.h"
 
+#define PAIR_US    50 /* a tick and a time read within belong together */
+#define PAIR_TRIES 10
+
 static uint64_t clock_ns(int clock)
 {
     struct timespec ts;
@@ -20,8 +23,14 @@ static uint64_t now_ns(void)
 uint64_t base_cpu_boot_ns(uint64_t tick)
 {
     static _Atomic uint64_t tick0, boot0, asleep0; /* at the first call; racing ones agree */
-    uint64_t now = base_cpu_ticks(), boot = clock_ns(CLOCK_BOOTTIME), asleep = boot - now_ns();
-    uint64_t from = atomic_load(&tick0);
+    uint64_t from = atomic_load(&tick0), now, boot, asleep;
+    int tries = 0;
+
+    do { /* both at one moment, if the thread is let run: what is late makes the answer late */
+        now = base_cpu_ticks();
+        boot = clock_ns(CLOCK_BOOTTIME);
+    } while (base_cpu_ticks() - now > PAIR_US * base_cpu_ticks_per_us() && ++tries < PAIR_TRIES);
+    asleep = boot - now_ns();
 
     if (!from) {
         atomic_store(&boot0, boot);

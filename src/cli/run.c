@@ -181,8 +181,10 @@ static void set_log(struct argp_state *state, const char *file)
         argp_failure(state, CLI_EXIT_FAILED, errno, "%s", file);
     close(fd);
     path = realpath(file, NULL);
-    if (!path)
+    if (!path) {
         argp_failure(state, CLI_EXIT_FAILED, errno, "%s", file);
+        return;
+    }
     set("USERFAULT_LOG", path);
     free(path);
 }

@@ -438,8 +438,8 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
         case -ETIMEDOUT:
             /* A bell that could not be rung, or whose drainer was killed; a close nobody saw. */
             rung = slot_ring(ctx, slot);
-            rel = rung ? (struct timespec){.tv_sec = SLEEP_SECONDS}
-                       : (struct timespec){.tv_nsec = FIRST_SLEEP_NS};
+            rel.tv_sec = rung ? SLEEP_SECONDS : 0;
+            rel.tv_nsec = rung ? 0 : FIRST_SLEEP_NS;
             context_release_if_closed(ctx);
             break;
         default:

@@ -172,6 +172,8 @@ static void describe_page(uint64_t addr, char *buf, size_t size)
         hash = hash_words(copy, fuzz_page / sizeof(copy[0]), &uniform);
         snprintf(buf, size, uniform ? "%llx" : "#%llx",
                  (unsigned long long)(uniform ? copy[0] : hash));
+        /* the handler fills it in, and comes back by siglongjmp */
+        /* cppcheck-suppress uninitvar */
     } else if (guard.addr == addr) {
         snprintf(buf, size, "%s/%d", sigabbrev_np(guard.sig), guard.code);
     } else {
