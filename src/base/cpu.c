@@ -39,7 +39,7 @@ uint64_t base_cpu_boot_ns(uint64_t tick)
         return 0;
     }
     /* The counter may have stood still while the machine was suspended. */
-    if (tick < from || tick > now || asleep - atomic_load(&asleep0) > 1000000000u) {
+    if (tick < from || tick > now || (int64_t)(asleep - atomic_load(&asleep0)) > 1000000000) {
         return 0;
     }
     boot -= atomic_load(&boot0);
