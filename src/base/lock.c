@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <sys/uio.h>
 
 #include "base/lock.h"
 #include "base/cpu.h"
@@ -67,10 +68,35 @@ bool base_thread_newer(int tid, uint64_t tick)
     return base_text_number(&stat, 10) * STAT_TICK_NS > at; /* rounded down: for certain */
 }
 
+/*
+ * Whoever shares our memory may be asked for a word of it, by any rules of ptrace; a thread whose
+ * memory is gone, or another's, will never run our code again.
+ * Return: 1 alive, 0 dead, -1 the kernel does not say.
+ */
+static int memory_alive(int tid)
+{
+    static const uint64_t word = 0x7566746872656164;
+    uint64_t got = 0;
+    struct iovec local = {&got, sizeof got}, remote = {(void *)&word, sizeof word};
+
+    switch (sys_call(SYS_process_vm_readv, tid, &local, 1, &remote, 1, 0)) {
+    case sizeof word:
+        return got == word;
+    case -ESRCH:
+        return 0;
+    default:
+        return -1;
+    }
+}
+
 bool base_thread_dead(int tid)
 {
+    int alive = memory_alive(tid);
     char state;
 
+    if (alive >= 0) {
+        return !alive;
+    }
     if (sys_call(SYS_tkill, tid, 0) == -ESRCH) {
         return true;
     }

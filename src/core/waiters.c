@@ -40,9 +40,11 @@ enum state {
 #define EXPECT_US      5  /* a reader that polls by read(2) comes back within */
 #define SPIN_MISSES    16 /* after so many in vain, only one wait in SPIN_RETRY spins */
 #define SPIN_RETRY     32
-#define REAP_STEP      64 /* claims beyond so many slots look for dead threads' first */
-#define STALE_US       8  /* a waiter not heard of for so long is asked whether it lives */
-#define BEAT           32 /* spins between two signs of life, and two offers of the processor */
+#define REAP_STEP      64  /* claims beyond so many slots look for dead threads' first */
+#define STALE_US       8   /* a waiter not heard of for so long is asked whether it lives */
+#define BEAT           32  /* spins between two signs of life, and two offers of the processor */
+#define LONG_US        250 /* to have given the processor away for so long: others need it */
+#define LONG_SHARE     16  /* then there is no spinning for so many times as long */
 #define FIRST_SLEEP_NS 10000000 /* then ring again, if need be */
 #define RING_WAIT_US   1000     /* how long a reader waits for a bell that is being rung */
 #define OLD_US         20000    /* from then on it is asked whether the thread is still the same */
@@ -81,6 +83,7 @@ static uint32_t next_free(uint32_t word)
 static struct slot *slots;
 static _Atomic uint32_t slots_top; /* slots below were used at least once */
 static int cpus = 1;
+static _Atomic uint64_t busy_until; /* tick: till then who waits sleeps */
 
 int waiters_init(void)
 {
@@ -184,7 +187,9 @@ static bool slot_pending(struct slot *slot, uint32_t word)
         STALE_US * base_cpu_ticks_per_us()) {
         return true;
     }
-    if (sys_call(SYS_tgkill, core_pid, slot->tid, 0) != 0 && slot_bury(slot, word)) {
+    if ((atomic_load_explicit(&core_tls_shared, memory_order_relaxed) ||
+         sys_call(SYS_tgkill, core_pid, slot->tid, 0) != 0) &&
+        base_thread_dead((int)slot->tid) && slot_bury(slot, word)) {
         return false;
     }
     if (slot_old(slot) && slot_bury(slot, word)) {
@@ -337,13 +342,33 @@ static bool still_waits(uint32_t word)
     return state == SLOT_PENDING || state == SLOT_READ;
 }
 
+/*
+ * Perhaps the one waited for is to run here: then this is the hand-over. But who yields to a
+ * program that computes gets the processor back after its time slice only, while a sleeper that is
+ * woken goes first. The time lost to such yields is bounded by not spinning for a multiple of it.
+ */
+static void offer_processor(void)
+{
+    uint64_t before = base_cpu_ticks(), took;
+
+    sys_call(SYS_sched_yield);
+    took = base_cpu_ticks() - before;
+    if (took > LONG_US * base_cpu_ticks_per_us()) {
+        atomic_store_explicit(&busy_until, before + took + took * LONG_SHARE, memory_order_relaxed);
+    }
+}
+
+static bool busy(void)
+{
+    return base_cpu_ticks() < atomic_load_explicit(&busy_until, memory_order_relaxed);
+}
+
 static void spin_once(struct slot *slot, unsigned *spins)
 {
     base_cpu_pause();
     if (++*spins % BEAT == 0) {
         __atomic_store_n(&slot->alive, base_cpu_ticks(), __ATOMIC_RELAXED);
-        /* Perhaps the one waited for is to run here: then this is the hand-over. */
-        sys_call(SYS_sched_yield);
+        offer_processor();
     }
 }
 
@@ -365,7 +390,7 @@ static bool worth_spinning(struct context *ctx)
 {
     uint32_t misses = atomic_load_explicit(&ctx->spin_misses, memory_order_relaxed);
 
-    if (cpus < 2) {
+    if (cpus < 2 || busy()) {
         return false;
     }
     return misses < SPIN_MISSES || misses % SPIN_RETRY == 0;
@@ -402,7 +427,7 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot)
     }
     slot_ring(ctx, slot); /* if it fails, sleep_woken() tries again */
     if (!spin) {
-        if (cpus > 1) {
+        if (cpus > 1 && !busy()) {
             atomic_fetch_add_explicit(&ctx->spin_misses, 1, memory_order_relaxed);
         }
         return false;
@@ -549,7 +574,7 @@ bool core_spin(int fd)
         found = waiters_pending(id);
         base_cpu_pause();
         if (++spins % BEAT == 0 && !found) {
-            sys_call(SYS_sched_yield);
+            offer_processor();
         }
     } while (!found && base_cpu_ticks() < until);
     atomic_store(&ctx->spin_until, 0);
