@@ -37,8 +37,8 @@
 struct core_guard {
     int tid;
     bool masked;
-    uint64_t mask;          /* to restore */
-    _Atomic uint64_t *name; /* where it stands that this thread is inside, not masked */
+    uint64_t mask;            /* to restore */
+    struct open_thread *open; /* where it stands that this thread is inside, not masked */
 };
 
 void core_count_paging(void);
@@ -48,6 +48,11 @@ int core_tid(void);
 
 /* Every call of the facility from normal context stands between these two. */
 void core_enter(struct core_guard *guard);
+/*
+ * The same, with signals open where the entry of every handler puts them off until we leave. For
+ * short work that no signal interrupts half-way: a system call in between must not answer EINTR.
+ */
+void core_enter_deferring(struct core_guard *guard);
 void core_leave(const struct core_guard *guard);
 
 /* Ranges that a killed thread left busy become plain memory. Context: edit lock held. */
@@ -123,13 +128,13 @@ struct context {
     struct bell_name bell; /* of the program's descriptor */
     bool user_mode_only;
     _Atomic bool nonblock;
-    _Atomic bool in_epoll;        /* someone may look at the doorbell alone: never delay it */
-    _Atomic uint64_t features;    /* as enabled, CONTEXT_READY set */
-    _Atomic uint64_t ticket;      /* order of messages */
-    _Atomic uint64_t spin_until;  /* a reader spins until this tick: it need not be rung */
-    _Atomic uint32_t spin_misses; /* waits in a row that spinning did not end */
-    _Atomic uint32_t sent, drained; /* datagrams; unequal: the bell rings */
-    int hub, probe;                 /* the sockets of the time when it was made */
+    _Atomic bool in_epoll;             /* someone may look at the doorbell alone: never delay it */
+    _Atomic uint64_t features;         /* as enabled, CONTEXT_READY set */
+    _Atomic uint64_t ticket;           /* order of messages */
+    _Atomic uint64_t spin_until;       /* a reader spins until this tick: it need not be rung */
+    _Atomic uint32_t spin_misses;      /* waits in a row that spinning did not end */
+    _Atomic uint32_t sent, drained;    /* datagrams; unequal: the bell rings */
+    int hub, probe;                    /* the sockets of the time when it was made */
     _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
     struct context_callback {
         core_caller *caller;

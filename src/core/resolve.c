@@ -63,7 +63,7 @@ static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const cha
             return done ? (long)done : -ENOENT;
         }
         waited = false;
-        core_enter(&guard);
+        core_enter_deferring(&guard);
         ret = publish_step(ctx, dst + done, len - done, zero ? src : src + done, guard.tid);
         core_leave(&guard);
         if (ret == -EFAULT && !zero && core_source_in((uintptr_t)src + done) == 0) {

@@ -17,6 +17,7 @@
 
 _Atomic bool core_active;
 _Atomic int core_program_handlers;
+_Atomic int core_undeferred_handlers;
 _Atomic bool core_cancels;
 struct core_options core_options;
 int core_pid;
@@ -117,45 +118,91 @@ int core_tid(void)
  * its name down and then looks whether there are handlers; an installer counts its handler and then
  * looks at the names: one sees the other. A name is a thread id and the time, of which two tell a
  * dead thread from a living one with its id.
+ *
+ * With handlers, those who publish still go in open: a handler's entry that finds its own thread's
+ * name puts the signal off (core_defer_signal()), and who leaves lets it in.
  */
 #define OPEN_THREADS 64
-#define TID_BITS     24 /* the kernel's limit is 22 */
-#define TID_MASK     (((uint32_t)1 << TID_BITS) - 1)
-#define TICK_SHIFT   16 /* a tick is kept to some 20 us, for months */
+#define OPEN_TRIES   4 /* so many places belong to a thread */
+#define TID_BITS     24
+#define TID_MASK     (((uint32_t)1 << 22) - 1) /* the kernel's limit */
+#define DEFERRED     ((uint64_t)1 << 23)       /* a signal came in: all are blocked, mask is set */
+#define TICK_SHIFT   16                        /* a tick is kept to some 20 us, for months */
 #define ASK_AFTER    1000
 #define COMES_US     1000000 /* an installer waits no longer: no handler of fork may hang on it */
 
-static struct {
+static struct open_thread {
     _Atomic uint64_t name;
-    uint64_t pad[7]; /* each thread has a cache line for itself */
+    uint64_t mask;   /* with DEFERRED: what was in force, for the thread to restore */
+    uint64_t pad[6]; /* each thread has a cache line for itself */
 } open_threads[OPEN_THREADS];
 
-static bool enter_open(struct core_guard *guard)
+static struct open_thread *open_place(int tid, uint32_t i)
+{
+    return &open_threads[((uint32_t)tid + i) % OPEN_THREADS];
+}
+
+/* Return: false when one of @handlers, or want of a place, asks for signals to be blocked. */
+static bool enter_open(struct core_guard *guard, const _Atomic int *handlers)
 {
     uint64_t name = (base_cpu_ticks() >> TICK_SHIFT << TID_BITS) | (uint32_t)guard->tid;
 
-    for (uint32_t i = 0; i < OPEN_THREADS; i++) {
-        uint32_t at = ((uint32_t)guard->tid + i) % OPEN_THREADS;
+    for (uint32_t i = 0; i < OPEN_TRIES; i++) {
+        struct open_thread *place = open_place(guard->tid, i);
         uint64_t none = 0;
 
-        if (atomic_compare_exchange_strong(&open_threads[at].name, &none, name)) {
-            guard->name = &open_threads[at].name;
-            if (atomic_load(&core_program_handlers) == 0) {
+        if (atomic_compare_exchange_strong(&place->name, &none, name)) {
+            guard->open = place;
+            if (atomic_load(handlers) == 0) {
                 return true;
             }
-            atomic_store(guard->name, 0);
+            core_leave(guard);
+            guard->open = NULL;
             return false;
         }
     }
     return false;
 }
 
+/* Whether the name is older than the thread that has its id now. */
+static bool open_thread_other(uint64_t name)
+{
+    return base_thread_newer((int)(name & TID_MASK), ((name >> TID_BITS) + 1) << TICK_SHIFT);
+}
+
 static bool open_thread_gone(uint64_t name)
 {
-    int tid = (int)(name & TID_MASK);
-    uint64_t tick = ((name >> TID_BITS) + 1) << TICK_SHIFT;
+    return base_thread_dead((int)(name & TID_MASK)) || open_thread_other(name);
+}
 
-    return base_thread_dead(tid) || base_thread_newer(tid, tick);
+bool core_defer_signal(ucontext_t *uc)
+{
+    const uint64_t all = CORE_ALL_SIGNALS;
+    uint64_t mask;
+    int tid;
+
+    if (!atomic_load_explicit(&core_active, memory_order_relaxed) || !core_same_space()) {
+        return false;
+    }
+    tid = core_tid();
+    for (uint32_t i = 0; i < OPEN_TRIES; i++) {
+        struct open_thread *place = open_place(tid, i);
+        uint64_t name = atomic_load(&place->name);
+
+        if ((name & TID_MASK) != (uint32_t)tid || open_thread_other(name)) {
+            continue;
+        }
+        /*
+         * A second signal may have come in on the way here, and been put off with the mask of this
+         * handler. From now on none does, and the mask that counts is that of the outermost.
+         */
+        sys_sigmask(SIG_BLOCK, &all, &mask);
+        place->mask = *arch_sigmask(uc);
+        atomic_fetch_or(&place->name, DEFERRED);
+        *arch_sigmask(uc) |= all;
+        return true;
+    }
+    return false;
 }
 
 void core_handler_comes(int tid)
@@ -166,8 +213,8 @@ void core_handler_comes(int tid)
     for (uint32_t i = 0; i < OPEN_THREADS && core_same_space(); i++) {
         uint64_t first = atomic_load(&open_threads[i].name), name = first;
 
-        for (unsigned turns = 1;
-             name && name == first && (int)(name & TID_MASK) != tid && base_cpu_ticks() < limit;
+        for (unsigned turns = 1; name && !((name ^ first) & ~DEFERRED) &&
+                                 (int)(name & TID_MASK) != tid && base_cpu_ticks() < limit;
              turns++) {
             if (turns % ASK_AFTER == 0 && open_thread_gone(name)) {
                 atomic_compare_exchange_strong(&open_threads[i].name, &name, 0);
@@ -185,7 +232,7 @@ static void forget_open_threads(void)
     }
 }
 
-void core_enter(struct core_guard *guard)
+static void enter(struct core_guard *guard, const _Atomic int *handlers)
 {
     const uint64_t all = CORE_ALL_SIGNALS;
 
@@ -193,21 +240,39 @@ void core_enter(struct core_guard *guard)
         core_fork_child();
     }
     guard->tid = core_tid();
-    guard->name = NULL;
+    guard->open = NULL;
     guard->masked =
-        !core_options.preloaded || atomic_load(&core_program_handlers) > 0 || !enter_open(guard);
+        !core_options.preloaded || atomic_load(handlers) > 0 || !enter_open(guard, handlers);
     if (guard->masked) {
         sys_sigmask(SIG_BLOCK, &all, &guard->mask);
     }
 }
 
+void core_enter(struct core_guard *guard)
+{
+    enter(guard, &core_program_handlers);
+}
+
+void core_enter_deferring(struct core_guard *guard)
+{
+    enter(guard, &core_undeferred_handlers);
+}
+
 void core_leave(const struct core_guard *guard)
 {
-    if (guard->masked) {
-        sys_sigmask(SIG_SETMASK, &guard->mask, NULL);
-    } else {
-        atomic_store(guard->name, 0);
+    struct open_thread *open = guard->open;
+    uint64_t name, mask = guard->mask;
+
+    if (open) {
+        name = atomic_load(&open->name);
+        do { /* the place is another's as soon as the name is gone */
+            mask = name & DEFERRED ? open->mask : 0;
+        } while (!atomic_compare_exchange_strong(&open->name, &name, 0));
+        if (!(name & DEFERRED)) {
+            return;
+        }
     }
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 enum core_backend core_backend(void)

@@ -20,7 +20,8 @@
 #include "state.h"
 #include "sys/mem.h"
 
-#define SPACE_BYTES 4096
+#define SPACE_BYTES  4096
+#define FIRST_QUEUED 32 /* signals from here on queue */
 
 struct fault_slot {
     _Atomic uintptr_t handler;
@@ -138,6 +139,10 @@ static void action_set(int sig, const struct fault_action *action)
      */
     if (is && !was) {
         atomic_fetch_add(&core_program_handlers, 1);
+    }
+    /* Sent again, one of several that queue would come after the others. */
+    if (is && ((action->flags & SA_RESETHAND_) || sig >= FIRST_QUEUED)) {
+        atomic_fetch_add(&core_undeferred_handlers, 1);
     }
     if (is) {
         core_handler_comes(sys_gettid());
@@ -257,6 +262,9 @@ static long action_change_lent(int sig, const struct fault_action *action)
     struct sys_sigaction act = {.handler = (void (*)(int, siginfo_t *, void *))HANDLER_IGN};
 
     if (!fault_surrogate(sig)) {
+        if (fault_action_caught(action)) {
+            atomic_fetch_add(&core_undeferred_handlers, 1);
+        }
         return install_other(sig, action, true);
     }
     return action->handler == HANDLER_IGN ? sys_sigaction(sig, &act, NULL) : 0;

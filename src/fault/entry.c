@@ -12,6 +12,7 @@
  */
 #include "arch/copy.h"
 #include "core/fault.h"
+#include "core/signals.h"
 #include "state.h"
 
 /* Blocked while a wait is ended: all but libc's two, and what a bug of ours should die of. */
@@ -139,11 +140,21 @@ static void deliver_again(int sig, siginfo_t *info, ucontext_t *uc)
     sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
 }
 
+/* What an instruction caused has to be answered at that instruction. */
+static bool caused(int sig, const siginfo_t *info)
+{
+    return info->si_code > 0 && (sig == SIGSYS || sig == SIGTRAP || sig == SIGILL || sig == SIGFPE);
+}
+
 void fault_deliver(int sig, siginfo_t *info, ucontext_t *uc)
 {
     struct fault_action action;
     int real = sig;
 
+    if (!caused(sig, info) && core_defer_signal(uc)) {
+        fault_resend(sig, info);
+        return;
+    }
     if (fault_requeued(info)) {
         sig = fault_number(sig, info);
     }

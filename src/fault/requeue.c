@@ -46,16 +46,36 @@ static long requeue_send(int to, siginfo_t *info, bool thread)
     return sys_call(SYS_rt_sigqueueinfo, tid, to, info);
 }
 
+static bool pends(int sig)
+{
+    uint64_t pending = 0;
+
+    sys_call(SYS_rt_sigpending, &pending, sizeof pending);
+    return pending & SYS_SIGBIT(sig);
+}
+
+void fault_resend(int sig, const siginfo_t *info)
+{
+    siginfo_t sent = *info;
+
+    if (fault_number(sig, NULL) != sig && pends(sig)) {
+        return; /* SIGSEGV and SIGBUS do not queue: that one stands for both */
+    }
+    if (sys_failed(requeue_send(sig, &sent, true))) {
+        sent.si_code = SI_USER; /* out of queue space: at least the number */
+        sent.si_pid = 0;
+        requeue_send(sig, &sent, true);
+    }
+}
+
 void fault_requeue(int sig, siginfo_t *info, ucontext_t *uc)
 {
     int to = fault_surrogate(sig);
     bool thread = info->si_code == SI_TKILL || !(*arch_sigmask(uc) & SYS_SIGBIT(to));
     siginfo_t sent = *info;
-    uint64_t pending = 0;
 
     /* Signals below SIGRTMIN do not queue: one that is pending already takes this one in. */
-    sys_call(SYS_rt_sigpending, &pending, sizeof pending);
-    if (pending & SYS_SIGBIT(to)) {
+    if (pends(to)) {
         return;
     }
     *mark_of(&sent) = MARK_WORD;

@@ -59,6 +59,8 @@ void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucon
 
 /* requeue.c: sent signals travel on as their surrogates. */
 void fault_requeue(int sig, siginfo_t *info, ucontext_t *uc);
+/* A signal that cannot be handled now: to this thread again, where it is blocked. */
+void fault_resend(int sig, const siginfo_t *info);
 bool fault_requeued(const siginfo_t *info);
 void fault_requeue_clean(siginfo_t *info);
 

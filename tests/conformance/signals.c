@@ -451,6 +451,92 @@ static void touch_in_handler_on_alternate_stack(enum mem_kind kind)
     CHECK_EQ(seen_count, 0x52);
 }
 
+#define SENT 2000
+
+static struct flood {
+    char *source;
+    pthread_t to;
+    int sig[2];
+    _Atomic int arrived[2], sum;
+    bool jump;
+} flood;
+
+/* Each in the order in which it was sent, none lost, and free to resolve a page of the range. */
+static void on_flood(int sig, siginfo_t *info, void *context)
+{
+    int saved = errno, which = info->si_value.sival_int & 1;
+
+    CHECK_EQ(sig, flood.sig[which]);
+    CHECK_EQ(info->si_value.sival_int / 2, atomic_fetch_add(&flood.arrived[which], 1));
+    CHECK_EQ(info->si_code, SI_QUEUE);
+    uffd_copy(uffd_here, mem_page(&hidden, 3), flood.source, page_size);
+    atomic_fetch_add(&flood.sum, 1);
+    errno = saved;
+    if (flood.jump)
+        siglongjmp(leave, 1);
+}
+
+static void *flood_main(void *arg)
+{
+    for (int i = 0; i < SENT; i++) {
+        union sigval value = {.sival_int = i};
+
+        while (atomic_load(&flood.arrived[i & 1]) < i / 2)
+            sched_yield(); /* one of each may be on its way in: more do not queue */
+        CHECK_EQ(pthread_sigqueue(flood.to, flood.sig[i & 1], value), 0);
+    }
+    return NULL;
+}
+
+static void copy_under_flood(int first, int second, bool jump)
+{
+    struct sigaction action = {.sa_sigaction = on_flood, .sa_flags = SA_SIGINFO};
+    pthread_t thread;
+    sigset_t before, after;
+
+    begin(MEM_ANON);
+    flood = (struct flood){.source = source_new(3, 1), .to = pthread_self(), .jump = jump};
+    flood.sig[0] = first;
+    flood.sig[1] = second;
+    sigaddset(&action.sa_mask, first); /* who jumps away from one leaves no other half-way */
+    sigaddset(&action.sa_mask, second);
+    CHECK_EQ(sigaction(first, &action, NULL), 0);
+    CHECK_EQ(sigaction(second, &action, NULL), 0);
+    sigemptyset(&before);
+    sigemptyset(&after);
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &before), 0);
+    if (sigsetjmp(leave, 1) == 0)
+        CHECK_EQ(pthread_create(&thread, NULL, flood_main, NULL), 0);
+    while (atomic_load(&flood.sum) < SENT) {
+        int ret = uffd_copy(uffd_here, hidden.addr, flood.source, 3 * page_size);
+
+        /* Who jumped away may have left the pages there. */
+        CHECK(ret == 0 || (jump && ret == -EEXIST));
+        CHECK_EQ(madvise(hidden.addr, hidden.len, MADV_DONTNEED), 0);
+    }
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &after), 0);
+    CHECK_EQ(memcmp(&before, &after, sizeof before), 0);
+    CHECK_EQ(madvise(hidden.addr, hidden.len, MADV_DONTNEED), 0);
+    CHECK_EQ(uffd_copy(uffd_here, hidden.addr, flood.source, 3 * page_size), 0);
+    CHECK(pattern_holds(mem_page(&hidden, 2), 3));
+}
+
+static void handlers_during_copy(enum mem_kind kind)
+{
+    copy_under_flood(SIGUSR1, SIGUSR2, false);
+}
+
+static void queued_during_copy(enum mem_kind kind)
+{
+    copy_under_flood(SIGUSR1, SIGRTMIN + 2, false);
+}
+
+static void jumps_during_copy(enum mem_kind kind)
+{
+    copy_under_flood(SIGUSR1, SIGUSR2, true);
+}
+
 #define MAN_ACT "sigaction(2)"
 #define RST_OBJ "rst: Objective"
 
@@ -474,5 +560,8 @@ const struct conf_case signal_cases[] = {
     {"signal/touch-in-handler", MAN_ACT, ONE_OF_EACH, .run = touch_in_handler},
     {"signal/touch-in-handler-on-altstack", "sigaltstack(2)",
      .run = touch_in_handler_on_alternate_stack},
+    {"signal/handlers-during-copy", "signal(7)", .run = handlers_during_copy},
+    {"signal/queued-during-copy", "signal(7)", .run = queued_during_copy},
+    {"signal/jumps-during-copy", "siglongjmp(3)", .run = jumps_during_copy},
     {.id = NULL},
 };

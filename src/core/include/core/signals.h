@@ -3,12 +3,31 @@
 #define CORE_SIGNALS_H
 
 #include <stdbool.h>
+#include <ucontext.h>
 
 /*
  * Signals for which the program has a handler. 0 means that no code of the program can interrupt
  * a thread, so that the facility need not block signals while it holds a lock.
  */
 extern _Atomic int core_program_handlers;
+
+/*
+ * Of those, handlers whose entry cannot put a signal off: that run without the trampoline, that the
+ * kernel takes away as it calls them (SA_RESETHAND), and of signals that queue, whose order would
+ * be lost. Never counted down.
+ */
+extern _Atomic int core_undeferred_handlers;
+
+/**
+ * core_defer_signal() - a handler's entry: has the signal come to a thread that holds our locks?
+ * @uc: the interrupted context
+ *
+ * If so, it goes on with all signals blocked, and lets them in when it leaves the facility: the
+ * caller sends the signal to its own thread again and returns.
+ *
+ * Context: signal handler, first thing.
+ */
+bool core_defer_signal(ucontext_t *uc);
 
 /*
  * The program is about to have a handler, which core_program_handlers counts already: wait until
