@@ -207,7 +207,9 @@ bool maps_is_shmem(uint64_t dev);
 /* ---- files.c */
 
 /* A descriptor, kept and shared, of the file behind a mapping; -1 when none can be had. */
-int files_fd_for(const struct vma *vma);
+int files_fd_for(const struct vma *vma, struct paging_file **ret_file);
+/* The file may have got shorter. Context: edit lock and all stripes held. */
+void files_changed(uint64_t dev, uint64_t ino);
 /* Close those that no range uses. Context: edit lock held. */
 void files_trim(void);
 /* The number is needed: move the file's descriptor, in all ranges too. */

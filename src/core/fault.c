@@ -147,7 +147,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         if (paging_beyond_eof(&range.area, addr)) {
             return CORE_SIGBUS;
         }
-        if (admit(&range, addr)) {
+        if (paging_filled(&range.area, addr) && admit(&range, addr)) {
             return CORE_RETRY;
         }
     }

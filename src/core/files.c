@@ -18,6 +18,7 @@
 struct file {
     uint64_t dev, ino;
     int fd; /* 0: free */
+    struct paging_file paging;
 };
 
 static struct file files[FILES_MAX]; /* under the edit lock */
@@ -102,13 +103,14 @@ static int find_open(const struct vma *vma)
     return found;
 }
 
-int files_fd_for(const struct vma *vma)
+int files_fd_for(const struct vma *vma, struct paging_file **ret_file)
 {
     struct file *slot = NULL;
     int fd;
 
     for (int i = 0; i < FILES_MAX; i++) {
         if (files[i].fd && files[i].dev == vma->dev && files[i].ino == vma->ino) {
+            *ret_file = &files[i].paging;
             return files[i].fd;
         }
         if (!files[i].fd && !slot) {
@@ -125,8 +127,21 @@ int files_fd_for(const struct vma *vma)
     if (fd < 0) {
         return -1;
     }
-    *slot = (struct file){vma->dev, vma->ino, paging_keep_fd(fd)};
+    paging_file_changed(&slot->paging);
+    slot->dev = vma->dev;
+    slot->ino = vma->ino;
+    slot->fd = paging_keep_fd(fd);
+    *ret_file = &slot->paging;
     return slot->fd;
+}
+
+void files_changed(uint64_t dev, uint64_t ino)
+{
+    for (int i = 0; i < FILES_MAX; i++) {
+        if (files[i].fd && files[i].dev == dev && files[i].ino == ino) {
+            paging_file_changed(&files[i].paging);
+        }
+    }
 }
 
 void files_evict(int fd)

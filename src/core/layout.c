@@ -465,6 +465,7 @@ long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long 
     /* Hidden before the content goes, or another thread would see zeroes in between. */
     each_over(hole, hide_over);
     ret = sys_call6(nr, a, b, c, d, 0, 0);
+    files_changed(hole->dev, hole->ino);
     if (ret == 0) {
         each_over(hole, drop_over);
     }

@@ -98,7 +98,7 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
     if (area->kind == PAGING_ANON) {
         return 0;
     }
-    area->fd = files_fd_for(vma);
+    area->fd = files_fd_for(vma, &area->file);
     if (area->fd >= 0 || area->kind == PAGING_PRIVATE_FILE) {
         return 0;
     }

@@ -17,7 +17,7 @@ bool paging_page_here(uintptr_t addr);
 /* First page in [start, end) that is present in the file, or end. */
 uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end);
 
-/* The end of what lies inside the file; start does. */
+/* The end of what lies inside the file; start: nothing does. Context: a stripe held. */
 uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintptr_t end);
 
 /* publish.c: a page of the file becomes a hole again. */

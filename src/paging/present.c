@@ -2,6 +2,7 @@
 /* What is present already: in the page tables (private memory) or in the file (shared). */
 #include <errno.h>
 
+#include "base/cpu.h"
 #include "paging_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -53,30 +54,79 @@ uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t sta
     return start;
 }
 
-bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr)
+bool paging_filled(const struct paging_area *area, uintptr_t addr)
 {
+    return (paging_byte(addr) & PAGE_PUBLISHED) ||
+           (area->kind != PAGING_ANON && paging_file_present(area, addr & ~(PAGING_PAGE - 1)));
+}
+
+/* ---- the end of the file */
+
+#define TRUST_US 200 /* how long a size is believed: others may truncate the file, too */
+
+/* The size as remembered, if it may be believed. */
+static bool remembered_size(const struct paging_file *file, uint64_t *ret)
+{
+    uint64_t seen;
+
+    /* In this order: a size that was changed while we looked comes with a mark to say so. */
+    *ret = atomic_load(&file->size);
+    seen = atomic_load(&file->seen);
+    return seen && base_cpu_ticks() - seen < TRUST_US * base_cpu_ticks_per_us();
+}
+
+/* The size asked for, and remembered if `keep`: with a stripe held. UINT64_MAX: not known. */
+static uint64_t ask_size(const struct paging_area *area, bool keep)
+{
+    uint64_t now = base_cpu_ticks();
     struct stat st;
 
-    if (area->kind == PAGING_ANON || area->fd < 0 || sys_fstat(area->fd, &st) != 0) {
-        return false;
+    if (sys_fstat(area->fd, &st) != 0) {
+        return UINT64_MAX;
     }
-    return paging_file_off(area, addr & ~(PAGING_PAGE - 1)) >= (uint64_t)st.st_size;
+    if (keep) {
+        atomic_store(&area->file->size, (uint64_t)st.st_size);
+        atomic_store(&area->file->seen, now);
+    }
+    return (uint64_t)st.st_size;
+}
+
+/* The size of the area's file, for a page at `off`: what seems to lie outside is asked for. */
+static uint64_t file_size(const struct paging_area *area, uint64_t off, bool keep)
+{
+    uint64_t size;
+
+    if (area->kind == PAGING_ANON || area->fd < 0) {
+        return UINT64_MAX;
+    }
+    if (remembered_size(area->file, &size) && off < size) {
+        return size;
+    }
+    return ask_size(area, keep);
+}
+
+void paging_file_changed(struct paging_file *file)
+{
+    atomic_store(&file->seen, 0);
+}
+
+bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr)
+{
+    uint64_t off = paging_file_off(area, addr & ~(PAGING_PAGE - 1));
+
+    return off >= file_size(area, off, false);
 }
 
 uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
-    struct stat st;
-    uint64_t size;
+    uint64_t off = paging_file_off(area, start);
+    uint64_t last = paging_file_off(area, end - PAGING_PAGE);
+    uint64_t size = file_size(area, last, true); /* whether all of it lies inside */
 
-    if (area->kind == PAGING_ANON || area->fd < 0 || end - start <= PAGING_PAGE ||
-        sys_fstat(area->fd, &st) != 0) {
+    if (last < size) {
         return end;
     }
-    size = ((uint64_t)st.st_size + PAGING_PAGE - 1) & ~(uint64_t)(PAGING_PAGE - 1);
-    if (paging_file_off(area, end) <= size) {
-        return end;
-    }
-    return start + (size - paging_file_off(area, start));
+    return off < size ? start + ((size - off + PAGING_PAGE - 1) & ~(PAGING_PAGE - 1)) : start;
 }
 
 /* ---- PAGEMAP_SCAN, or the pagemap itself */

@@ -202,14 +202,14 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     uintptr_t end;
     long n;
 
-    if (area->nofill || paging_beyond_eof(area, start)) {
+    end = area->nofill ? start : paging_clip_eof(area, start, start + len);
+    if (end == start) {
         return -ENXIO;
     }
     if (paging_byte(start) & PAGE_PUBLISHED) {
         return -EEXIST;
     }
-    end = paging_run_end(start, start + len);
-    end = paging_clip_eof(area, start, end);
+    end = paging_run_end(start, end);
     if (area->kind == PAGING_SHARED) {
         end = paging_file_next_present(area, start, end);
         if (end == start) {

@@ -9,6 +9,7 @@
 #ifndef PAGING_AREA_H
 #define PAGING_AREA_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,15 +22,25 @@ enum paging_kind {
     PAGING_PRIVATE_FILE, /* private mapping of a memfd or tmpfs file */
 };
 
+/*
+ * What is remembered of a file, so that not every fault and every COPY asks for its size. Written
+ * under a stripe, by whoever asked; cut shorter under all of them.
+ */
+struct paging_file {
+    _Atomic uint64_t size;
+    _Atomic uint64_t seen; /* ticks when it was; 0: not known */
+};
+
 struct paging_area {
     uintptr_t start, end; /* page-aligned */
     int prot;             /* what the program asked for */
     enum paging_kind kind;
-    bool noguard;    /* guard pages were refused here (locked memory) */
-    bool divided;    /* the kernel has a mapping of its own from start on, though all is alike */
-    bool nofill;     /* private /dev/zero: a file of size 0, nothing can be put there */
-    int fd;          /* a descriptor of the file, or -1 */
-    uint64_t off;    /* file offset of start */
+    bool noguard; /* guard pages were refused here (locked memory) */
+    bool divided; /* the kernel has a mapping of its own from start on, though all is alike */
+    bool nofill;  /* private /dev/zero: a file of size 0, nothing can be put there */
+    int fd;       /* a descriptor of the file, or -1 */
+    struct paging_file *file; /* with a descriptor */
+    uint64_t off;             /* file offset of start */
     uintptr_t alias; /* second mapping of start, or 0: of a shared file without a descriptor, or
                         the shadow of private memory without /proc/self/mem */
     uint64_t dev, ino;
@@ -154,8 +165,20 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr);
 /* Mark what is present already in a freshly registered, hidden area. Return: 0 or -errno. */
 int paging_adopt(const struct paging_area *area);
 
-/* Whether the touch lies beyond the end of the file behind the area. */
+/*
+ * Whether the touch lies beyond the end of the file behind the area. What this process takes off
+ * the file is seen at once (paging_file_changed()), what others do within 200 us.
+ */
 bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr);
+
+/* The file may have got shorter. Context: all stripes held, since before it did. */
+void paging_file_changed(struct paging_file *file);
+
+/*
+ * Whether the page has its content: it was published, or its file got it in another way. A look
+ * without a lock: paging_admit() decides. Context: any.
+ */
+bool paging_filled(const struct paging_area *area, uintptr_t addr);
 
 /**
  * paging_make_room() - take back open runs until the table is inside its budget
