@@ -10,7 +10,7 @@
 #define TOUCH   "touch: memory that has been published; us a word"
 #define PLAIN   "plain: a program that has no context; us a call"
 #define THREADS "threads: several touch pages of one context; us a page of all"
-#define STRESS  "stress-ng --userfaultfd 2; operations a second"
+#define STRESS  "stress-ng --userfaultfd N; operations a second"
 #define SIZE    "size: registration of 1 TiB; us"
 #define LONG    "long: us a page"
 
@@ -77,8 +77,9 @@ const struct bench_row bench_rows[] = {
     {"threads.16.batch", THREADS, "measure fault --threads=16 --batch=16", .has_pages = true},
     {"threads.scale", "threads: 16 against 1, pages a second; on the kernel, and on ours", NULL,
      .kind = BENCH_SCALE, .goal = 1.00, .headroom = 0, .of = {"threads.1", "threads.16"}},
-    {"stress-ng", STRESS, "stress-ng", .kind = BENCH_RATE, .goal = 1.50, .is_quiet = true},
-    {"stress-ng.denied", STRESS, "stress-ng", .kind = BENCH_RATE, .is_quiet = true,
+    {"stress-ng.1", STRESS, "stress-ng 1", .kind = BENCH_RATE, .goal = 1.50, .is_quiet = true},
+    {"stress-ng.2", STRESS, "stress-ng 2", .kind = BENCH_RATE, .goal = 1.50, .is_quiet = true},
+    {"stress-ng.2.denied", STRESS, "stress-ng 2", .kind = BENCH_RATE, .is_quiet = true,
      .launch = "--deny-kernel"},
     {"register.1t", SIZE, "measure register --pages=268435456", .kind = BENCH_LIMIT, .goal = 10},
     {"long.rand", LONG, "measure fault --order=rand --pages=1048576", .is_long = true},

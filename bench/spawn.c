@@ -169,11 +169,10 @@ static bool add_program(const struct bench_settings *settings, struct words *wor
 
     if (strcmp(name, "stress-ng") == 0) {
         add_word(words, name);
-        add_word(words, "--userfaultfd");
-        add_word(words, "2");
         add_word(words, "--timeout");
         add_word(words, settings->quick ? "1" : "3");
         add_word(words, "--metrics-brief");
+        add_word(words, "--userfaultfd"); /* how many workers, the row says */
         return true;
     }
     snprintf(path, sizeof(path), "%s/bench-%s", settings->directory, name);
