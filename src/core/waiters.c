@@ -297,7 +297,8 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         for (uint32_t i = 0; i < top; i++) {
             uint32_t seen = atomic_load(&slots[i].word);
 
-            if (slots[i].ctx == id && slots[i].ticket < ticket && slot_pending(&slots[i], seen)) {
+            if ((seen & STATE_MASK) == SLOT_PENDING && slots[i].ctx == id &&
+                slots[i].ticket < ticket) {
                 oldest = &slots[i];
                 ticket = slots[i].ticket;
                 word = seen;
@@ -305,6 +306,9 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         }
         if (!oldest) {
             return false;
+        }
+        if (!slot_pending(oldest, word)) {
+            continue; /* of a thread that is dead: buried, or taken over meanwhile */
         }
         fill_message(ctx, oldest, ret);
         /* The generation in the word says that what was copied belongs together. */
