@@ -54,19 +54,13 @@ long core_set_callback(int fd, core_caller *caller, core_callback *callback, voi
     return ret;
 }
 
-int core_callback_run(struct context *ctx, const struct context_callback *callback, uintptr_t addr,
-                      enum arch_access access)
+int core_callback_run(struct context *ctx, const struct context_callback *callback,
+                      const struct core_report *report)
 {
     const uint64_t own = SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS);
-    uint64_t features = atomic_load(&ctx->features);
-    struct uf_msg msg = {.event = UF_EVENT_PAGEFAULT};
+    struct uf_msg msg;
 
-    msg.arg.pagefault.flags = access == ARCH_WRITE ? UF_PAGEFAULT_FLAG_WRITE : 0;
-    msg.arg.pagefault.address =
-        features & UF_FEATURE_EXACT_ADDRESS ? addr : addr & ~(uintptr_t)(PAGING_PAGE - 1);
-    if (features & UF_FEATURE_THREAD_ID) {
-        msg.arg.pagefault.feat.ptid = (uint32_t)core_tid();
-    }
+    core_fill_message(ctx, report, (uint32_t)core_tid(), &msg);
     STAT(faults_callback);
     /*
      * The callback may itself touch missing memory, and may fail for good: the two signals are let

@@ -146,11 +146,16 @@ struct context {
 
 #define CONTEXT_READY ((uint64_t)1 << 63)
 #define CORE_FEATURES                                                                              \
-    (UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS)
+    (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS |                 \
+     UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS | UF_FEATURE_WP_HUGETLBFS_SHMEM |             \
+     UF_FEATURE_WP_UNPOPULATED)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER | (uint64_t)1 << UF_NR_API)
 #define CORE_RANGE_IOCTLS                                                                          \
     ((uint64_t)1 << UF_NR_WAKE | (uint64_t)1 << UF_NR_COPY | (uint64_t)1 << UF_NR_ZEROPAGE)
+
+/* UF_REGISTER_MODE_... that can be asked for. */
+#define CORE_MODES (UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP)
 
 int contexts_init(void);
 struct context *context_of_id(uint32_t id);
@@ -174,13 +179,23 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret);
 bool waiters_pending(uint32_t ctx_id);
 void waiters_reset(void);
 
+/* A fault that is to be reported. */
+struct core_report {
+    uintptr_t addr;
+    uint64_t flags; /* UF_PAGEFAULT_FLAG_... */
+};
+
+/* What a message of it says. */
+void core_fill_message(const struct context *ctx, const struct core_report *report, uint32_t tid,
+                       struct uf_msg *ret);
+
 /**
  * waiters_wait() - report the fault and wait until it is resolved, woken or interrupted
  * @mask: signals blocked while waiting
  * @uc: the trapped context that a signal handler is shown; NULL in normal context
  */
-void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
-                  const uint64_t *mask, ucontext_t *uc);
+void waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
+                  ucontext_t *uc);
 
 /* ---- register.c */
 
@@ -232,8 +247,8 @@ int core_fault_in(uintptr_t addr, enum arch_access access);
 /* Whether the context, if it is still @id, has one. */
 bool core_callback_get(struct context *ctx, uint32_t id, struct context_callback *ret);
 /* Context: signal handler or normal, no lock held. Return: what the callback returned. */
-int core_callback_run(struct context *ctx, const struct context_callback *callback, uintptr_t addr,
-                      enum arch_access access);
+int core_callback_run(struct context *ctx, const struct context_callback *callback,
+                      const struct core_report *report);
 
 /* ---- ioctl.c's parts */
 
@@ -243,6 +258,7 @@ long core_ioctl_unregister(struct context *ctx, void *arg);
 long core_ioctl_copy(struct context *ctx, void *arg);
 long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);
+long core_ioctl_writeprotect(struct context *ctx, void *arg);
 int core_check_range(uint64_t start, uint64_t len);
 /* The source of a copy: any alignment. */
 int core_check_source(uint64_t start, uint64_t len);

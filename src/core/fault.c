@@ -5,8 +5,9 @@
  *     range?  no  -> foreign (or the trap raced a release: look at the kernel's view)
  *     busy?       -> wait for whoever changes it, retry
  *     permitted by the program's own protection?  no -> SEGV_ACCERR
+ *     a write to a protected page, or hidden
+ *                 -> SIGBUS feature | callback | message and wait, retry
  *     published?  -> admit, retry
- *     hidden      -> SIGBUS feature | callback | message and wait, retry
  */
 #include <errno.h>
 
@@ -100,21 +101,25 @@ static void wait_for_edit(void)
     core_edit_unlock();
 }
 
-/* Report a missing page in whichever way the context asked for. */
-static enum core_verdict report(const struct range *range, uintptr_t addr, enum arch_access access,
-                                const uint64_t *mask, ucontext_t *uc)
+/* Report it in whichever way the context asked for. */
+static enum core_verdict report(const struct range *range, const struct core_report *what,
+                                const uint64_t *mask, ucontext_t *uc, bool user_mode)
 {
     struct context *ctx = context_of_id(range->ctx);
     struct context_callback callback;
     int ret;
 
+    if (!user_mode && ctx &&
+        (ctx->user_mode_only || (atomic_load(&ctx->features) & UF_FEATURE_SIGBUS))) {
+        return CORE_SIGBUS;
+    }
     if (!ctx) {
         /* Being released: its ranges go in a moment. */
         wait_for_edit();
         return CORE_RETRY;
     }
     if (core_callback_get(ctx, range->ctx, &callback)) {
-        ret = core_callback_run(ctx, &callback, addr, access);
+        ret = core_callback_run(ctx, &callback, what);
         if (ret <= 0) {
             return ret ? CORE_SIGBUS : CORE_RETRY;
         }
@@ -123,15 +128,21 @@ static enum core_verdict report(const struct range *range, uintptr_t addr, enum 
         STAT(faults_sigbus);
         return CORE_SIGBUS;
     }
-    waiters_wait(ctx, addr, access, mask, uc);
+    waiters_wait(ctx, what, mask, uc);
     return CORE_RETRY;
+}
+
+/* Whether a write to the page is for the manager to know first. */
+static bool protected_from(const struct range *range, uintptr_t addr, enum arch_access access)
+{
+    return access == ARCH_WRITE && range->area.wp && (paging_byte(addr) & PAGE_PROTECTED);
 }
 
 static enum core_verdict fault(uintptr_t addr, enum arch_access access, const uint64_t *mask,
                                ucontext_t *uc, bool user_mode)
 {
+    struct core_report what = {addr, access == ARCH_WRITE ? UF_PAGEFAULT_FLAG_WRITE : 0};
     struct range range;
-    struct context *ctx;
 
     if (!ranges_find(addr, &range)) {
         return foreign(addr, access);
@@ -143,20 +154,19 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     if (!permits(range.area.prot, access)) {
         return CORE_ACCERR;
     }
-    if ((paging_byte(addr) & PAGE_PUBLISHED) || range.area.kind != PAGING_ANON) {
-        if (paging_beyond_eof(&range.area, addr)) {
-            return CORE_SIGBUS;
+    if (range.area.kind != PAGING_ANON && paging_beyond_eof(&range.area, addr)) {
+        return CORE_SIGBUS;
+    }
+    if (paging_filled(&range.area, addr)) {
+        if (protected_from(&range, addr, access)) {
+            what.flags |= UF_PAGEFAULT_FLAG_WP;
+            return report(&range, &what, mask, uc, user_mode);
         }
-        if (paging_filled(&range.area, addr) && admit(&range, addr)) {
+        if (admit(&range, addr)) {
             return CORE_RETRY;
         }
     }
-    ctx = context_of_id(range.ctx);
-    if (!user_mode && ctx &&
-        (ctx->user_mode_only || (atomic_load(&ctx->features) & UF_FEATURE_SIGBUS))) {
-        return CORE_SIGBUS;
-    }
-    return report(&range, addr, access, mask, uc);
+    return report(&range, &what, mask, uc, user_mode);
 }
 
 enum core_verdict core_fault(uintptr_t addr, enum arch_access access, ucontext_t *uc)
@@ -187,7 +197,7 @@ int core_fault_in(uintptr_t addr, enum arch_access access)
     do {
         verdict = fault(addr, access, &mask, NULL, false);
     } while (verdict == CORE_RETRY && ranges_find(addr, &range) &&
-             (range.busy || !paging_page_open(addr)));
+             (range.busy || !paging_page_passes(addr, access == ARCH_WRITE)));
     sys_sigmask(SIG_SETMASK, &mask, NULL);
     return verdict == CORE_RETRY ? 0 : -EFAULT;
 }

@@ -195,7 +195,7 @@ static long fault_in_range(uintptr_t addr, size_t len, enum arch_access access)
             if (sys_call(SYS_mincore, at, PAGING_PAGE, &vec) != 0) {
                 break; /* a hole: the kernel's own call ends there too */
             }
-        } else if (!paging_page_open(at)) {
+        } else if (!paging_page_passes(at, access == ARCH_WRITE)) {
             int ret = permitted(&range, access) ? core_fault_in(at, access) : -EINVAL;
 
             if (ret) {
@@ -326,9 +326,13 @@ static long populate_locked(uintptr_t start, uintptr_t end)
     struct range range;
 
     for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
-        if (ranges_find(at, &range) && !paging_page_open(at)) {
-            bool write = (range.area.prot & PROT_WRITE) && range.area.kind != PAGING_SHARED;
+        bool write;
 
+        if (!ranges_find(at, &range)) {
+            continue;
+        }
+        write = (range.area.prot & PROT_WRITE) && range.area.kind != PAGING_SHARED;
+        if (!paging_page_passes(at, write)) {
             if (core_fault_in(at, write ? ARCH_WRITE : ARCH_READ)) {
                 /* Gone while it was waited for: locked is what is left. */
                 return ranges_find(at, &range) ? -ENOMEM : 0;

@@ -116,6 +116,54 @@ static bool holds_huge(uintptr_t start, uintptr_t end)
     return ((start + PAGING_CHUNK - 1) & ~(PAGING_CHUNK - 1)) + PAGING_CHUNK <= end;
 }
 
+/* Context: stripes of the area held. */
+static int enter_area(struct paging_area *area)
+{
+    bool shadow = !paging_env.mem && area->kind != PAGING_SHARED;
+    int ret = 0;
+
+    if (area->missing || shadow) {
+        ret = paging_enter(area);
+    }
+    if (ret == 0 && shadow) {
+        ret = paging_make_shadow(area);
+    }
+    return ret ? ret : paging_adopt(area);
+}
+
+/* Registered already: the modes asked for take the place of others, unless they are there. */
+static int change_modes(const struct piece *piece, uint64_t mode, int tid)
+{
+    struct range range = piece->range;
+    bool was_missing = range.area.missing;
+    paging_stripes held;
+    int ret = 0;
+
+    if ((range.mode & mode) == mode) {
+        return 0;
+    }
+    range.area = paging_slice(&range.area, piece->start, piece->end);
+    range.area.missing = mode & UF_REGISTER_MODE_MISSING;
+    range.area.wp = mode & UF_REGISTER_MODE_WP;
+    range.mode = mode;
+    held = paging_lock(piece->start, piece->end, tid);
+    paging_cut(piece->start);
+    paging_cut(piece->end);
+    if (!was_missing && range.area.missing) {
+        range.busy = 1;
+        ret = ranges_replace(piece->start, piece->end, &range);
+        if (ret == 0) {
+            ret = paging_expect_missing(&range.area);
+        }
+        range.busy = 0;
+    }
+    if (ret == 0) {
+        ret = ranges_replace(piece->start, piece->end, &range);
+    }
+    paging_unlock(held);
+    return ret;
+}
+
 /*
  * @divided: two mappings that touch and were two before; they stay two, for the kernel merges what
  * is alike.
@@ -133,6 +181,8 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
                 .off = piece->vma.off + (piece->start - piece->vma.start),
                 .dev = piece->vma.dev,
                 .ino = piece->vma.ino,
+                .missing = mode & UF_REGISTER_MODE_MISSING,
+                .wp = mode & UF_REGISTER_MODE_WP,
                 .divided = divided,
                 .nofill = piece->vma.dev_zero && !piece->vma.shared,
             },
@@ -157,13 +207,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         sys_madvise(piece->start, piece->end - piece->start, MADV_NOHUGEPAGE);
     }
     held = paging_lock(piece->start, piece->end, tid);
-    ret = paging_enter(&range.area);
-    if (ret == 0 && !paging_env.mem && range.area.kind != PAGING_SHARED) {
-        ret = paging_make_shadow(&range.area);
-    }
-    if (ret == 0) {
-        ret = paging_adopt(&range.area);
-    }
+    ret = enter_area(&range.area);
     if (ret) {
         paging_release(&range.area);
         ranges_replace(piece->start, piece->end, NULL);
@@ -189,7 +233,9 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
         any = true;
         if (!apply) {
             ret = check_piece(ctx, &piece, sp);
-        } else if (!piece.registered) {
+        } else if (piece.registered) {
+            ret = change_modes(&piece, mode, tid);
+        } else {
             ret = register_piece(ctx, &piece, mode, prev_end == piece.start, tid);
             prev_end = piece.end;
         }
@@ -202,7 +248,7 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
 
 long core_ioctl_register(struct context *ctx, void *arg)
 {
-    const uint64_t ioctls = CORE_RANGE_IOCTLS;
+    uint64_t ioctls = CORE_RANGE_IOCTLS;
     struct uf_io_register *user = arg;
     struct uf_io_register reg;
     struct core_guard guard;
@@ -211,8 +257,11 @@ long core_ioctl_register(struct context *ctx, void *arg)
     if (core_copy_in(&reg, user, sizeof reg - sizeof reg.ioctls)) {
         return -EFAULT;
     }
-    if (reg.mode != UF_REGISTER_MODE_MISSING || core_check_range(reg.range.start, reg.range.len)) {
+    if (!reg.mode || (reg.mode & ~CORE_MODES) || core_check_range(reg.range.start, reg.range.len)) {
         return -EINVAL;
+    }
+    if (reg.mode & UF_REGISTER_MODE_WP) {
+        ioctls |= (uint64_t)1 << UF_NR_WRITEPROTECT;
     }
     core_enter(&guard);
     core_edit_lock(guard.tid);

@@ -5,7 +5,7 @@
 #include "core_local.h"
 
 /* One step: as much as lies in one chunk. Return: bytes, or -errno. */
-static long publish_step(struct context *ctx, uintptr_t dst, size_t len, const void *src, int tid)
+static long publish_step(uintptr_t dst, size_t len, const void *src, bool protect, int tid)
 {
     uintptr_t stop = (dst | (PAGING_CHUNK - 1)) + 1;
     struct range range;
@@ -19,7 +19,9 @@ static long publish_step(struct context *ctx, uintptr_t dst, size_t len, const v
         size_t rest = range.area.end - dst;
 
         len = len < rest ? len : rest;
-        ret = paging_publish(&range.area, dst, len, src, len <= 16 * PAGING_PAGE);
+        ret = protect && !range.area.wp
+                  ? -EINVAL
+                  : paging_publish(&range.area, dst, len, src, len <= 16 * PAGING_PAGE, protect);
     }
     paging_unlock(held);
     return ret;
@@ -42,7 +44,7 @@ static long check_source(uintptr_t src)
  * The destination must be registered, with any context, in one piece; a source that is hidden
  * itself is a fault like any other and is waited for, with no lock held.
  */
-static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const char *src)
+static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
 {
     bool zero = src == paging_zeroes;
     bool waited = false;
@@ -64,7 +66,7 @@ static long fill_range(struct context *ctx, uintptr_t dst, size_t len, const cha
         }
         waited = false;
         core_enter_deferring(&guard);
-        ret = publish_step(ctx, dst + done, len - done, zero ? src : src + done, guard.tid);
+        ret = publish_step(dst + done, len - done, zero ? src : src + done, protect, guard.tid);
         core_leave(&guard);
         if (ret == -EFAULT && !zero && core_source_in((uintptr_t)src + done) == 0) {
             waited = true;
@@ -121,11 +123,8 @@ long core_ioctl_copy(struct context *ctx, void *arg)
         (copy.mode & ~(UF_COPY_MODE_DONTWAKE | UF_COPY_MODE_WP))) {
         return -EINVAL;
     }
-    if (copy.mode & UF_COPY_MODE_WP) {
-        ret = -EINVAL; /* no range is registered for write protection */
-    } else {
-        ret = fill_range(ctx, copy.dst, copy.len, (const char *)(uintptr_t)copy.src);
-    }
+    ret = fill_range(copy.dst, copy.len, (const char *)(uintptr_t)copy.src,
+                     copy.mode & UF_COPY_MODE_WP);
     STAT(copy_calls);
     if (core_copy_out(&user->copy, &ret, sizeof ret)) {
         return -EFAULT;
@@ -150,7 +149,7 @@ long core_ioctl_zeropage(struct context *ctx, void *arg)
         (zero.mode & ~UF_ZEROPAGE_MODE_DONTWAKE)) {
         return -EINVAL;
     }
-    ret = fill_range(ctx, zero.range.start, zero.range.len, paging_zeroes);
+    ret = fill_range(zero.range.start, zero.range.len, paging_zeroes, false);
     STAT(zero_calls);
     if (core_copy_out(&user->zeropage, &ret, sizeof ret)) {
         return -EFAULT;

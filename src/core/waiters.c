@@ -59,7 +59,7 @@ struct slot {
         _Atomic uint64_t owned; /* both, changed as one when the slot changes hands */
     };
     uint32_t ctx;
-    uint32_t access;
+    uint32_t flags; /* UF_PAGEFAULT_FLAG_... */
     uint64_t addr;
     uint64_t ticket;
     ucontext_t *uc; /* of the trapped access; only its own thread uses it */
@@ -270,17 +270,18 @@ bool waiters_pending(uint32_t ctx_id)
     return false;
 }
 
-static void fill_message(const struct context *ctx, const struct slot *slot, struct uf_msg *ret)
+void core_fill_message(const struct context *ctx, const struct core_report *report, uint32_t tid,
+                       struct uf_msg *ret)
 {
     uint64_t features = atomic_load(&ctx->features);
 
     *ret = (struct uf_msg){.event = UF_EVENT_PAGEFAULT};
-    ret->arg.pagefault.flags = slot->access == ARCH_WRITE ? UF_PAGEFAULT_FLAG_WRITE : 0;
+    ret->arg.pagefault.flags = report->flags;
     ret->arg.pagefault.address = features & UF_FEATURE_EXACT_ADDRESS
-                                     ? slot->addr
-                                     : slot->addr & ~(uint64_t)(PAGING_PAGE - 1);
+                                     ? report->addr
+                                     : report->addr & ~(uint64_t)(PAGING_PAGE - 1);
     if (features & UF_FEATURE_THREAD_ID) {
-        ret->arg.pagefault.feat.ptid = slot->tid;
+        ret->arg.pagefault.feat.ptid = tid;
     }
 }
 
@@ -310,7 +311,8 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         if (!slot_pending(oldest, word)) {
             continue; /* of a thread that is dead: buried, or taken over meanwhile */
         }
-        fill_message(ctx, oldest, ret);
+        core_fill_message(ctx, &(struct core_report){oldest->addr, oldest->flags}, oldest->tid,
+                          ret);
         /* The generation in the word says that what was copied belongs together. */
         if (atomic_compare_exchange_strong(&oldest->word, &word,
                                            (word & ~STATE_MASK) | SLOT_READ)) {
@@ -477,9 +479,11 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
     }
 }
 
-static void count_fault(enum arch_access access)
+static void count_fault(uint64_t flags)
 {
-    if (access == ARCH_WRITE) {
+    if (flags & UF_PAGEFAULT_FLAG_WP) {
+        STAT(faults_wp);
+    } else if (flags & UF_PAGEFAULT_FLAG_WRITE) {
         STAT(faults_missing_write);
     } else {
         STAT(faults_missing_read);
@@ -495,16 +499,20 @@ static void count_latency(uint64_t since)
     STAT_ADD(wait_ns, us * 1000);
 }
 
-static bool page_missing(uintptr_t addr, uint32_t ctx_id)
+/* Whether the access would still trap for the reason that is to be reported. */
+static bool still_traps(const struct core_report *report, uint32_t ctx_id)
 {
+    unsigned byte = paging_byte(report->addr);
+    bool wp = report->flags & UF_PAGEFAULT_FLAG_WP;
     struct range range;
 
-    return !(paging_byte(addr) & PAGE_PUBLISHED) && ranges_find(addr, &range) &&
-           range.ctx == ctx_id && !range.busy;
+    return (wp ? byte & PAGE_PROTECTED : !(byte & PAGE_PUBLISHED)) &&
+           ranges_find(report->addr, &range) && range.ctx == ctx_id && !range.busy &&
+           (wp ? range.area.wp : range.area.missing);
 }
 
-void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
-                  const uint64_t *mask, ucontext_t *uc)
+void waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
+                  ucontext_t *uc)
 {
     uint32_t id = atomic_load(&ctx->id);
     uint64_t since = base_cpu_ticks();
@@ -516,8 +524,8 @@ void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
         return; /* the access is retried; by then a slot may be free */
     }
     slot->ctx = id;
-    slot->access = access;
-    slot->addr = addr;
+    slot->flags = (uint32_t)report->flags;
+    slot->addr = report->addr;
     slot->uc = uc;
     slot->alive = since;
     slot->asked = since;
@@ -525,11 +533,11 @@ void waiters_wait(struct context *ctx, uintptr_t addr, enum arch_access access,
     word = atomic_load(&slot->word);
     atomic_store(&slot->word, (word & ~STATE_MASK) | SLOT_PENDING);
     atomic_thread_fence(memory_order_seq_cst);
-    if (!page_missing(addr, id) || atomic_load(&ctx->id) != id) {
+    if (!still_traps(report, id) || atomic_load(&ctx->id) != id) {
         slot_free(slot, word);
         return;
     }
-    count_fault(access);
+    count_fault(report->flags);
     if (!ring_and_spin(ctx, slot) && !sleep_woken(ctx, slot, mask)) {
         return; /* not ours any more */
     }

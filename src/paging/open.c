@@ -30,8 +30,7 @@ static void count_peak(void)
     }
 }
 
-/* Every page of a guarded chunk closed, its guards left beneath where they are. */
-static void unguard_chunk(uintptr_t addr)
+void paging_unguard(uintptr_t addr)
 {
     struct paging_chunk *chunk = paging_chunk_of(addr);
     uintptr_t base = paging_chunk_base(addr);
@@ -62,9 +61,7 @@ static void compact(const struct paging_area *area, uintptr_t base)
         for (uintptr_t at = base; at < end;) {
             uintptr_t stop = paging_run_end(at, end);
 
-            if (paging_byte(at) & PAGE_OPEN) {
-                paging_table_set(at, stop, PAGE_PUBLISHED);
-            }
+            paging_table_change(at, stop, 0, PAGE_OPEN);
             at = stop;
         }
         paging_chunk_flags(base, CHUNK_GUARDED | CHUNK_RECENT, CHUNK_CLOSED);
@@ -77,16 +74,32 @@ static bool worth_compacting(const struct paging_area *area, uintptr_t base)
     struct paging_chunk *chunk = paging_chunk_of(base);
 
     return paging_env.guards && !area->noguard && area->kind != PAGING_PRIVATE_FILE &&
-           paging_vmas() > paging_env.budget / 4 * 3 && chunk->published >= COMPACT_PUBLISHED &&
-           chunk->published < PAGING_CHUNK / PAGING_PAGE && chunk->edges > 2 &&
-           !(chunk->flags & CHUNK_GUARDED) && base >= area->start &&
+           area->missing && !chunk->protected_pages && paging_vmas() > paging_env.budget / 4 * 3 &&
+           chunk->published >= COMPACT_PUBLISHED && chunk->published < PAGING_CHUNK / PAGING_PAGE &&
+           chunk->edges > 2 && !(chunk->flags & CHUNK_GUARDED) && base >= area->start &&
            base + PAGING_CHUNK <= area->end;
 }
 
 /*
- * Let accesses to [start, end), all published now, pass. In one chunk. The bytes say so before
- * the VMA does: a holder killed in between leaves a page that the next trap mends.
+ * Pages that are all protected, or none of them. The bytes say so before the VMA does: a holder
+ * killed in between leaves a page that the next trap mends.
  */
+static int open_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    bool protected = area->wp && (paging_byte(start) & PAGE_PROTECTED);
+    int prot = protected ? paging_readonly(area->prot) : area->prot;
+    int ret;
+
+    paging_table_set(start, end,
+                     PAGE_PUBLISHED | PAGE_OPEN | (protected ? PAGE_PROTECTED | PAGE_READONLY : 0));
+    ret = (int)sys_mprotect(start, end - start, prot);
+    if (ret != 0) {
+        paging_table_change(start, end, 0, PAGE_OPEN | PAGE_READONLY);
+    }
+    return ret;
+}
+
+/* Let accesses to [start, end), all with their content now, pass. In one chunk. */
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     struct paging_chunk *chunk = paging_chunk_of(start);
@@ -105,10 +118,13 @@ int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
         }
         return (int)ret;
     }
-    paging_table_set(start, end, PAGE_PUBLISHED | PAGE_OPEN);
-    ret = sys_mprotect(start, end - start, area->prot);
+    while (ret == 0 && start < end) {
+        uintptr_t stop = paging_run_of(start, end, PAGE_PROTECTED);
+
+        ret = open_run(area, start, stop);
+        start = stop;
+    }
     if (ret != 0) {
-        paging_table_set(start, end, PAGE_PUBLISHED);
         return (int)ret;
     }
     chunk->flags |= CHUNK_RECENT;
@@ -126,25 +142,17 @@ static void close_in_chunk(const struct paging_area *area, uintptr_t start, uint
 
     if (chunk->flags & CHUNK_GUARDED) {
         if (end - start < PAGING_CHUNK) {
-            unguard_chunk(start);
+            paging_unguard(start);
         } else {
             paging_chunk_flags(start, CHUNK_CLOSED, 0);
         }
         return;
     }
-    for (uintptr_t at = start; at < end;) {
-        uintptr_t stop = paging_run_end(at, end);
-
-        if (paging_byte(at) & PAGE_PUBLISHED) {
-            paging_table_set(at, stop, PAGE_PUBLISHED);
-        }
-        at = stop;
-    }
+    paging_table_change(start, end, 0, PAGE_OPEN | PAGE_READONLY);
 }
 
-/* Call `each` for the part of the area in every chunk that was ever written. */
-static void each_used_chunk(const struct paging_area *area,
-                            void (*each)(const struct paging_area *, uintptr_t, uintptr_t))
+void paging_each_used(const struct paging_area *area,
+                      void (*each)(const struct paging_area *, uintptr_t, uintptr_t))
 {
     for (uintptr_t at = paging_next_used(area->start, area->end); at < area->end;) {
         uintptr_t stop = paging_min(paging_chunk_base(at) + PAGING_CHUNK, area->end);
@@ -161,7 +169,7 @@ int paging_hide(const struct paging_area *area)
     if (ret != 0) {
         return (int)ret;
     }
-    each_used_chunk(area, close_in_chunk);
+    paging_each_used(area, close_in_chunk);
     return 0;
 }
 
@@ -200,8 +208,10 @@ int paging_enter(const struct paging_area *area)
 static void drop_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     /* Dropping memory leaves guards, but takes pages that then need one: plain from now on. */
-    unguard_chunk(start);
-    paging_table_set(start, end, 0);
+    paging_unguard(start);
+    /* In a mapping of a file, the protection is the place's and not the content's. */
+    paging_table_change(start, end, 0,
+                        area->kind == PAGING_ANON ? 0xff : 0xff & ~(unsigned)PAGE_PROTECTED);
 }
 
 int paging_drop(const struct paging_area *area)
@@ -209,7 +219,7 @@ int paging_drop(const struct paging_area *area)
     long ret = sys_mprotect(area->start, area->end - area->start, PROT_NONE);
 
     if (ret == 0) {
-        each_used_chunk(area, drop_in_chunk);
+        paging_each_used(area, drop_in_chunk);
     }
     return (int)ret;
 }
@@ -224,13 +234,13 @@ static void forget_in_chunk(const struct paging_area *area, uintptr_t start, uin
 
 void paging_forget(const struct paging_area *area)
 {
-    each_used_chunk(area, forget_in_chunk);
+    paging_each_used(area, forget_in_chunk);
 }
 
 void paging_cut(uintptr_t addr)
 {
     if (addr & (PAGING_CHUNK - 1)) {
-        unguard_chunk(addr);
+        paging_unguard(addr);
     }
 }
 
@@ -238,7 +248,7 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
 {
     struct paging_chunk *chunk = paging_chunk_of(start);
 
-    unguard_chunk(start);
+    paging_unguard(start);
     if (chunk->flags & CHUNK_HAS_GUARDS) {
         sys_madvise(start, end - start, MADV_GUARD_REMOVE);
     }
@@ -250,7 +260,7 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
 
 int paging_release(const struct paging_area *area)
 {
-    each_used_chunk(area, release_in_chunk);
+    paging_each_used(area, release_in_chunk);
     return (int)sys_mprotect(area->start, area->end - area->start, area->prot);
 }
 

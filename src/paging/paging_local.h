@@ -3,6 +3,8 @@
 #ifndef PAGING_LOCAL_H
 #define PAGING_LOCAL_H
 
+#include <sys/mman.h>
+
 #include "paging/area.h"
 #include "paging/table.h"
 
@@ -27,8 +29,17 @@ void paging_punch(const struct paging_area *area, uintptr_t page);
 long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size_t len,
                            const void *src);
 
+/* Call `run` for each stretch of the area that the page tables hold, in memory or in swap. */
+int paging_each_here(const struct paging_area *area,
+                     void (*run)(const struct paging_area *, uintptr_t, uintptr_t));
+
 /* open.c */
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
+/* Every page of a guarded chunk closed, its guards left beneath where they are. */
+void paging_unguard(uintptr_t addr);
+/* Call `each` for the part of the area in every chunk that was ever written. */
+void paging_each_used(const struct paging_area *area,
+                      void (*each)(const struct paging_area *, uintptr_t, uintptr_t));
 
 static inline uintptr_t paging_chunk_base(uintptr_t addr)
 {
@@ -43,6 +54,18 @@ static inline uintptr_t paging_min(uintptr_t a, uintptr_t b)
 static inline uintptr_t paging_max(uintptr_t a, uintptr_t b)
 {
     return a > b ? a : b;
+}
+
+/* The program's protection without writes. */
+static inline int paging_readonly(int prot)
+{
+    return prot & PROT_WRITE ? (prot & ~PROT_WRITE) | PROT_READ : prot;
+}
+
+/* Whether the page is as it should be without our filling it. */
+static inline bool paging_has_content(const struct paging_area *area, uintptr_t addr)
+{
+    return !area->missing || (paging_byte(addr) & PAGE_PUBLISHED);
 }
 
 static inline uint64_t paging_file_off(const struct paging_area *area, uintptr_t addr)

@@ -56,7 +56,7 @@ uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t sta
 
 bool paging_filled(const struct paging_area *area, uintptr_t addr)
 {
-    return (paging_byte(addr) & PAGE_PUBLISHED) ||
+    return paging_has_content(area, addr) ||
            (area->kind != PAGING_ANON && paging_file_present(area, addr & ~(PAGING_PAGE - 1)));
 }
 
@@ -151,7 +151,7 @@ static void adopt_run(const struct paging_area *area, uintptr_t start, uintptr_t
     while (start < end) {
         uintptr_t stop = paging_min(paging_chunk_base(start) + PAGING_CHUNK, end);
 
-        paging_table_set(start, stop, PAGE_PUBLISHED);
+        paging_table_change(start, stop, PAGE_PUBLISHED, 0);
         if (paging_vmas() < paging_env.budget) {
             paging_open(area, start, stop);
         }
@@ -159,7 +159,9 @@ static void adopt_run(const struct paging_area *area, uintptr_t start, uintptr_t
     }
 }
 
-static long adopt_by_scan(const struct paging_area *area, int fd)
+typedef void here_run(const struct paging_area *area, uintptr_t start, uintptr_t end);
+
+static long here_by_scan(const struct paging_area *area, int fd, here_run *run)
 {
     struct page_region vec[64];
     struct pm_scan_arg arg = {
@@ -179,7 +181,7 @@ static long adopt_by_scan(const struct paging_area *area, int fd)
             return n;
         }
         for (long i = 0; i < n; i++) {
-            adopt_run(area, vec[i].start, vec[i].end);
+            run(area, vec[i].start, vec[i].end);
         }
         arg.start = arg.walk_end;
     }
@@ -194,7 +196,7 @@ bool paging_page_here(uintptr_t addr)
     return entry & PAGEMAP_HERE;
 }
 
-static long adopt_by_read(const struct paging_area *area, int fd)
+static long here_by_read(const struct paging_area *area, int fd, here_run *run)
 {
     uint64_t entry[256];
     uintptr_t at = area->start;
@@ -210,7 +212,7 @@ static long adopt_by_read(const struct paging_area *area, int fd)
         }
         for (long i = 0; i < n; i++, at += PAGING_PAGE) {
             if (entry[i] & PAGEMAP_HERE) {
-                adopt_run(area, at, at + PAGING_PAGE);
+                run(area, at, at + PAGING_PAGE);
             }
         }
     }
@@ -218,7 +220,7 @@ static long adopt_by_read(const struct paging_area *area, int fd)
 }
 
 /* Does not know pages in swap: they are then taken for missing. */
-static void adopt_by_mincore(const struct paging_area *area)
+static void here_by_mincore(const struct paging_area *area, here_run *run)
 {
     unsigned char vec[256];
 
@@ -231,29 +233,35 @@ static void adopt_by_mincore(const struct paging_area *area)
         }
         for (size_t i = 0; i < pages; i++, at += PAGING_PAGE) {
             if (vec[i] & 1) {
-                adopt_run(area, at, at + PAGING_PAGE);
+                run(area, at, at + PAGING_PAGE);
             }
         }
     }
 }
 
-int paging_adopt(const struct paging_area *area)
+int paging_each_here(const struct paging_area *area, here_run *run)
 {
     int fd = paging_pagemap_fd();
     long ret = -ENOTTY;
 
-    if (area->kind == PAGING_SHARED) {
-        return 0; /* presence belongs to the file: looked up when a page is touched */
-    }
     if (fd < 0) {
-        adopt_by_mincore(area); /* no right to the pagemap, after setuid perhaps */
+        here_by_mincore(area, run); /* no right to the pagemap, after setuid perhaps */
         return 0;
     }
     if (paging_env.scan) {
-        ret = adopt_by_scan(area, fd);
+        ret = here_by_scan(area, fd, run);
     }
     if (ret == -ENOTTY) {
-        ret = adopt_by_read(area, fd);
+        ret = here_by_read(area, fd, run);
     }
     return (int)ret;
+}
+
+int paging_adopt(const struct paging_area *area)
+{
+    /* Of shared memory, presence belongs to the file: looked up when a page is touched. */
+    if (area->kind == PAGING_SHARED || !area->missing) {
+        return 0;
+    }
+    return paging_each_here(area, adopt_run);
 }

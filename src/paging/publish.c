@@ -189,68 +189,102 @@ static long fill(const struct paging_area *area, uintptr_t start, size_t len, co
 /* The mapping's own entry, so that the waiting access does not trap a second time. */
 static void populate(const struct paging_area *area, uintptr_t start, size_t len, bool zero)
 {
+    bool write = (area->prot & PROT_WRITE) && paging_page_passes(start, true);
+
     if (area->kind == PAGING_SHARED) {
-        sys_madvise(start, len, area->prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+        sys_madvise(start, len, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
     } else if (zero) {
         sys_madvise(start, len, MADV_POPULATE_READ);
     }
 }
 
-long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
-                    bool waited)
+/* The end of the pages from start on that have no content yet. */
+static uintptr_t empty_end(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
-    uintptr_t end;
+    if (area->missing) {
+        if (paging_byte(start) & PAGE_PUBLISHED) {
+            return start;
+        }
+        end = paging_run_end(start, end);
+    }
+    if (area->kind == PAGING_SHARED) {
+        return paging_file_next_present(area, start, end);
+    }
+    while (!area->missing && start < end && !paging_page_here(start)) {
+        start += PAGING_PAGE;
+    }
+    return area->missing ? end : start;
+}
+
+long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
+                    bool waited, bool protect)
+{
+    struct paging_area opened = *area;
+    uintptr_t end, empty;
     long n;
 
     end = area->nofill ? start : paging_clip_eof(area, start, start + len);
     if (end == start) {
         return -ENXIO;
     }
-    if (paging_byte(start) & PAGE_PUBLISHED) {
+    if (protect) {
+        opened.prot = paging_readonly(area->prot);
+        paging_unguard(start);
+    }
+    if (!area->missing) {
+        /* Closed meanwhile, or the program's own touch could come between the look and the fill. */
+        opened.start = start;
+        opened.end = end;
+        n = paging_hide(&opened);
+        if (n != 0) {
+            return n;
+        }
+        opened = *area;
+        opened.prot = protect ? paging_readonly(area->prot) : area->prot;
+    }
+    empty = empty_end(area, start, end);
+    if (empty == start) {
         return -EEXIST;
     }
-    end = paging_run_end(start, end);
-    if (area->kind == PAGING_SHARED) {
-        end = paging_file_next_present(area, start, end);
-        if (end == start) {
-            return -EEXIST;
-        }
-    }
+    end = empty;
     lift_guards(area, start, end - start);
-    n = fill(area, start, end - start, src);
+    n = fill(&opened, start, end - start, src);
     if (n < 0) {
         lower_guards(area, start, end - start);
         return n;
     }
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
+    paging_table_change(start, start + (size_t)n, protect ? PAGE_PROTECTED : 0,
+                        protect ? 0 : PAGE_PROTECTED);
     if (paging_open(area, start, start + (size_t)n) == 0 && waited) {
         populate(area, start, (size_t)n, src == paging_zeroes);
     }
     return n;
 }
 
-/* The run of pages around addr, within its chunk, that `wanted` holds for. */
-static void run_around(const struct paging_area *area, uintptr_t addr,
-                       bool (*wanted)(const struct paging_area *, uintptr_t), uintptr_t *ret_start,
+/* Whether the page can be let through by the same call as `addr`, which has its content. */
+static bool admissible(const struct paging_area *area, uintptr_t addr, uintptr_t page)
+{
+    return paging_has_content(area, page) &&
+           !((paging_byte(page) ^ paging_byte(addr)) & PAGE_PROTECTED);
+}
+
+/* The run of such pages around addr, within its chunk. */
+static void run_around(const struct paging_area *area, uintptr_t addr, uintptr_t *ret_start,
                        uintptr_t *ret_end)
 {
     uintptr_t floor = paging_max(paging_chunk_base(addr), area->start);
     uintptr_t ceiling = paging_min(paging_chunk_base(addr) + PAGING_CHUNK, area->end);
     uintptr_t start = addr, end = addr + PAGING_PAGE;
 
-    while (start > floor && wanted(area, start - PAGING_PAGE)) {
+    while (start > floor && admissible(area, addr, start - PAGING_PAGE)) {
         start -= PAGING_PAGE;
     }
-    while (end < ceiling && wanted(area, end)) {
+    while (end < ceiling && admissible(area, addr, end)) {
         end += PAGING_PAGE;
     }
     *ret_start = start;
     *ret_end = end;
-}
-
-static bool is_published(const struct paging_area *area, uintptr_t addr)
-{
-    return paging_byte(addr) & PAGE_PUBLISHED;
 }
 
 bool paging_admit(const struct paging_area *area, uintptr_t addr)
@@ -258,8 +292,8 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
     uintptr_t start, end;
 
     addr = page_down(addr);
-    if (paging_byte(addr) & PAGE_PUBLISHED) {
-        run_around(area, addr, is_published, &start, &end);
+    if (paging_has_content(area, addr)) {
+        run_around(area, addr, &start, &end);
         return paging_open(area, start, end) == 0;
     }
     if (area->kind == PAGING_ANON || !paging_file_present(area, addr)) {

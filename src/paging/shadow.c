@@ -83,13 +83,13 @@ long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size
         sys_mprotect(shadow, whole, area->prot);
     }
     /* The bytes before the pages: whoever dies in between leaves what the next trap mends. */
-    paging_table_set(start, start + whole, PAGE_PUBLISHED);
+    paging_table_change(start, start + whole, PAGE_PUBLISHED, 0);
     ret = sys_mremap(shadow, whole, whole, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, start);
     if (area->prot != (PROT_READ | PROT_WRITE)) {
         sys_mprotect(shadow, whole, PROT_READ | PROT_WRITE);
     }
     if (sys_failed(ret)) {
-        paging_table_set(start, start + whole, 0);
+        paging_table_change(start, start + whole, 0, PAGE_PUBLISHED);
         sys_madvise(shadow, whole, MADV_DONTNEED);
         return ret;
     }

@@ -72,30 +72,43 @@ struct paging_chunk *paging_chunk_of(uintptr_t addr)
     return leaf ? &leaf->chunk[(addr >> PAGING_CHUNK_SHIFT) % LEAF_CHUNKS] : NULL;
 }
 
-bool paging_page_open(uintptr_t addr)
+/* What the page's VMA lets through. */
+enum level { LEVEL_NONE, LEVEL_READ, LEVEL_ALL };
+
+static enum level level_of(uintptr_t addr)
 {
     struct paging_chunk *chunk = paging_chunk_of(addr);
+    unsigned byte;
 
     if (!chunk) {
-        return false;
+        return LEVEL_NONE;
     }
     if (chunk->flags & CHUNK_GUARDED) {
-        return !(chunk->flags & CHUNK_CLOSED);
+        return chunk->flags & CHUNK_CLOSED ? LEVEL_NONE : LEVEL_ALL;
     }
-    return paging_byte(addr) & PAGE_OPEN;
+    byte = paging_byte(addr);
+    if (!(byte & PAGE_OPEN)) {
+        return LEVEL_NONE;
+    }
+    return byte & PAGE_READONLY ? LEVEL_READ : LEVEL_ALL;
+}
+
+bool paging_page_passes(uintptr_t addr, bool write)
+{
+    return level_of(addr) >= (write ? LEVEL_ALL : LEVEL_READ);
 }
 
 /* Edges of the pages [first, last] with their successors, all pages of one chunk. */
 static unsigned count_edges(uintptr_t first, uintptr_t last)
 {
-    bool open = paging_page_open(first);
+    enum level level = level_of(first);
     unsigned edges = 0;
 
     for (uintptr_t at = first; at <= last; at += PAGING_PAGE) {
-        bool next = paging_page_open(at + PAGING_PAGE);
+        enum level next = level_of(at + PAGING_PAGE);
 
-        edges += open != next;
-        open = next;
+        edges += level != next;
+        level = next;
     }
     return edges;
 }
@@ -114,8 +127,14 @@ static void recount(uintptr_t addr, uintptr_t first, uintptr_t last, unsigned be
     atomic_fetch_add_explicit(&table_edges, (long)after - (long)before, memory_order_relaxed);
 }
 
+/* How a counter of pages with a bit changes when a byte does. */
+static uint16_t counted(uint16_t count, unsigned bit, unsigned old, unsigned now)
+{
+    return (uint16_t)(count + !!(now & bit) - !!(old & bit));
+}
+
 /* The part of a change that lies in one chunk. */
-static void set_in_chunk(uintptr_t start, uintptr_t end, unsigned byte)
+static void change_in_chunk(uintptr_t start, uintptr_t end, unsigned set, unsigned clear)
 {
     struct leaf *leaf = leaf_of(start);
     struct paging_chunk *chunk = paging_chunk_of(start);
@@ -132,10 +151,11 @@ static void set_in_chunk(uintptr_t start, uintptr_t end, unsigned byte)
     for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
         _Atomic uint8_t *slot = &leaf->page[(at >> PAGING_SHIFT) % LEAF_PAGES];
         unsigned old = atomic_load_explicit(slot, memory_order_relaxed);
+        unsigned now = (old & ~clear) | set;
 
-        chunk->published =
-            (uint16_t)(chunk->published + (byte & PAGE_PUBLISHED) - (old & PAGE_PUBLISHED));
-        atomic_store_explicit(slot, (uint8_t)byte, memory_order_release);
+        chunk->published = counted(chunk->published, PAGE_PUBLISHED, old, now);
+        chunk->protected_pages = counted(chunk->protected_pages, PAGE_PROTECTED, old, now);
+        atomic_store_explicit(slot, (uint8_t)now, memory_order_release);
     }
     recount(start, first, last, before);
     if (start == base) {
@@ -143,14 +163,14 @@ static void set_in_chunk(uintptr_t start, uintptr_t end, unsigned byte)
     }
 }
 
-void paging_table_set(uintptr_t start, uintptr_t end, unsigned byte)
+void paging_table_change(uintptr_t start, uintptr_t end, unsigned set, unsigned clear)
 {
     while (start < end) {
         uintptr_t stop = (start | (PAGING_CHUNK - 1)) + 1;
 
         stop = stop < end ? stop : end;
         atomic_store_explicit(&table_used[start >> PAGING_LEAF_SHIFT], 1, memory_order_relaxed);
-        set_in_chunk(start, stop, byte);
+        change_in_chunk(start, stop, set, clear);
         start = stop;
     }
     /* Seen before whatever the caller does next: a waiter enqueues, then looks here. */
@@ -172,12 +192,12 @@ void paging_chunk_flags(uintptr_t addr, unsigned set, unsigned clear)
     recount(prev, prev, prev, before_prev);
 }
 
-uintptr_t paging_run_end(uintptr_t start, uintptr_t end)
+uintptr_t paging_run_of(uintptr_t start, uintptr_t end, unsigned mask)
 {
-    unsigned want = paging_byte(start) & PAGE_PUBLISHED;
+    unsigned want = paging_byte(start) & mask;
     uintptr_t at = start + PAGING_PAGE;
 
-    while (at < end && (paging_byte(at) & PAGE_PUBLISHED) == want) {
+    while (at < end && (paging_byte(at) & mask) == want) {
         at += PAGING_PAGE;
     }
     return at < end ? at : end;
@@ -197,7 +217,7 @@ uintptr_t paging_next_used(uintptr_t start, uintptr_t end)
         }
         struct paging_chunk *chunk = paging_chunk_of(start);
 
-        if (chunk && (chunk->published || chunk->flags || chunk->edges)) {
+        if (chunk && (chunk->published || chunk->flags || chunk->edges || chunk->protected_pages)) {
             return start;
         }
         start = (start | (PAGING_CHUNK - 1)) + 1;

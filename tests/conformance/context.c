@@ -87,6 +87,13 @@ int uffd_unregister(int uffd, void *addr, size_t len)
     return range_ioctl(uffd, UF_IO_UNREGISTER, addr, len);
 }
 
+int uffd_writeprotect(int uffd, void *addr, size_t len, uint64_t mode)
+{
+    struct uf_io_writeprotect arg = {.range = {(uintptr_t)addr, len}, .mode = mode};
+
+    return ioctl(uffd, UF_IO_WRITEPROTECT, &arg) == 0 ? 0 : -errno;
+}
+
 int uffd_wake(int uffd, void *addr, size_t len)
 {
     return range_ioctl(uffd, UF_IO_WAKE, addr, len);

@@ -35,6 +35,8 @@ struct paging_area {
     uintptr_t start, end; /* page-aligned */
     int prot;             /* what the program asked for */
     enum paging_kind kind;
+    bool missing; /* pages without content are hidden; else they are as the kernel has them */
+    bool wp;      /* protected pages trap when written to */
     bool noguard; /* guard pages were refused here (locked memory) */
     bool divided; /* the kernel has a mapping of its own from start on, though all is alike */
     bool nofill;  /* private /dev/zero: a file of size 0, nothing can be put there */
@@ -142,6 +144,7 @@ extern const char paging_zeroes[];
  * @len: bytes, a multiple of the page size, within one chunk and the area
  * @src: the program's memory, any alignment and any value; paging_zeroes for zeroes
  * @waited: a thread waits for it: make the first access cheap
+ * @protect: writes are to trap from the first one on
  *
  * Stops at the first page that is present already.
  *
@@ -150,12 +153,33 @@ extern const char paging_zeroes[];
  * (nothing was published); -ENXIO beyond the end of the file; -ENOMEM.
  */
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
-                    bool waited);
+                    bool waited, bool protect);
+
+/**
+ * paging_protect() - writes to the area's pages trap from now on
+ * @empty: also those that will be to pages without content; always so of mappings of a file
+ *
+ * Pages of private memory that have no content are left alone otherwise, and are not protected
+ * when they get some.
+ *
+ * Context: stripes of the area held. Return: 0 or -errno.
+ */
+int paging_protect(const struct paging_area *area, bool empty);
+
+/* Writes to the area's pages pass again. Context: stripes of the area held. */
+void paging_unprotect(const struct paging_area *area);
+
+/**
+ * paging_expect_missing() - an area whose pages without content were the kernel's: hide them
+ * Context: stripes of the area held. Return: 0 or -errno.
+ */
+int paging_expect_missing(const struct paging_area *area);
 
 /**
  * paging_admit() - a page that traps although it has its content: let accesses through
  *
- * Also finds that shared memory was filled behind our back, by another mapping of the file.
+ * A protected page is let be read only. Also finds that shared memory was filled behind our back,
+ * by another mapping of the file.
  *
  * Context: stripes of the page held.
  * Return: true when accesses pass now, false when the page is missing.
@@ -175,8 +199,9 @@ bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr);
 void paging_file_changed(struct paging_file *file);
 
 /*
- * Whether the page has its content: it was published, or its file got it in another way. A look
- * without a lock: paging_admit() decides. Context: any.
+ * Whether the page needs no content from us: it was published, its file got it in another way, or
+ * pages without content are the kernel's here. A look without a lock: paging_admit() decides.
+ * Context: any.
  */
 bool paging_filled(const struct paging_area *area, uintptr_t addr);
 

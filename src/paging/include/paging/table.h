@@ -11,10 +11,15 @@
  *   byte == 0                 hidden: no thread can read or write it; what the kernel holds
  *                             beneath is not the page's content
  *   byte & PAGE_PUBLISHED     the page has its content
- *   byte & PAGE_OPEN          ... and its VMA lets accesses through (else it was taken back)
- *   PAGE_OPEN => PAGE_PUBLISHED
+ *   byte & PAGE_OPEN          ... and its VMA lets reads through (else it was taken back)
+ *   byte & PAGE_READONLY      with PAGE_OPEN: ... and no writes
+ *   byte & PAGE_PROTECTED     writes are to be reported; of a hidden page: once it has its content
+ *   PAGE_OPEN => PAGE_PUBLISHED;  PAGE_OPEN & PAGE_PROTECTED => PAGE_READONLY
  * and for a chunk with CHUNK_GUARDED: every hidden page holds a guard, the chunk's VMA lets
- * accesses through unless CHUNK_CLOSED, and PAGE_OPEN is not kept.
+ * accesses through unless CHUNK_CLOSED, PAGE_OPEN is not kept, and no page is protected.
+ *
+ * In a range without missing mode nothing is hidden: there a byte of 0 is a page that is as the
+ * kernel has it, and is let through when it traps.
  *
  * Bytes and records change under the chunk's stripe (paging/lock.h); fault handlers read bytes
  * without it.
@@ -37,6 +42,8 @@
 
 #define PAGE_PUBLISHED 0x01
 #define PAGE_OPEN      0x02
+#define PAGE_PROTECTED 0x04
+#define PAGE_READONLY  0x08
 
 #define CHUNK_GUARDED    0x01 /* hidden pages hold guards, see above */
 #define CHUNK_HAS_GUARDS 0x02 /* guards may lie beneath some hidden pages */
@@ -45,9 +52,9 @@
 
 struct paging_chunk {
     uint16_t published; /* pages of the chunk that are published */
-    uint16_t edges;     /* pages whose next page is open while they are not, or the reverse */
+    uint16_t edges;     /* pages whose next page lets other accesses through */
     uint16_t flags;
-    uint16_t unused;
+    uint16_t protected_pages;
 };
 
 /* Reserve table space for [start, end). Return: 0, -ENOMEM. */
@@ -59,17 +66,33 @@ unsigned paging_byte(uintptr_t addr);
 /* The chunk's record; NULL where no table was reserved. */
 struct paging_chunk *paging_chunk_of(uintptr_t addr);
 
-/* Whether an access to the page would pass its VMA, as far as the facility decides it. */
-bool paging_page_open(uintptr_t addr);
+/* Whether a read of the page, or a write, would pass its VMA, as far as the facility decides it. */
+bool paging_page_passes(uintptr_t addr, bool write);
 
-/* Set the bytes of [start, end) to `byte`, keeping counts and edges. Context: stripes held. */
-void paging_table_set(uintptr_t start, uintptr_t end, unsigned byte);
+static inline bool paging_page_open(uintptr_t addr)
+{
+    return paging_page_passes(addr, false);
+}
+
+/* Change bits of the bytes of [start, end), keeping counts and edges. Context: stripes held. */
+void paging_table_change(uintptr_t start, uintptr_t end, unsigned set, unsigned clear);
+
+/* The same, whatever they were. */
+static inline void paging_table_set(uintptr_t start, uintptr_t end, unsigned byte)
+{
+    paging_table_change(start, end, byte, 0xff);
+}
 
 /* Change a chunk's flags, keeping the edges right. Context: stripes held. */
 void paging_chunk_flags(uintptr_t addr, unsigned set, unsigned clear);
 
-/* First page in [start, end) whose PAGE_PUBLISHED differs from that of start; end if none. */
-uintptr_t paging_run_end(uintptr_t start, uintptr_t end);
+/* First page in [start, end) whose bits of @mask differ from those of start; end if none. */
+uintptr_t paging_run_of(uintptr_t start, uintptr_t end, unsigned mask);
+
+static inline uintptr_t paging_run_end(uintptr_t start, uintptr_t end)
+{
+    return paging_run_of(start, end, PAGE_PUBLISHED);
+}
 
 /*
  * First address in [start, end) in a chunk that was ever written, or end: skips what no one

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Write protection: pages that may be read, and trap when they are written to.
+ *
+ *     protect     VMA read-only    then the byte
+ *     unprotect   the byte         then the VMA
+ *
+ * so that VMAs never let through more than the bytes allow, and a holder who is killed in between
+ * leaves a page that the next trap mends. A page that is closed has only its byte changed.
+ */
+#include "paging_local.h"
+#include "sys/mem.h"
+
+#define READ_ONLY (PAGE_PUBLISHED | PAGE_OPEN | PAGE_READONLY)
+
+/* Pages that are the kernel's: what is there now, or may be, can be read from here on. */
+static void protect_native(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    if (paging_vmas() < paging_env.budget &&
+        sys_mprotect(start, end - start, paging_readonly(area->prot)) == 0) {
+        paging_table_change(start, end, READ_ONLY | PAGE_PROTECTED, 0);
+        return;
+    }
+    while (start < end) {
+        uintptr_t stop = paging_min(paging_chunk_base(start) + PAGING_CHUNK, end);
+        struct paging_area whole = paging_slice(area, paging_chunk_base(start), stop);
+
+        /* A chunk that is closed as a whole costs no mapping. */
+        paging_hide(&whole);
+        paging_table_change(start, stop, PAGE_PROTECTED, 0);
+        start = stop;
+    }
+}
+
+/* A run of pages that are alike: hidden, closed or open. */
+static int protect_run(const struct paging_area *area, uintptr_t start, uintptr_t end, bool empty)
+{
+    unsigned byte = paging_byte(start);
+    long ret;
+
+    if (!(byte & PAGE_PUBLISHED) && !empty) {
+        return 0;
+    }
+    if (!(byte & PAGE_OPEN)) {
+        paging_table_change(start, end, PAGE_PROTECTED, 0);
+        return 0;
+    }
+    ret = sys_mprotect(start, end - start, paging_readonly(area->prot));
+    if (ret == 0) {
+        paging_table_change(start, end, PAGE_READONLY | PAGE_PROTECTED, 0);
+    }
+    return (int)ret;
+}
+
+static void unguard(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    paging_unguard(start);
+}
+
+int paging_protect(const struct paging_area *area, bool empty)
+{
+    uintptr_t at = area->start;
+    int ret = 0;
+
+    empty = empty || area->kind != PAGING_ANON;
+    if (!area->missing) {
+        if (!empty) {
+            return paging_each_here(area, protect_native);
+        }
+        protect_native(area, area->start, area->end);
+        return 0;
+    }
+    paging_each_used(area, unguard);
+    while (ret == 0 && at < area->end) {
+        uintptr_t next = empty ? at : paging_next_used(at, area->end);
+        uintptr_t stop;
+
+        if (next >= area->end) {
+            break;
+        }
+        stop = paging_run_of(next, area->end, PAGE_PUBLISHED | PAGE_OPEN);
+        ret = protect_run(area, next, stop, empty);
+        at = stop;
+    }
+    return ret;
+}
+
+void paging_unprotect(const struct paging_area *area)
+{
+    uintptr_t at = paging_next_used(area->start, area->end);
+
+    while (at < area->end) {
+        uintptr_t stop = paging_run_of(at, area->end, PAGE_PROTECTED | PAGE_OPEN);
+        unsigned byte = paging_byte(at);
+
+        if (byte & PAGE_PROTECTED) {
+            paging_table_change(at, stop, 0, PAGE_PROTECTED | PAGE_READONLY);
+            /* Out of VMAs: the next write traps and is let through then. */
+            if ((byte & PAGE_OPEN) && sys_mprotect(at, stop - at, area->prot) != 0) {
+                paging_table_change(at, stop, PAGE_READONLY, 0);
+            }
+        }
+        at = paging_next_used(stop, area->end);
+    }
+}
+
+static void forget_content(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    paging_table_change(start, end, 0, READ_ONLY);
+}
+
+int paging_expect_missing(const struct paging_area *area)
+{
+    int ret = paging_enter(area);
+
+    if (ret == 0) {
+        paging_each_used(area, forget_content);
+        ret = paging_adopt(area);
+    }
+    return ret;
+}
