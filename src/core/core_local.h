@@ -147,15 +147,15 @@ struct context {
 #define CONTEXT_READY ((uint64_t)1 << 63)
 #define CORE_FEATURES                                                                              \
     (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS |                 \
-     UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS | UF_FEATURE_WP_HUGETLBFS_SHMEM |             \
-     UF_FEATURE_WP_UNPOPULATED)
+     UF_FEATURE_THREAD_ID | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS |                    \
+     UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER | (uint64_t)1 << UF_NR_API)
 #define CORE_RANGE_IOCTLS                                                                          \
     ((uint64_t)1 << UF_NR_WAKE | (uint64_t)1 << UF_NR_COPY | (uint64_t)1 << UF_NR_ZEROPAGE)
 
 /* UF_REGISTER_MODE_... that can be asked for. */
-#define CORE_MODES (UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP)
+#define CORE_MODES (UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP | UF_REGISTER_MODE_MINOR)
 
 int contexts_init(void);
 struct context *context_of_id(uint32_t id);
@@ -259,6 +259,12 @@ long core_ioctl_copy(struct context *ctx, void *arg);
 long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);
 long core_ioctl_writeprotect(struct context *ctx, void *arg);
+long core_ioctl_continue(struct context *ctx, void *arg);
+/*
+ * What the kernel makes of a result: a short one is EAGAIN, and what arrived wakes its waiters.
+ * @ret: bytes done, or -errno
+ */
+long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool wake);
 int core_check_range(uint64_t start, uint64_t len);
 /* The source of a copy: any alignment. */
 int core_check_source(uint64_t start, uint64_t len);

@@ -5,7 +5,7 @@
  *     range?  no  -> foreign (or the trap raced a release: look at the kernel's view)
  *     busy?       -> wait for whoever changes it, retry
  *     permitted by the program's own protection?  no -> SEGV_ACCERR
- *     a write to a protected page, or hidden
+ *     a write to a protected page, or hidden: missing, or in its file and minor
  *                 -> SIGBUS feature | callback | message and wait, retry
  *     published?  -> admit, retry
  */
@@ -74,8 +74,8 @@ static enum core_verdict foreign(uintptr_t addr, enum arch_access access)
     return CORE_RETRY;
 }
 
-/* Let accesses to a page with content pass. Return: whether it has content. */
-static bool admit(const struct range *range, uintptr_t addr)
+/* Let accesses to a page with content pass, unless there are no VMAs: the next trap makes room. */
+static void admit(const struct range *range, uintptr_t addr)
 {
     int tid = core_tid();
     struct range now;
@@ -92,7 +92,6 @@ static bool admit(const struct range *range, uintptr_t addr)
     if (admitted && published) {
         STAT(readmitted);
     }
-    return admitted || published; /* out of VMAs: room is made on the next trap */
 }
 
 static void wait_for_edit(void)
@@ -142,6 +141,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
                                ucontext_t *uc, bool user_mode)
 {
     struct core_report what = {addr, access == ARCH_WRITE ? UF_PAGEFAULT_FLAG_WRITE : 0};
+    enum paging_content content;
     struct range range;
 
     if (!ranges_find(addr, &range)) {
@@ -157,14 +157,16 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     if (range.area.kind != PAGING_ANON && paging_beyond_eof(&range.area, addr)) {
         return CORE_SIGBUS;
     }
-    if (paging_filled(&range.area, addr)) {
-        if (protected_from(&range, addr, access)) {
-            what.flags |= UF_PAGEFAULT_FLAG_WP;
-            return report(&range, &what, mask, uc, user_mode);
-        }
-        if (admit(&range, addr)) {
-            return CORE_RETRY;
-        }
+    content = paging_content(&range.area, addr);
+    if (content == PAGING_CACHED && range.area.minor) {
+        what.flags |= UF_PAGEFAULT_FLAG_MINOR;
+    } else if (content == PAGING_EMPTY && range.area.missing) {
+        /* as it is */
+    } else if (protected_from(&range, addr, access)) {
+        what.flags |= UF_PAGEFAULT_FLAG_WP;
+    } else {
+        admit(&range, addr); /* or what was seen is so no more: the next trap tells */
+        return CORE_RETRY;
     }
     return report(&range, &what, mask, uc, user_mode);
 }

@@ -140,18 +140,26 @@ void core_mmapped(uintptr_t addr, size_t len)
 
 /* ---- content dropped */
 
+/*
+ * Shared memory keeps its content in the file: the mapping's entries are no matter, but where their
+ * want is a fault to report.
+ */
+static bool keeps_content(const struct paging_area *area)
+{
+    return area->kind == PAGING_SHARED && !area->minor;
+}
+
 static int drop(const struct range *range, const struct paging_area *area, int refused)
 {
     if (refused && (range->traits & TRAIT_LOCKED)) {
         return 1; /* this is where the kernel stopped */
     }
-    /* Shared memory keeps its content in the file: the mapping's entries are no matter. */
-    return area->kind == PAGING_SHARED ? 0 : paging_drop(area);
+    return keeps_content(area) ? 0 : paging_drop(area);
 }
 
 static int hide(const struct range *range, const struct paging_area *area, int arg)
 {
-    return area->kind == PAGING_SHARED ? 0 : paging_hide(area);
+    return keeps_content(area) ? 0 : paging_hide(area);
 }
 
 /* Hide first, then drop, or another thread sees zeroes in between. */

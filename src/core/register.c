@@ -72,13 +72,16 @@ static int check_writable(const struct piece *piece)
     return ret == -EACCES ? -EPERM : 0;
 }
 
-static int check_piece(const struct context *ctx, const struct piece *piece, uintptr_t sp)
+static int check_piece(const struct context *ctx, const struct piece *piece, uint64_t mode,
+                       uintptr_t sp)
 {
+    int kind = piece->registered ? (int)piece->range.area.kind : kind_of(&piece->vma);
+
+    if (kind < 0 || (kind == PAGING_ANON && (mode & UF_REGISTER_MODE_MINOR))) {
+        return -EINVAL;
+    }
     if (piece->registered) {
         return piece->range.ctx == atomic_load(&ctx->id) ? 0 : -EBUSY;
-    }
-    if (kind_of(&piece->vma) < 0) {
-        return -EINVAL;
     }
     if (sp >= piece->start && sp < piece->end) {
         core_log("refused to register the stack of the calling thread, a signal frame must fit "
@@ -122,7 +125,7 @@ static int enter_area(struct paging_area *area)
     bool shadow = !paging_env.mem && area->kind != PAGING_SHARED;
     int ret = 0;
 
-    if (area->missing || shadow) {
+    if (area->missing || area->minor || shadow) {
         ret = paging_enter(area);
     }
     if (ret == 0 && shadow) {
@@ -135,7 +138,7 @@ static int enter_area(struct paging_area *area)
 static int change_modes(const struct piece *piece, uint64_t mode, int tid)
 {
     struct range range = piece->range;
-    bool was_missing = range.area.missing;
+    bool hid = range.area.missing || range.area.minor;
     paging_stripes held;
     int ret = 0;
 
@@ -144,12 +147,13 @@ static int change_modes(const struct piece *piece, uint64_t mode, int tid)
     }
     range.area = paging_slice(&range.area, piece->start, piece->end);
     range.area.missing = mode & UF_REGISTER_MODE_MISSING;
+    range.area.minor = mode & UF_REGISTER_MODE_MINOR;
     range.area.wp = mode & UF_REGISTER_MODE_WP;
     range.mode = mode;
     held = paging_lock(piece->start, piece->end, tid);
     paging_cut(piece->start);
     paging_cut(piece->end);
-    if (!was_missing && range.area.missing) {
+    if (!hid && (range.area.missing || range.area.minor)) {
         range.busy = 1;
         ret = ranges_replace(piece->start, piece->end, &range);
         if (ret == 0) {
@@ -182,6 +186,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
                 .dev = piece->vma.dev,
                 .ino = piece->vma.ino,
                 .missing = mode & UF_REGISTER_MODE_MISSING,
+                .minor = mode & UF_REGISTER_MODE_MINOR,
                 .wp = mode & UF_REGISTER_MODE_WP,
                 .divided = divided,
                 .nofill = piece->vma.dev_zero && !piece->vma.shared,
@@ -232,7 +237,7 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
 
         any = true;
         if (!apply) {
-            ret = check_piece(ctx, &piece, sp);
+            ret = check_piece(ctx, &piece, mode, sp);
         } else if (piece.registered) {
             ret = change_modes(&piece, mode, tid);
         } else {
@@ -262,6 +267,9 @@ long core_ioctl_register(struct context *ctx, void *arg)
     }
     if (reg.mode & UF_REGISTER_MODE_WP) {
         ioctls |= (uint64_t)1 << UF_NR_WRITEPROTECT;
+    }
+    if (reg.mode & UF_REGISTER_MODE_MINOR) {
+        ioctls |= (uint64_t)1 << UF_NR_CONTINUE;
     }
     core_enter(&guard);
     core_edit_lock(guard.tid);

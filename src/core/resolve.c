@@ -90,8 +90,7 @@ static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
     return (long)done;
 }
 
-/* What the kernel makes of a result: a short one is EAGAIN, and what arrived wakes its waiters. */
-static long settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool wake)
+long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool wake)
 {
     if (ret < 0) {
         if (ret == -EEXIST) {
@@ -133,7 +132,7 @@ long core_ioctl_copy(struct context *ctx, void *arg)
         STAT_ADD(copy_pages, (uint64_t)ret / PAGING_PAGE);
         STAT_ADD(copy_bytes, ret);
     }
-    return settle(ctx, copy.dst, copy.len, ret, !(copy.mode & UF_COPY_MODE_DONTWAKE));
+    return core_settle(ctx, copy.dst, copy.len, ret, !(copy.mode & UF_COPY_MODE_DONTWAKE));
 }
 
 long core_ioctl_zeropage(struct context *ctx, void *arg)
@@ -158,8 +157,8 @@ long core_ioctl_zeropage(struct context *ctx, void *arg)
         STAT_ADD(zero_pages, (uint64_t)ret / PAGING_PAGE);
         STAT_ADD(zero_bytes, ret);
     }
-    return settle(ctx, zero.range.start, zero.range.len, ret,
-                  !(zero.mode & UF_ZEROPAGE_MODE_DONTWAKE));
+    return core_settle(ctx, zero.range.start, zero.range.len, ret,
+                       !(zero.mode & UF_ZEROPAGE_MODE_DONTWAKE));
 }
 
 long core_ioctl_wake(struct context *ctx, void *arg)

@@ -483,6 +483,8 @@ static void count_fault(uint64_t flags)
 {
     if (flags & UF_PAGEFAULT_FLAG_WP) {
         STAT(faults_wp);
+    } else if (flags & UF_PAGEFAULT_FLAG_MINOR) {
+        STAT(faults_minor);
     } else if (flags & UF_PAGEFAULT_FLAG_WRITE) {
         STAT(faults_missing_write);
     } else {
@@ -503,12 +505,16 @@ static void count_latency(uint64_t since)
 static bool still_traps(const struct core_report *report, uint32_t ctx_id)
 {
     unsigned byte = paging_byte(report->addr);
-    bool wp = report->flags & UF_PAGEFAULT_FLAG_WP;
     struct range range;
 
-    return (wp ? byte & PAGE_PROTECTED : !(byte & PAGE_PUBLISHED)) &&
-           ranges_find(report->addr, &range) && range.ctx == ctx_id && !range.busy &&
-           (wp ? range.area.wp : range.area.missing);
+    if (!ranges_find(report->addr, &range) || range.ctx != ctx_id || range.busy) {
+        return false;
+    }
+    if (report->flags & UF_PAGEFAULT_FLAG_WP) {
+        return range.area.wp && (byte & PAGE_PROTECTED);
+    }
+    return !(byte & PAGE_PUBLISHED) &&
+           (report->flags & UF_PAGEFAULT_FLAG_MINOR ? range.area.minor : range.area.missing);
 }
 
 void waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,

@@ -24,6 +24,12 @@ uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintp
 
 /* publish.c: a page of the file becomes a hole again. */
 void paging_punch(const struct paging_area *area, uintptr_t page);
+/* Guards out of the way of a publication: the pages stay unreachable. */
+void paging_lift_guards(const struct paging_area *area, uintptr_t start, size_t len);
+/* The mapping's own entries, so that the waiting access does not trap a second time. */
+void paging_populate(const struct paging_area *area, uintptr_t start, size_t len, bool zero);
+/* Pages that are the kernel's are closed, so that no access comes between a look and a change. */
+int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end);
 
 /* shadow.c: bytes filled and moved in, whole pages, or -errno. */
 long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size_t len,
@@ -62,10 +68,16 @@ static inline int paging_readonly(int prot)
     return prot & PROT_WRITE ? (prot & ~PROT_WRITE) | PROT_READ : prot;
 }
 
-/* Whether the page is as it should be without our filling it. */
-static inline bool paging_has_content(const struct paging_area *area, uintptr_t addr)
+/* Whether pages have to be let through one by one. */
+static inline bool paging_hides(const struct paging_area *area)
 {
-    return !area->missing || (paging_byte(addr) & PAGE_PUBLISHED);
+    return area->missing || area->minor;
+}
+
+/* Whether the page may be let through as it is. */
+static inline bool paging_passable(const struct paging_area *area, uintptr_t addr)
+{
+    return !paging_hides(area) || (paging_byte(addr) & PAGE_PUBLISHED);
 }
 
 static inline uint64_t paging_file_off(const struct paging_area *area, uintptr_t addr)

@@ -54,10 +54,14 @@ uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t sta
     return start;
 }
 
-bool paging_filled(const struct paging_area *area, uintptr_t addr)
+enum paging_content paging_content(const struct paging_area *area, uintptr_t addr)
 {
-    return paging_has_content(area, addr) ||
-           (area->kind != PAGING_ANON && paging_file_present(area, addr & ~(PAGING_PAGE - 1)));
+    if (paging_passable(area, addr)) {
+        return PAGING_MAPPED;
+    }
+    return area->kind != PAGING_ANON && paging_file_present(area, addr & ~(PAGING_PAGE - 1))
+               ? PAGING_CACHED
+               : PAGING_EMPTY;
 }
 
 /* ---- the end of the file */
@@ -260,7 +264,7 @@ int paging_each_here(const struct paging_area *area, here_run *run)
 int paging_adopt(const struct paging_area *area)
 {
     /* Of shared memory, presence belongs to the file: looked up when a page is touched. */
-    if (area->kind == PAGING_SHARED || !area->missing) {
+    if (!paging_hides(area) || (area->kind == PAGING_SHARED && !area->minor)) {
         return 0;
     }
     return paging_each_here(area, adopt_run);

@@ -63,7 +63,7 @@ int paging_protect(const struct paging_area *area, bool empty)
     int ret = 0;
 
     empty = empty || area->kind != PAGING_ANON;
-    if (!area->missing) {
+    if (!paging_hides(area)) {
         if (!empty) {
             return paging_each_here(area, protect_native);
         }

@@ -141,8 +141,7 @@ static long fill_private_file(const struct paging_area *area, uintptr_t start, s
     return (long)done;
 }
 
-/* Guards out of the way of a publication: the pages stay unreachable. */
-static void lift_guards(const struct paging_area *area, uintptr_t start, size_t len)
+void paging_lift_guards(const struct paging_area *area, uintptr_t start, size_t len)
 {
     unsigned flags = paging_chunk_of(start)->flags;
 
@@ -186,8 +185,7 @@ static long fill(const struct paging_area *area, uintptr_t start, size_t len, co
     return -EINVAL;
 }
 
-/* The mapping's own entry, so that the waiting access does not trap a second time. */
-static void populate(const struct paging_area *area, uintptr_t start, size_t len, bool zero)
+void paging_populate(const struct paging_area *area, uintptr_t start, size_t len, bool zero)
 {
     bool write = (area->prot & PROT_WRITE) && paging_page_passes(start, true);
 
@@ -201,7 +199,7 @@ static void populate(const struct paging_area *area, uintptr_t start, size_t len
 /* The end of the pages from start on that have no content yet. */
 static uintptr_t empty_end(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
-    if (area->missing) {
+    if (paging_hides(area)) {
         if (paging_byte(start) & PAGE_PUBLISHED) {
             return start;
         }
@@ -210,10 +208,19 @@ static uintptr_t empty_end(const struct paging_area *area, uintptr_t start, uint
     if (area->kind == PAGING_SHARED) {
         return paging_file_next_present(area, start, end);
     }
-    while (!area->missing && start < end && !paging_page_here(start)) {
+    while (!paging_hides(area) && start < end && !paging_page_here(start)) {
         start += PAGING_PAGE;
     }
-    return area->missing ? end : start;
+    return paging_hides(area) ? end : start;
+}
+
+int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    struct paging_area part = *area;
+
+    part.start = start;
+    part.end = end;
+    return paging_hides(area) ? 0 : paging_hide(&part);
 }
 
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
@@ -231,23 +238,16 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         opened.prot = paging_readonly(area->prot);
         paging_unguard(start);
     }
-    if (!area->missing) {
-        /* Closed meanwhile, or the program's own touch could come between the look and the fill. */
-        opened.start = start;
-        opened.end = end;
-        n = paging_hide(&opened);
-        if (n != 0) {
-            return n;
-        }
-        opened = *area;
-        opened.prot = protect ? paging_readonly(area->prot) : area->prot;
+    n = paging_seize(area, start, end);
+    if (n != 0) {
+        return n;
     }
     empty = empty_end(area, start, end);
     if (empty == start) {
         return -EEXIST;
     }
     end = empty;
-    lift_guards(area, start, end - start);
+    paging_lift_guards(area, start, end - start);
     n = fill(&opened, start, end - start, src);
     if (n < 0) {
         lower_guards(area, start, end - start);
@@ -257,7 +257,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     paging_table_change(start, start + (size_t)n, protect ? PAGE_PROTECTED : 0,
                         protect ? 0 : PAGE_PROTECTED);
     if (paging_open(area, start, start + (size_t)n) == 0 && waited) {
-        populate(area, start, (size_t)n, src == paging_zeroes);
+        paging_populate(area, start, (size_t)n, src == paging_zeroes);
     }
     return n;
 }
@@ -265,7 +265,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
 /* Whether the page can be let through by the same call as `addr`, which has its content. */
 static bool admissible(const struct paging_area *area, uintptr_t addr, uintptr_t page)
 {
-    return paging_has_content(area, page) &&
+    return paging_passable(area, page) &&
            !((paging_byte(page) ^ paging_byte(addr)) & PAGE_PROTECTED);
 }
 
@@ -292,16 +292,18 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
     uintptr_t start, end;
 
     addr = page_down(addr);
-    if (paging_has_content(area, addr)) {
+    if (paging_passable(area, addr)) {
         run_around(area, addr, &start, &end);
         return paging_open(area, start, end) == 0;
     }
-    if (area->kind == PAGING_ANON || !paging_file_present(area, addr)) {
+    /* In a file: ours to let through, unless that is for UFFDIO_CONTINUE or UFFDIO_COPY to do. */
+    if (area->kind == PAGING_ANON ||
+        (paging_file_present(area, addr) ? area->minor : area->missing)) {
         return false;
     }
-    lift_guards(area, addr, PAGING_PAGE);
+    paging_lift_guards(area, addr, PAGING_PAGE);
     if (paging_open(area, addr, addr + PAGING_PAGE) == 0) {
-        populate(area, addr, PAGING_PAGE, false);
+        paging_populate(area, addr, PAGING_PAGE, false);
     }
     return true;
 }

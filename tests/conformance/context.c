@@ -94,6 +94,17 @@ int uffd_writeprotect(int uffd, void *addr, size_t len, uint64_t mode)
     return ioctl(uffd, UF_IO_WRITEPROTECT, &arg) == 0 ? 0 : -errno;
 }
 
+int uffd_continue(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_mapped)
+{
+    struct uf_io_continue arg = {
+        .range = {(uintptr_t)addr, len}, .mode = mode, .mapped = OUT_UNTOUCHED};
+    int ret = ioctl(uffd, UF_IO_CONTINUE, &arg) == 0 ? 0 : -errno;
+
+    if (ret_mapped)
+        *ret_mapped = arg.mapped;
+    return ret;
+}
+
 int uffd_wake(int uffd, void *addr, size_t len)
 {
     return range_ioctl(uffd, UF_IO_WAKE, addr, len);

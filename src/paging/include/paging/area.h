@@ -36,6 +36,7 @@ struct paging_area {
     int prot;             /* what the program asked for */
     enum paging_kind kind;
     bool missing; /* pages without content are hidden; else they are as the kernel has them */
+    bool minor;   /* pages that their file has are hidden until they are continued */
     bool wp;      /* protected pages trap when written to */
     bool noguard; /* guard pages were refused here (locked memory) */
     bool divided; /* the kernel has a mapping of its own from start on, though all is alike */
@@ -198,12 +199,26 @@ bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr);
 /* The file may have got shorter. Context: all stripes held, since before it did. */
 void paging_file_changed(struct paging_file *file);
 
-/*
- * Whether the page needs no content from us: it was published, its file got it in another way, or
- * pages without content are the kernel's here. A look without a lock: paging_admit() decides.
- * Context: any.
+enum paging_content {
+    PAGING_EMPTY,
+    PAGING_CACHED, /* its file has it, and we have not let it through */
+    PAGING_MAPPED, /* published, or the kernel's affair */
+};
+
+/* What a page holds. A look without a lock: paging_admit() decides. Context: any. */
+enum paging_content paging_content(const struct paging_area *area, uintptr_t addr);
+
+/**
+ * paging_continue() - let accesses through to what the file has
+ * @start: page-aligned
+ * @len: bytes, a multiple of the page size, within one chunk and the area
+ * @protect: writes are to trap from the first one on
+ *
+ * Context: stripes of [start, start + len) held.
+ * Return: bytes, more than 0; -EEXIST first page mapped already; -EFAULT its file does not have it;
+ * -EINVAL no mapping of a file, or beyond its end; -ENOMEM.
  */
-bool paging_filled(const struct paging_area *area, uintptr_t addr);
+long paging_continue(const struct paging_area *area, uintptr_t start, size_t len, bool protect);
 
 /**
  * paging_make_room() - take back open runs until the table is inside its budget

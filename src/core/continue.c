@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* UFFDIO_CONTINUE. */
+#include <errno.h>
+
+#include "core_local.h"
+
+/* One step: as much as lies in one chunk. Return: bytes, or -errno. */
+static long continue_step(uintptr_t start, size_t len, bool protect, int tid)
+{
+    uintptr_t stop = (start | (PAGING_CHUNK - 1)) + 1;
+    struct range range;
+    paging_stripes held;
+    long ret = -ENOENT;
+
+    len = len < stop - start ? len : stop - start;
+    paging_make_room(ranges_area_of, tid);
+    held = paging_lock(start, start + len, tid);
+    if (ranges_find(start, &range) && !range.busy) {
+        size_t rest = range.area.end - start;
+
+        len = len < rest ? len : rest;
+        ret =
+            protect && !range.area.wp ? -EINVAL : paging_continue(&range.area, start, len, protect);
+    }
+    paging_unlock(held);
+    return ret;
+}
+
+static long continue_range(uintptr_t start, size_t len, bool protect)
+{
+    size_t done = 0;
+
+    if (!ranges_span(start, start + len)) {
+        return -ENOENT;
+    }
+    while (done < len) {
+        struct core_guard guard;
+        long ret;
+
+        core_enter_deferring(&guard);
+        ret = continue_step(start + done, len - done, protect, guard.tid);
+        core_leave(&guard);
+        if (ret < 0) {
+            return done ? (long)done : ret;
+        }
+        done += (size_t)ret;
+    }
+    return (long)done;
+}
+
+long core_ioctl_continue(struct context *ctx, void *arg)
+{
+    struct uf_io_continue *user = arg;
+    struct uf_io_continue cont;
+    int64_t ret;
+
+    if (core_copy_in(&cont, user, sizeof cont - sizeof cont.mapped)) {
+        return -EFAULT;
+    }
+    if (core_check_range(cont.range.start, cont.range.len) ||
+        (cont.mode & ~(UF_CONTINUE_MODE_DONTWAKE | UF_CONTINUE_MODE_WP))) {
+        return -EINVAL;
+    }
+    ret = continue_range(cont.range.start, cont.range.len, cont.mode & UF_CONTINUE_MODE_WP);
+    if (core_copy_out(&user->mapped, &ret, sizeof ret)) {
+        return -EFAULT;
+    }
+    return core_settle(ctx, cont.range.start, cont.range.len, ret,
+                       !(cont.mode & UF_CONTINUE_MODE_DONTWAKE));
+}

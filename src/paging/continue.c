@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages that their file has, and that are mapped when the manager says so. */
+#include <errno.h>
+
+#include "paging_local.h"
+#include "sys/mem.h"
+
+static bool mapped(const struct paging_area *area, uintptr_t page)
+{
+    return paging_hides(area) ? paging_byte(page) & PAGE_PUBLISHED : paging_page_here(page);
+}
+
+/* The end of what can be continued from start on. */
+static uintptr_t continue_end(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    uintptr_t at = start;
+
+    while (at < end && !mapped(area, at) && paging_file_present(area, at)) {
+        at += PAGING_PAGE;
+    }
+    return at;
+}
+
+long paging_continue(const struct paging_area *area, uintptr_t start, size_t len, bool protect)
+{
+    uintptr_t end;
+    int ret;
+
+    if (area->kind == PAGING_ANON) {
+        return -EINVAL;
+    }
+    end = paging_clip_eof(area, start, start + len);
+    if (end == start) {
+        return -EINVAL;
+    }
+    ret = paging_seize(area, start, end);
+    if (ret) {
+        return ret;
+    }
+    if (mapped(area, start)) {
+        return -EEXIST;
+    }
+    end = continue_end(area, start, end);
+    if (end == start) {
+        return -EFAULT;
+    }
+    if (protect) {
+        paging_unguard(start);
+    }
+    paging_lift_guards(area, start, end - start);
+    paging_table_change(start, end, protect ? PAGE_PROTECTED : 0, protect ? 0 : PAGE_PROTECTED);
+    ret = paging_open(area, start, end);
+    if (ret == 0) {
+        paging_populate(area, start, end - start, false);
+    }
+    return (long)(end - start);
+}
