@@ -4,8 +4,9 @@
 
 #include "core_local.h"
 
-/* One step: as much as lies in one chunk. Return: bytes, or -errno. */
-static long continue_step(uintptr_t start, size_t len, bool protect, int tid)
+static long locked_step(uintptr_t start, size_t len,
+                        long (*step)(const struct range *, uintptr_t, size_t, uint64_t),
+                        uint64_t mode, int tid)
 {
     uintptr_t stop = (start | (PAGING_CHUNK - 1)) + 1;
     struct range range;
@@ -15,18 +16,17 @@ static long continue_step(uintptr_t start, size_t len, bool protect, int tid)
     len = len < stop - start ? len : stop - start;
     paging_make_room(ranges_area_of, tid);
     held = paging_lock(start, start + len, tid);
-    if (ranges_find(start, &range) && !range.busy) {
+    if (ranges_find(start, &range) && range.ctx && !range.busy) {
         size_t rest = range.area.end - start;
 
-        len = len < rest ? len : rest;
-        ret =
-            protect && !range.area.wp ? -EINVAL : paging_continue(&range.area, start, len, protect);
+        ret = step(&range, start, len < rest ? len : rest, mode);
     }
     paging_unlock(held);
     return ret;
 }
 
-static long continue_range(uintptr_t start, size_t len, bool protect)
+long core_each_step(uintptr_t start, size_t len,
+                    long (*step)(const struct range *, uintptr_t, size_t, uint64_t), uint64_t mode)
 {
     size_t done = 0;
 
@@ -38,7 +38,7 @@ static long continue_range(uintptr_t start, size_t len, bool protect)
         long ret;
 
         core_enter_deferring(&guard);
-        ret = continue_step(start + done, len - done, protect, guard.tid);
+        ret = locked_step(start + done, len - done, step, mode, guard.tid);
         core_leave(&guard);
         if (ret < 0) {
             return done ? (long)done : ret;
@@ -46,6 +46,14 @@ static long continue_range(uintptr_t start, size_t len, bool protect)
         done += (size_t)ret;
     }
     return (long)done;
+}
+
+static long continue_step(const struct range *range, uintptr_t start, size_t len, uint64_t mode)
+{
+    bool protect = mode & UF_CONTINUE_MODE_WP;
+
+    return protect && !range->area.wp ? -EINVAL
+                                      : paging_continue(&range->area, start, len, protect);
 }
 
 long core_ioctl_continue(struct context *ctx, void *arg)
@@ -61,7 +69,7 @@ long core_ioctl_continue(struct context *ctx, void *arg)
         (cont.mode & ~(UF_CONTINUE_MODE_DONTWAKE | UF_CONTINUE_MODE_WP))) {
         return -EINVAL;
     }
-    ret = continue_range(cont.range.start, cont.range.len, cont.mode & UF_CONTINUE_MODE_WP);
+    ret = core_each_step(cont.range.start, cont.range.len, continue_step, cont.mode);
     if (core_copy_out(&user->mapped, &ret, sizeof ret)) {
         return -EFAULT;
     }

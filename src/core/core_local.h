@@ -86,7 +86,7 @@ void core_log(const char *text, uint64_t number);
 
 struct range {
     struct paging_area area;
-    uint32_t ctx;  /* id */
+    uint32_t ctx;  /* id; 0: not registered, pages that stay poisoned */
     uint32_t busy; /* being registered or changed: wait for the edit lock, then look again */
     uint64_t mode;
     uint32_t traits; /* what else divides mappings in the kernel: advice, locking */
@@ -148,11 +148,12 @@ struct context {
 #define CORE_FEATURES                                                                              \
     (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS |                 \
      UF_FEATURE_THREAD_ID | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS |                    \
-     UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED)
+     UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER | (uint64_t)1 << UF_NR_API)
 #define CORE_RANGE_IOCTLS                                                                          \
-    ((uint64_t)1 << UF_NR_WAKE | (uint64_t)1 << UF_NR_COPY | (uint64_t)1 << UF_NR_ZEROPAGE)
+    ((uint64_t)1 << UF_NR_WAKE | (uint64_t)1 << UF_NR_COPY | (uint64_t)1 << UF_NR_ZEROPAGE |       \
+     (uint64_t)1 << UF_NR_POISON)
 
 /* UF_REGISTER_MODE_... that can be asked for. */
 #define CORE_MODES (UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP | UF_REGISTER_MODE_MINOR)
@@ -196,6 +197,16 @@ void core_fill_message(const struct context *ctx, const struct core_report *repo
  */
 void waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
                   ucontext_t *uc);
+
+/* ---- release.c */
+
+/*
+ * The area leaves the facility, and the array, but for what is poisoned there: that stays, as a
+ * range of no context. Context: edit lock and stripes of the area held.
+ */
+void core_release_area(const struct range *range, const struct paging_area *area);
+/* Poison moves along when a mapping does. Context: edit lock and all stripes held. */
+void core_move_poison(const struct range *range, const struct paging_area *from, uintptr_t to);
 
 /* ---- register.c */
 
@@ -260,6 +271,14 @@ long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);
 long core_ioctl_writeprotect(struct context *ctx, void *arg);
 long core_ioctl_continue(struct context *ctx, void *arg);
+long core_ioctl_poison(struct context *ctx, void *arg);
+/*
+ * Chunk by chunk from start on, until a step comes to less than its part. Return: bytes done, or
+ * -errno of the first.
+ */
+long core_each_step(uintptr_t start, size_t len,
+                    long (*step)(const struct range *, uintptr_t, size_t, uint64_t mode),
+                    uint64_t mode);
 /*
  * What the kernel makes of a result: a short one is EAGAIN, and what arrived wakes its waiters.
  * @ret: bytes done, or -errno

@@ -158,6 +158,9 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         return CORE_SIGBUS;
     }
     content = paging_content(&range.area, addr);
+    if (content == PAGING_BROKEN) {
+        return CORE_POISONED;
+    }
     if (content == PAGING_CACHED && range.area.minor) {
         what.flags |= UF_PAGEFAULT_FLAG_MINOR;
     } else if (content == PAGING_EMPTY && range.area.missing) {
@@ -169,6 +172,11 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         return CORE_RETRY;
     }
     return report(&range, &what, mask, uc, user_mode);
+}
+
+bool core_tells_broken(void)
+{
+    return paging_env.mceerr;
 }
 
 enum core_verdict core_fault(uintptr_t addr, enum arch_access access, ucontext_t *uc)

@@ -99,6 +99,8 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg)
         return core_ioctl_zeropage(ctx, arg);
     case UF_IO_CONTINUE:
         return core_ioctl_continue(ctx, arg);
+    case UF_IO_POISON:
+        return core_ioctl_poison(ctx, arg);
     case UF_IO_WRITEPROTECT:
         return core_ioctl_writeprotect(ctx, arg);
     default:

@@ -154,7 +154,11 @@ static int drop(const struct range *range, const struct paging_area *area, int r
     if (refused && (range->traits & TRAIT_LOCKED)) {
         return 1; /* this is where the kernel stopped */
     }
-    return keeps_content(area) ? 0 : paging_drop(area);
+    if (!keeps_content(area)) {
+        return paging_drop(area);
+    }
+    paging_unpoison(area);
+    return 0;
 }
 
 static int hide(const struct range *range, const struct paging_area *area, int arg)
@@ -601,6 +605,7 @@ static long move_away(const struct move *move, const struct range *range)
         forget_gone((uintptr_t)ret, (uintptr_t)ret + move->new_len);
     }
     sys_mprotect((uintptr_t)ret, move->new_len, range->area.prot);
+    core_move_poison(range, &old, (uintptr_t)ret);
     if (move->flags & MREMAP_DONTUNMAP) {
         paging_drop(&old);
     } else if (move->old_len) {

@@ -142,7 +142,7 @@ bool ranges_span(uintptr_t start, uintptr_t end)
 {
     struct range range, next;
 
-    if (!ranges_find(start, &range)) {
+    if (!ranges_find(start, &range) || !range.ctx) {
         return false;
     }
     while (range.area.end < end) {

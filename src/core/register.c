@@ -81,7 +81,7 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
         return -EINVAL;
     }
     if (piece->registered) {
-        return piece->range.ctx == atomic_load(&ctx->id) ? 0 : -EBUSY;
+        return !piece->range.ctx || piece->range.ctx == atomic_load(&ctx->id) ? 0 : -EBUSY;
     }
     if (sp >= piece->start && sp < piece->end) {
         core_log("refused to register the stack of the calling thread, a signal frame must fit "
@@ -135,16 +135,18 @@ static int enter_area(struct paging_area *area)
 }
 
 /* Registered already: the modes asked for take the place of others, unless they are there. */
-static int change_modes(const struct piece *piece, uint64_t mode, int tid)
+static int change_modes(const struct context *ctx, const struct piece *piece, uint64_t mode,
+                        int tid)
 {
     struct range range = piece->range;
     bool hid = range.area.missing || range.area.minor;
     paging_stripes held;
     int ret = 0;
 
-    if ((range.mode & mode) == mode) {
+    if (range.ctx && (range.mode & mode) == mode) {
         return 0;
     }
+    range.ctx = atomic_load(&ctx->id);
     range.area = paging_slice(&range.area, piece->start, piece->end);
     range.area.missing = mode & UF_REGISTER_MODE_MISSING;
     range.area.minor = mode & UF_REGISTER_MODE_MINOR;
@@ -239,7 +241,7 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
         if (!apply) {
             ret = check_piece(ctx, &piece, mode, sp);
         } else if (piece.registered) {
-            ret = change_modes(&piece, mode, tid);
+            ret = change_modes(ctx, &piece, mode, tid);
         } else {
             ret = register_piece(ctx, &piece, mode, prev_end == piece.start, tid);
             prev_end = piece.end;
@@ -300,8 +302,7 @@ static void release_part(const struct range *range, uintptr_t start, uintptr_t e
     core_note_released(area.start, area.end);
     paging_cut(area.start);
     paging_cut(area.end);
-    paging_release(&area);
-    ranges_replace(area.start, area.end, NULL);
+    core_release_area(range, &area);
     paging_unlock(held);
     if (area.alias) {
         sys_munmap(area.alias, area.end - area.start);
@@ -354,7 +355,8 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
          ret == 0 && at < user.start + user.len && next_piece(at, user.start + user.len, &piece);
          at = piece.end) {
         any = true;
-        if (piece.registered ? piece.range.ctx != atomic_load(&ctx->id) : kind_of(&piece.vma) < 0) {
+        if (piece.registered ? piece.range.ctx && piece.range.ctx != atomic_load(&ctx->id)
+                             : kind_of(&piece.vma) < 0) {
             ret = -EINVAL;
         }
     }

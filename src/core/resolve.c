@@ -15,7 +15,7 @@ static long publish_step(uintptr_t dst, size_t len, const void *src, bool protec
     len = len < stop - dst ? len : stop - dst;
     paging_make_room(ranges_area_of, tid);
     held = paging_lock(dst, dst + len, tid);
-    if (ranges_find(dst, &range) && !range.busy) {
+    if (ranges_find(dst, &range) && range.ctx && !range.busy) {
         size_t rest = range.area.end - dst;
 
         len = len < rest ? len : rest;

@@ -370,22 +370,6 @@ void core_fork_parent(void)
     core_leave(&guard);
 }
 
-/* The child's copy of an area, of which MADV_DONTFORK may have left only parts. */
-static void release_copy(const struct paging_area *area)
-{
-    struct vma vma;
-
-    if (paging_release(area) == 0) {
-        return;
-    }
-    for (uintptr_t at = area->start; maps_next(at, area->end, &vma); at = vma.end) {
-        uintptr_t start = vma.start > at ? vma.start : at;
-        uintptr_t end = vma.end < area->end ? vma.end : area->end;
-
-        sys_mprotect(start, end - start, area->prot);
-    }
-}
-
 /* The contexts were the parent's; without UF_FEATURE_EVENT_FORK the memory becomes plain. */
 static void forget_parent(void)
 {
@@ -395,12 +379,14 @@ static void forget_parent(void)
     waiters_reset();
     contexts_forget();
     files_fork_child();
-    while (ranges_next(0, PAGING_TOP, &range)) {
-        release_copy(&range.area);
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        if (range.area.kind == PAGING_SHARED) {
+            paging_unpoison(&range.area); /* its page table is not copied */
+        }
+        core_release_area(&range, &range.area);
         if (range.area.alias) {
             sys_munmap(range.area.alias, range.area.end - range.area.start);
         }
-        ranges_replace(range.area.start, range.area.end, NULL);
     }
 }
 

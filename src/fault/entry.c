@@ -95,6 +95,14 @@ static void forge(siginfo_t *info, int sig, int code, uintptr_t addr)
     info->si_addr = (void *)addr;
 }
 
+static void forge_bus(siginfo_t *info, enum core_verdict verdict, uintptr_t addr)
+{
+    bool broken = verdict == CORE_POISONED && core_tells_broken();
+
+    forge(info, SIGBUS, broken ? BUS_MCEERR_AR : BUS_ADRERR, addr);
+    info->si_addr_lsb = broken ? 12 : 0 /* log2 of the page */;
+}
+
 static enum core_verdict entry_ask(int sig, const siginfo_t *info, ucontext_t *uc)
 {
     /* SI_KERNEL: no address is known. SIGBUS: the kernel has been there, beyond the end. */
@@ -120,10 +128,10 @@ void fault_entry(int sig, siginfo_t *info, void *ctx)
     }
     if (verdict == CORE_ACCERR) {
         forge(info, SIGSEGV, SEGV_ACCERR, addr);
-    } else if (verdict == CORE_SIGBUS) {
-        forge(info, SIGBUS, BUS_ADRERR, addr);
+    } else if (verdict == CORE_SIGBUS || verdict == CORE_POISONED) {
+        forge_bus(info, verdict, addr);
     }
-    fault_chain(info->si_signo, info, uc, verdict == CORE_SIGBUS);
+    fault_chain(info->si_signo, info, uc, verdict == CORE_SIGBUS || verdict == CORE_POISONED);
 }
 
 /* The kernel's default action, for a delivery that overtook the program's change to SIG_DFL. */

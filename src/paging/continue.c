@@ -5,17 +5,12 @@
 #include "paging_local.h"
 #include "sys/mem.h"
 
-static bool mapped(const struct paging_area *area, uintptr_t page)
-{
-    return paging_hides(area) ? paging_byte(page) & PAGE_PUBLISHED : paging_page_here(page);
-}
-
 /* The end of what can be continued from start on. */
 static uintptr_t continue_end(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     uintptr_t at = start;
 
-    while (at < end && !mapped(area, at) && paging_file_present(area, at)) {
+    while (at < end && !paging_mapped(area, at) && paging_file_present(area, at)) {
         at += PAGING_PAGE;
     }
     return at;
@@ -37,7 +32,7 @@ long paging_continue(const struct paging_area *area, uintptr_t start, size_t len
     if (ret) {
         return ret;
     }
-    if (mapped(area, start)) {
+    if (paging_mapped(area, start)) {
         return -EEXIST;
     }
     end = continue_end(area, start, end);
@@ -48,7 +43,8 @@ long paging_continue(const struct paging_area *area, uintptr_t start, size_t len
         paging_unguard(start);
     }
     paging_lift_guards(area, start, end - start);
-    paging_table_change(start, end, protect ? PAGE_PROTECTED : 0, protect ? 0 : PAGE_PROTECTED);
+    paging_table_change(start, end, protect ? PAGE_PROTECTED : 0,
+                        protect ? PAGE_POISONED : PAGE_MARKS);
     ret = paging_open(area, start, end);
     if (ret == 0) {
         paging_populate(area, start, end - start, false);

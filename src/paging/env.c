@@ -151,10 +151,17 @@ void paging_env_reopen(void)
     probe();
 }
 
+/* Only kernels that handle broken memory have this setting. */
+static bool probe_mceerr(void)
+{
+    return sys_call(SYS_faccessat, -100, "/proc/sys/vm/memory_failure_recovery", 0) == 0;
+}
+
 void paging_init(const struct paging_force *force)
 {
     forced = *force;
     paging_env.scan = !force->noscan; /* their first use finds out more */
     paging_env.procmap = !force->noprocmap;
+    paging_env.mceerr = probe_mceerr();
     paging_env.budget = force->budget ? force->budget : read_max_map_count() / 2;
 }

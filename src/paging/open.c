@@ -74,10 +74,9 @@ static bool worth_compacting(const struct paging_area *area, uintptr_t base)
     struct paging_chunk *chunk = paging_chunk_of(base);
 
     return paging_env.guards && !area->noguard && area->kind != PAGING_PRIVATE_FILE &&
-           paging_hides(area) && !chunk->protected_pages &&
-           paging_vmas() > paging_env.budget / 4 * 3 && chunk->published >= COMPACT_PUBLISHED &&
-           chunk->published < PAGING_CHUNK / PAGING_PAGE && chunk->edges > 2 &&
-           !(chunk->flags & CHUNK_GUARDED) && base >= area->start &&
+           paging_hides(area) && !chunk->marked && paging_vmas() > paging_env.budget / 4 * 3 &&
+           chunk->published >= COMPACT_PUBLISHED && chunk->published < PAGING_CHUNK / PAGING_PAGE &&
+           chunk->edges > 2 && !(chunk->flags & CHUNK_GUARDED) && base >= area->start &&
            base + PAGING_CHUNK <= area->end;
 }
 

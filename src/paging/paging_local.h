@@ -80,6 +80,12 @@ static inline bool paging_passable(const struct paging_area *area, uintptr_t add
     return !paging_hides(area) || (paging_byte(addr) & PAGE_PUBLISHED);
 }
 
+/* Whether the page is there, of one that no access can reach now. */
+static inline bool paging_mapped(const struct paging_area *area, uintptr_t addr)
+{
+    return paging_hides(area) ? paging_byte(addr) & PAGE_PUBLISHED : paging_page_here(addr);
+}
+
 static inline uint64_t paging_file_off(const struct paging_area *area, uintptr_t addr)
 {
     return area->off + (addr - area->start);

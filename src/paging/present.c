@@ -56,6 +56,9 @@ uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t sta
 
 enum paging_content paging_content(const struct paging_area *area, uintptr_t addr)
 {
+    if (paging_byte(addr) & PAGE_POISONED) {
+        return PAGING_BROKEN;
+    }
     if (paging_passable(area, addr)) {
         return PAGING_MAPPED;
     }

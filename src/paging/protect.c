@@ -14,7 +14,7 @@
 #define READ_ONLY (PAGE_PUBLISHED | PAGE_OPEN | PAGE_READONLY)
 
 /* Pages that are the kernel's: what is there now, or may be, can be read from here on. */
-static void protect_native(const struct paging_area *area, uintptr_t start, uintptr_t end)
+static void protect_run_native(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     if (paging_vmas() < paging_env.budget &&
         sys_mprotect(start, end - start, paging_readonly(area->prot)) == 0) {
@@ -32,13 +32,25 @@ static void protect_native(const struct paging_area *area, uintptr_t start, uint
     }
 }
 
-/* A run of pages that are alike: hidden, closed or open. */
+static void protect_native(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    while (start < end) {
+        uintptr_t stop = paging_run_of(start, end, PAGE_POISONED);
+
+        if (!(paging_byte(start) & PAGE_POISONED)) {
+            protect_run_native(area, start, stop);
+        }
+        start = stop;
+    }
+}
+
+/* A run of pages that are alike: hidden, closed, open, or poisoned. */
 static int protect_run(const struct paging_area *area, uintptr_t start, uintptr_t end, bool empty)
 {
     unsigned byte = paging_byte(start);
     long ret;
 
-    if (!(byte & PAGE_PUBLISHED) && !empty) {
+    if ((!(byte & PAGE_PUBLISHED) && !empty) || (byte & PAGE_POISONED)) {
         return 0;
     }
     if (!(byte & PAGE_OPEN)) {
@@ -78,7 +90,7 @@ int paging_protect(const struct paging_area *area, bool empty)
         if (next >= area->end) {
             break;
         }
-        stop = paging_run_of(next, area->end, PAGE_PUBLISHED | PAGE_OPEN);
+        stop = paging_run_of(next, area->end, PAGE_PUBLISHED | PAGE_OPEN | PAGE_POISONED);
         ret = protect_run(area, next, stop, empty);
         at = stop;
     }

@@ -214,6 +214,14 @@ static uintptr_t empty_end(const struct paging_area *area, uintptr_t start, uint
     return paging_hides(area) ? end : start;
 }
 
+static uintptr_t unmarked_end(uintptr_t start, uintptr_t end)
+{
+    while (start < end && !(paging_byte(start) & PAGE_MARKS)) {
+        start += PAGING_PAGE;
+    }
+    return start;
+}
+
 int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     struct paging_area part = *area;
@@ -243,6 +251,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         return n;
     }
     empty = empty_end(area, start, end);
+    if (src == paging_zeroes && area->kind != PAGING_SHARED) {
+        empty = unmarked_end(start, empty); /* the kernel's zero page goes over no marker */
+    }
     if (empty == start) {
         return -EEXIST;
     }
@@ -255,7 +266,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     }
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
     paging_table_change(start, start + (size_t)n, protect ? PAGE_PROTECTED : 0,
-                        protect ? 0 : PAGE_PROTECTED);
+                        protect ? PAGE_POISONED : PAGE_MARKS);
     if (paging_open(area, start, start + (size_t)n) == 0 && waited) {
         paging_populate(area, start, (size_t)n, src == paging_zeroes);
     }
@@ -265,7 +276,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
 /* Whether the page can be let through by the same call as `addr`, which has its content. */
 static bool admissible(const struct paging_area *area, uintptr_t addr, uintptr_t page)
 {
-    return paging_passable(area, page) &&
+    return paging_passable(area, page) && !(paging_byte(page) & PAGE_POISONED) &&
            !((paging_byte(page) ^ paging_byte(addr)) & PAGE_PROTECTED);
 }
 

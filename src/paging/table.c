@@ -127,10 +127,10 @@ static void recount(uintptr_t addr, uintptr_t first, uintptr_t last, unsigned be
     atomic_fetch_add_explicit(&table_edges, (long)after - (long)before, memory_order_relaxed);
 }
 
-/* How a counter of pages with a bit changes when a byte does. */
-static uint16_t counted(uint16_t count, unsigned bit, unsigned old, unsigned now)
+/* How a counter of pages with any of the bits changes when a byte does. */
+static uint16_t counted(uint16_t count, unsigned bits, unsigned old, unsigned now)
 {
-    return (uint16_t)(count + !!(now & bit) - !!(old & bit));
+    return (uint16_t)(count + !!(now & bits) - !!(old & bits));
 }
 
 /* The part of a change that lies in one chunk. */
@@ -154,7 +154,7 @@ static void change_in_chunk(uintptr_t start, uintptr_t end, unsigned set, unsign
         unsigned now = (old & ~clear) | set;
 
         chunk->published = counted(chunk->published, PAGE_PUBLISHED, old, now);
-        chunk->protected_pages = counted(chunk->protected_pages, PAGE_PROTECTED, old, now);
+        chunk->marked = counted(chunk->marked, PAGE_MARKS, old, now);
         atomic_store_explicit(slot, (uint8_t)now, memory_order_release);
     }
     recount(start, first, last, before);
@@ -217,7 +217,7 @@ uintptr_t paging_next_used(uintptr_t start, uintptr_t end)
         }
         struct paging_chunk *chunk = paging_chunk_of(start);
 
-        if (chunk && (chunk->published || chunk->flags || chunk->edges || chunk->protected_pages)) {
+        if (chunk && (chunk->published || chunk->flags || chunk->edges || chunk->marked)) {
             return start;
         }
         start = (start | (PAGING_CHUNK - 1)) + 1;

@@ -105,6 +105,17 @@ int uffd_continue(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_
     return ret;
 }
 
+int uffd_poison(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_updated)
+{
+    struct uf_io_poison arg = {
+        .range = {(uintptr_t)addr, len}, .mode = mode, .updated = OUT_UNTOUCHED};
+    int ret = ioctl(uffd, UF_IO_POISON, &arg) == 0 ? 0 : -errno;
+
+    if (ret_updated)
+        *ret_updated = arg.updated;
+    return ret;
+}
+
 int uffd_wake(int uffd, void *addr, size_t len)
 {
     return range_ioctl(uffd, UF_IO_WAKE, addr, len);

@@ -119,7 +119,7 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     resolve_cases[], copy_errors_cases[], feature_cases[], syscall_cases[], read_cases[],
     poll_cases[], descriptor_cases[], madvise_cases[], mapping_cases[], remap_cases[], file_cases[],
     signal_cases[], signal_wait_cases[], sigmask_cases[], fork_cases[], clone_cases[],
-    bad_input_cases[], bad_waits_cases[], stress_cases[], wp_cases[], minor_cases[];
+    bad_input_cases[], bad_waits_cases[], stress_cases[], wp_cases[], minor_cases[], poison_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {
@@ -190,6 +190,7 @@ int uffd_unregister(int uffd, void *addr, size_t len);
 int uffd_wake(int uffd, void *addr, size_t len);
 int uffd_writeprotect(int uffd, void *addr, size_t len, uint64_t mode);
 int uffd_continue(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_mapped);
+int uffd_poison(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_updated);
 int uffd_copy(int uffd, void *dst, const void *src, size_t len);
 int uffd_copy_mode(int uffd, void *dst, const void *src, size_t len, uint64_t mode,
                    int64_t *ret_copy);

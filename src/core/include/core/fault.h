@@ -9,12 +9,16 @@
 #include "arch/context.h"
 
 enum core_verdict {
-    CORE_RETRY,   /* resolved, woken or interrupted: return, and the access is made again */
-    CORE_FOREIGN, /* no memory of ours: the program's own fault, exactly as the kernel reported it
-                   */
-    CORE_ACCERR,  /* the program's own protection forbids the access: SIGSEGV, SEGV_ACCERR, addr */
-    CORE_SIGBUS,  /* SIGBUS, BUS_ADRERR, addr: SIGBUS feature, or beyond the end of the file */
+    CORE_RETRY,    /* resolved, woken or interrupted: return, and the access is made again */
+    CORE_FOREIGN,  /* no memory of ours: the program's own fault, exactly as the kernel reported it
+                    */
+    CORE_ACCERR,   /* the program's own protection forbids the access: SIGSEGV, SEGV_ACCERR, addr */
+    CORE_POISONED, /* SIGBUS as of broken memory, addr */
+    CORE_SIGBUS,   /* SIGBUS, BUS_ADRERR, addr: SIGBUS feature, or beyond the end of the file */
 };
+
+/* Whether broken memory has a code of its own here, BUS_MCEERR_AR. */
+bool core_tells_broken(void);
 
 /**
  * core_fault() - a synchronous SIGSEGV or SIGBUS came in: whose is it, and what follows

@@ -56,6 +56,7 @@ struct paging_env {
     bool cachestat; /* cachestat(2) */
     bool scan;      /* PAGEMAP_SCAN */
     bool procmap;   /* PROCMAP_QUERY */
+    bool mceerr;    /* the kernel tells of broken memory by a code of its own */
     long budget;    /* VMAs that the facility may spell out */
 };
 extern struct paging_env paging_env;
@@ -167,6 +168,27 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
  */
 int paging_protect(const struct paging_area *area, bool empty);
 
+/**
+ * paging_poison() - accesses to pages without content are to end in SIGBUS
+ * @start: page-aligned
+ * @len: bytes, a multiple of the page size, within one chunk and the area
+ *
+ * Context: stripes of [start, start + len) held.
+ * Return: bytes, more than 0; -EEXIST first page has content, or is marked; -EFAULT beyond the end
+ * of the file; -ENOMEM.
+ */
+long paging_poison(const struct paging_area *area, uintptr_t start, size_t len);
+
+/* The first poisoned run from `at` on within the area; false: none. Context: stripes held. */
+bool paging_next_poisoned(const struct paging_area *area, uintptr_t at, uintptr_t *ret_start,
+                          uintptr_t *ret_end);
+
+/* Poisoned pages whose content is dropped are new pages. Context: stripes of the area held. */
+void paging_unpoison(const struct paging_area *area);
+
+/* What was poisoned elsewhere was moved here: close it. Context: stripes of the area held. */
+void paging_poisoned_here(const struct paging_area *area);
+
 /* Writes to the area's pages pass again. Context: stripes of the area held. */
 void paging_unprotect(const struct paging_area *area);
 
@@ -203,6 +225,7 @@ enum paging_content {
     PAGING_EMPTY,
     PAGING_CACHED, /* its file has it, and we have not let it through */
     PAGING_MAPPED, /* published, or the kernel's affair */
+    PAGING_BROKEN, /* poisoned */
 };
 
 /* What a page holds. A look without a lock: paging_admit() decides. Context: any. */

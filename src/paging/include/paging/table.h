@@ -14,9 +14,10 @@
  *   byte & PAGE_OPEN          ... and its VMA lets reads through (else it was taken back)
  *   byte & PAGE_READONLY      with PAGE_OPEN: ... and no writes
  *   byte & PAGE_PROTECTED     writes are to be reported; of a hidden page: once it has its content
+ *   byte & PAGE_POISONED      every access is to end in SIGBUS; the page is closed
  *   PAGE_OPEN => PAGE_PUBLISHED;  PAGE_OPEN & PAGE_PROTECTED => PAGE_READONLY
  * and for a chunk with CHUNK_GUARDED: every hidden page holds a guard, the chunk's VMA lets
- * accesses through unless CHUNK_CLOSED, PAGE_OPEN is not kept, and no page is protected.
+ * accesses through unless CHUNK_CLOSED, PAGE_OPEN is not kept, and no page is protected or poisoned.
  *
  * In a range without missing mode nothing is hidden: there a byte of 0 is a page that is as the
  * kernel has it, and is let through when it traps.
@@ -44,6 +45,9 @@
 #define PAGE_OPEN      0x02
 #define PAGE_PROTECTED 0x04
 #define PAGE_READONLY  0x08
+#define PAGE_POISONED  0x10
+
+#define PAGE_MARKS (PAGE_PROTECTED | PAGE_POISONED) /* what the kernel has markers for */
 
 #define CHUNK_GUARDED    0x01 /* hidden pages hold guards, see above */
 #define CHUNK_HAS_GUARDS 0x02 /* guards may lie beneath some hidden pages */
@@ -54,7 +58,7 @@ struct paging_chunk {
     uint16_t published; /* pages of the chunk that are published */
     uint16_t edges;     /* pages whose next page lets other accesses through */
     uint16_t flags;
-    uint16_t protected_pages;
+    uint16_t marked; /* pages with PAGE_MARKS */
 };
 
 /* Reserve table space for [start, end). Return: 0, -ENOMEM. */

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* UFFDIO_POISON. */
+#include <errno.h>
+
+#include "core_local.h"
+
+static long poison_step(const struct range *range, uintptr_t start, size_t len, uint64_t mode)
+{
+    return paging_poison(&range->area, start, len);
+}
+
+long core_ioctl_poison(struct context *ctx, void *arg)
+{
+    struct uf_io_poison *user = arg;
+    struct uf_io_poison poison;
+    int64_t ret;
+
+    if (core_copy_in(&poison, user, sizeof poison - sizeof poison.updated)) {
+        return -EFAULT;
+    }
+    if (core_check_range(poison.range.start, poison.range.len) ||
+        (poison.mode & ~UF_POISON_MODE_DONTWAKE)) {
+        return -EINVAL;
+    }
+    ret = core_each_step(poison.range.start, poison.range.len, poison_step, poison.mode);
+    if (core_copy_out(&user->updated, &ret, sizeof ret)) {
+        return -EFAULT;
+    }
+    return core_settle(ctx, poison.range.start, poison.range.len, ret,
+                       !(poison.mode & UF_POISON_MODE_DONTWAKE));
+}

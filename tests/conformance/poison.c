@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* UFFDIO_POISON: pages whose every access ends in SIGBUS, as from broken memory. */
+#include "harness.h"
+
+/* A kernel that knows of broken memory says so, by a code and by the size of the page. */
+static bool knows_broken(void)
+{
+    return access("/proc/sys/vm/memory_failure_recovery", F_OK) == 0;
+}
+
+static void check_poisoned(char *page)
+{
+    siginfo_t info;
+
+    for (int write = 0; write < 2; write++) {
+        CHECK_EQ(touch_caught(page + 100, write, &info), SIGBUS);
+        CHECK_EQ(info.si_code, knows_broken() ? BUS_MCEERR_AR : BUS_ADRERR);
+        CHECK_EQ((uintptr_t)info.si_addr, (uintptr_t)(page + 100));
+        if (knows_broken())
+            CHECK_EQ(info.si_addr_lsb, __builtin_ctzl(page_size));
+    }
+}
+
+static void access_ends(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    char *source = source_new(1, 5);
+    int64_t updated = 0;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 1), 2 * page_size, 0, &updated), 0);
+    CHECK_EQ(updated, 2 * page_size);
+    check_poisoned(mem_page(&mem, 1));
+    check_poisoned(mem_page(&mem, 2));
+    uffd_check_silent(uffd);
+    check_traps(uffd, mem_page(&mem, 0));
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 3), source, page_size), 0);
+    CHECK(pattern_holds(mem_page(&mem, 3), 5));
+}
+
+/* The waiting access is answered by it. */
+static char *waited_page;
+static atomic_bool waited_bus;
+
+static void bus_exit(int sig)
+{
+    (void)sig;
+    atomic_store(&waited_bus, true);
+    pthread_exit(NULL);
+}
+
+static void *wait_main(void *arg)
+{
+    volatile char *page = arg;
+
+    return (void *)(uintptr_t)(*page + 1);
+}
+
+static void answers_fault(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(0);
+    pthread_t thread;
+
+    waited_page = mem.addr;
+    CHECK(signal(SIGBUS, bus_exit) != SIG_ERR);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, wait_main, mem.addr), 0);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, UF_POISON_MODE_DONTWAKE, NULL), 0);
+    CHECK(!atomic_load(&waited_bus));
+    CHECK_EQ(uffd_wake(uffd, mem.addr, page_size), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK(atomic_load(&waited_bus));
+}
+
+static void errors(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    struct mem plain = mem_map(MEM_ANON, 1);
+    int uffd = uffd_open(0);
+    char *source = source_new(1, 5);
+    int64_t updated;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr + 1, page_size, 0, &updated), -EINVAL);
+    CHECK_EQ(updated, OUT_UNTOUCHED);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, 0, 0, NULL), -EINVAL);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 2, NULL), -EINVAL);
+    CHECK_EQ(uffd_poison(uffd, plain.addr, page_size, 0, &updated), -ENOENT);
+    CHECK_EQ(updated, -ENOENT);
+    CHECK_ERRNO(ioctl(uffd, UF_IO_POISON, NULL), EFAULT);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, page_size), 0);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 2), page_size, 0, &updated), -EEXIST);
+    CHECK_EQ(updated, -EEXIST);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, &updated), -EAGAIN);
+    CHECK_EQ(updated, 2 * page_size);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, &updated), -EEXIST);
+    CHECK(pattern_holds(mem_page(&mem, 2), 5));
+    check_poisoned(mem.addr);
+}
+
+/* What another operation makes of a poisoned page. */
+static void overwritten(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(0);
+    char *source = source_new(1, 5);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    CHECK(pattern_holds(mem.addr, 5));
+    check_poisoned(mem_page(&mem, 1));
+}
+
+static void zero_over_it(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), KIND(kind) & EVERY_PRIVATE ? -EEXIST : 0);
+}
+
+static void zero_over_protection(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(UF_FEATURE_WP_UNPOPULATED);
+    const uint64_t mode = UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP;
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, mode, NULL), 0);
+    CHECK_EQ(uffd_writeprotect(uffd, mem.addr, mem.len, UF_WRITEPROTECT_MODE_WP), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), KIND(kind) & EVERY_PRIVATE ? -EEXIST : 0);
+}
+
+static void dropped(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_DONTNEED), 0);
+    check_traps(uffd, mem.addr);
+    check_poisoned(mem_page(&mem, 1));
+}
+
+/* It outlives the registration, and is registered again as what it is. */
+static void unregistered(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(0), other = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 1), page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    check_native(mem.addr, 0);
+    check_poisoned(mem_page(&mem, 1));
+    check_native(mem_page(&mem, 2), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), mem.addr, page_size), -ENOENT);
+    CHECK_EQ(uffd_register(other, mem.addr, mem.len), 0);
+    check_poisoned(mem_page(&mem, 1));
+    CHECK_EQ(close(other), 0);
+    check_poisoned(mem_page(&mem, 1));
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_READ), 0);
+    CHECK_EQ(touch_caught(mem_page(&mem, 1), false, NULL), SIGBUS);
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_READ | PROT_WRITE), 0);
+    check_poisoned(mem_page(&mem, 1));
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    check_native(mem_page(&mem, 1), 0);
+    *(volatile char *)mem_page(&mem, 1) = 'n';
+}
+
+static int child_touches(void *arg)
+{
+    char *page = arg;
+    siginfo_t info;
+
+    return touch_caught(page, false, &info) == SIGBUS && info.si_addr == (void *)page ? 0 : 1;
+}
+
+static void forked(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), 0);
+    /* Shared memory's page table is not copied: there the child has what the file has. */
+    CHECK_EXITED(child_status(child_touches, mem.addr), KIND(kind) & SHARED ? 1 : 0);
+    check_poisoned(mem.addr);
+    check_traps(uffd, mem_page(&mem, 1));
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EXITED(child_status(child_touches, mem.addr), KIND(kind) & SHARED ? 1 : 0);
+}
+
+static void moved(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+    char *to = mmap(NULL, mem.len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), 0);
+    CHECK(to != MAP_FAILED);
+    CHECK(mremap(mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+    check_poisoned(to);
+    check_native(to + page_size, 0);
+    CHECK_EQ(munmap(to, mem.len), 0);
+    CHECK(mmap(to, mem.len, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == to);
+    check_native(to, 0);
+}
+
+static void gone_with_mapping(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(munmap(mem.addr, page_size), 0);
+    CHECK(mmap(mem.addr, page_size, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+          mem.addr);
+    check_native(mem.addr, 0);
+    check_poisoned(mem_page(&mem, 1));
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(munmap(mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(touch_caught(mem_page(&mem, 1), false, NULL), SIGSEGV);
+}
+
+static void by_system_call(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(0), pipes[2];
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), 0);
+    CHECK_EQ(pipe(pipes), 0);
+    CHECK_ERRNO(write(pipes[1], mem.addr, 8), EFAULT);
+}
+
+#define MAN    "UFFDIO_POISON (Linux 6.6)"
+#define POISON .features = UF_FEATURE_POISON
+
+const struct conf_case poison_cases[] = {
+    {"poison/access", MAN, EVERY_KIND, POISON, .run = access_ends},
+    {"poison/answers-fault", MAN, ONE_OF_EACH, POISON, .run = answers_fault},
+    {"poison/errors", MAN, EVERY_KIND, POISON, .run = errors},
+    {"poison/copy-over-it", MAN, EVERY_KIND, POISON, .run = overwritten},
+    {"poison/zeropage-over-it", MAN, EVERY_KIND, POISON, .run = zero_over_it},
+    {"poison/zeropage-over-protection", "UFFD_FEATURE_WP_UNPOPULATED", EVERY_KIND,
+     .features = UF_FEATURE_POISON | UF_FEATURE_WP_UNPOPULATED, .run = zero_over_protection},
+    {"poison/dropped", MAN, EVERY_KIND, POISON, .run = dropped},
+    {"poison/unregister", MAN, EVERY_KIND, POISON, .run = unregistered},
+    {"poison/fork", MAN, ONE_OF_EACH, POISON, .run = forked},
+    {"poison/mremap", MAN, ONE_OF_EACH, POISON, .run = moved},
+    {"poison/munmap", MAN, ONE_OF_EACH, POISON, .run = gone_with_mapping},
+    {"poison/system-call", MAN, ONE_OF_EACH, POISON, .run = by_system_call},
+    {.id = NULL},
+};
