@@ -135,11 +135,14 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
                 .ino = piece->vma.ino,
                 .divided = divided,
                 .nofill = piece->vma.dev_zero && !piece->vma.shared,
+                .rooted = kind_of(&piece->vma) == PAGING_ANON && (piece->vma.prot & PROT_WRITE) &&
+                          paging_env.mem,
             },
         .ctx = atomic_load(&ctx->id),
         .busy = 1,
         .mode = mode,
     };
+    bool rooted = range.area.rooted;
     paging_stripes held;
     int ret = paging_table_reserve(piece->start, piece->end);
 
@@ -169,8 +172,9 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         ranges_replace(piece->start, piece->end, NULL);
     } else {
         range.busy = 0;
-        ret = range.area.alias ? ranges_replace(piece->start, piece->end, &range)
-                               : ranges_set_busy(&range, 0);
+        ret = range.area.alias || range.area.rooted != rooted
+                  ? ranges_replace(piece->start, piece->end, &range)
+                  : ranges_set_busy(&range, 0);
     }
     paging_unlock(held);
     return ret;
