@@ -244,7 +244,7 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
     }
     paging_table_set(start, end, 0);
     if (chunk->published == 0 && end - start == PAGING_CHUNK) {
-        paging_chunk_flags(start, 0, CHUNK_HAS_GUARDS | CHUNK_RECENT);
+        paging_chunk_flags(start, 0, CHUNK_HAS_GUARDS | CHUNK_RECENT | CHUNK_MOVING);
     }
 }
 

@@ -28,12 +28,14 @@ long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size
                            const void *src);
 
 /*
- * stage.c: hidden pages of private memory filled and open already, all or none of them. Whoever
- * dies before the bytes say so leaves them right, though a second COPY would succeed. False: not
- * worth it, or not possible here and now.
+ * stage.c: hidden pages of private memory are published, all or none of them. False: not worth it,
+ * or not possible here and now.
  */
 bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_t len,
                           const void *src);
+
+/* Hidden pages about to be filled: what one who died has moved in there is dropped. */
+void paging_undo_move(uintptr_t start, size_t len);
 
 /* open.c */
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);

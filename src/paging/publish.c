@@ -220,6 +220,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
             return -EEXIST;
         }
     }
+    paging_undo_move(start, end - start);
     lift_guards(area, start, end - start);
     n = fill(area, start, end - start, src);
     if (n < 0) {

@@ -14,6 +14,9 @@
  * The stage is a copy of D's mapping: the same offsets and the same anon_vma. So what comes back
  * merges with its neighbours, and the number of VMAs stays what it is with mprotect. It lives for
  * one call, under the stripe of its chunk: no change of the layout and no fork ever meets one.
+ *
+ * The pages are open as they arrive, the bytes follow. Between the two the chunk is marked: who
+ * finds the mark took the stripe over from a thread that died there.
  */
 #include "paging_local.h"
 #include "sys/file.h"
@@ -45,7 +48,8 @@ static bool pausing(void)
 static bool pays(const struct paging_area *area, uintptr_t start, size_t len)
 {
     return len >= paging_env.stage_min && area->rooted && area->kind == PAGING_ANON &&
-           !(paging_chunk_of(start)->flags & (CHUNK_GUARDED | CHUNK_HAS_GUARDS)) && !pausing();
+           !(paging_chunk_of(start)->flags & (CHUNK_GUARDED | CHUNK_HAS_GUARDS | CHUNK_MOVING)) &&
+           !pausing();
 }
 
 /* All of it, or it is not used: another way finds out where a source ends. */
@@ -58,9 +62,35 @@ static bool fill_stage(const struct paging_area *area, uintptr_t stage, size_t l
            (area->prot == (PROT_READ | PROT_WRITE) || sys_mprotect(stage, len, area->prot) == 0);
 }
 
+void paging_undo_move(uintptr_t start, size_t len)
+{
+    if (paging_chunk_of(start)->flags & CHUNK_MOVING) {
+        sys_mprotect(start, len, PROT_NONE);
+        sys_madvise(start, len, MADV_DONTNEED_LOCKED);
+    }
+}
+
 static bool move_in(uintptr_t stage, size_t len, uintptr_t to)
 {
     return !sys_failed(sys_mremap(stage, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+}
+
+/* Context: the chunk is not marked: a mark that one who died has left stays. */
+static bool publish_stage(uintptr_t stage, size_t len, uintptr_t to)
+{
+    struct paging_chunk *chunk = paging_chunk_of(to);
+    bool moved;
+
+    chunk->flags |= CHUNK_MOVING;
+    atomic_signal_fence(memory_order_seq_cst);
+    moved = move_in(stage, len, to);
+    if (moved) {
+        paging_table_set(to, to + len, PAGE_PUBLISHED);
+        atomic_fetch_add_explicit(&paging_counts.moved, len / PAGING_PAGE, memory_order_relaxed);
+    }
+    atomic_signal_fence(memory_order_seq_cst);
+    chunk->flags &= (uint16_t)~CHUNK_MOVING;
+    return moved;
 }
 
 /* The stage takes D's place empty: D may have been a mapping of its own and lost its anon_vma. */
@@ -86,9 +116,8 @@ bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_
     }
     stage = sys_mremap(start, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
     if (!sys_failed(stage)) {
-        if (fill_stage(area, (uintptr_t)stage, len, src) && move_in((uintptr_t)stage, len, start)) {
-            atomic_fetch_add_explicit(&paging_counts.moved, len / PAGING_PAGE,
-                                      memory_order_relaxed);
+        if (fill_stage(area, (uintptr_t)stage, len, src) &&
+            publish_stage((uintptr_t)stage, len, start)) {
             return true;
         }
         give_back((uintptr_t)stage, len, start);

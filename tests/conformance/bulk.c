@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* COPY of megabytes into private memory, and what becomes of such memory afterwards. */
+#include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
 
 #include "harness.h"
 
@@ -316,6 +319,105 @@ static void bulk_leaves_nothing(enum mem_kind kind)
     CHECK_EQ(status_kib("VmSize:"), size);
 }
 
+/* A process of which one thread copies, and dies while it does. */
+struct victim {
+    struct mem mem;
+    char *source;
+    int uffd, tid_pipe[2], go_pipe[2];
+};
+
+static void *victim_thread(void *arg)
+{
+    struct victim *victim = arg;
+    pid_t tid = gettid();
+    char go;
+
+    if (write(victim->tid_pipe[1], &tid, sizeof(tid)) != (ssize_t)sizeof(tid) ||
+        read(victim->go_pipe[0], &go, 1) != 1)
+        _exit(2);
+    uffd_copy(victim->uffd, victim->mem.addr, victim->source, victim->mem.len);
+    return NULL;
+}
+
+/* Page n by whichever call, whatever the dead thread has made of it. Return: whether it is right.
+ */
+static bool page_settles(struct victim *victim, size_t n)
+{
+    char *page = mem_page(&victim->mem, n);
+    int ret = n % 2 ? uffd_zero(victim->uffd, page, page_size)
+                    : uffd_copy(victim->uffd, page, victim->source + n * page_size, page_size);
+
+    if (ret != 0 && ret != -EEXIST)
+        return false;
+    return n % 2 && ret == 0 ? page[0] == 0 && memcmp(page, page + 1, page_size - 1) == 0
+                             : pattern_holds(page, n);
+}
+
+static int victim_main(struct victim *victim)
+{
+    pthread_t thread;
+
+    victim->uffd = registered(&victim->mem, MEM_ANON);
+    victim->source = source_new(PAGES, 0);
+    if (pthread_create(&thread, NULL, victim_thread, victim) || pthread_join(thread, NULL))
+        return 3;
+    for (size_t n = 0; n < PAGES; n++)
+        if (!page_settles(victim, n))
+            return 4;
+    return 0;
+}
+
+/* Ends the thread as its nth move of memory into place returns, if there is one. */
+static void end_thread_at_move(pid_t tid, int nth)
+{
+    struct user_regs_struct regs;
+    int status, signal = 0;
+
+    for (;;) {
+        CHECK_EQ(ptrace(PTRACE_SYSCALL, tid, NULL, (void *)(intptr_t)signal), 0);
+        CHECK_EQ(waitpid(tid, &status, __WALL), tid);
+        if (!WIFSTOPPED(status))
+            return;
+        signal = WSTOPSIG(status) & 0x80 || status >> 16 ? 0 : WSTOPSIG(status);
+        if (!(WSTOPSIG(status) & 0x80))
+            continue;
+        CHECK_EQ(ptrace(PTRACE_GETREGS, tid, NULL, &regs), 0);
+        if ((long)regs.rax == -ENOSYS || regs.orig_rax != SYS_mremap || !(regs.r10 & MREMAP_FIXED) || nth-- > 0)
+            continue;
+        regs.rip -= 2; /* the same instruction again, with another number */
+        regs.rax = SYS_exit;
+        CHECK_EQ(ptrace(PTRACE_SETREGS, tid, NULL, &regs), 0);
+    }
+}
+
+static void end_in_copy(int nth)
+{
+    struct victim victim = {.tid_pipe = {-1, -1}};
+    void *options = (void *)PTRACE_O_TRACESYSGOOD;
+    pid_t child, tid;
+
+    CHECK_EQ(pipe(victim.tid_pipe) | pipe(victim.go_pipe), 0);
+    child = fork();
+    CHECK(child != -1);
+    if (child == 0)
+        _exit(victim_main(&victim));
+    CHECK_EQ(read(victim.tid_pipe[0], &tid, sizeof(tid)), sizeof(tid));
+    if (ptrace(PTRACE_SEIZE, tid, NULL, options) != 0)
+        case_skip("ptrace: %s", strerror(errno));
+    CHECK_EQ(ptrace(PTRACE_INTERRUPT, tid, NULL, NULL), 0);
+    CHECK_EQ(waitpid(tid, NULL, __WALL), tid);
+    CHECK_EQ(write(victim.go_pipe[1], "", 1), 1);
+    end_thread_at_move(tid, nth);
+    CHECK_EXITED(child_wait(child), 0);
+}
+
+/* A thread that ends inside of COPY leaves pages that are there or not, none that is both. */
+static void bulk_killed(enum mem_kind kind)
+{
+    for (int nth = 0; nth < 3; nth++)
+        end_in_copy(nth);
+}
+
 #define ONE_OF_PRIVATE (KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE))
 
 const struct conf_case bulk_cases[] = {
@@ -331,6 +433,7 @@ const struct conf_case bulk_cases[] = {
     {"bulk/then-fork", "fork(2)", ONE_OF_PRIVATE, .run = bulk_then_fork},
     {"bulk/in-little-space", "getrlimit(2): RLIMIT_AS", KIND(MEM_ANON),
      .run = bulk_in_little_space},
+    {"bulk/killed", MAN_COPY, .run = bulk_killed},
     {"bulk/leaves-nothing", MAN_COPY, KIND(MEM_ANON), .run = bulk_leaves_nothing},
     {.id = NULL},
 };
