@@ -50,7 +50,9 @@ static const struct argp_option options[] = {
     {"vma-budget", KEY_VMA_BUDGET, "N", 0,
      "Spell out at most N mappings (default: half of vm.max_map_count)", 0},
     {"force", KEY_FORCE, "LIST", 0,
-     "For tests, do without: noguard, nomem, nocachestat, nospin, noscan, noprocmap", 0},
+     "For tests, do without: noguard, nomem, nocachestat, nospin, noscan, noprocmap, nostage; "
+     "or always: stage",
+     0},
     {"device", KEY_DEVICE, "MODE:UID:GID", 0,
      "Mode, owner and group of /dev/userfaultfd (with --policy=kernel)", 0},
     {0},
@@ -89,8 +91,8 @@ static void set_one_of(struct argp_state *state, const char *option, const char 
 
 static void set_force(struct argp_state *state, const char *list)
 {
-    static const char *const words[] = {"noguard", "nomem",     "nocachestat", "nospin",
-                                        "noscan",  "noprocmap", NULL};
+    static const char *const words[] = {"noguard",   "nomem",   "nocachestat", "nospin", "noscan",
+                                        "noprocmap", "nostage", "stage",       NULL};
 
     for (const char *word = list;; word++) {
         size_t len = strcspn(word, ",");

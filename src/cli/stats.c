@@ -192,6 +192,7 @@ static const struct field {
     FIELD("copy", "calls", copy_calls),
     FIELD("copy", "pages", copy_pages),
     FIELD("copy", "bytes", copy_bytes),
+    FIELD("copy", "moved", copy_moved),
     FIELD("zeropage", "calls", zero_calls),
     FIELD("zeropage", "pages", zero_pages),
     FIELD("zeropage", "bytes", zero_bytes),

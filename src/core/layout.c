@@ -591,6 +591,16 @@ static long grow_in_place(const struct move *move, struct range *range)
     return ret;
 }
 
+/* A mapping whose pages have all moved away leaves its anon_vma, too. */
+static void lost_root(const struct range *range, const struct paging_area *area)
+{
+    struct range changed = *range;
+
+    changed.area = *area;
+    changed.area.rooted = false;
+    ranges_replace(area->start, area->end, &changed);
+}
+
 /* Elsewhere: what moved is plain memory there; the old place is gone, or empty and registered. */
 static long move_away(const struct move *move, const struct range *range)
 {
@@ -608,6 +618,7 @@ static long move_away(const struct move *move, const struct range *range)
     core_move_poison(range, &old, (uintptr_t)ret);
     if (move->flags & MREMAP_DONTUNMAP) {
         paging_drop(&old);
+        lost_root(range, &old);
     } else if (move->old_len) {
         forget_gone(move->addr, move->old_end);
     }

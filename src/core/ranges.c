@@ -163,6 +163,7 @@ static void append(struct array *array, const struct range *range)
     }
     if (n && merges(&array->at[n - 1], range)) {
         array->at[n - 1].area.end = range->area.end;
+        array->at[n - 1].area.rooted &= range->area.rooted;
         return;
     }
     array->at[n] = *range;

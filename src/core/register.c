@@ -127,6 +127,8 @@ static int enter_area(struct paging_area *area)
 
     if (area->missing || area->minor || shadow) {
         ret = paging_enter(area);
+    } else {
+        area->rooted = false;
     }
     if (ret == 0 && shadow) {
         ret = paging_make_shadow(area);
@@ -192,11 +194,14 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
                 .wp = mode & UF_REGISTER_MODE_WP,
                 .divided = divided,
                 .nofill = piece->vma.dev_zero && !piece->vma.shared,
+                .rooted = kind_of(&piece->vma) == PAGING_ANON && (piece->vma.prot & PROT_WRITE) &&
+                          paging_env.mem,
             },
         .ctx = atomic_load(&ctx->id),
         .busy = 1,
         .mode = mode,
     };
+    bool rooted = range.area.rooted;
     paging_stripes held;
     int ret = paging_table_reserve(piece->start, piece->end);
 
@@ -220,8 +225,9 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         ranges_replace(piece->start, piece->end, NULL);
     } else {
         range.busy = 0;
-        ret = range.area.alias ? ranges_replace(piece->start, piece->end, &range)
-                               : ranges_set_busy(&range, 0);
+        ret = range.area.alias || range.area.rooted != rooted
+                  ? ranges_replace(piece->start, piece->end, &range)
+                  : ranges_set_busy(&range, 0);
     }
     paging_unlock(held);
     return ret;

@@ -59,6 +59,8 @@ int core_init(const struct core_options *options)
         .nocachestat = options->nocachestat,
         .noscan = options->noscan,
         .noprocmap = options->noprocmap,
+        .stage = options->stage,
+        .nostage = options->nostage,
         .budget = options->budget,
     };
     int ret;
@@ -95,6 +97,9 @@ void core_count_paging(void)
 
     while (peak > seen && !__atomic_compare_exchange_n(&core_stats->vmas_peak, &seen, peak, true,
                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    if (atomic_load_explicit(&paging_counts.moved, memory_order_relaxed)) {
+        STAT_ADD(copy_moved, atomic_exchange(&paging_counts.moved, 0));
     }
     if (atomic_load_explicit(&paging_counts.compacted, memory_order_relaxed)) {
         STAT_ADD(chunks_compacted, atomic_exchange(&paging_counts.compacted, 0));

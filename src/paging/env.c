@@ -9,7 +9,8 @@
 #include "sys/mem.h"
 #include "paging_local.h"
 
-#define FD_FLOOR 3
+#define FD_FLOOR  3
+#define STAGE_MIN ((size_t)1 << 20) /* where moving gains even if other processors are flushed */
 
 struct paging_env paging_env;
 static struct paging_force forced;
@@ -163,5 +164,6 @@ void paging_init(const struct paging_force *force)
     paging_env.scan = !force->noscan; /* their first use finds out more */
     paging_env.procmap = !force->noprocmap;
     paging_env.mceerr = probe_mceerr();
+    paging_env.stage_min = force->nostage ? SIZE_MAX : force->stage ? PAGING_PAGE : STAGE_MIN;
     paging_env.budget = force->budget ? force->budget : read_max_map_count() / 2;
 }

@@ -188,14 +188,14 @@ static bool page_is_zero(uintptr_t addr)
     return true;
 }
 
-int paging_enter(const struct paging_area *area)
+int paging_enter(struct paging_area *area)
 {
-    bool touch = area->kind == PAGING_ANON && (area->prot & PROT_WRITE) && paging_env.mem &&
-                 !paging_page_here(area->start);
+    bool touch = area->rooted && !paging_page_here(area->start);
     int ret;
 
-    if (touch) {
-        sys_madvise(area->start, PAGING_PAGE, MADV_POPULATE_WRITE);
+    /* Also a page that is there: it may be the kernel's page of zeroes. */
+    if (area->rooted && sys_madvise(area->start, PAGING_PAGE, MADV_POPULATE_WRITE) != 0) {
+        area->rooted = false;
     }
     ret = paging_hide(area);
     /* Hidden now: what another thread wrote there meanwhile is seen, and stays. */
@@ -254,7 +254,7 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
     }
     paging_table_set(start, end, 0);
     if (chunk->published == 0 && end - start == PAGING_CHUNK) {
-        paging_chunk_flags(start, 0, CHUNK_HAS_GUARDS | CHUNK_RECENT);
+        paging_chunk_flags(start, 0, CHUNK_HAS_GUARDS | CHUNK_RECENT | CHUNK_MOVING);
     }
 }
 

@@ -39,6 +39,16 @@ long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size
 int paging_each_here(const struct paging_area *area,
                      void (*run)(const struct paging_area *, uintptr_t, uintptr_t));
 
+/*
+ * stage.c: hidden pages of private memory are published, all or none of them. False: not worth it,
+ * or not possible here and now.
+ */
+bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_t len,
+                          const void *src);
+
+/* Hidden pages about to be filled: what one who died has moved in there is dropped. */
+void paging_undo_move(uintptr_t start, size_t len);
+
 /* open.c */
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
 /* Every page of a guarded chunk closed, its guards left beneath where they are. */

@@ -121,7 +121,7 @@ static void forget_content(const struct paging_area *area, uintptr_t start, uint
     paging_table_change(start, end, 0, READ_ONLY);
 }
 
-int paging_expect_missing(const struct paging_area *area)
+int paging_expect_missing(struct paging_area *area)
 {
     int ret = paging_enter(area);
 

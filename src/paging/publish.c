@@ -3,6 +3,7 @@
  * Publishing: content first, then the byte, then the VMA.
  *
  *     private   pwrite(/proc/self/mem) beneath PROT_NONE    byte    mprotect
+ *               in bulk: a stage that is moved in           byte
  *     shared    pwrite(file) or the alias                   byte    mprotect or GUARD_REMOVE
  *
  * The step that opens the page is one system call, so no thread sees a half-filled page.
@@ -60,6 +61,9 @@ static long fill_private(const struct paging_area *area, uintptr_t start, size_t
 
     if (src == paging_zeroes) {
         return (long)len; /* nothing is beneath a hidden page: it reads as zeroes */
+    }
+    if (paging_fill_by_stage(area, start, len, src)) {
+        return (long)len;
     }
     n = write_private(area, start, len, src);
     if (n != -EFAULT || len == PAGING_PAGE) {
@@ -258,6 +262,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         return -EEXIST;
     }
     end = empty;
+    paging_undo_move(start, end - start);
     paging_lift_guards(area, start, end - start);
     n = fill(&opened, start, end - start, src);
     if (n < 0) {

@@ -101,6 +101,8 @@ void options_read(struct core_options *ret)
         .nocachestat = in_list(force, "nocachestat"),
         .noscan = in_list(force, "noscan"),
         .noprocmap = in_list(force, "noprocmap"),
+        .stage = in_list(force, "stage"),
+        .nostage = in_list(force, "nostage"),
         .budget = budget ? strtol(budget, NULL, 10) : 0,
         .log_fd = open_log(),
         .stats = map_stats(),

@@ -42,8 +42,8 @@ handed "VMA budget" USERFAULT_VMA_BUDGET=4000 --vma-budget=4000
 for value in 0 -1 '' 12x 99999999999999999999; do
     usage "no VMA budget of '$value'" "--vma-budget=$value"
 done
-handed "forced degradations" USERFAULT_FORCE=noguard,nomem,nocachestat,nospin,noscan,noprocmap \
-    --force=noguard,nomem,nocachestat,nospin,noscan,noprocmap
+handed "forced degradations" USERFAULT_FORCE=noguard,nomem,nocachestat,nospin,noscan,noprocmap,nostage,stage \
+    --force=noguard,nomem,nocachestat,nospin,noscan,noprocmap,nostage,stage
 for value in '' no noguard,,nomem 'noguard,'; do
     usage "no forced '$value'" "--force=$value"
 done

@@ -25,8 +25,8 @@ static const struct conf_case *const tables[] = {
     copy_errors_cases, feature_cases,     syscall_cases,  read_cases,       poll_cases,
     descriptor_cases,  madvise_cases,     mapping_cases,  remap_cases,      file_cases,
     signal_cases,      signal_wait_cases, sigmask_cases,  fork_cases,       clone_cases,
-    bad_input_cases,   bad_waits_cases,   stress_cases,   wp_cases,         minor_cases,
-    poison_cases,
+    bad_input_cases,   bad_waits_cases,   bulk_cases,     stress_cases,     wp_cases,
+    minor_cases,       poison_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)

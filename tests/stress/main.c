@@ -35,6 +35,8 @@ static const struct test {
     {"publish-shared", test_publish, MEMORY_SHARED},
     {"drop", test_drop, MEMORY_PRIVATE},
     {"drop-shared", test_drop, MEMORY_SHARED},
+    {"bulk", test_bulk, MEMORY_PRIVATE},
+    {"bulk-shared", test_bulk, MEMORY_SHARED},
     {"close", test_close, MEMORY_PRIVATE},
     {"close-shared", test_close, MEMORY_SHARED},
     {"unmap", test_unmap, MEMORY_PRIVATE},

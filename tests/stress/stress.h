@@ -94,6 +94,7 @@ void test_fault(enum memory memory);
 void test_resolvers(enum memory memory);
 void test_publish(enum memory memory);
 void test_drop(enum memory memory);
+void test_bulk(enum memory memory);
 void test_close(enum memory memory);
 void test_unmap(enum memory memory);
 void test_thread_exit(enum memory memory);

@@ -27,7 +27,7 @@ struct core_options {
     enum core_backend backend;
     bool policy_kernel; /* EPERM as vm.unprivileged_userfaultfd and CAP_SYS_PTRACE would have it */
     bool nospin;
-    bool noguard, nomem, nocachestat, noscan, noprocmap;
+    bool noguard, nomem, nocachestat, noscan, noprocmap, stage, nostage;
     bool preloaded; /* all of the program's calls are seen */
     long budget;
     int log_fd;             /* -1: silent */

@@ -41,6 +41,7 @@ struct paging_area {
     bool noguard; /* guard pages were refused here (locked memory) */
     bool divided; /* the kernel has a mapping of its own from start on, though all is alike */
     bool nofill;  /* private /dev/zero: a file of size 0, nothing can be put there */
+    bool rooted;  /* all of it has an anon_vma: what is moved out and in again merges */
     int fd;       /* a descriptor of the file, or -1 */
     struct paging_file *file; /* with a descriptor */
     uint64_t off;             /* file offset of start */
@@ -51,26 +52,29 @@ struct paging_area {
 
 /* What the host allows, and what was forced off; found out with the first context. */
 struct paging_env {
-    bool guards;    /* MADV_GUARD_INSTALL on private anonymous memory */
-    bool mem;       /* writes through /proc/self/mem under PROT_NONE */
-    bool cachestat; /* cachestat(2) */
-    bool scan;      /* PAGEMAP_SCAN */
-    bool procmap;   /* PROCMAP_QUERY */
-    bool mceerr;    /* the kernel tells of broken memory by a code of its own */
-    long budget;    /* VMAs that the facility may spell out */
+    bool guards;      /* MADV_GUARD_INSTALL on private anonymous memory */
+    bool mem;         /* writes through /proc/self/mem under PROT_NONE */
+    bool cachestat;   /* cachestat(2) */
+    bool scan;        /* PAGEMAP_SCAN */
+    bool procmap;     /* PROCMAP_QUERY */
+    size_t stage_min; /* so many bytes of private memory are filled aside and moved in */
+    bool mceerr;      /* the kernel tells of broken memory by a code of its own */
+    long budget;      /* VMAs that the facility may spell out */
 };
 extern struct paging_env paging_env;
 
 /* For the statistics; whoever has them looks. */
 struct paging_counts {
     _Atomic uint64_t vmas_peak, compacted, taken_back;
+    _Atomic uint64_t moved; /* pages */
 };
 extern struct paging_counts paging_counts;
 
 /* Forced degradations and the budget of the environment. Context: once, before any area. */
 struct paging_force {
     bool noguard, nomem, nocachestat, noscan, noprocmap;
-    long budget; /* 0: half of vm.max_map_count */
+    bool stage, nostage; /* always, not only in bulk; never */
+    long budget;         /* 0: half of vm.max_map_count */
 };
 void paging_init(const struct paging_force *force);
 
@@ -90,13 +94,14 @@ int paging_keep_fd(int fd);
 
 /**
  * paging_enter() - hide an area for the first time
+ * @area: rooted if it may be; cleared when it could not be done
  *
  * Private memory gets an anon_vma before: without one the kernel forgets, as it hides, that the
  * mapping was accounted for, and what is opened later would never merge with the rest again.
  *
  * Context: stripes of the area held. Return: 0 or -errno.
  */
-int paging_enter(const struct paging_area *area);
+int paging_enter(struct paging_area *area);
 
 /**
  * paging_make_shadow() - prepare private memory for publishing without /proc/self/mem
@@ -196,7 +201,7 @@ void paging_unprotect(const struct paging_area *area);
  * paging_expect_missing() - an area whose pages without content were the kernel's: hide them
  * Context: stripes of the area held. Return: 0 or -errno.
  */
-int paging_expect_missing(const struct paging_area *area);
+int paging_expect_missing(struct paging_area *area);
 
 /**
  * paging_admit() - a page that traps although it has its content: let accesses through

@@ -53,6 +53,7 @@
 #define CHUNK_HAS_GUARDS 0x02 /* guards may lie beneath some hidden pages */
 #define CHUNK_CLOSED     0x04 /* with CHUNK_GUARDED: taken back as a whole */
 #define CHUNK_RECENT     0x08 /* opened since the take-back hand last passed */
+#define CHUNK_MOVING     0x10 /* pages are moved in whose bytes do not say so yet (stage.c) */
 
 struct paging_chunk {
     uint16_t published; /* pages of the chunk that are published */
