@@ -26,29 +26,13 @@ static uint64_t status_kib(const char *name)
     return value;
 }
 
-static uint64_t count_vmas(void)
-{
-    static char buf[1 << 16];
-    uint64_t lines = 0;
-    ssize_t n;
-    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-
-    stress_check(fd >= 0);
-    while ((n = read(fd, buf, sizeof(buf))) > 0) {
-        for (ssize_t i = 0; i < n; i++)
-            lines += buf[i] == '\n';
-    }
-    close(fd);
-    return lines;
-}
-
 struct peak {
     uint64_t before, peak;
 };
 
 static void note_vmas(struct peak *peak)
 {
-    uint64_t now = count_vmas() - peak->before;
+    uint64_t now = stress_vmas() - peak->before;
 
     if (now < UINT32_MAX && now > peak->peak)
         peak->peak = now;
@@ -77,7 +61,7 @@ static uint64_t permute(uint64_t i, unsigned bits, uint64_t seed)
 static void touch_all(enum memory memory, uint64_t bytes, unsigned bits, uint64_t stride)
 {
     struct pager pager = {.zero = true};
-    struct peak peak = {.before = count_vmas()};
+    struct peak peak = {.before = stress_vmas()};
     uint64_t count = (uint64_t)1 << bits, pte = status_kib("VmPTE:"), start;
     int fd = context_open(O_NONBLOCK, 0);
     char *base = map_pages(memory, bytes / page_bytes);

@@ -52,6 +52,8 @@ static const struct test {
     {"tebibyte", test_tebibyte, MEMORY_PRIVATE},
     {"spread", test_spread, MEMORY_PRIVATE},
     {"million", test_million, MEMORY_PRIVATE},
+    {"alternate", test_alternate, MEMORY_PRIVATE},
+    {"alternate-shared", test_alternate, MEMORY_SHARED},
 };
 
 static const char *current = "start";

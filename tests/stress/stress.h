@@ -44,6 +44,7 @@ uint64_t stress_count(uint64_t own);
 uint64_t rnd(uint64_t *state);
 void spin_a_while(uint64_t *state, unsigned max);
 uint64_t now_ns(void);
+uint64_t stress_vmas(void); /* mappings of the process */
 void spawn(pthread_t *thread, void *(*run)(void *), void *arg);
 
 enum memory { MEMORY_PRIVATE, MEMORY_SHARED };
@@ -52,6 +53,7 @@ void unmap_pages(char *base, size_t pages);
 
 int context_open(int flags, uint64_t features);
 void context_register(int fd, void *base, size_t bytes);
+void context_register_mode(int fd, void *base, size_t bytes, uint64_t mode);
 int context_copy(int fd, void *dst, const void *src, size_t bytes, uint64_t mode); /* 0 or errno */
 int context_zero(int fd, void *dst, size_t bytes);
 void context_wake(int fd, void *base, size_t bytes);
@@ -105,5 +107,6 @@ void test_kill(enum memory memory);
 void test_million(enum memory memory);
 void test_tebibyte(enum memory memory);
 void test_spread(enum memory memory);
+void test_alternate(enum memory memory);
 
 #endif

@@ -73,13 +73,17 @@ int context_open(int flags, uint64_t features)
     return fd;
 }
 
-void context_register(int fd, void *base, size_t bytes)
+void context_register_mode(int fd, void *base, size_t bytes, uint64_t mode)
 {
-    struct uf_io_register reg = {.range = {(uint64_t)(uintptr_t)base, bytes},
-                                 .mode = UF_REGISTER_MODE_MISSING};
+    struct uf_io_register reg = {.range = {(uint64_t)(uintptr_t)base, bytes}, .mode = mode};
 
     if (ioctl(fd, UF_IO_REGISTER, &reg))
         stress_fail("UFFDIO_REGISTER: %s", strerror(errno));
+}
+
+void context_register(int fd, void *base, size_t bytes)
+{
+    context_register_mode(fd, base, bytes, UF_REGISTER_MODE_MISSING);
 }
 
 int context_copy(int fd, void *dst, const void *src, size_t bytes, uint64_t mode)
@@ -254,4 +258,20 @@ void pager_stop(struct pager *pager)
     stress_check(eventfd_write(pager->stop, 1) == 0);
     pthread_join(pager->thread, NULL);
     close(pager->stop);
+}
+
+uint64_t stress_vmas(void)
+{
+    static char buf[1 << 16];
+    uint64_t lines = 0;
+    ssize_t n;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+    stress_check(fd >= 0);
+    while ((n = read(fd, buf, sizeof(buf))) > 0) {
+        for (ssize_t i = 0; i < n; i++)
+            lines += buf[i] == '\n';
+    }
+    close(fd);
+    return lines;
 }

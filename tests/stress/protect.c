@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Write protection at size: of a large region every second page is unprotected, one by one. Nothing
+ * may fail, and of what is written then each protected page is reported once, and no other.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "stress.h"
+
+#define PAGES       4194304 /* 16 GiB */
+#define WRITE_EACH  64      /* pages between two that are written to: memory is finite */
+#define PASSES      2
+#define ALIVE_EVERY 4096
+
+struct guard {
+    int fd, stop;
+    char *base;
+    uint64_t pages;
+    uint8_t *reports; /* of each page that is written to */
+    pthread_t thread;
+};
+
+static void write_protect(int fd, void *base, uint64_t bytes, uint64_t mode)
+{
+    struct uf_io_writeprotect wp = {.range = {(uintptr_t)base, bytes}, .mode = mode};
+
+    stress_check(ioctl(fd, UF_IO_WRITEPROTECT, &wp) == 0);
+}
+
+static void answer(struct guard *guard, const struct uf_msg *msg)
+{
+    uint64_t page = (msg->arg.pagefault.address - (uintptr_t)guard->base) / page_bytes;
+
+    stress_check(page < guard->pages);
+    if (msg->arg.pagefault.flags != (UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE))
+        stress_fail("page %llu: flags 0x%llx", (unsigned long long)page,
+                    (unsigned long long)msg->arg.pagefault.flags);
+    if (page % 2 == 0)
+        stress_fail("page %llu is not protected", (unsigned long long)page);
+    if (++guard->reports[page / (WRITE_EACH / 2)] != 1)
+        stress_fail("page %llu was reported again", (unsigned long long)page);
+    write_protect(guard->fd, guard->base + page * page_bytes, page_bytes, 0);
+}
+
+static void *guard_main(void *arg)
+{
+    struct guard *guard = arg;
+    struct pollfd polls[2] = {{.fd = guard->fd, .events = POLLIN},
+                              {.fd = guard->stop, .events = POLLIN}};
+
+    for (;;) {
+        struct uf_msg msg;
+
+        stress_check(poll(polls, 2, -1) > 0);
+        while (polls[0].revents && context_read(guard->fd, &msg))
+            answer(guard, &msg);
+        if (polls[1].revents)
+            return NULL;
+    }
+}
+
+/* Each page of a kind, 1 or 0 from the even ones on, that is written to. */
+static uint64_t write_some(struct guard *guard, uint64_t odd)
+{
+    uint64_t written = 0;
+
+    for (uint64_t page = odd; page < guard->pages; page += WRITE_EACH, written++) {
+        volatile uint64_t *word = (volatile uint64_t *)(guard->base + page * page_bytes);
+
+        *word += page + 1;
+        if (written % ALIVE_EVERY == 0)
+            stress_alive();
+    }
+    return written;
+}
+
+static void check_words(const struct guard *guard)
+{
+    for (uint64_t page = 0; page < guard->pages; page += WRITE_EACH)
+        for (uint64_t odd = 0; odd < 2; odd++)
+            stress_check(*(volatile uint64_t *)(guard->base + (page + odd) * page_bytes) ==
+                         PASSES * (page + odd + 1));
+}
+
+void test_alternate(enum memory memory)
+{
+    struct guard guard = {.pages = stress_count(PAGES) / WRITE_EACH * WRITE_EACH};
+    uint64_t bytes = guard.pages * page_bytes, start, reports = 0, vmas = stress_vmas(), peak = 0;
+    uint64_t written = 0;
+
+    guard.fd = context_open(O_NONBLOCK, UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_UNPOPULATED);
+    guard.stop = eventfd(0, EFD_CLOEXEC);
+    guard.base = map_pages(memory, guard.pages);
+    guard.reports = calloc(guard.pages / (WRITE_EACH / 2) + 1, 1);
+    stress_check(guard.stop >= 0 && guard.reports);
+    context_register_mode(guard.fd, guard.base, bytes, UF_REGISTER_MODE_WP);
+    write_protect(guard.fd, guard.base, bytes, UF_WRITEPROTECT_MODE_WP);
+    start = now_ns();
+    for (uint64_t page = 0; page < guard.pages; page += 2) {
+        write_protect(guard.fd, guard.base + page * page_bytes, page_bytes, 0);
+        if (page % (guard.pages / 64 * 2) == 0) {
+            uint64_t now = stress_vmas() - vmas;
+
+            peak = now < UINT32_MAX && now > peak ? now : peak;
+            stress_alive();
+        }
+    }
+    stress_note("%llu pages unprotected, %.2f us each, %llu VMAs more at peak",
+                (unsigned long long)guard.pages / 2,
+                (double)(now_ns() - start) / 1000 / (double)(guard.pages / 2),
+                (unsigned long long)peak);
+    if (options.budget && peak > options.budget)
+        stress_fail("the budget is %llu VMAs", (unsigned long long)options.budget);
+    spawn(&guard.thread, guard_main, &guard);
+    for (int pass = 0; pass < PASSES; pass++) {
+        written = write_some(&guard, 0);
+        stress_check(written == write_some(&guard, 1));
+    }
+    stress_check(eventfd_write(guard.stop, 1) == 0);
+    stress_check(pthread_join(guard.thread, NULL) == 0);
+    for (uint64_t i = 0; i < guard.pages / (WRITE_EACH / 2) + 1; i++)
+        reports += guard.reports[i];
+    if (reports != written)
+        stress_fail("%llu pages were reported, not %llu", (unsigned long long)reports,
+                    (unsigned long long)written);
+    check_words(&guard);
+    close(guard.fd);
+    close(guard.stop);
+    free(guard.reports);
+    unmap_pages(guard.base, guard.pages);
+}
