@@ -47,17 +47,39 @@ unsigned char *bench_map(enum bench_memory memory, size_t bytes)
     return start;
 }
 
-void bench_register(int context, const void *start, size_t bytes)
+void bench_register_mode(int context, const void *start, size_t bytes, uint64_t mode,
+                         unsigned ioctl_needed)
 {
     struct uf_io_register arg = {
         .range = {.start = (uintptr_t)start, .len = bytes},
-        .mode = UF_REGISTER_MODE_MISSING,
+        .mode = mode,
     };
 
     if (ioctl(context, UF_IO_REGISTER, &arg) != 0)
         bench_fail(1, "UFFDIO_REGISTER");
-    if ((arg.ioctls & (1u << UF_NR_COPY)) == 0)
-        bench_fail(1, "UFFDIO_REGISTER does not offer COPY");
+    if ((arg.ioctls & (1u << ioctl_needed)) == 0)
+        bench_fail(1, "UFFDIO_REGISTER does not offer what is needed");
+}
+
+void bench_register(int context, const void *start, size_t bytes)
+{
+    bench_register_mode(context, start, bytes, UF_REGISTER_MODE_MISSING, UF_NR_COPY);
+}
+
+void bench_protect(int context, const void *start, size_t bytes, uint64_t mode)
+{
+    struct uf_io_writeprotect arg = {.range = {(uintptr_t)start, bytes}, .mode = mode};
+
+    if (ioctl(context, UF_IO_WRITEPROTECT, &arg) != 0)
+        bench_fail(1, "UFFDIO_WRITEPROTECT");
+}
+
+void bench_continue(int context, const void *start, size_t bytes)
+{
+    struct uf_io_continue arg = {.range = {(uintptr_t)start, bytes}};
+
+    if (ioctl(context, UF_IO_CONTINUE, &arg) != 0)
+        bench_fail(1, "UFFDIO_CONTINUE");
 }
 
 void bench_copy(int context, void *dst, const void *src, size_t bytes)

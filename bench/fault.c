@@ -46,8 +46,18 @@ static void resolve(struct scene *scene, uint64_t address)
     uint64_t page = address & ~(uint64_t)(BENCH_PAGE - 1);
     uint64_t token = bench_token((page - (uintptr_t)scene->start) / BENCH_PAGE);
 
-    memcpy(scene->source, &token, sizeof(token));
-    bench_copy(scene->context, (void *)(uintptr_t)page, scene->source, BENCH_PAGE);
+    switch (scene->options->cause) {
+    case BENCH_MISSING:
+        memcpy(scene->source, &token, sizeof(token));
+        bench_copy(scene->context, (void *)(uintptr_t)page, scene->source, BENCH_PAGE);
+        break;
+    case BENCH_WP:
+        bench_protect(scene->context, (void *)(uintptr_t)page, BENCH_PAGE, 0);
+        break;
+    case BENCH_MINOR:
+        bench_continue(scene->context, (void *)(uintptr_t)page, BENCH_PAGE);
+        break;
+    }
 }
 
 /* Returns false when there was nothing to read. */
@@ -206,6 +216,41 @@ static void run_faulters(struct scene *scene, struct bench_result *result)
     bench_watch_stop(&watch, result);
 }
 
+/* What has content before it is registered: each page its token. */
+static void fill(const struct scene *scene, size_t bytes)
+{
+    for (unsigned long i = 0; i < scene->options->pages; i++) {
+        unsigned long index = i * scene->options->stride;
+        uint64_t token = bench_token(index);
+
+        memcpy(scene->start + index * BENCH_PAGE, &token, sizeof(token));
+    }
+    /* The file keeps it, the mapping does not. */
+    if (scene->options->cause == BENCH_MINOR && madvise(scene->start, bytes, MADV_DONTNEED) != 0)
+        bench_fail(1, "madvise");
+}
+
+static void prepare(const struct scene *scene, size_t bytes)
+{
+    switch (scene->options->cause) {
+    case BENCH_MISSING:
+        bench_register(scene->context, scene->start, bytes);
+        bench_warm(scene->options->pages);
+        break;
+    case BENCH_WP:
+        fill(scene, bytes);
+        bench_register_mode(scene->context, scene->start, bytes, UF_REGISTER_MODE_WP,
+                            UF_NR_WRITEPROTECT);
+        bench_protect(scene->context, scene->start, bytes, UF_WRITEPROTECT_MODE_WP);
+        break;
+    case BENCH_MINOR:
+        fill(scene, bytes);
+        bench_register_mode(scene->context, scene->start, bytes, UF_REGISTER_MODE_MINOR,
+                            UF_NR_CONTINUE);
+        break;
+    }
+}
+
 static void install_sigbus(struct scene *scene)
 {
     struct sigaction action = {.sa_sigaction = sigbus_handler, .sa_flags = SA_SIGINFO};
@@ -231,8 +276,7 @@ void bench_fault(const struct bench_options *options, struct bench_result *resul
     scene.source = bench_resident(BENCH_PAGE);
     scene.order = bench_order(options->pages, options->random);
     scene.ns = bench_resident(options->pages * sizeof(*scene.ns));
-    bench_register(scene.context, scene.start, bytes);
-    bench_warm(options->pages);
+    prepare(&scene, bytes);
 
     pthread_barrier_init(&scene.barrier, NULL, (unsigned)options->threads + (in_handler ? 1u : 2u));
     if (in_handler)

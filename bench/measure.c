@@ -16,19 +16,21 @@ struct scenario {
 static const struct scenario scenarios[] = {
     {"fault", bench_fault}, {"copy", bench_bulk},
     {"touch", bench_touch}, {"register", bench_register_huge},
-    {"plain", bench_plain},
+    {"plain", bench_plain}, {"protect", bench_protect_all},
 };
 
 static void usage(FILE *file)
 {
-    fputs("usage: bench-measure fault|copy|touch|register|plain [OPTIONS]\n"
+    fputs("usage: bench-measure fault|copy|touch|register|plain|protect [OPTIONS]\n"
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"
           "  --access=load|store|syscall        how a page is touched\n"
+          "  --cause=missing|wp|minor           of the faults\n"
           "  --pages=N --stride=N --threads=N --batch=N --chunk-kib=N --rounds=N\n"
           "  --apart                            pin faulters and handler to two CPUs\n"
-          "  --sparse                           touch: publish every second page only\n"
+          "  --sparse                           touch: publish every second page only;\n"
+          "                                     protect: memory cut into 30,000 runs\n"
           "  --op=NAME                          plain: which system call\n",
           file);
 }
@@ -61,13 +63,15 @@ static void parse(int argc, char **argv, struct bench_options *options)
     static const char *const memories[] = {"private", "shared", NULL};
     static const char *const orders[] = {"seq", "rand", NULL};
     static const char *const accesses[] = {"load", "store", "syscall", NULL};
+    static const char *const causes[] = {"missing", "wp", "minor", NULL};
     static const char *const handlers[] = {"poll", "poll-timed", "spin", "sigbus", NULL};
     static const struct option longs[] = {
         {"memory", 1, NULL, 'm'},    {"order", 1, NULL, 'o'},  {"handler", 1, NULL, 'h'},
         {"pages", 1, NULL, 'p'},     {"stride", 1, NULL, 's'}, {"threads", 1, NULL, 't'},
         {"batch", 1, NULL, 'b'},     {"op", 1, NULL, 'c'},     {"sparse", 0, NULL, 'x'},
         {"chunk-kib", 1, NULL, 'k'}, {"help", 0, NULL, '?'},   {"rounds", 1, NULL, 'r'},
-        {"access", 1, NULL, 'a'},    {"apart", 0, NULL, 'd'},  {NULL, 0, NULL, 0},
+        {"access", 1, NULL, 'a'},    {"apart", 0, NULL, 'd'},  {"cause", 1, NULL, 'w'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -84,6 +88,9 @@ static void parse(int argc, char **argv, struct bench_options *options)
             break;
         case 'a':
             options->access = (enum bench_access)choice(optarg, accesses);
+            break;
+        case 'w':
+            options->cause = (enum bench_cause)choice(optarg, causes);
             break;
         case 'p':
             options->pages = number(optarg);

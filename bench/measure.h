@@ -22,16 +22,18 @@
 enum bench_memory { BENCH_PRIVATE, BENCH_SHARED };
 enum bench_access { BENCH_LOAD, BENCH_STORE, BENCH_SYSCALL };
 enum bench_handler { BENCH_POLL, BENCH_POLL_TIMED, BENCH_SPIN, BENCH_SIGBUS };
+enum bench_cause { BENCH_MISSING, BENCH_WP, BENCH_MINOR };
 
 struct bench_options {
     enum bench_memory memory;
     enum bench_handler handler;
     enum bench_access access; /* who touches: the program, or the kernel in a call of its */
-    bool random;              /* order of the touches */
-    bool apart;               /* faulters and handler pinned to two CPUs */
-    bool sparse;              /* touch: only every second page is published */
-    unsigned long pages;      /* how many pages are resolved */
-    unsigned long stride;     /* distance of two of them, in pages */
+    enum bench_cause cause; /* of the faults; write protection wants stores, minor shared memory */
+    bool random;            /* order of the touches */
+    bool apart;             /* faulters and handler pinned to two CPUs */
+    bool sparse;            /* touch: only every second page is published; protect: in runs */
+    unsigned long pages;    /* how many pages are resolved */
+    unsigned long stride;   /* distance of two of them, in pages */
     unsigned long threads;
     unsigned long batch;     /* messages a read() may return */
     unsigned long chunk_kib; /* bytes of one COPY */
@@ -76,12 +78,17 @@ int bench_context(int flags, uint64_t features);
 /* Maps @bytes of @memory that nothing has touched, and registers it for missing faults. */
 unsigned char *bench_map(enum bench_memory memory, size_t bytes);
 void bench_register(int context, const void *start, size_t bytes);
+void bench_register_mode(int context, const void *start, size_t bytes, uint64_t mode,
+                         unsigned ioctl_needed);
 
 /*
  * Copies @bytes to @dst and wakes who waits there; repeats what EAGAIN asks to repeat.
  * Context: also a signal handler.
  */
 void bench_copy(int context, void *dst, const void *src, size_t bytes);
+/* The same for UFFDIO_WRITEPROTECT, without repeating, and UFFDIO_CONTINUE. */
+void bench_protect(int context, const void *start, size_t bytes, uint64_t mode);
+void bench_continue(int context, const void *start, size_t bytes);
 
 /* Resident memory from malloc-like mapping, so that no page fault of ours enters a measurement. */
 void *bench_resident(size_t bytes);
@@ -110,6 +117,7 @@ void bench_fault(const struct bench_options *options, struct bench_result *resul
 void bench_bulk(const struct bench_options *options, struct bench_result *result);
 void bench_touch(const struct bench_options *options, struct bench_result *result);
 void bench_register_huge(const struct bench_options *options, struct bench_result *result);
+void bench_protect_all(const struct bench_options *options, struct bench_result *result);
 void bench_plain(const struct bench_options *options, struct bench_result *result);
 
 #endif

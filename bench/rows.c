@@ -6,6 +6,9 @@
 #define SPIN    "fault: the handler thread spins on read; us a page"
 #define DIRECT  "fault: resolved in the faulting thread; us a page"
 #define SIGSEGV "fault: ours against GNU libsigsegv (mprotect and copy in its handler); us a page"
+#define WP      "wp: a write to a protected page; us a page"
+#define MINOR   "minor: a page of shared memory that its file has; us a page"
+#define PROTECT "protect: 1 GiB in one call, protected and unprotected in turn; us a call"
 #define COPY    "copy: pages that nobody waits for; us a page"
 #define TOUCH   "touch: memory that has been published; us a word"
 #define PLAIN   "plain: a program that has no context; us a call"
@@ -50,6 +53,26 @@ const struct bench_row bench_rows[] = {
      .ours = "measure fault --handler=sigbus --order=rand", .goal = 1.00},
     {"libsigsegv.callback.seq", SIGSEGV, "sigsegv seq", .ours = "callback seq", .goal = 1.00},
     {"libsigsegv.callback.rand", SIGSEGV, "sigsegv rand", .ours = "callback rand", .goal = 1.00},
+    {"wp.poll.seq", WP, "measure fault --cause=wp --access=store", .goal = 0.95,
+     .has_pages = true},
+    {"wp.poll.rand", WP, "measure fault --cause=wp --access=store --order=rand", .goal = 0.95,
+     .has_pages = true},
+    {"wp.poll.shared", WP, "measure fault --cause=wp --access=store --memory=shared",
+     .has_pages = true},
+    {"wp.apart.seq", WP, "measure fault --cause=wp --access=store --apart", .has_pages = true},
+    {"wp.sigbus.seq", WP, "measure fault --cause=wp --access=store --handler=sigbus", .goal = 1.05,
+     .has_pages = true},
+    {"wp.sigbus.rand", WP,
+     "measure fault --cause=wp --access=store --handler=sigbus --order=rand", .goal = 1.25,
+     .has_pages = true},
+    {"minor.poll.seq", MINOR, "measure fault --cause=minor --memory=shared", .goal = 0.90,
+     .has_pages = true},
+    {"minor.poll.rand", MINOR, "measure fault --cause=minor --memory=shared --order=rand",
+     .goal = 0.90, .has_pages = true},
+    {"minor.apart.seq", MINOR, "measure fault --cause=minor --memory=shared --apart",
+     .has_pages = true},
+    {"protect.1g", PROTECT, "measure protect --pages=262144", .goal = 1.10},
+    {"protect.1g.cut", PROTECT, "measure protect --pages=262144 --sparse", .goal = 3.00},
     {"copy.private.2m", COPY, "measure copy", .goal = 1.40, .has_pages = true},
     {"copy.private.64k", COPY, "measure copy --chunk-kib=64", .goal = 1.40, .has_pages = true},
     {"copy.private.4k", COPY, "measure copy --chunk-kib=4", .has_pages = true},

@@ -75,10 +75,18 @@ struct paging_chunk *paging_chunk_of(uintptr_t addr)
 /* What the page's VMA lets through. */
 enum level { LEVEL_NONE, LEVEL_READ, LEVEL_ALL };
 
+/* Of a page in a plain chunk. */
+static enum level level_of_byte(unsigned byte)
+{
+    if (!(byte & PAGE_OPEN)) {
+        return LEVEL_NONE;
+    }
+    return byte & PAGE_READONLY ? LEVEL_READ : LEVEL_ALL;
+}
+
 static enum level level_of(uintptr_t addr)
 {
     struct paging_chunk *chunk = paging_chunk_of(addr);
-    unsigned byte;
 
     if (!chunk) {
         return LEVEL_NONE;
@@ -86,11 +94,7 @@ static enum level level_of(uintptr_t addr)
     if (chunk->flags & CHUNK_GUARDED) {
         return chunk->flags & CHUNK_CLOSED ? LEVEL_NONE : LEVEL_ALL;
     }
-    byte = paging_byte(addr);
-    if (!(byte & PAGE_OPEN)) {
-        return LEVEL_NONE;
-    }
-    return byte & PAGE_READONLY ? LEVEL_READ : LEVEL_ALL;
+    return level_of_byte(paging_byte(addr));
 }
 
 bool paging_page_passes(uintptr_t addr, bool write)
@@ -101,16 +105,23 @@ bool paging_page_passes(uintptr_t addr, bool write)
 /* Edges of the pages [first, last] with their successors, all pages of one chunk. */
 static unsigned count_edges(uintptr_t first, uintptr_t last)
 {
+    const struct leaf *leaf = leaf_of(first);
+    const struct paging_chunk *chunk = paging_chunk_of(first);
     enum level level = level_of(first);
     unsigned edges = 0;
 
-    for (uintptr_t at = first; at <= last; at += PAGING_PAGE) {
-        enum level next = level_of(at + PAGING_PAGE);
+    /* Within the chunk a look at the bytes is enough, or none at all. */
+    if (chunk && !(chunk->flags & CHUNK_GUARDED)) {
+        for (uintptr_t at = first; at < last; at += PAGING_PAGE) {
+            size_t i = (at + PAGING_PAGE) >> PAGING_SHIFT;
+            enum level next = level_of_byte(
+                atomic_load_explicit(&leaf->page[i % LEAF_PAGES], memory_order_relaxed));
 
-        edges += level != next;
-        level = next;
+            edges += level != next;
+            level = next;
+        }
     }
-    return edges;
+    return edges + (level != level_of(last + PAGING_PAGE));
 }
 
 /* Recount one chunk's edges after a change to its pages or to the first page of the next chunk. */
