@@ -5,6 +5,7 @@
 
 #include "arch/copy.h"
 #include "core_local.h"
+#include "sys/mem.h"
 
 int core_copy_in(void *dst, const void *src, size_t len)
 {
@@ -34,11 +35,22 @@ int core_check_source(uint64_t start, uint64_t len)
     return !len || start >= top || len > top - start ? -EINVAL : 0;
 }
 
+/* The page as a read would find it; there, too, lest it be taken for one without content. */
+static int bring_in(uintptr_t addr)
+{
+    int ret = core_fault_in(addr, ARCH_READ);
+
+    if (ret == 0) {
+        sys_madvise(addr & ~(PAGING_PAGE - 1), PAGING_PAGE, MADV_POPULATE_READ);
+    }
+    return ret;
+}
+
 /* A source page that could not be read: hidden, or closed to stay in the budget, or no memory. */
 int core_source_in(uintptr_t addr)
 {
     if (!paging_page_open(addr) && core_touches(addr, 1)) {
-        return core_fault_in(addr, ARCH_READ);
+        return bring_in(addr);
     }
     /* The page itself is readable: what an unaligned source takes of its successor is not. */
     if (!(addr & (PAGING_PAGE - 1))) {
@@ -46,7 +58,7 @@ int core_source_in(uintptr_t addr)
     }
     addr = (addr | (PAGING_PAGE - 1)) + 1;
     if (!paging_page_open(addr) && core_touches(addr, 1)) {
-        return core_fault_in(addr, ARCH_READ);
+        return bring_in(addr);
     }
     return -EFAULT;
 }

@@ -200,30 +200,26 @@ void paging_populate(const struct paging_area *area, uintptr_t start, size_t len
     }
 }
 
-/* The end of the pages from start on that have no content yet. */
-static uintptr_t empty_end(const struct paging_area *area, uintptr_t start, uintptr_t end)
+/* Whether the page is taken, as far as the page tables say: ours, or the kernel's. */
+static bool taken(const struct paging_area *area, uintptr_t page, bool zero)
 {
-    if (paging_hides(area)) {
-        if (paging_byte(start) & PAGE_PUBLISHED) {
-            return start;
-        }
-        end = paging_run_end(start, end);
+    if (zero && area->kind != PAGING_SHARED && (paging_byte(page) & PAGE_MARKS)) {
+        return true; /* the kernel's zero page goes over no marker */
     }
-    if (area->kind == PAGING_SHARED) {
-        return paging_file_next_present(area, start, end);
-    }
-    while (!paging_hides(area) && start < end && !paging_page_here(start)) {
-        start += PAGING_PAGE;
-    }
-    return paging_hides(area) ? end : start;
+    return area->kind == PAGING_SHARED && !paging_hides(area) ? false : paging_mapped(area, page);
 }
 
-static uintptr_t unmarked_end(uintptr_t start, uintptr_t end)
+/* The end of the pages from start on that can be given content. */
+static uintptr_t empty_end(const struct paging_area *area, uintptr_t start, uintptr_t end,
+                           bool zero)
 {
-    while (start < end && !(paging_byte(start) & PAGE_MARKS)) {
-        start += PAGING_PAGE;
+    uintptr_t at = start;
+
+    while (at < end && !taken(area, at, zero)) {
+        at += PAGING_PAGE;
     }
-    return start;
+    return area->kind == PAGING_SHARED && at > start ? paging_file_next_present(area, start, at)
+                                                     : at;
 }
 
 int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end)
@@ -239,7 +235,8 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
                     bool waited, bool protect)
 {
     struct paging_area opened = *area;
-    uintptr_t end, empty;
+    bool zero = src == paging_zeroes;
+    uintptr_t end;
     long n;
 
     end = area->nofill ? start : paging_clip_eof(area, start, start + len);
@@ -250,18 +247,18 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         opened.prot = paging_readonly(area->prot);
         paging_unguard(start);
     }
-    n = paging_seize(area, start, end);
-    if (n != 0) {
-        return n;
+    /* Looked at before they are closed, too: what is there may be the source. */
+    end = empty_end(area, start, end, zero);
+    if (end > start && !paging_hides(area)) {
+        n = paging_seize(area, start, end);
+        if (n != 0) {
+            return n;
+        }
+        end = empty_end(area, start, end, zero);
     }
-    empty = empty_end(area, start, end);
-    if (src == paging_zeroes && area->kind != PAGING_SHARED) {
-        empty = unmarked_end(start, empty); /* the kernel's zero page goes over no marker */
-    }
-    if (empty == start) {
+    if (end == start) {
         return -EEXIST;
     }
-    end = empty;
     paging_undo_move(start, end - start);
     paging_lift_guards(area, start, end - start);
     n = fill(&opened, start, end - start, src);
@@ -272,8 +269,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
     paging_table_change(start, start + (size_t)n, protect ? PAGE_PROTECTED : 0,
                         protect ? PAGE_POISONED : PAGE_MARKS);
-    if (paging_open(area, start, start + (size_t)n) == 0 && waited) {
-        paging_populate(area, start, (size_t)n, src == paging_zeroes);
+    /* Where the kernel is to say what is there, zeroes have to be there. */
+    if (paging_open(area, start, start + (size_t)n) == 0 && (waited || !paging_hides(area))) {
+        paging_populate(area, start, (size_t)n, zero);
     }
     return n;
 }

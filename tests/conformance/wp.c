@@ -471,6 +471,40 @@ static void copy_without_missing(enum mem_kind kind)
     check_protected(uffd, mem_page(&mem, 2));
 }
 
+/* A source inside the destination: what is there is copied, and stops it as what is there. */
+static void copy_from_itself(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 6);
+    int uffd = uffd_open(0);
+    int64_t copied;
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    pattern_fill(mem_page(&mem, 1), 7);
+    CHECK_EQ(uffd_copy_mode(uffd, mem.addr, mem_page(&mem, 1), 2 * page_size, 0, &copied), -EAGAIN);
+    CHECK_EQ(copied, page_size);
+    CHECK(pattern_holds(mem.addr, 7));
+    CHECK(pattern_holds(mem_page(&mem, 1), 7));
+    /* A page without content is one of zeroes when it is read. */
+    CHECK_EQ(uffd_copy_mode(uffd, mem_page(&mem, 3), mem_page(&mem, 4), 2 * page_size, 0, &copied),
+             -EAGAIN);
+    CHECK_EQ(copied, page_size);
+    check_native(mem_page(&mem, 3), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 4), mem.addr, page_size), -EEXIST);
+}
+
+static void zero_without_missing(enum mem_kind kind)
+{
+    enum { PAGES = 40 };
+    struct mem mem = mem_map(kind, PAGES);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, PAGES - 1), page_size), -EEXIST);
+    CHECK_EQ(protect(uffd, mem.addr, mem.len), 0);
+    check_protected(uffd, mem_page(&mem, PAGES - 1));
+}
+
 static void by_sigbus(enum mem_kind kind)
 {
     int uffd = uffd_open(UF_FEATURE_SIGBUS);
@@ -586,6 +620,8 @@ const struct conf_case wp_cases[] = {
     {"wp/copy", MAN_COPY, EVERY_KIND, WP, .run = copy_protected},
     {"wp/copy-refused", MAN_COPY, EVERY_KIND, WP, .run = copy_refused},
     {"wp/copy-without-missing", MAN_COPY, EVERY_KIND, WP, .run = copy_without_missing},
+    {"wp/copy-from-itself", MAN_COPY, EVERY_KIND, WP, .run = copy_from_itself},
+    {"wp/zeropage-without-missing", MAN_WP, EVERY_KIND, WP, .run = zero_without_missing},
     {"wp/missing-first", RST_WP, EVERY_KIND, WP, .run = missing_first},
     {"wp/zeropage", RST_WP, EVERY_KIND, WP, .run = zero_page},
     {"wp/dontwake", MAN_WP, ONE_OF_EACH, WP, .run = dont_wake},
