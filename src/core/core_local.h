@@ -148,7 +148,8 @@ struct context {
 #define CORE_FEATURES                                                                              \
     (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS |                 \
      UF_FEATURE_THREAD_ID | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS |                    \
-     UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON)
+     UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON |               \
+     UF_FEATURE_WP_ASYNC)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER | (uint64_t)1 << UF_NR_API)
 #define CORE_RANGE_IOCTLS                                                                          \
@@ -207,6 +208,11 @@ void waiters_wait(struct context *ctx, const struct core_report *report, const u
 void core_release_area(const struct range *range, const struct paging_area *area);
 /* Poison moves along when a mapping does. Context: edit lock and all stripes held. */
 void core_move_poison(const struct range *range, const struct paging_area *from, uintptr_t to);
+
+/* ---- pagemap.c */
+
+/* From now on there are ranges with write protection. */
+void core_note_wp(void);
 
 /* ---- register.c */
 

@@ -137,6 +137,31 @@ static bool protected_from(const struct range *range, uintptr_t addr, enum arch_
     return access == ARCH_WRITE && range->area.wp && (paging_byte(addr) & PAGE_PROTECTED);
 }
 
+/* Asynchronous: the write is let through, and that it was shows in the pagemap. */
+static bool lifts_alone(const struct range *range)
+{
+    struct context *ctx = context_of_id(range->ctx);
+
+    return ctx && (atomic_load(&ctx->features) & UF_FEATURE_WP_ASYNC);
+}
+
+static void lift(const struct range *range, uintptr_t addr)
+{
+    uintptr_t page = addr & ~(PAGING_PAGE - 1);
+    int tid = core_tid();
+    paging_stripes held;
+    struct range now;
+
+    paging_make_room(ranges_area_of, tid);
+    held = paging_lock(page, page + PAGING_PAGE, tid);
+    if (ranges_find(page, &now) && now.ctx == range->ctx && now.area.wp && !now.busy) {
+        struct paging_area area = paging_slice(&now.area, page, page + PAGING_PAGE);
+
+        paging_unprotect(&area);
+    }
+    paging_unlock(held);
+}
+
 static enum core_verdict fault(uintptr_t addr, enum arch_access access, const uint64_t *mask,
                                ucontext_t *uc, bool user_mode)
 {
@@ -165,6 +190,9 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         what.flags |= UF_PAGEFAULT_FLAG_MINOR;
     } else if (content == PAGING_EMPTY && range.area.missing) {
         /* as it is */
+    } else if (protected_from(&range, addr, access) && lifts_alone(&range)) {
+        lift(&range, addr);
+        return CORE_RETRY;
     } else if (protected_from(&range, addr, access)) {
         what.flags |= UF_PAGEFAULT_FLAG_WP;
     } else {

@@ -73,6 +73,9 @@ static long ioctl_api(struct context *ctx, void *arg)
         return -EFAULT;
     }
     want = api.features | CONTEXT_READY;
+    if (api.features & UF_FEATURE_WP_ASYNC) {
+        want |= UF_FEATURE_WP_UNPOPULATED;
+    }
     if (api.api != UF_API || (api.features & ~CORE_FEATURES)) {
         return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
     }

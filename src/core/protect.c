@@ -2,6 +2,7 @@
 /* UFFDIO_WRITEPROTECT. */
 #include <errno.h>
 
+#include "core/pagemap.h"
 #include "core_local.h"
 
 /* Whether the kernel has a mapping in [start, end): one that is not registered ends the call. */
@@ -39,10 +40,8 @@ static int protect_part(const struct range *seen, uintptr_t start, uintptr_t end
 }
 
 /* Mapping by mapping in rising order, until one is not registered for write protection. */
-static int protect_range(const struct context *ctx, uintptr_t start, uintptr_t end, bool protect,
-                         int tid)
+static int protect_range(uintptr_t start, uintptr_t end, bool protect, bool empty, int tid)
 {
-    bool empty = atomic_load(&ctx->features) & UF_FEATURE_WP_UNPOPULATED;
     uintptr_t at = start;
     struct range range;
     int ret = -ENOENT;
@@ -63,24 +62,37 @@ static int protect_range(const struct context *ctx, uintptr_t start, uintptr_t e
     return mapped(at, end) ? -ENOENT : ret;
 }
 
+int core_protect_pages(uintptr_t start, uintptr_t end)
+{
+    struct core_guard guard;
+    int ret;
+
+    core_enter(&guard);
+    ret = protect_range(start, end, true, true, guard.tid);
+    core_leave(&guard);
+    core_count_paging();
+    return ret;
+}
+
 long core_ioctl_writeprotect(struct context *ctx, void *arg)
 {
     struct uf_io_writeprotect wp;
     struct core_guard guard;
-    bool protect;
+    bool protect, empty;
     int ret;
 
     if (core_copy_in(&wp, arg, sizeof wp)) {
         return -EFAULT;
     }
     protect = wp.mode & UF_WRITEPROTECT_MODE_WP;
+    empty = atomic_load(&ctx->features) & UF_FEATURE_WP_UNPOPULATED;
     if (core_check_range(wp.range.start, wp.range.len) ||
         (wp.mode & ~(UF_WRITEPROTECT_MODE_WP | UF_WRITEPROTECT_MODE_DONTWAKE)) ||
         (protect && (wp.mode & UF_WRITEPROTECT_MODE_DONTWAKE))) {
         return -EINVAL;
     }
     core_enter(&guard);
-    ret = protect_range(ctx, wp.range.start, wp.range.start + wp.range.len, protect, guard.tid);
+    ret = protect_range(wp.range.start, wp.range.start + wp.range.len, protect, empty, guard.tid);
     core_leave(&guard);
     core_count_paging();
     if (ret) {

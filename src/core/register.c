@@ -274,6 +274,7 @@ long core_ioctl_register(struct context *ctx, void *arg)
         return -EINVAL;
     }
     if (reg.mode & UF_REGISTER_MODE_WP) {
+        core_note_wp();
         ioctls |= (uint64_t)1 << UF_NR_WRITEPROTECT;
     }
     if (reg.mode & UF_REGISTER_MODE_MINOR) {

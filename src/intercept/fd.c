@@ -11,7 +11,9 @@
 #include "core/core.h"
 #include "core/settings.h"
 #include "intercept/calls.h"
+#include "intercept/pagemap.h"
 #include "sys/file.h"
+#include "sys/pagemap.h"
 
 #define DEVICE_PATH "/dev/userfaultfd"
 #define READ_MAX    0x7ffff000 /* bytes that one read of the kernel moves at most */
@@ -86,7 +88,11 @@ long icall_openat(int dirfd, const char *path, int flags)
 {
     long fd;
 
-    if (!path || core_backend() == CORE_KERNEL || !names_device(dirfd, path)) {
+    if (!path || core_backend() == CORE_KERNEL) {
+        return ICALL_PASS;
+    }
+    ipagemap_opening(path);
+    if (!names_device(dirfd, path)) {
         return ICALL_PASS;
     }
     if (core_backend() == CORE_AUTO) {
@@ -138,6 +144,9 @@ long icall_ioctl(int fd, unsigned long req, void *arg)
     case CORE_FD_NONE:
         if ((uint32_t)req == UF_IO_API && core_backend() == CORE_AUTO) {
             return replace_by_ours(fd, arg);
+        }
+        if ((uint32_t)req == PAGEMAP_SCAN_NR) {
+            return ipagemap_scan(fd, arg);
         }
         return ICALL_PASS;
     case CORE_FD_CONTEXT:

@@ -6,6 +6,7 @@
 #include "paging_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
+#include "sys/pagemap.h"
 
 struct cachestat_range {
     uint64_t off, len;
@@ -137,20 +138,6 @@ uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintp
 }
 
 /* ---- PAGEMAP_SCAN, or the pagemap itself */
-
-#define PAGE_IS_PRESENT 8
-#define PAGE_IS_SWAPPED 16
-#define PAGEMAP_SCAN_NR 0xc0606610ul /* _IOWR('f', 16, struct pm_scan_arg) */
-#define PAGEMAP_HERE    (3ull << 62) /* present or swapped, in a pagemap entry */
-
-struct page_region {
-    uint64_t start, end, categories;
-};
-
-struct pm_scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
 
 /* Mark [start, end) published, and open while the budget lasts. */
 static void adopt_run(const struct paging_area *area, uintptr_t start, uintptr_t end)

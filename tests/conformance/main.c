@@ -26,7 +26,7 @@ static const struct conf_case *const tables[] = {
     descriptor_cases,  madvise_cases,     mapping_cases,  remap_cases,      file_cases,
     signal_cases,      signal_wait_cases, sigmask_cases,  fork_cases,       clone_cases,
     bad_input_cases,   bad_waits_cases,   bulk_cases,     stress_cases,     wp_cases,
-    minor_cases,       poison_cases,
+    minor_cases,       poison_cases,      async_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* /proc/PID/pagemap and the ioctl on it: not in the headers of older systems. */
+#ifndef CONFORMANCE_PAGEMAP_H
+#define CONFORMANCE_PAGEMAP_H
+
+#include <stdint.h>
+
+/* An entry: a word a page. */
+#define PAGEMAP_WP      (1ull << 57)
+#define PAGEMAP_GUARD   (1ull << 58)
+#define PAGEMAP_SWAPPED (1ull << 62)
+#define PAGEMAP_HERE    (3ull << 62) /* present or swapped */
+
+#define PAGEMAP_SCAN_NR 0xc0606610ul /* _IOWR('f', 16, struct pm_scan_arg); since Linux 6.7 */
+
+#define PAGE_IS_WPALLOWED 0x001
+#define PAGE_IS_WRITTEN   0x002
+#define PAGE_IS_PRESENT   0x008
+#define PAGE_IS_SWAPPED   0x010
+#define PAGE_IS_GUARD     0x100
+
+#define PM_SCAN_WP_MATCHING   1
+#define PM_SCAN_CHECK_WPASYNC 2
+
+struct page_region {
+    uint64_t start, end, categories;
+};
+
+struct pm_scan_arg {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+#endif
