@@ -32,17 +32,19 @@ static _Atomic bool opened;
 
 void ipagemap_opening(const char *path)
 {
-    static const char name[] = "/pagemap";
-    char part[16];
-    size_t len = 0;
+    static const char name[] = "pagemap";
+    const size_t len = sizeof name - 1;
+    char start[PATH_BYTES] = "";
+    size_t end = 0;
 
-    /* Byte by byte: a bad pointer is for the kernel to refuse. */
-    for (char c; !arch_copy(&c, path + len, 1) && c; len++) {
-        memmove(part, part + 1, sizeof part - 1);
-        part[sizeof part - 1] = c;
+    /* As much of it as there is; a bad pointer is for the kernel to refuse. */
+    if (opened || arch_copy(start, path, sizeof start) == sizeof start) {
+        return;
     }
-    if (len >= sizeof name - 1 &&
-        !memcmp(part + sizeof part - (sizeof name - 1), name, sizeof name - 1)) {
+    while (end < sizeof start && start[end]) {
+        end++;
+    }
+    if (end >= len && end < sizeof start && !memcmp(start + end - len, name, len)) {
         opened = true;
     }
 }

@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 
+#include "paging/pin.h"
 #include "paging_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -279,9 +280,16 @@ struct paging_area paging_slice(const struct paging_area *area, uintptr_t start,
 /* Take back whatever is open in one chunk. */
 static void take_back(bool (*area_of)(uintptr_t, struct paging_area *), uintptr_t base, int tid)
 {
-    paging_stripes held = paging_lock(base, base + PAGING_CHUNK, tid);
+    paging_stripes held;
     struct paging_area area;
 
+    paging_take_begin();
+    held = paging_lock(base, base + PAGING_CHUNK, tid);
+    if (paging_pinned(base, base + PAGING_CHUNK)) {
+        paging_unlock(held);
+        paging_take_end();
+        return; /* a running call needs it: over the budget for so long */
+    }
     for (uintptr_t at = base; at < base + PAGING_CHUNK;) {
         if (!area_of(at, &area)) {
             at += PAGING_PAGE;
@@ -294,6 +302,7 @@ static void take_back(bool (*area_of)(uintptr_t, struct paging_area *), uintptr_
         at = area.end;
     }
     paging_unlock(held);
+    paging_take_end();
     atomic_fetch_add_explicit(&paging_counts.taken_back, 1, memory_order_relaxed);
 }
 
