@@ -146,7 +146,9 @@ void core_mmapped(uintptr_t addr, size_t len)
  */
 static bool keeps_content(const struct paging_area *area)
 {
-    return area->kind == PAGING_SHARED && !area->minor;
+    bool tells = paging_env.cachestat && area->fd >= 0; /* what the file has that is not mapped */
+
+    return area->kind == PAGING_SHARED && !area->minor && !tells;
 }
 
 static int drop(const struct range *range, const struct paging_area *area, int refused)
@@ -618,6 +620,7 @@ static long move_away(const struct move *move, const struct range *range)
     core_move_poison(range, &old, (uintptr_t)ret);
     if (move->flags & MREMAP_DONTUNMAP) {
         paging_drop(&old);
+        paging_forget(&old); /* marks moved along */
         lost_root(range, &old);
     } else if (move->old_len) {
         forget_gone(move->addr, move->old_end);

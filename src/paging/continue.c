@@ -32,12 +32,12 @@ long paging_continue(const struct paging_area *area, uintptr_t start, size_t len
     if (ret) {
         return ret;
     }
-    if (paging_mapped(area, start)) {
-        return -EEXIST;
+    if (!paging_file_present(area, start)) {
+        return -EFAULT;
     }
     end = continue_end(area, start, end);
     if (end == start) {
-        return -EFAULT;
+        return -EEXIST;
     }
     if (protect) {
         paging_unguard(start);

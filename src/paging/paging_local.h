@@ -93,7 +93,12 @@ static inline bool paging_passable(const struct paging_area *area, uintptr_t add
 /* Whether the page is there, of one that no access can reach now. */
 static inline bool paging_mapped(const struct paging_area *area, uintptr_t addr)
 {
-    return paging_hides(area) ? paging_byte(addr) & PAGE_PUBLISHED : paging_page_here(addr);
+    if (!paging_hides(area)) {
+        return paging_page_here(addr);
+    }
+    /* Shared memory that was mapped when it was registered is let through at the next touch. */
+    return (paging_byte(addr) & PAGE_PUBLISHED) ||
+           (area->kind == PAGING_SHARED && paging_page_here(addr));
 }
 
 static inline uint64_t paging_file_off(const struct paging_area *area, uintptr_t addr)

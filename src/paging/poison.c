@@ -10,7 +10,7 @@ long paging_poison(const struct paging_area *area, uintptr_t start, size_t len)
     uintptr_t at = start, end = paging_clip_eof(area, start, start + len);
     int ret;
 
-    if (end == start) {
+    if (end == start || area->nofill) {
         return -EFAULT;
     }
     ret = paging_seize(area, start, end);

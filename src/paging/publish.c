@@ -59,8 +59,12 @@ static long fill_private(const struct paging_area *area, uintptr_t start, size_t
     size_t done = 0;
     long n;
 
+    /* Nothing is beneath a hidden page: it reads as zeroes, and is there once it can be read. */
+    if (src == paging_zeroes && (area->prot & (PROT_READ | PROT_WRITE))) {
+        return (long)len;
+    }
     if (src == paging_zeroes) {
-        return (long)len; /* nothing is beneath a hidden page: it reads as zeroes */
+        len = PAGING_PAGE;
     }
     if (paging_fill_by_stage(area, start, len, src)) {
         return (long)len;
@@ -206,7 +210,10 @@ static bool taken(const struct paging_area *area, uintptr_t page, bool zero)
     if (zero && area->kind != PAGING_SHARED && (paging_byte(page) & PAGE_MARKS)) {
         return true; /* the kernel's zero page goes over no marker */
     }
-    return area->kind == PAGING_SHARED && !paging_hides(area) ? false : paging_mapped(area, page);
+    /* Of shared memory its file decides. */
+    return area->kind == PAGING_SHARED
+               ? paging_hides(area) && (paging_byte(page) & PAGE_PUBLISHED)
+               : paging_mapped(area, page);
 }
 
 /* The end of the pages from start on that can be given content. */

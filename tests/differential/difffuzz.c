@@ -25,7 +25,8 @@
 /* What this project's user backend is to have from the beginning. */
 #define DEFAULT_FEATURES                                                                           \
     (UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS |                         \
-     UF_FEATURE_MISSING_SHMEM | FUZZ_CALLS_WAIT)
+     UF_FEATURE_MISSING_SHMEM | UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM |     \
+     UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_POISON | FUZZ_CALLS_WAIT)
 #define HANG_SECONDS 15
 
 uint64_t fuzz_page;

@@ -14,8 +14,10 @@
 
 #include "fuzz.h"
 
-/* Bits of the masks that any backend of today has: COPY, ZEROPAGE, WAKE. */
-#define RANGE_IOCTLS ((1u << UF_NR_WAKE) | (1u << UF_NR_COPY) | (1u << UF_NR_ZEROPAGE))
+/* Bits of the masks that any backend of today has. */
+#define RANGE_IOCTLS                                                                               \
+    ((1u << UF_NR_WAKE) | (1u << UF_NR_COPY) | (1u << UF_NR_ZEROPAGE) |                            \
+     (1u << UF_NR_WRITEPROTECT) | (1u << UF_NR_CONTINUE) | (1u << UF_NR_POISON))
 
 static int fds[FUZZ_CTXS] = {-1, -1, -1, -1};
 static const struct op *copying; /* a COPY that is in flight on a worker */
@@ -76,6 +78,9 @@ static void op_range(const struct op *op, unsigned long command)
 
     worker_note_waking();
     trace_call(ioctl(fds[op->slot], command, &range));
+    /* Who waits there for anything but a missing page is not woken by the kernel; ours does it. */
+    if (command == UF_IO_UNREGISTER)
+        ioctl(fds[op->slot], UF_IO_WAKE, &range);
 }
 
 static uint64_t source_address(const struct op *op)
@@ -154,6 +159,24 @@ static void op_zeropage(const struct op *op)
     worker_note_waking();
     trace_call(ioctl(fds[op->slot], UF_IO_ZEROPAGE, &zero));
     trace_printf(" zeropage=%lld", (long long)zero.zeropage);
+}
+
+static void op_writeprotect(const struct op *op)
+{
+    struct uf_io_writeprotect wp = {.range = {op->addr, op->len}, .mode = op->arg};
+
+    worker_note_waking();
+    trace_call(ioctl(fds[op->slot], UF_IO_WRITEPROTECT, &wp));
+}
+
+/* UFFDIO_CONTINUE and UFFDIO_POISON have arguments of one shape. */
+static void op_continue(const struct op *op, unsigned long command, const char *out)
+{
+    struct uf_io_continue cont = {.range = {op->addr, op->len}, .mode = op->arg, .mapped = 77};
+
+    worker_note_waking();
+    trace_call(ioctl(fds[op->slot], command, &cont));
+    trace_printf(" %s=%lld", out, (long long)cont.mapped);
 }
 
 /* An argument that is good in itself, at a place that is not. */
@@ -335,6 +358,15 @@ bool exec_ctx(int index, const struct op *op)
         break;
     case OP_ZEROPAGE:
         op_zeropage(op);
+        break;
+    case OP_WRITEPROTECT:
+        op_writeprotect(op);
+        break;
+    case OP_CONTINUE:
+        op_continue(op, UF_IO_CONTINUE, "mapped");
+        break;
+    case OP_POISON:
+        op_continue(op, UF_IO_POISON, "updated");
         break;
     case OP_BADPTR:
         op_badptr(op);

@@ -181,7 +181,8 @@ static void gen_open(struct gen *g, int slot, bool clean)
     static const uint64_t flags[] = {O_NONBLOCK | O_CLOEXEC, O_NONBLOCK, O_CLOEXEC,
                                      O_NONBLOCK | UF_USER_MODE_ONLY, O_NONBLOCK | 2};
     static const uint64_t wanted_features[] = {UF_FEATURE_SIGBUS, UF_FEATURE_THREAD_ID,
-                                               UF_FEATURE_EXACT_ADDRESS, UF_FEATURE_MISSING_SHMEM};
+                                               UF_FEATURE_EXACT_ADDRESS, UF_FEATURE_MISSING_SHMEM,
+                                               UF_FEATURE_WP_UNPOPULATED};
     struct op *op = push(g, OP_OPEN);
     unsigned r = below(g, 100);
 
@@ -203,12 +204,25 @@ static void gen_open(struct gen *g, int slot, bool clean)
         g->slots = slot + 1;
 }
 
+static uint64_t pick_mode(struct gen *g)
+{
+    uint64_t mode = 0;
+
+    if (chance(g, 60))
+        return UF_REGISTER_MODE_MISSING;
+    if ((g->features & UF_FEATURE_PAGEFAULT_FLAG_WP) && chance(g, 60))
+        mode |= UF_REGISTER_MODE_WP;
+    if ((g->features & UF_FEATURE_MINOR_SHMEM) && chance(g, 40))
+        mode |= UF_REGISTER_MODE_MINOR;
+    return !mode || chance(g, 60) ? mode | UF_REGISTER_MODE_MISSING : mode;
+}
+
 static void gen_register(struct gen *g, bool clean)
 {
     struct op *op = push(g, OP_REGISTER);
 
     pick_range(g, op, WANT_MAPPED, 14, clean ? 0 : 8);
-    op->arg = UF_REGISTER_MODE_MISSING;
+    op->arg = pick_mode(g);
     if (!clean && chance(g, 4))
         op->arg = chance(g, 50) ? 0 : UF_REGISTER_MODE_MISSING | (uint64_t)1 << (8 + below(g, 56));
     if (!clean && chance(g, 2))
@@ -250,6 +264,8 @@ static void gen_copy(struct gen *g)
     if (op->sub == SRC_ARENA)
         g->touched = (int)((op->addr2 - FUZZ_ARENA) / fuzz_page);
     op->arg = chance(g, 20) ? UF_COPY_MODE_DONTWAKE : 0;
+    if ((g->features & UF_FEATURE_PAGEFAULT_FLAG_WP) && chance(g, 15))
+        op->arg |= UF_COPY_MODE_WP;
     if (chance(g, 2))
         op->arg |= (uint64_t)1 << (8 + below(g, 56));
 }
@@ -260,6 +276,40 @@ static void gen_zeropage(struct gen *g)
 
     pick_resolved(g, op);
     op->arg = chance(g, 20) ? UF_ZEROPAGE_MODE_DONTWAKE : 0;
+    if (chance(g, 2))
+        op->arg |= (uint64_t)1 << (8 + below(g, 56));
+}
+
+static void gen_writeprotect(struct gen *g)
+{
+    struct op *op = push(g, OP_WRITEPROTECT);
+
+    pick_resolved(g, op);
+    op->arg = chance(g, 60) ? UF_WRITEPROTECT_MODE_WP : 0;
+    if (chance(g, 15))
+        op->arg |= UF_WRITEPROTECT_MODE_DONTWAKE;
+    if (chance(g, 2))
+        op->arg |= (uint64_t)1 << (8 + below(g, 56));
+}
+
+static void gen_continue(struct gen *g)
+{
+    struct op *op = push(g, OP_CONTINUE);
+
+    pick_resolved(g, op);
+    op->arg = chance(g, 20) ? UF_CONTINUE_MODE_DONTWAKE : 0;
+    if (chance(g, 15))
+        op->arg |= UF_CONTINUE_MODE_WP;
+    if (chance(g, 2))
+        op->arg |= (uint64_t)1 << (8 + below(g, 56));
+}
+
+static void gen_poison(struct gen *g)
+{
+    struct op *op = push(g, OP_POISON);
+
+    pick_resolved(g, op);
+    op->arg = chance(g, 20) ? UF_POISON_MODE_DONTWAKE : 0;
     if (chance(g, 2))
         op->arg |= (uint64_t)1 << (8 + below(g, 56));
 }
@@ -441,7 +491,13 @@ static void gen_one(struct gen *g)
     unsigned r = below(g, 1000);
     struct op *op;
 
-    if (r < 300)
+    if (r < 60 && (g->features & UF_FEATURE_PAGEFAULT_FLAG_WP))
+        gen_writeprotect(g);
+    else if (r >= 60 && r < 85 && (g->features & UF_FEATURE_MINOR_SHMEM))
+        gen_continue(g);
+    else if (r >= 85 && r < 95 && (g->features & UF_FEATURE_POISON))
+        gen_poison(g);
+    else if (r < 300)
         gen_touch(g);
     else if (r < 440)
         gen_copy(g);

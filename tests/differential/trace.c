@@ -75,6 +75,9 @@ static const char *const op_names[OP_KINDS] = {
     [OP_UNREGISTER] = "UFFDIO_UNREGISTER",
     [OP_COPY] = "UFFDIO_COPY",
     [OP_ZEROPAGE] = "UFFDIO_ZEROPAGE",
+    [OP_WRITEPROTECT] = "UFFDIO_WRITEPROTECT",
+    [OP_CONTINUE] = "UFFDIO_CONTINUE",
+    [OP_POISON] = "UFFDIO_POISON",
     [OP_WAKE] = "UFFDIO_WAKE",
     [OP_BADPTR] = "ioctl-pointer",
     [OP_UNKNOWN] = "ioctl-unknown",
@@ -144,6 +147,9 @@ static void trace_ctx_op(const struct op *op)
         break;
     case OP_REGISTER:
     case OP_ZEROPAGE:
+    case OP_WRITEPROTECT:
+    case OP_CONTINUE:
+    case OP_POISON:
         if (op->kind == OP_REGISTER && op->sub)
             trace_printf(" text");
         else
