@@ -137,6 +137,21 @@ static bool protected_from(const struct range *range, uintptr_t addr, enum arch_
     return access == ARCH_WRITE && range->area.wp && (paging_byte(addr) & PAGE_PROTECTED);
 }
 
+/*
+ * A write to a protected place: when it is reported, the kernel has brought in the page already, to
+ * be read. Pages of private memory are protected as they are, or there would be nothing to protect.
+ */
+static void bring_content(const struct range *range, uintptr_t addr)
+{
+    if (range->area.missing || range->area.minor) {
+        return;
+    }
+    if (!paging_page_open(addr)) {
+        admit(range, addr);
+    }
+    sys_madvise(addr & ~(PAGING_PAGE - 1), PAGING_PAGE, MADV_POPULATE_READ);
+}
+
 /* Asynchronous: the write is let through, and that it was shows in the pagemap. */
 static bool lifts_alone(const struct range *range)
 {
@@ -194,6 +209,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         lift(&range, addr);
         return CORE_RETRY;
     } else if (protected_from(&range, addr, access)) {
+        bring_content(&range, addr);
         what.flags |= UF_PAGEFAULT_FLAG_WP;
     } else {
         admit(&range, addr); /* or what was seen is so no more: the next trap tells */

@@ -156,11 +156,8 @@ static int drop(const struct range *range, const struct paging_area *area, int r
     if (refused && (range->traits & TRAIT_LOCKED)) {
         return 1; /* this is where the kernel stopped */
     }
-    if (!keeps_content(area)) {
-        return paging_drop(area);
-    }
     paging_unpoison(area);
-    return 0;
+    return keeps_content(area) ? 0 : paging_drop(area);
 }
 
 static int hide(const struct range *range, const struct paging_area *area, int arg)

@@ -210,9 +210,9 @@ static void drop_in_chunk(const struct paging_area *area, uintptr_t start, uintp
 {
     /* Dropping memory leaves guards, but takes pages that then need one: plain from now on. */
     paging_unguard(start);
-    /* In a mapping of a file, the protection is the place's and not the content's. */
+    /* In a mapping of a file, a mark is the place's and not the content's. */
     paging_table_change(start, end, 0,
-                        area->kind == PAGING_ANON ? 0xff : 0xff & ~(unsigned)PAGE_PROTECTED);
+                        area->kind == PAGING_ANON ? 0xff : 0xff & ~(unsigned)PAGE_MARKS);
 }
 
 int paging_drop(const struct paging_area *area)
