@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "arch/copy.h"
 #include "base/text.h"
+#include "core/call.h"
 #include "core/core.h"
 #include "core/pagemap.h"
 #include "intercept/calls.h"
@@ -30,21 +30,24 @@ static _Atomic bool opened;
 
 /* ---- which descriptors */
 
+/* Byte by byte: nothing behind its end is touched, and a bad pointer is the kernel's to refuse. */
 void ipagemap_opening(const char *path)
 {
-    static const char name[] = "pagemap";
+    static const char proc[] = "/proc/", name[] = "pagemap";
     const size_t len = sizeof name - 1;
-    char start[PATH_BYTES] = "";
-    size_t end = 0;
+    char text[PATH_BYTES];
+    size_t n = 0;
 
-    /* As much of it as there is; a bad pointer is for the kernel to refuse. */
-    if (opened || arch_copy(start, path, sizeof start) == sizeof start) {
+    if (opened) {
         return;
     }
-    while (end < sizeof start && start[end]) {
-        end++;
-    }
-    if (end >= len && end < sizeof start && !memcmp(start + end - len, name, len)) {
+    do {
+        if (n == sizeof text || core_copy_in(&text[n], path + n, 1) ||
+            (n < sizeof proc - 1 && text[n] != proc[n])) {
+            return;
+        }
+    } while (text[n++]);
+    if (n > len && !memcmp(text + n - 1 - len, name, len)) {
         opened = true;
     }
 }
@@ -119,7 +122,7 @@ static int write_out(struct scan *scan)
     if (scan->last.start == scan->last.end) {
         return 0;
     }
-    if (arch_copy(vec + scan->regions, &scan->last, sizeof scan->last)) {
+    if (core_copy_out(vec + scan->regions, &scan->last, sizeof scan->last)) {
         return -EFAULT;
     }
     scan->regions++;
@@ -313,7 +316,7 @@ long ipagemap_scan(int fd, void *arg)
     struct scan scan = {.fd = fd};
     long ret;
 
-    if (!core_wp_in_use() || arch_copy(&scan.arg, arg, sizeof scan.arg) || !is_own(fd) ||
+    if (!core_wp_in_use() || core_copy_in(&scan.arg, arg, sizeof scan.arg) || !is_own(fd) ||
         scan.arg.end < scan.arg.start) {
         return ICALL_PASS;
     }
@@ -322,7 +325,7 @@ long ipagemap_scan(int fd, void *arg)
         return ret;
     }
     ret = scan_all(&scan);
-    if (arch_copy(&user->walk_end, &scan.arg.walk_end, sizeof user->walk_end)) {
+    if (core_copy_out(&user->walk_end, &scan.arg.walk_end, sizeof user->walk_end)) {
         return -EFAULT;
     }
     return ret ? ret : (long)scan.regions;
