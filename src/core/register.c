@@ -110,6 +110,7 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
         return (int)alias;
     }
     sys_mprotect((uintptr_t)alias, area->end - area->start, PROT_READ | PROT_WRITE);
+    sys_madvise((uintptr_t)alias, area->end - area->start, MADV_DONTDUMP);
     area->alias = (uintptr_t)alias;
     return 0;
 }
