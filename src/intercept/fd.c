@@ -378,7 +378,10 @@ long icall_dup3(int from, int to, int flags)
     if (from == to) {
         return ICALL_PASS;
     }
-    core_fd_evict(to);
+    ret = core_fd_evict(to);
+    if (ret) {
+        return ret;
+    }
     if (core_fd_kind(from) == CORE_FD_NONE && core_fd_kind(to) == CORE_FD_NONE) {
         return ICALL_PASS;
     }
