@@ -69,23 +69,90 @@ static void bad_pointers(enum mem_kind kind)
     check_traps(s.uffd, s.mem.addr);
 }
 
+/* Before it, too: a context that was never enabled is enabled by none of them. */
+static void bad_api_pointers(enum mem_kind kind)
+{
+    struct mem closed = mem_map(MEM_ANON, 2);
+    int uffd = uffd_open_bare(0);
+
+    CHECK_EQ(munmap(mem_page(&closed, 1), page_size), 0);
+    char *const pointers[] = {NULL,
+                              (char *)1,
+                              mem_page(&closed, 1),
+                              mem_page(&closed, 1) - 8,
+                              (char *)-8,
+                              (char *)(1ull << 63),
+                              (char *)~0ull};
+    for (size_t p = 0; p < sizeof(pointers) / sizeof(pointers[0]); p++)
+        CHECK_ERRNO(ioctl(uffd, UF_IO_API, pointers[p]), EFAULT);
+    CHECK_EQ(uffd_api(uffd, 0), 0);
+}
+
+/* The kernel does not ask for an aligned struct. */
 static void misaligned_pointers(enum mem_kind kind)
 {
-    struct scene s;
     char buffer[64], *arg = (char *)(((uintptr_t)buffer + 8) | 1);
-    const struct request *copy = &requests[3], *zero = &requests[4];
+    const struct uf_io_api api = {.api = UF_API};
+    struct scene s;
     int64_t out;
 
-    begin(&s); /* the kernel does not ask for an aligned struct */
-    fill_argument(&s, copy, 0, arg);
-    CHECK_EQ(ioctl(s.uffd, UF_IO_COPY, arg), 0);
-    memcpy(&out, arg + 32, sizeof(out));
-    CHECK_EQ(out, page_size);
-    CHECK(pattern_holds(s.mem.addr, 1));
-    fill_argument(&s, zero, 1, arg);
-    CHECK_EQ(ioctl(s.uffd, UF_IO_ZEROPAGE, arg), 0);
-    memcpy(&out, arg + 24, sizeof(out));
-    CHECK_EQ(out, page_size);
+    begin(&s);
+    CHECK_EQ(uffd_unregister(s.uffd, mem_page(&s.mem, 4), 4 * page_size), 0);
+    for (size_t r = 0; r < REQUESTS; r++) {
+        size_t page = r == 0 ? 5 : r; /* registered anew, let go, woken, copied, zeroed */
+        if (r == 4)
+            CHECK_EQ(uffd_register(s.uffd, mem_page(&s.mem, 4), page_size), 0);
+        fill_argument(&s, &requests[r], page, arg);
+        CHECK_EQ(ioctl(s.uffd, requests[r].number, arg), 0);
+        if (r >= 3) {
+            memcpy(&out, arg + requests[r].reads, sizeof(out));
+            CHECK_EQ(out, page_size);
+        }
+    }
+    check_traps(s.uffd, mem_page(&s.mem, 5));
+    check_native(mem_page(&s.mem, 1), 0);
+    CHECK(pattern_holds(mem_page(&s.mem, 3), 1));
+    check_native(mem_page(&s.mem, 4), 0);
+    memcpy(arg, &api, sizeof(api));
+    CHECK_EQ(ioctl(uffd_open_bare(0), UF_IO_API, arg), 0);
+}
+
+/* What is wrong with a range is so for every request, whatever it would do with it. */
+static void bad_ranges(enum mem_kind kind)
+{
+    struct scene s;
+    char arg[64];
+
+    begin(&s);
+    const uint64_t addr = (uintptr_t)s.mem.addr, page = page_size, whole = ~0ull & ~(page - 1);
+    const struct uf_io_range ranges[] = {{addr + 1, page},
+                                         {addr, page + 1},
+                                         {addr, page - 1},
+                                         {addr, 1},
+                                         {addr, 0},
+                                         {0, 0},
+                                         {addr, whole},
+                                         {addr, whole - addr + page},
+                                         {whole, page},
+                                         {whole, 2 * page},
+                                         {1ull << 63, page},
+                                         {addr, 1ull << 63},
+                                         {1ull << 63, 1ull << 63},
+                                         {~0ull, ~0ull},
+                                         {addr + 1, ~0ull},
+                                         {whole - page, 2 * page}};
+    for (size_t r = 0; r < REQUESTS; r++) {
+        for (size_t n = 0; n < sizeof(ranges) / sizeof(ranges[0]); n++) {
+            fill_argument(&s, &requests[r], 0, arg);
+            memcpy(arg, &ranges[n], sizeof(ranges[n]));
+            if (requests[r].number == UF_IO_COPY) /* its length stands behind the source */
+                *(struct uf_io_copy *)arg = (struct uf_io_copy){
+                    ranges[n].start, (uintptr_t)s.source, ranges[n].len, 0, OUT_UNTOUCHED};
+            CHECK_ERRNO(ioctl(s.uffd, requests[r].number, arg), EINVAL);
+        }
+    }
+    for (size_t n = 0; n < 8; n++)
+        check_traps(s.uffd, mem_page(&s.mem, n));
 }
 
 /* A struct that straddles two pages is as good as any. */
@@ -235,6 +302,8 @@ static void enormous_ranges(enum mem_kind kind)
 
 const struct conf_case bad_input_cases[] = {
     {"bad/pointers", MAN_IOCTL, .run = bad_pointers},
+    {"bad/api-pointers", MAN_IOCTL, .run = bad_api_pointers},
+    {"bad/ranges", MAN_IOCTL, .run = bad_ranges},
     {"bad/misaligned-pointers", MAN_IOCTL, .run = misaligned_pointers},
     {"bad/straddling-pointers", MAN_IOCTL, .run = straddling_pointers},
     {"bad/read-only-struct", MAN_IOCTL, .run = read_only_struct},
