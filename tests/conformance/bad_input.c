@@ -303,7 +303,7 @@ static void enormous_ranges(enum mem_kind kind)
 const struct conf_case bad_input_cases[] = {
     {"bad/pointers", MAN_IOCTL, .run = bad_pointers},
     {"bad/api-pointers", MAN_IOCTL, .run = bad_api_pointers},
-    {"bad/ranges", MAN_IOCTL, .run = bad_ranges},
+    {"bad/ranges", "rst: Resolving Userfaults, notes", .run = bad_ranges},
     {"bad/misaligned-pointers", MAN_IOCTL, .run = misaligned_pointers},
     {"bad/straddling-pointers", MAN_IOCTL, .run = straddling_pointers},
     {"bad/read-only-struct", MAN_IOCTL, .run = read_only_struct},

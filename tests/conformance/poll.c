@@ -415,7 +415,7 @@ static void poll_cancelled(enum mem_kind kind)
 #define RST_NOTE "rst: Resolving Userfaults, notes"
 
 const struct conf_case poll_cases[] = {
-    {"poll/ready", MAN_POLL, .run = poll_ready},
+    {"poll/ready", "rst: QEMU/KVM", .run = poll_ready},
     {"poll/withdrawn", "rst: QEMU/KVM", .run = poll_withdrawn},
     {"poll/blocking-is-an-error", RST_NOTE, .run = poll_blocking},
     {"poll/with-others", MAN_POLL, .run = poll_with_others},

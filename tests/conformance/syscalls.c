@@ -253,6 +253,7 @@ const struct conf_case syscall_cases[] = {
     {"syscall/waiting-for-data", RST_QEMU, ONE_OF_EACH, NEED_FULL | NEED_CALLS,
      .run = call_blocks_without_fault},
     {"syscall/efault-instead", "userfault(7)", ONE_OF_EACH, .run = call_efault_instead},
-    {"syscall/user-mode-only", MAN_MODE, ONE_OF_EACH, .run = call_efault_user_mode},
+    {"syscall/user-mode-only", "rst: Creating a userfaultfd", ONE_OF_EACH,
+     .run = call_efault_user_mode},
     {.id = NULL},
 };
