@@ -25,6 +25,7 @@ long icall_userfaultfd(int flags)
 {
     long ret;
 
+    icall_start(); /* in a constructor before ours: which backend is not known yet */
     switch (core_backend()) {
     case CORE_USER:
         return core_create(flags);
@@ -87,6 +88,10 @@ long icall_openat(int dirfd, const char *path, int flags)
     long fd;
 
     if (!path || core_backend() == CORE_KERNEL || !names_device(dirfd, path)) {
+        return ICALL_PASS;
+    }
+    icall_start();
+    if (core_backend() == CORE_KERNEL) {
         return ICALL_PASS;
     }
     if (core_backend() == CORE_AUTO) {
