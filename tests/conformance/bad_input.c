@@ -19,6 +19,18 @@ static const struct request requests[] = {
 
 #define REQUESTS (sizeof(requests) / sizeof(requests[0]))
 
+/* What comes with a feature: looks at its argument in the same order. */
+static const struct {
+    uint64_t feature;
+    struct request request;
+} extras[] = {
+    {UF_FEATURE_PAGEFAULT_FLAG_WP, {UF_IO_WRITEPROTECT, sizeof(struct uf_io_writeprotect), 24}},
+    {UF_FEATURE_MINOR_SHMEM, {UF_IO_CONTINUE, sizeof(struct uf_io_continue), 24}},
+    {UF_FEATURE_POISON, {UF_IO_POISON, sizeof(struct uf_io_poison), 24}},
+};
+
+#define EXTRAS (sizeof(extras) / sizeof(extras[0]))
+
 struct scene {
     struct mem mem;
     int uffd;
@@ -66,6 +78,11 @@ static void bad_pointers(enum mem_kind kind)
     for (size_t r = 0; r < REQUESTS; r++)
         for (size_t p = 0; p < sizeof(pointers) / sizeof(pointers[0]); p++)
             CHECK_ERRNO(ioctl(s.uffd, requests[r].number, pointers[p]), EFAULT);
+    for (size_t r = 0; r < EXTRAS; r++)
+        for (size_t p = 0;
+             extras[r].feature & conf_env.features && p < sizeof(pointers) / sizeof(pointers[0]);
+             p++)
+            CHECK_ERRNO(ioctl(s.uffd, extras[r].request.number, pointers[p]), EFAULT);
     check_traps(s.uffd, s.mem.addr);
 }
 
@@ -141,14 +158,17 @@ static void bad_ranges(enum mem_kind kind)
                                          {~0ull, ~0ull},
                                          {addr + 1, ~0ull},
                                          {whole - page, 2 * page}};
-    for (size_t r = 0; r < REQUESTS; r++) {
+    for (size_t r = 0; r < REQUESTS + EXTRAS; r++) {
+        const struct request *request = r < REQUESTS ? &requests[r] : &extras[r - REQUESTS].request;
+        if (r >= REQUESTS && !(extras[r - REQUESTS].feature & conf_env.features))
+            continue;
         for (size_t n = 0; n < sizeof(ranges) / sizeof(ranges[0]); n++) {
-            fill_argument(&s, &requests[r], 0, arg);
+            fill_argument(&s, request, 0, arg);
             memcpy(arg, &ranges[n], sizeof(ranges[n]));
-            if (requests[r].number == UF_IO_COPY) /* its length stands behind the source */
+            if (request->number == UF_IO_COPY) /* its length stands behind the source */
                 *(struct uf_io_copy *)arg = (struct uf_io_copy){
                     ranges[n].start, (uintptr_t)s.source, ranges[n].len, 0, OUT_UNTOUCHED};
-            CHECK_ERRNO(ioctl(s.uffd, requests[r].number, arg), EINVAL);
+            CHECK_ERRNO(ioctl(s.uffd, request->number, arg), EINVAL);
         }
     }
     for (size_t n = 0; n < 8; n++)
