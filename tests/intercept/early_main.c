@@ -37,10 +37,12 @@ void *malloc(size_t len)
 
 void free(void *ptr)
 {
-    size_t *at = (size_t *)((char *)ptr - HEAD);
+    size_t *at;
 
-    if (ptr)
-        munmap(at, *at);
+    if (!ptr)
+        return;
+    at = (size_t *)((char *)ptr - HEAD);
+    munmap(at, *at);
 }
 
 void *calloc(size_t count, size_t len)
