@@ -180,24 +180,29 @@ static bool own_table(void)
     return sys_getpid() == core_pid;
 }
 
-void core_fd_evict(int fd)
+int core_fd_evict(int fd)
 {
+    int ret;
+
     if (!core_fd_hidden(fd) || !own_table()) {
-        return;
+        return 0;
     }
     if (fd == hub_fd || fd == probe_fd) {
-        int moved = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+        int moved = paging_move_fd(fd);
 
+        if (moved < 0) {
+            return moved;
+        }
         for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
             contexts[i].hub = contexts[i].hub == fd ? moved : contexts[i].hub;
             contexts[i].probe = contexts[i].probe == fd ? moved : contexts[i].probe;
         }
         hub_fd = hub_fd == fd ? moved : hub_fd;
         probe_fd = probe_fd == fd ? moved : probe_fd;
-    } else {
-        paging_evict(fd);
-        files_evict(fd);
+        return 0;
     }
+    ret = paging_evict(fd);
+    return ret ? ret : files_evict(fd);
 }
 
 /* ---- creation */
@@ -324,8 +329,10 @@ static long create(int flags)
     }
     core_enter(&guard);
     core_edit_lock(guard.tid);
-    core_reopen();
-    ret = create_context(flags);
+    ret = core_reopen();
+    if (ret == 0) {
+        ret = create_context(flags);
+    }
     core_edit_unlock();
     core_leave(&guard);
     if (ret < 0) {
@@ -488,7 +495,7 @@ void context_release_if_closed(struct context *ctx)
     core_enter(&guard);
     core_edit_lock(guard.tid);
     if (atomic_load(&ctx->id) == id) {
-        core_unregister_range(0, PAGING_TOP, id);
+        core_unregister_range(0, PAGING_TOP, id, false);
         atomic_store(&ctx->id, 0);
         waiters_wake(id, 0, PAGING_TOP);
     }

@@ -75,7 +75,7 @@ extern int core_pid; /* of the process that made the address space */
 bool core_same_space(void);
 
 /* After fork: descriptors that stand for the parent are replaced, once. */
-void core_reopen(void);
+int core_reopen(void); /* 0, or for want of descriptors or memory -errno */
 
 /* Whether core_init() has succeeded: without memory for its tables there are no contexts. */
 bool core_started(void);
@@ -202,11 +202,20 @@ void waiters_wait(struct context *ctx, const struct core_report *report, const u
 
 /* ---- release.c */
 
+/* What becomes of memory that cannot be released, for want of VMAs. */
+enum core_release {
+    CORE_RELEASE_OR_KEEP,   /* it stays the range that it was, busy, and -ENOMEM */
+    CORE_RELEASE_OR_ORPHAN, /* its context goes: released when it is touched */
+    CORE_RELEASE_COPY,      /* a forked child's copy: of it only parts may be mapped */
+};
+#define CORE_ORPHAN 0xfffffffdu /* in place of its context's id */
+
 /*
  * The area leaves the facility, and the array, but for what is poisoned there: that stays, as a
  * range of no context. Context: edit lock and stripes of the area held.
  */
-void core_release_area(const struct range *range, const struct paging_area *area);
+int core_release_area(const struct range *range, const struct paging_area *area,
+                      enum core_release how);
 /* Poison moves along when a mapping does. Context: edit lock and all stripes held. */
 void core_move_poison(const struct range *range, const struct paging_area *from, uintptr_t to);
 
@@ -217,8 +226,11 @@ void core_note_wp(void);
 
 /* ---- register.c */
 
-/* Everything of [start, end) that belongs to the context (0: to any) leaves the facility. */
-void core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id);
+/*
+ * Everything of [start, end) that belongs to the context (0: to any) leaves the facility. @keep:
+ * what cannot, for want of VMAs or ranges, stays as it is, and -errno; else it becomes an orphan.
+ */
+int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep);
 
 /* ---- maps.c */
 
@@ -235,18 +247,21 @@ bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret);
 /* Whether the kernel's own protection lets this access pass now. */
 bool maps_allows(uintptr_t addr, enum arch_access access);
 /* Whether the device is a tmpfs. */
-bool maps_is_shmem(uint64_t dev);
+int maps_is_shmem(uint64_t dev); /* 1, 0, or -errno when it cannot be told */
 
 /* ---- files.c */
 
-/* A descriptor, kept and shared, of the file behind a mapping; -1 when none can be had. */
+/*
+ * A descriptor, kept and shared, of the file behind a mapping; -1 when none can be had, -ENOMEM
+ * when the process or the system has no more of them.
+ */
 int files_fd_for(const struct vma *vma, struct paging_file **ret_file);
 /* The file may have got shorter. Context: edit lock and all stripes held. */
 void files_changed(uint64_t dev, uint64_t ino);
 /* Close those that no range uses. Context: edit lock held. */
 void files_trim(void);
 /* The number is needed: move the file's descriptor, in all ranges too. */
-void files_evict(int fd);
+int files_evict(int fd); /* 0, -errno */
 void files_fork_child(void);
 bool files_hidden(int fd);
 /* The lowest of them at or above fd, or -1. */

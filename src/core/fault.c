@@ -100,6 +100,16 @@ static void wait_for_edit(void)
     core_edit_unlock();
 }
 
+/* Its context is gone, and it is going; or it could not for want of VMAs, and may now. */
+static void release_orphan(const struct range *range)
+{
+    core_edit_lock(core_tid());
+    if (!context_of_id(range->ctx)) {
+        core_unregister_range(range->area.start, range->area.end, range->ctx, false);
+    }
+    core_edit_unlock();
+}
+
 /* Report it in whichever way the context asked for. */
 static enum core_verdict report(const struct range *range, const struct core_report *what,
                                 const uint64_t *mask, ucontext_t *uc, bool user_mode)
@@ -113,8 +123,7 @@ static enum core_verdict report(const struct range *range, const struct core_rep
         return CORE_SIGBUS;
     }
     if (!ctx) {
-        /* Being released: its ranges go in a moment. */
-        wait_for_edit();
+        release_orphan(range);
         return CORE_RETRY;
     }
     if (core_callback_get(ctx, range->ctx, &callback)) {

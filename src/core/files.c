@@ -65,7 +65,7 @@ static int open_map_file(const struct vma *vma)
     base_text_str(&text, "-");
     base_text_hex(&text, vma->end);
     fd = sys_open(path, O_RDWR);
-    return sys_failed(fd) ? -1 : (int)fd;
+    return paging_exhausted(fd) ? -ENOMEM : sys_failed(fd) ? -1 : (int)fd;
 }
 
 struct dirent64 {
@@ -85,7 +85,7 @@ static int find_open(const struct vma *vma)
     long n;
 
     if (sys_failed(dir)) {
-        return -1;
+        return paging_exhausted(dir) ? -ENOMEM : -1;
     }
     while (found < 0 && (n = sys_call(SYS_getdents64, dir, buf, sizeof buf)) > 0) {
         for (long at = 0; at < n && found < 0;) {
@@ -96,11 +96,15 @@ static int find_open(const struct vma *vma)
             at += entry->reclen;
             if (entry->name[0] != '.' && fd != dir && is_file(fd, vma)) {
                 found = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
+                n = found < 0 ? 0 : n;
             }
+        }
+        if (n == 0) {
+            break;
         }
     }
     sys_close((int)dir);
-    return found;
+    return found < -1 ? -ENOMEM : found;
 }
 
 int files_fd_for(const struct vma *vma, struct paging_file **ret_file)
@@ -121,11 +125,11 @@ int files_fd_for(const struct vma *vma, struct paging_file **ret_file)
         return -1;
     }
     fd = open_map_file(vma);
-    if (fd < 0) {
+    if (fd == -1) {
         fd = find_open(vma);
     }
     if (fd < 0) {
-        return -1;
+        return fd;
     }
     paging_file_changed(&slot->paging);
     slot->dev = vma->dev;
@@ -144,17 +148,19 @@ void files_changed(uint64_t dev, uint64_t ino)
     }
 }
 
-void files_evict(int fd)
+int files_evict(int fd)
 {
     struct core_guard guard;
     struct range range;
-    int moved = -1;
+    int moved = -1, ret = 0;
 
     core_enter(&guard);
     core_edit_lock(guard.tid);
     for (int i = 0; i < FILES_MAX; i++) {
         if (files[i].fd == fd && fd > 0) {
-            moved = files[i].fd = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+            moved = paging_move_fd(fd);
+            ret = moved < 0 ? moved : 0;
+            files[i].fd = moved < 0 ? fd : moved;
         }
     }
     for (uintptr_t at = 0; moved >= 0 && ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
@@ -165,6 +171,7 @@ void files_evict(int fd)
     }
     core_edit_unlock();
     core_leave(&guard);
+    return ret;
 }
 
 static bool in_use(int fd)

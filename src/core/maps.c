@@ -94,22 +94,20 @@ static void parse_line(const char *at, struct vma *ret)
     set_name(ret, at);
 }
 
-/* Lines are handed to `each` until it returns true. */
-static bool each_line(const char *path, bool (*each)(const char *line, void *arg), void *arg)
+/* Lines are handed to `each` until it returns true: 1 then, else 0. */
+static int each_line(int fd, bool (*each)(const char *line, void *arg), void *arg)
 {
     char buf[8192];
     size_t have = 0;
     bool found = false;
-    long fd = sys_open(path, O_RDONLY);
+    uint64_t at = 0; /* not the descriptor's position: threads share it */
     long n = 1;
 
-    if (sys_failed(fd)) {
-        return false;
-    }
     while (!found && n > 0) {
         size_t start = 0;
 
-        n = sys_read((int)fd, buf + have, sizeof buf - 1 - have);
+        n = sys_pread(fd, buf + have, sizeof buf - 1 - have, at);
+        at += n > 0 ? (uint64_t)n : 0;
         have += n > 0 ? (size_t)n : 0;
         for (size_t i = 0; i < have && !found; i++) {
             if (buf[i] == '\n') {
@@ -124,7 +122,6 @@ static bool each_line(const char *path, bool (*each)(const char *line, void *arg
         memmove(buf, buf + start, have - start);
         have -= start;
     }
-    sys_close((int)fd);
     return found;
 }
 
@@ -148,7 +145,7 @@ bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret)
 
     if (found == -ENOTTY) {
         paging_env.procmap = false;
-        found = each_line("/proc/self/maps", line_after, &search);
+        found = each_line(paging_maps_fd(), line_after, &search);
     }
     return found > 0 && ret->start < end;
 }
@@ -195,14 +192,18 @@ static bool line_is_tmpfs_of(const char *line, void *arg)
     return *at && (memcmp(at, " - tmpfs", 8) == 0 || memcmp(at, " - devtmpfs", 11) == 0);
 }
 
-bool maps_is_shmem(uint64_t dev)
+int maps_is_shmem(uint64_t dev)
 {
     static _Atomic uint64_t memfd_dev; /* of the kernel's own tmpfs; asked once */
     struct stat st;
     long fd;
+    int ret;
 
     if (!atomic_load(&memfd_dev)) {
         fd = sys_call(SYS_memfd_create, "userfault", 1);
+        if (paging_exhausted(fd)) {
+            return (int)fd;
+        }
         if (!sys_failed(fd)) {
             if (sys_fstat((int)fd, &st) == 0) {
                 atomic_store(&memfd_dev, st.st_dev);
@@ -210,6 +211,14 @@ bool maps_is_shmem(uint64_t dev)
             sys_close((int)fd);
         }
     }
-    return dev == atomic_load(&memfd_dev) ||
-           each_line("/proc/self/mountinfo", line_is_tmpfs_of, &dev);
+    if (dev == atomic_load(&memfd_dev)) {
+        return 1;
+    }
+    fd = sys_open("/proc/self/mountinfo", O_RDONLY);
+    if (sys_failed(fd)) {
+        return paging_exhausted(fd) ? (int)fd : 0;
+    }
+    ret = each_line((int)fd, line_is_tmpfs_of, &dev);
+    sys_close((int)fd);
+    return ret;
 }

@@ -13,7 +13,8 @@
 #include "core_local.h"
 #include "sys/mem.h"
 
-#define RANGES_MAX 131072
+#define RANGES_MAX   131072
+#define RANGES_SPARE 16
 
 struct array {
     _Atomic uint32_t count;
@@ -212,7 +213,8 @@ int ranges_replace(uintptr_t start, uintptr_t end, const struct range *range)
     uint32_t count = atomic_load_explicit(&from->count, memory_order_relaxed);
     uint32_t i = 0;
 
-    if (count + 2 > RANGES_MAX) {
+    /* Room is kept for what is cut by going away. */
+    if (count + 2 > RANGES_MAX - (range ? RANGES_SPARE : 0)) {
         return -ENOMEM;
     }
     /* Readers that still look at this buffer see the version move and start again. */

@@ -40,17 +40,20 @@ static bool next_piece(uintptr_t start, uintptr_t end, struct piece *ret)
     return true;
 }
 
-/* Which kind of memory, by the kernel's rules of what can be registered. -EINVAL: none. */
+/* Which kind of memory, by the kernel's rules of what can be registered. -EINVAL: none; -ENOMEM. */
 static int kind_of(const struct vma *vma)
 {
+    int shmem;
+
     if (vma->special) {
         return -EINVAL;
     }
     if (!vma->shared && (vma->ino == 0 || vma->dev_zero)) {
         return PAGING_ANON;
     }
-    if (!maps_is_shmem(vma->dev)) {
-        return -EINVAL;
+    shmem = maps_is_shmem(vma->dev);
+    if (shmem <= 0) {
+        return shmem ? -ENOMEM : -EINVAL;
     }
     return vma->shared ? PAGING_SHARED : PAGING_PRIVATE_FILE;
 }
@@ -77,6 +80,9 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
 {
     int kind = piece->registered ? (int)piece->range.area.kind : kind_of(&piece->vma);
 
+    if (kind == -ENOMEM || (piece->registered && piece->range.ctx == CORE_ORPHAN)) {
+        return -ENOMEM;
+    }
     if (kind < 0 || (kind == PAGING_ANON && (mode & UF_REGISTER_MODE_MINOR))) {
         return -EINVAL;
     }
@@ -102,6 +108,9 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
         return 0;
     }
     area->fd = files_fd_for(vma, &area->file);
+    if (area->fd == -ENOMEM) {
+        return -ENOMEM;
+    }
     if (area->fd >= 0 || area->kind == PAGING_PRIVATE_FILE) {
         return 0;
     }
@@ -110,6 +119,7 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
         return (int)alias;
     }
     sys_mprotect((uintptr_t)alias, area->end - area->start, PROT_READ | PROT_WRITE);
+    sys_madvise((uintptr_t)alias, area->end - area->start, MADV_DONTDUMP);
     area->alias = (uintptr_t)alias;
     return 0;
 }
@@ -168,6 +178,11 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     if (ret == 0) {
         ret = ranges_replace(piece->start, piece->end, &range);
     }
+    if (ret) {
+        range = piece->range; /* as it was, and not busy */
+        range.area = paging_slice(&range.area, piece->start, piece->end);
+        ranges_replace(piece->start, piece->end, &range);
+    }
     paging_unlock(held);
     return ret;
 }
@@ -179,13 +194,14 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
 static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode,
                           bool divided, int tid)
 {
+    int kind = kind_of(&piece->vma);
     struct range range = {
         .area =
             {
                 .start = piece->start,
                 .end = piece->end,
                 .prot = piece->vma.prot,
-                .kind = (enum paging_kind)kind_of(&piece->vma),
+                .kind = (enum paging_kind)kind,
                 .off = piece->vma.off + (piece->start - piece->vma.start),
                 .dev = piece->vma.dev,
                 .ino = piece->vma.ino,
@@ -194,8 +210,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
                 .wp = mode & UF_REGISTER_MODE_WP,
                 .divided = divided,
                 .nofill = piece->vma.dev_zero && !piece->vma.shared,
-                .rooted = kind_of(&piece->vma) == PAGING_ANON && (piece->vma.prot & PROT_WRITE) &&
-                          paging_env.mem,
+                .rooted = kind == PAGING_ANON && (piece->vma.prot & PROT_WRITE) && paging_env.mem,
             },
         .ctx = atomic_load(&ctx->id),
         .busy = 1,
@@ -203,7 +218,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     };
     bool rooted = range.area.rooted;
     paging_stripes held;
-    int ret = paging_table_reserve(piece->start, piece->end);
+    int ret = kind < 0 ? kind : paging_table_reserve(piece->start, piece->end);
 
     if (ret == 0) {
         ret = find_way_in(&range.area, &piece->vma);
@@ -212,6 +227,10 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         ret = ranges_replace(piece->start, piece->end, &range);
     }
     if (ret) {
+        if (range.area.alias) {
+            sys_munmap(range.area.alias, piece->end - piece->start);
+        }
+        files_trim();
         return ret;
     }
     /* One page resolved must not bring 511 into view; smaller stretches hold no huge page. */
@@ -220,14 +239,15 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     }
     held = paging_lock(piece->start, piece->end, tid);
     ret = enter_area(&range.area);
-    if (ret) {
-        paging_release(&range.area);
-        ranges_replace(piece->start, piece->end, NULL);
-    } else {
+    if (ret == 0) {
         range.busy = 0;
         ret = range.area.alias || range.area.rooted != rooted
                   ? ranges_replace(piece->start, piece->end, &range)
                   : ranges_set_busy(&range, 0);
+    }
+    if (ret) {
+        core_release_area(&range, &range.area, CORE_RELEASE_OR_ORPHAN);
+        files_trim();
     }
     paging_unlock(held);
     return ret;
@@ -297,25 +317,42 @@ long core_ioctl_register(struct context *ctx, void *arg)
     return core_copy_out(&user->ioctls, &ioctls, sizeof ioctls);
 }
 
+/* What could not be released is a range like any other again. Context: edit lock held. */
+static void not_busy(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
+        if (range.busy) {
+            ranges_set_busy(&range, 0);
+        }
+    }
+}
+
 /* Let go of one range's part. Context: edit lock held. */
-static void release_part(const struct range *range, uintptr_t start, uintptr_t end, int tid)
+static int release_part(const struct range *range, uintptr_t start, uintptr_t end, int tid,
+                        enum core_release how)
 {
     struct paging_area area = paging_slice(&range->area, start, end);
     struct range busy = *range;
     paging_stripes held = paging_lock(area.start, area.end, tid);
+    int ret;
 
     busy.area = area;
-    ranges_set_busy(&busy, 1);
+    ret = ranges_set_busy(&busy, 1);
+    if (ret && how == CORE_RELEASE_OR_KEEP) {
+        paging_unlock(held);
+        return ret;
+    }
     core_note_released(area.start, area.end);
     paging_cut(area.start);
     paging_cut(area.end);
-    core_release_area(range, &area);
+    ret = core_release_area(range, &area, how);
+    not_busy(area.start, area.end);
     paging_unlock(held);
-    if (area.alias) {
-        sys_munmap(area.alias, area.end - area.start);
-    }
     /* Whoever waits there proceeds as if it had never been registered. */
     waiters_wake(range->ctx, area.start, area.end);
+    return ret;
 }
 
 void core_finish_busy(int tid)
@@ -324,22 +361,27 @@ void core_finish_busy(int tid)
 
     for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
         if (range.busy) {
-            release_part(&range, range.area.start, range.area.end, tid);
+            release_part(&range, range.area.start, range.area.end, tid, CORE_RELEASE_OR_ORPHAN);
         }
     }
 }
 
-void core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id)
+int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep)
 {
     struct core_guard guard;
     struct range range;
+    int ret = 0;
 
     core_enter(&guard);
-    for (uintptr_t at = start; ranges_next_of(ctx_id, at, end, &range); at = range.area.end) {
-        release_part(&range, start, end, guard.tid);
+    for (uintptr_t at = start; ret == 0 && ranges_next_of(ctx_id, at, end, &range);
+         at = range.area.end) {
+        ret = release_part(&range, start, end, guard.tid,
+                           keep ? CORE_RELEASE_OR_KEEP : CORE_RELEASE_OR_ORPHAN);
+        ret = keep ? ret : 0;
     }
     files_trim();
     core_leave(&guard);
+    return ret;
 }
 
 long core_ioctl_unregister(struct context *ctx, void *arg)
@@ -362,14 +404,17 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
          ret == 0 && at < user.start + user.len && next_piece(at, user.start + user.len, &piece);
          at = piece.end) {
         any = true;
-        if (piece.registered ? piece.range.ctx && piece.range.ctx != atomic_load(&ctx->id)
-                             : kind_of(&piece.vma) < 0) {
+        if (!piece.registered) {
+            ret = kind_of(&piece.vma) < 0 ? kind_of(&piece.vma) : 0;
+        } else if (piece.range.ctx && piece.range.ctx != atomic_load(&ctx->id)) {
             ret = -EINVAL;
         }
     }
     ret = any ? ret : -EINVAL;
     if (ret == 0) {
-        core_unregister_range(user.start, user.start + user.len, 0);
+        ret = core_unregister_range(user.start, user.start + user.len, 0, true);
+    }
+    if (ret == 0) {
         STAT(unregisters);
     }
     core_edit_unlock();

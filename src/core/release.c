@@ -6,6 +6,13 @@
 #include "core_local.h"
 #include "sys/mem.h"
 
+static void drop_alias(const struct paging_area *area)
+{
+    if (area->alias) {
+        sys_munmap(area->alias, area->end - area->start);
+    }
+}
+
 /* A range of poisoned pages and nothing else. */
 static void keep(const struct range *range, const struct paging_area *area)
 {
@@ -27,37 +34,59 @@ static void release_mapped(const struct paging_area *area)
     struct vma vma;
 
     for (uintptr_t at = area->start; maps_next(at, area->end, &vma); at = vma.end) {
-        uintptr_t start = vma.start > at ? vma.start : at;
-        uintptr_t end = vma.end < area->end ? vma.end : area->end;
+        struct paging_area part = paging_slice(area, vma.start, vma.end);
 
-        sys_mprotect(start, end - start, area->prot);
+        paging_release(&part);
     }
+    paging_forget(area);
 }
 
-static void let_go(const struct paging_area *area, uintptr_t start, uintptr_t end)
+static int let_go(const struct range *range, const struct paging_area *area, enum core_release how)
 {
-    struct paging_area part = paging_slice(area, start, end);
+    int ret;
 
-    if (start < end) {
-        if (paging_release(&part) != 0) {
-            release_mapped(&part);
-        }
-        ranges_replace(start, end, NULL);
+    if (area->start >= area->end) {
+        return 0;
     }
+    ret = paging_release(area);
+    if (ret && how == CORE_RELEASE_COPY) {
+        release_mapped(area);
+    } else if (ret && how == CORE_RELEASE_OR_ORPHAN) {
+        struct range orphan = *range;
+
+        orphan.area = *area;
+        orphan.ctx = CORE_ORPHAN;
+        orphan.busy = 0;
+        ranges_replace(area->start, area->end, &orphan);
+        return ret;
+    } else if (ret) {
+        return ret;
+    }
+    ranges_replace(area->start, area->end, NULL);
+    drop_alias(area);
+    return 0;
 }
 
-void core_release_area(const struct range *range, const struct paging_area *area)
+int core_release_area(const struct range *range, const struct paging_area *area,
+                      enum core_release how)
 {
     uintptr_t at = area->start, start, end;
+    struct paging_area part;
+    int ret = 0;
 
-    while (paging_next_poisoned(area, at, &start, &end)) {
-        struct paging_area part = paging_slice(area, start, end);
-
-        let_go(area, at, start);
-        keep(range, &part);
+    while (ret == 0 && paging_next_poisoned(area, at, &start, &end)) {
+        part = paging_slice(area, at, start);
+        ret = let_go(range, &part, how);
+        if (ret == 0 || how != CORE_RELEASE_OR_KEEP) {
+            part = paging_slice(area, start, end);
+            keep(range, &part);
+            drop_alias(&part);
+            ret = 0;
+        }
         at = end;
     }
-    let_go(area, at, area->end);
+    part = paging_slice(area, at, area->end);
+    return ret ? ret : let_go(range, &part, how);
 }
 
 void core_move_poison(const struct range *range, const struct paging_area *from, uintptr_t to)

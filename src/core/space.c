@@ -337,10 +337,12 @@ void core_log(const char *text, uint64_t number)
     sys_write(core_options.log_fd, line, out.len);
 }
 
-void core_reopen(void)
+int core_reopen(void)
 {
-    paging_env_reopen();
+    int ret = paging_env_reopen();
+
     contexts_reopen();
+    return ret;
 }
 
 /* ---- fork */
@@ -389,10 +391,7 @@ static void forget_parent(void)
         if (range.area.kind == PAGING_SHARED) {
             paging_unpoison(&range.area); /* its page table is not copied */
         }
-        core_release_area(&range, &range.area);
-        if (range.area.alias) {
-            sys_munmap(range.area.alias, range.area.end - range.area.start);
-        }
+        core_release_area(&range, &range.area, CORE_RELEASE_COPY);
     }
 }
 

@@ -41,18 +41,19 @@ struct fault_space {
 };
 
 static struct fault_entry table[FAULT_NSIG];
-static struct fault_space *space;
+static union {
+    struct fault_space at;
+    char page[SPACE_BYTES];
+} space_page __attribute__((aligned(SPACE_BYTES))); /* never missing: calls need its lock */
+static struct fault_space *const space = &space_page.at;
 static _Atomic uint64_t caught; /* signals with a handler of the program */
 
 bool fault_space_init(void)
 {
-    struct fault_space *page = sys_table(SPACE_BYTES);
-
-    if (!page || sys_failed(sys_madvise((uintptr_t)page, SPACE_BYTES, MADV_WIPEONFORK))) {
+    if (sys_failed(sys_madvise((uintptr_t)space, SPACE_BYTES, MADV_WIPEONFORK))) {
         return false;
     }
-    atomic_store(&page->pid, sys_getpid());
-    space = page;
+    atomic_store(&space->pid, sys_getpid());
     return true;
 }
 

@@ -29,8 +29,12 @@ void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucon
 }
 
 /*
- * The signal is queued again, while blocked, under the default action. The return from our handler
- * restores the registers and so delivers it at the instruction that it was about.
+ * The core and the wait status are to be those of this thread at this instruction, though other
+ * threads may touch hidden pages at any moment: once SIGSEGV has its default action, they die of
+ * that. What the access causes for certain, it causes again with the signal blocked, of which the
+ * kernel makes the default action and the end in one step. Else the signal is queued again, while
+ * blocked, and the last thing is the default action: the return from our handler restores the
+ * registers, and delivers it there.
  */
 void fault_die(int sig, siginfo_t *info, ucontext_t *uc)
 {
@@ -38,13 +42,13 @@ void fault_die(int sig, siginfo_t *info, ucontext_t *uc)
     const uint64_t bit = SYS_SIGBIT(sig);
 
     sys_sigmask(SIG_BLOCK, &bit, NULL);
-    sys_sigaction(sig, &act, NULL);
+    sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
+    *arch_sigmask(uc) &= ~bit;
     if (sys_getpid() == 1) {
         /* To init, default actions are only for what an access causes: let it cause that. */
         sys_sigaction(SIGSEGV, &act, NULL);
     }
-    sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
-    *arch_sigmask(uc) &= ~bit;
+    sys_sigaction(sig, &act, NULL);
 }
 
 static bool signal_sent(int sig, const siginfo_t *info)

@@ -27,6 +27,7 @@ long icall_userfaultfd(int flags)
 {
     long ret;
 
+    icall_start(); /* in a constructor before ours: which backend is not known yet */
     switch (core_backend()) {
     case CORE_USER:
         return core_create(flags);
@@ -93,6 +94,10 @@ long icall_openat(int dirfd, const char *path, int flags)
     }
     ipagemap_opening(path);
     if (!names_device(dirfd, path)) {
+        return ICALL_PASS;
+    }
+    icall_start();
+    if (core_backend() == CORE_KERNEL) {
         return ICALL_PASS;
     }
     if (core_backend() == CORE_AUTO) {
@@ -387,7 +392,10 @@ long icall_dup3(int from, int to, int flags)
     if (from == to) {
         return ICALL_PASS;
     }
-    core_fd_evict(to);
+    ret = core_fd_evict(to);
+    if (ret) {
+        return ret;
+    }
     if (core_fd_kind(from) == CORE_FD_NONE && core_fd_kind(to) == CORE_FD_NONE) {
         return ICALL_PASS;
     }

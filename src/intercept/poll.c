@@ -227,7 +227,7 @@ long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec 
         return ICALL_PASS;
     }
     if (count > SETS_ON_STACK) {
-        own = sys_table(2 * count * sizeof *own); /* poll may be called in signal handlers */
+        own = sys_scratch(2 * count * sizeof *own); /* poll may be called in signal handlers */
         if (!own) {
             return -ENOMEM;
         }

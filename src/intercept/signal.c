@@ -19,12 +19,14 @@ extern int __libc_allocate_rtsig(int high) __attribute__((weak));
 
 void isig_init(void)
 {
+    static bool reserved; /* the first caller is the constructor, alone */
     int segv = -1, bus = -1;
 
     if (fault_ready()) {
         return;
     }
-    if (__libc_allocate_rtsig) {
+    if (__libc_allocate_rtsig && !reserved) {
+        reserved = true;
         segv = __libc_allocate_rtsig(0);
         bus = __libc_allocate_rtsig(0);
     }

@@ -8,3 +8,5 @@ int lib_start(void)
     icall_real_ppoll = ppoll;
     return start_facility(false);
 }
+
+int (*const icall_start)(void) = lib_start;

@@ -65,30 +65,71 @@ int paging_next_hidden(int fd)
     return next;
 }
 
-void paging_evict(int fd)
+int paging_move_fd(int fd)
+{
+    long moved = sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+
+    if (sys_failed(moved)) {
+        moved = sys_fcntl(fd, F_DUPFD_CLOEXEC, FD_FLOOR);
+    }
+    return sys_failed(moved) ? -EMFILE : (int)moved;
+}
+
+int paging_evict(int fd)
 {
     int *own[] = {&mem_fd, &maps_fd, &pagemap_fd};
 
     for (int i = 0; i < 3; i++) {
         if (*own[i] == fd && fd >= 0) {
-            *own[i] = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+            int moved = paging_move_fd(fd);
+
+            if (moved < 0) {
+                return moved;
+            }
+            *own[i] = moved;
         }
     }
+    return 0;
 }
 
-static int open_kept(const char *path, int flags)
+bool paging_exhausted(long ret)
+{
+    return ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM;
+}
+
+/* Return: 0 also when the host does not let us have it; -errno for want of descriptors. */
+static int open_kept(const char *path, int flags, int *ret_fd)
 {
     long fd = sys_open(path, flags);
 
-    return sys_failed(fd) ? -1 : paging_keep_fd((int)fd);
+    *ret_fd = sys_failed(fd) ? -1 : paging_keep_fd((int)fd);
+    return paging_exhausted(fd) ? (int)fd : 0;
+}
+
+static void close_proc(void)
+{
+    int *own[] = {&mem_fd, &maps_fd, &pagemap_fd};
+
+    for (int i = 0; i < 3; i++) {
+        if (*own[i] >= 0) {
+            sys_close(*own[i]);
+        }
+        *own[i] = -1;
+    }
 }
 
 /* Opened with the first context: a program that has none sees no descriptor of ours. */
-static void open_proc(void)
+static int open_proc(void)
 {
-    mem_fd = open_kept("/proc/self/mem", O_RDWR);
-    maps_fd = open_kept("/proc/self/maps", O_RDONLY);
-    pagemap_fd = open_kept("/proc/self/pagemap", O_RDONLY);
+    int ret = open_kept("/proc/self/mem", O_RDWR, &mem_fd);
+
+    if (ret == 0) {
+        ret = open_kept("/proc/self/maps", O_RDONLY, &maps_fd);
+    }
+    if (ret == 0) {
+        ret = open_kept("/proc/self/pagemap", O_RDONLY, &pagemap_fd);
+    }
+    return ret;
 }
 
 void paging_env_stale(void)
@@ -135,21 +176,22 @@ static void probe(void)
     paging_env.cachestat = paging_env.cachestat && !forced.nocachestat;
 }
 
-void paging_env_reopen(void)
+int paging_env_reopen(void)
 {
-    int own[] = {mem_fd, maps_fd, pagemap_fd};
+    int ret;
 
     if (!stale) {
-        return;
+        return 0;
     }
-    stale = false;
-    for (int i = 0; i < 3; i++) {
-        if (own[i] >= 0) {
-            sys_close(own[i]);
-        }
+    close_proc();
+    ret = open_proc();
+    if (ret) {
+        close_proc(); /* all of them, or none: what is found out now stays */
+        return ret;
     }
-    open_proc();
     probe();
+    stale = false;
+    return 0;
 }
 
 /* Only kernels that handle broken memory have this setting. */

@@ -189,6 +189,26 @@ static bool page_is_zero(uintptr_t addr)
     return true;
 }
 
+int paging_restore(uintptr_t start, uintptr_t end, int prot)
+{
+    long ret = sys_mprotect(start, end - start, prot);
+
+    if (ret == -ENOMEM) {
+        /* Out of VMAs, of which the stretch may hold many: one first. */
+        sys_mprotect(start, end - start, PROT_NONE);
+        ret = sys_mprotect(start, end - start, prot);
+    }
+    return (int)ret;
+}
+
+/* Hidden now: what another thread wrote there meanwhile is seen, and stays. */
+static void untouch(uintptr_t addr)
+{
+    if (page_is_zero(addr)) {
+        sys_madvise(addr, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+    }
+}
+
 int paging_enter(struct paging_area *area)
 {
     bool touch = area->rooted && !paging_page_here(area->start);
@@ -199,9 +219,11 @@ int paging_enter(struct paging_area *area)
         area->rooted = false;
     }
     ret = paging_hide(area);
-    /* Hidden now: what another thread wrote there meanwhile is seen, and stays. */
-    if (ret == 0 && touch && page_is_zero(area->start)) {
-        sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+    if (touch && ret == 0) {
+        untouch(area->start);
+    } else if (touch && sys_mprotect(area->start, PAGING_PAGE, PROT_NONE) == 0) {
+        untouch(area->start);
+        paging_restore(area->start, area->start + PAGING_PAGE, area->prot);
     }
     return ret;
 }
@@ -245,13 +267,16 @@ void paging_cut(uintptr_t addr)
     }
 }
 
+/* The VMAs are the program's again; guards still trap, and the range is busy. */
 static void release_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     struct paging_chunk *chunk = paging_chunk_of(start);
 
-    paging_unguard(start);
     if (chunk->flags & CHUNK_HAS_GUARDS) {
         sys_madvise(start, end - start, MADV_GUARD_REMOVE);
+    }
+    if (chunk->flags & CHUNK_GUARDED) { /* whole, or paging_cut() had made it plain */
+        paging_chunk_flags(start, 0, CHUNK_GUARDED | CHUNK_CLOSED);
     }
     paging_table_set(start, end, 0);
     if (chunk->published == 0 && end - start == PAGING_CHUNK) {
@@ -261,8 +286,12 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
 
 int paging_release(const struct paging_area *area)
 {
-    paging_each_used(area, release_in_chunk);
-    return (int)sys_mprotect(area->start, area->end - area->start, area->prot);
+    int ret = paging_restore(area->start, area->end, area->prot);
+
+    if (ret == 0) {
+        paging_each_used(area, release_in_chunk);
+    }
+    return ret;
 }
 
 struct paging_area paging_slice(const struct paging_area *area, uintptr_t start, uintptr_t end)

@@ -50,6 +50,8 @@ bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_
 void paging_undo_move(uintptr_t start, size_t len);
 
 /* open.c */
+/* The program's protection again, if need be with one VMA first. Return: 0, -errno. */
+int paging_restore(uintptr_t start, uintptr_t end, int prot);
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
 /* Every page of a guarded chunk closed, its guards left beneath where they are. */
 void paging_unguard(uintptr_t addr);

@@ -22,23 +22,42 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
+/* The content is in the shadow: bring it back without keeping one. */
+static int give_up(const struct paging_area *area, uintptr_t shadow, bool here, long why)
+{
+    size_t len = area->end - area->start;
+
+    sys_mprotect(shadow, len, PROT_NONE);
+    sys_mremap(shadow, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, area->start);
+    if (!here) {
+        sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+    }
+    return (int)why;
+}
+
 int paging_make_shadow(struct paging_area *area)
 {
     size_t len = area->end - area->start;
     bool here = paging_page_here(area->start);
     bool hole = area->kind == PAGING_PRIVATE_FILE && !paging_file_present(area, area->start);
     long shadow = sys_mremap(area->start, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
-    long longer, back;
+    long longer, back, ret;
 
     if (sys_failed(shadow)) {
         return (int)shadow;
     }
     /* All of it: what was writable is accounted for, and only equals merge. */
-    sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
+    ret = sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
+    if (ret) {
+        return give_up(area, (uintptr_t)shadow, here, ret);
+    }
     sys_madvise((uintptr_t)shadow, PAGING_PAGE, MADV_POPULATE_WRITE);
-    sys_mprotect((uintptr_t)shadow, len, PROT_NONE);
+    ret = sys_mprotect((uintptr_t)shadow, len, PROT_NONE);
     if (hole) {
         paging_punch(area, area->start);
+    }
+    if (ret) {
+        return give_up(area, (uintptr_t)shadow, here, ret);
     }
     /*
      * A mapping that moves as a whole leaves its anon_vma behind: the shadow is a page longer while
@@ -52,14 +71,16 @@ int paging_make_shadow(struct paging_area *area)
         sys_munmap((uintptr_t)shadow + len, PAGING_PAGE);
     }
     if (sys_failed(back)) {
-        /* The content is in the shadow: bring it back without keeping one. */
-        sys_mremap((uintptr_t)shadow, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, area->start);
-        return (int)back;
+        return give_up(area, (uintptr_t)shadow, here, back);
     }
     if (!here) {
         sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED_LOCKED);
     }
-    sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
+    ret = sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
+    if (ret) {
+        sys_munmap((uintptr_t)shadow, len); /* empty: the content is back */
+        return (int)ret;
+    }
     area->alias = (uintptr_t)shadow;
     return 0;
 }
@@ -80,13 +101,17 @@ long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size
         return n < 0 ? n : -EFAULT;
     }
     if (area->prot != (PROT_READ | PROT_WRITE)) {
-        sys_mprotect(shadow, whole, area->prot);
+        ret = sys_mprotect(shadow, whole, area->prot);
+    }
+    if (ret) {
+        sys_madvise(shadow, whole, MADV_DONTNEED);
+        return ret;
     }
     /* The bytes before the pages: whoever dies in between leaves what the next trap mends. */
     paging_table_change(start, start + whole, PAGE_PUBLISHED, 0);
     ret = sys_mremap(shadow, whole, whole, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, start);
     if (area->prot != (PROT_READ | PROT_WRITE)) {
-        sys_mprotect(shadow, whole, PROT_READ | PROT_WRITE);
+        paging_restore(shadow, shadow + whole, PROT_READ | PROT_WRITE);
     }
     if (sys_failed(ret)) {
         paging_table_change(start, start + whole, 0, PAGE_PUBLISHED);

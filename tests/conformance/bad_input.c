@@ -19,6 +19,18 @@ static const struct request requests[] = {
 
 #define REQUESTS (sizeof(requests) / sizeof(requests[0]))
 
+/* What comes with a feature: looks at its argument in the same order. */
+static const struct {
+    uint64_t feature;
+    struct request request;
+} extras[] = {
+    {UF_FEATURE_PAGEFAULT_FLAG_WP, {UF_IO_WRITEPROTECT, sizeof(struct uf_io_writeprotect), 24}},
+    {UF_FEATURE_MINOR_SHMEM, {UF_IO_CONTINUE, sizeof(struct uf_io_continue), 24}},
+    {UF_FEATURE_POISON, {UF_IO_POISON, sizeof(struct uf_io_poison), 24}},
+};
+
+#define EXTRAS (sizeof(extras) / sizeof(extras[0]))
+
 struct scene {
     struct mem mem;
     int uffd;
@@ -66,26 +78,101 @@ static void bad_pointers(enum mem_kind kind)
     for (size_t r = 0; r < REQUESTS; r++)
         for (size_t p = 0; p < sizeof(pointers) / sizeof(pointers[0]); p++)
             CHECK_ERRNO(ioctl(s.uffd, requests[r].number, pointers[p]), EFAULT);
+    for (size_t r = 0; r < EXTRAS; r++)
+        for (size_t p = 0;
+             extras[r].feature & conf_env.features && p < sizeof(pointers) / sizeof(pointers[0]);
+             p++)
+            CHECK_ERRNO(ioctl(s.uffd, extras[r].request.number, pointers[p]), EFAULT);
     check_traps(s.uffd, s.mem.addr);
 }
 
+/* Before it, too: a context that was never enabled is enabled by none of them. */
+static void bad_api_pointers(enum mem_kind kind)
+{
+    struct mem closed = mem_map(MEM_ANON, 2);
+    int uffd = uffd_open_bare(0);
+
+    CHECK_EQ(munmap(mem_page(&closed, 1), page_size), 0);
+    char *const pointers[] = {NULL,
+                              (char *)1,
+                              mem_page(&closed, 1),
+                              mem_page(&closed, 1) - 8,
+                              (char *)-8,
+                              (char *)(1ull << 63),
+                              (char *)~0ull};
+    for (size_t p = 0; p < sizeof(pointers) / sizeof(pointers[0]); p++)
+        CHECK_ERRNO(ioctl(uffd, UF_IO_API, pointers[p]), EFAULT);
+    CHECK_EQ(uffd_api(uffd, 0), 0);
+}
+
+/* The kernel does not ask for an aligned struct. */
 static void misaligned_pointers(enum mem_kind kind)
 {
-    struct scene s;
     char buffer[64], *arg = (char *)(((uintptr_t)buffer + 8) | 1);
-    const struct request *copy = &requests[3], *zero = &requests[4];
+    const struct uf_io_api api = {.api = UF_API};
+    struct scene s;
     int64_t out;
 
-    begin(&s); /* the kernel does not ask for an aligned struct */
-    fill_argument(&s, copy, 0, arg);
-    CHECK_EQ(ioctl(s.uffd, UF_IO_COPY, arg), 0);
-    memcpy(&out, arg + 32, sizeof(out));
-    CHECK_EQ(out, page_size);
-    CHECK(pattern_holds(s.mem.addr, 1));
-    fill_argument(&s, zero, 1, arg);
-    CHECK_EQ(ioctl(s.uffd, UF_IO_ZEROPAGE, arg), 0);
-    memcpy(&out, arg + 24, sizeof(out));
-    CHECK_EQ(out, page_size);
+    begin(&s);
+    CHECK_EQ(uffd_unregister(s.uffd, mem_page(&s.mem, 4), 4 * page_size), 0);
+    for (size_t r = 0; r < REQUESTS; r++) {
+        size_t page = r == 0 ? 5 : r; /* registered anew, let go, woken, copied, zeroed */
+        if (r == 4)
+            CHECK_EQ(uffd_register(s.uffd, mem_page(&s.mem, 4), page_size), 0);
+        fill_argument(&s, &requests[r], page, arg);
+        CHECK_EQ(ioctl(s.uffd, requests[r].number, arg), 0);
+        if (r >= 3) {
+            memcpy(&out, arg + requests[r].reads, sizeof(out));
+            CHECK_EQ(out, page_size);
+        }
+    }
+    check_traps(s.uffd, mem_page(&s.mem, 5));
+    check_native(mem_page(&s.mem, 1), 0);
+    CHECK(pattern_holds(mem_page(&s.mem, 3), 1));
+    check_native(mem_page(&s.mem, 4), 0);
+    memcpy(arg, &api, sizeof(api));
+    CHECK_EQ(ioctl(uffd_open_bare(0), UF_IO_API, arg), 0);
+}
+
+/* What is wrong with a range is so for every request, whatever it would do with it. */
+static void bad_ranges(enum mem_kind kind)
+{
+    struct scene s;
+    char arg[64];
+
+    begin(&s);
+    const uint64_t addr = (uintptr_t)s.mem.addr, page = page_size, whole = ~0ull & ~(page - 1);
+    const struct uf_io_range ranges[] = {{addr + 1, page},
+                                         {addr, page + 1},
+                                         {addr, page - 1},
+                                         {addr, 1},
+                                         {addr, 0},
+                                         {0, 0},
+                                         {addr, whole},
+                                         {addr, whole - addr + page},
+                                         {whole, page},
+                                         {whole, 2 * page},
+                                         {1ull << 63, page},
+                                         {addr, 1ull << 63},
+                                         {1ull << 63, 1ull << 63},
+                                         {~0ull, ~0ull},
+                                         {addr + 1, ~0ull},
+                                         {whole - page, 2 * page}};
+    for (size_t r = 0; r < REQUESTS + EXTRAS; r++) {
+        const struct request *request = r < REQUESTS ? &requests[r] : &extras[r - REQUESTS].request;
+        if (r >= REQUESTS && !(extras[r - REQUESTS].feature & conf_env.features))
+            continue;
+        for (size_t n = 0; n < sizeof(ranges) / sizeof(ranges[0]); n++) {
+            fill_argument(&s, request, 0, arg);
+            memcpy(arg, &ranges[n], sizeof(ranges[n]));
+            if (request->number == UF_IO_COPY) /* its length stands behind the source */
+                *(struct uf_io_copy *)arg = (struct uf_io_copy){
+                    ranges[n].start, (uintptr_t)s.source, ranges[n].len, 0, OUT_UNTOUCHED};
+            CHECK_ERRNO(ioctl(s.uffd, request->number, arg), EINVAL);
+        }
+    }
+    for (size_t n = 0; n < 8; n++)
+        check_traps(s.uffd, mem_page(&s.mem, n));
 }
 
 /* A struct that straddles two pages is as good as any. */
@@ -235,6 +322,8 @@ static void enormous_ranges(enum mem_kind kind)
 
 const struct conf_case bad_input_cases[] = {
     {"bad/pointers", MAN_IOCTL, .run = bad_pointers},
+    {"bad/api-pointers", MAN_IOCTL, .run = bad_api_pointers},
+    {"bad/ranges", "rst: Resolving Userfaults, notes", .run = bad_ranges},
     {"bad/misaligned-pointers", MAN_IOCTL, .run = misaligned_pointers},
     {"bad/straddling-pointers", MAN_IOCTL, .run = straddling_pointers},
     {"bad/read-only-struct", MAN_IOCTL, .run = read_only_struct},

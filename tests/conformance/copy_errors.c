@@ -264,7 +264,7 @@ static void copy_foreign_context(enum mem_kind kind)
 }
 
 const struct conf_case copy_errors_cases[] = {
-    {"copy/eexist", MAN_COPY, EVERY_KIND, .run = copy_eexist},
+    {"copy/eexist", "rst: QEMU/KVM", EVERY_KIND, .run = copy_eexist},
     {"copy/partial", MAN_COPY, EVERY_KIND, .run = copy_partial},
     {"copy/partial-wakes", MAN_COPY, .run = copy_partial_wakes},
     {"copy/bad-source", MAN_COPY, EVERY_KIND, .run = copy_bad_source},
@@ -274,7 +274,7 @@ const struct conf_case copy_errors_cases[] = {
     {"copy/bad-mode", MAN_COPY, .run = copy_bad_mode},
     {"copy/wake-bad-range", "ioctl_userfaultfd(2): UFFDIO_WAKE", .run = wake_bad_range},
     {"copy/enoent", MAN_COPY, EVERY_KIND, .run = copy_enoent},
-    {"copy/unmapped", MAN_COPY, ONE_OF_EACH, .run = copy_unmapped},
+    {"copy/unmapped", "rst: Non-cooperative userfaultfd", ONE_OF_EACH, .run = copy_unmapped},
     {"copy/across-mappings", MAN_COPY, .run = copy_across_mappings},
     {"copy/across-protections", MAN_COPY, ONE_OF_EACH, .run = copy_across_protections},
     {"copy/foreign-context", MAN_COPY, .run = copy_foreign_context},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Creating contexts: the system call, the device, flags, limits, who may. */
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "harness.h"
@@ -228,6 +229,33 @@ static void create_permission(enum mem_kind kind)
     CHECK_EXITED(child_status(unprivileged, NULL), 0);
 }
 
+static int device_by_nobody(void *arg)
+{
+    int device = *(int *)arg;
+
+    if (syscall(SYS_setresuid, 65534, 65534, 65534) != 0)
+        return 2;
+    /* Whoever has the device may trap the kernel's accesses, too: the sysctl is not asked. */
+    if (ioctl(device, UF_IOC_NEW, O_CLOEXEC) == -1)
+        return 3;
+    if (open("/dev/userfaultfd", O_RDWR | O_CLOEXEC) != -1)
+        return 4;
+    return errno == EACCES ? 0 : 5;
+}
+
+static void device_permission(enum mem_kind kind)
+{
+    const char *policy = getenv("USERFAULT_POLICY");
+    int device = open_device();
+    struct stat st;
+
+    if (conf_env.user_backend && !(policy && strcmp(policy, "kernel") == 0))
+        case_skip("policy open permits everybody");
+    if (!conf_env.user_backend && (fstat(device, &st) != 0 || (st.st_mode & 06)))
+        case_skip("/dev/userfaultfd is open to all here");
+    CHECK_EXITED(child_status(device_by_nobody, &device), 0);
+}
+
 /* ------------------------------------------------------------------ exec */
 
 static void create_exec(enum mem_kind kind)
@@ -262,6 +290,8 @@ const struct conf_case create_cases[] = {
     {"create/device-equivalent", RST_CREATE, .needs = NEED_DEVICE, .run = device_equivalent},
     {"create/device-openat", RST_CREATE, .needs = NEED_DEVICE, .run = device_openat_and_modes},
     {"create/permission", RST_CREATE, .needs = NEED_ROOT, .run = create_permission},
+    {"create/device-permission", RST_CREATE, .needs = NEED_ROOT | NEED_DEVICE,
+     .run = device_permission},
     {"create/exec", MAN_CREATE, .run = create_exec},
     {.id = NULL},
 };

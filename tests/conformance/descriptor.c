@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The descriptor: dup, fcntl, close, and what becomes of those who wait. */
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "harness.h"
 
@@ -62,20 +65,56 @@ static void close_from_thread(enum mem_kind kind)
     pthread_join(thread, NULL);
 }
 
+/* Whatever is asked of it. */
+static void check_closed(int uffd, int epfd, const struct mem *mem)
+{
+    struct pollfd polled = {.fd = uffd, .events = POLLIN};
+    struct epoll_event event = {.events = EPOLLIN};
+    struct timeval now = {0};
+    char buffer[64], source[4096];
+    fd_set set;
+
+    CHECK_ERRNO(close(uffd), EBADF);
+    CHECK_EQ(uffd_api(uffd, 0), -EBADF);
+    CHECK_EQ(uffd_register(uffd, mem->addr, mem->len), -EBADF);
+    CHECK_EQ(uffd_unregister(uffd, mem->addr, mem->len), -EBADF);
+    CHECK_EQ(uffd_wake(uffd, mem->addr, mem->len), -EBADF);
+    CHECK_EQ(uffd_zero(uffd, mem->addr, mem->len), -EBADF);
+    CHECK_EQ(uffd_copy(uffd, mem->addr, source, page_size), -EBADF);
+    CHECK_ERRNO(ioctl(uffd, UF_IOC_(UF_IOC_RW_, 0x33, 0x20u), buffer), EBADF);
+    CHECK_ERRNO(ioctl(uffd, UF_IO_REGISTER, NULL), EBADF);
+    CHECK_ERRNO(read(uffd, buffer, sizeof(buffer)), EBADF);
+    CHECK_ERRNO(readv(uffd, &(struct iovec){buffer, sizeof(buffer)}, 1), EBADF);
+    CHECK_EQ(poll(&polled, 1, 0), 1);
+    CHECK_EQ(polled.revents, POLLNVAL);
+    FD_ZERO(&set);
+    FD_SET(uffd, &set);
+    CHECK_ERRNO(select(uffd + 1, &set, NULL, NULL, &now), EBADF);
+    CHECK_ERRNO(epoll_ctl(epfd, EPOLL_CTL_ADD, uffd, &event), EBADF);
+    CHECK_ERRNO(fcntl(uffd, F_GETFL), EBADF);
+    CHECK_ERRNO(fcntl(uffd, F_SETFL, O_NONBLOCK), EBADF);
+    CHECK_ERRNO(dup(uffd), EBADF);
+    CHECK_ERRNO(dup2(uffd, epfd), EBADF);
+}
+
 static void closed_is_closed(enum mem_kind kind)
 {
-    struct mem mem = mem_map(MEM_ANON, 1);
-    int uffd = uffd_open(0);
+    struct mem mem = mem_map(MEM_ANON, 2);
+    int epfd = epoll_create1(EPOLL_CLOEXEC), uffd = uffd_open(0), later;
     char buffer[32];
 
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_EQ(close(uffd), 0);
-    CHECK_ERRNO(close(uffd), EBADF);
-    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), -EBADF);
-    CHECK_EQ(uffd_wake(uffd, mem.addr, mem.len), -EBADF);
-    CHECK_EQ(uffd_zero(uffd, mem.addr, mem.len), -EBADF);
-    CHECK_ERRNO(read(uffd, buffer, sizeof(buffer)), EBADF);
-    CHECK_ERRNO(fcntl(uffd, F_GETFL), EBADF);
-    CHECK_ERRNO(dup(uffd), EBADF);
+    check_closed(uffd, epfd, &mem);
+    check_native(mem_page(&mem, 1), 0);
+    /* Another context at the number has none of its ranges, and was not enabled. */
+    later = uffd_open_bare(O_NONBLOCK);
+    CHECK_EQ(later, uffd);
+    CHECK_EQ(uffd_register(later, mem.addr, mem.len), -EINVAL);
+    CHECK_EQ(uffd_api(later, 0), 0);
+    CHECK_EQ(uffd_unregister(later, mem.addr, mem.len), 0); /* nothing there, and nothing wrong */
+    CHECK_EQ(uffd_zero(later, mem.addr, page_size), -ENOENT);
+    CHECK_EQ(close(later), 0);
     /* A number used anew is what it is now. */
     int other = memfd_create("conformance", 0);
     CHECK_EQ(other, uffd);

@@ -332,17 +332,97 @@ static void poll_asleep(enum mem_kind kind)
     waiting_resolve(&w, 0);
 }
 
+/* ------------------------------------------------------------------ cancellation points */
+
+struct sleeper {
+    void (*call)(int uffd);
+    int uffd;
+    atomic_int tid;
+};
+
+static void sleep_in_poll(int uffd)
+{
+    poll(&(struct pollfd){.fd = uffd, .events = POLLIN}, 1, -1);
+}
+
+static void sleep_in_ppoll(int uffd)
+{
+    ppoll(&(struct pollfd){.fd = uffd, .events = POLLIN}, 1, NULL, NULL);
+}
+
+static void sleep_in_select(int uffd)
+{
+    fd_set set;
+
+    FD_ZERO(&set);
+    FD_SET(uffd, &set);
+    select(uffd + 1, &set, NULL, NULL, NULL);
+}
+
+static void sleep_in_pselect(int uffd)
+{
+    fd_set set;
+
+    FD_ZERO(&set);
+    FD_SET(uffd, &set);
+    pselect(uffd + 1, &set, NULL, NULL, NULL, NULL);
+}
+
+static void sleep_in_epoll(int uffd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epfd = epoll_create1(EPOLL_CLOEXEC);
+
+    epoll_ctl(epfd, EPOLL_CTL_ADD, uffd, &event);
+    epoll_wait(epfd, &event, 1, -1);
+}
+
+static void *sleeper_main(void *arg)
+{
+    struct sleeper *s = arg;
+
+    atomic_store(&s->tid, (int)syscall(SYS_gettid));
+    s->call(s->uffd);
+    return NULL;
+}
+
+/* A thread that sleeps in any of them is cancelled there, and the context serves others on. */
+static void poll_cancelled(enum mem_kind kind)
+{
+    void (*const calls[])(int) = {sleep_in_poll, sleep_in_ppoll, sleep_in_select, sleep_in_pselect,
+                                  sleep_in_epoll};
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        struct sleeper s = {.call = calls[i], .uffd = uffd_open(0)};
+        struct mem mem = mem_map(MEM_ANON, 1);
+        pthread_t thread;
+        void *result;
+
+        CHECK_EQ(pthread_create(&thread, NULL, sleeper_main, &s), 0);
+        while (!atomic_load(&s.tid))
+            sched_yield();
+        thread_await_sleep(s.tid);
+        CHECK_EQ(pthread_cancel(thread), 0);
+        CHECK_EQ(pthread_join(thread, &result), 0);
+        CHECK(result == PTHREAD_CANCELED);
+        CHECK_EQ(uffd_register(s.uffd, mem.addr, mem.len), 0);
+        check_traps(s.uffd, mem.addr);
+        CHECK_EQ(close(s.uffd), 0);
+    }
+}
+
 #define MAN_POLL "userfaultfd(2): poll(2), select(2), epoll(7)"
 #define RST_NOTE "rst: Resolving Userfaults, notes"
 
 const struct conf_case poll_cases[] = {
-    {"poll/ready", MAN_POLL, .run = poll_ready},
+    {"poll/ready", "rst: QEMU/KVM", .run = poll_ready},
     {"poll/withdrawn", "rst: QEMU/KVM", .run = poll_withdrawn},
     {"poll/blocking-is-an-error", RST_NOTE, .run = poll_blocking},
     {"poll/with-others", MAN_POLL, .run = poll_with_others},
     {"poll/ppoll", MAN_POLL, .run = ppoll_ready},
     {"poll/select", MAN_POLL, .run = select_ready},
     {"poll/asleep", MAN_POLL, .run = poll_asleep},
+    {"poll/cancelled", "pthreads(7): cancellation points", .run = poll_cancelled},
     {"epoll/level", MAN_POLL, .run = epoll_level},
     {"epoll/edge", MAN_POLL, .run = epoll_edge},
     {"epoll/oneshot", MAN_POLL, .run = epoll_oneshot},

@@ -218,7 +218,6 @@ static void call_blocks_without_fault(enum mem_kind kind)
     CHECK_EQ(memcmp(mem.addr, "wxyz", 5), 0);
 }
 
-#define MAN_MODE "userfaultfd(2): UFFD_USER_MODE_ONLY"
 #define RST_QEMU "rst: QEMU/KVM, GUP"
 
 const struct conf_case syscall_cases[] = {
@@ -232,6 +231,7 @@ const struct conf_case syscall_cases[] = {
      .run = call_touches_no_more_than_it_needs},
     {"syscall/waiting-for-data", RST_QEMU, ONE_OF_EACH, NEED_FULL,
      .run = call_blocks_without_fault},
-    {"syscall/user-mode-only", MAN_MODE, ONE_OF_EACH, .run = call_efault_user_mode},
+    {"syscall/user-mode-only", "rst: Creating a userfaultfd", ONE_OF_EACH,
+     .run = call_efault_user_mode},
     {.id = NULL},
 };

@@ -63,6 +63,7 @@ static void touch_all(enum memory memory, uint64_t bytes, unsigned bits, uint64_
     struct pager pager = {.zero = true};
     struct peak peak = {.before = stress_vmas()};
     uint64_t count = (uint64_t)1 << bits, pte = status_kib("VmPTE:"), start;
+    uint64_t tables = bytes >> 21 < count ? bytes >> 21 : count;
     int fd = context_open(O_NONBLOCK, 0);
     char *base = map_pages(memory, bytes / page_bytes);
 
@@ -81,9 +82,12 @@ static void touch_all(enum memory memory, uint64_t bytes, unsigned bits, uint64_
         }
     }
     note_vmas(&peak);
+    pte = status_kib("VmPTE:") - pte;
     stress_note("%llu touches, %.1f us each, %llu VMAs more at peak, VmPTE +%llu KiB",
                 (unsigned long long)count, (double)(now_ns() - start) / 1000 / (double)count,
-                (unsigned long long)peak.peak, (unsigned long long)(status_kib("VmPTE:") - pte));
+                (unsigned long long)peak.peak, (unsigned long long)pte);
+    /* A page table for each 2 MiB that was touched is what the kernel's facility needs at least. */
+    stress_check(pte * 1024 * 10 <= tables * page_bytes * 12);
     pager_stop(&pager);
     stress_check(pager.served >= count);
     close(fd);

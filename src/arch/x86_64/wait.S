@@ -9,16 +9,28 @@
 #define SIG_SETMASK       2
 #define FUTEX_WAIT_PRIVATE 128
 
+        .macro  SAVE reg
+        push    \reg
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset \reg, 0
+        .endm
+        .macro  RESTORE reg
+        pop     \reg
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore \reg
+        .endm
+
         .text
         .globl  arch_wait
         .hidden arch_wait
         .type   arch_wait, @function
 arch_wait:
-        push    %rbx
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        .cfi_startproc
+        SAVE    %rbx
+        SAVE    %r12
+        SAVE    %r13
+        SAVE    %r14
+        SAVE    %r15
         mov     %r9, %rbx
         mov     %rdi, %r12
         mov     %esi, %r13d
@@ -53,12 +65,14 @@ arch_wait_begin:
         .hidden arch_wait_end
 arch_wait_end:
         mov     %r12, %rax
-0:      pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbx
+0:      .cfi_remember_state
+        RESTORE %r15
+        RESTORE %r14
+        RESTORE %r13
+        RESTORE %r12
+        RESTORE %rbx
         ret
+        .cfi_restore_state
 
         /* Entered by arch_wait_leave(): the cookie is not ours any more. */
         .globl  arch_wait_left
@@ -72,6 +86,7 @@ arch_wait_left:
         syscall
         mov     $-512, %rax
         jmp     0b
+        .cfi_endproc
         .size   arch_wait, . - arch_wait
 
 /*
@@ -81,6 +96,7 @@ arch_wait_left:
         .hidden arch_copy
         .type   arch_copy, @function
 arch_copy:
+        .cfi_startproc
         mov     %rdx, %rcx
         .globl  arch_copy_begin
         .hidden arch_copy_begin
@@ -91,15 +107,47 @@ arch_copy_begin:
 arch_copy_end:
         mov     %rcx, %rax
         ret
+        .cfi_endproc
         .size   arch_copy, . - arch_copy
 
-/* The kernel returns from a handler to here. Debuggers know the two instructions by heart. */
+/*
+ * The kernel returns from a handler to here, with the ucontext at rsp. Debuggers know the two
+ * instructions by heart, but believe them in libc only: so it is said where the registers of the
+ * interrupted access lie, or the thread that waits for a page has no backtrace. The nop is for
+ * those who take what is before a return address for the caller.
+ */
+        .macro  LIES reg, offset        /* at rsp + offset: DW_CFA_expression, DW_OP_breg7 */
+        .cfi_escape 0x10, \reg, 3, 0x77, ((\offset) & 0x7f) | 0x80, (\offset) >> 7
+        .endm
+
+        .cfi_startproc
+        .cfi_signal_frame
+        .cfi_escape 0x0f, 4, 0x77, 0xa0, 1, 0x06 /* the CFA is the rsp that was: *(rsp + 160) */
+        LIES    8, 40
+        LIES    9, 48
+        LIES    10, 56
+        LIES    11, 64
+        LIES    12, 72
+        LIES    13, 80
+        LIES    14, 88
+        LIES    15, 96
+        LIES    5, 104  /* rdi */
+        LIES    4, 112  /* rsi */
+        LIES    6, 120  /* rbp */
+        LIES    3, 128  /* rbx */
+        LIES    1, 136  /* rdx */
+        LIES    0, 144  /* rax */
+        LIES    2, 152  /* rcx */
+        LIES    7, 160  /* rsp */
+        LIES    16, 168 /* rip */
+        nop
         .globl  arch_sigreturn
         .hidden arch_sigreturn
         .type   arch_sigreturn, @function
 arch_sigreturn:
         mov     $15, %rax
         syscall
+        .cfi_endproc
         .size   arch_sigreturn, . - arch_sigreturn
 
         .section .note.GNU-stack, "", @progbits

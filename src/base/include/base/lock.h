@@ -39,8 +39,8 @@ bool base_thread_dead(int tid);
 
 /*
  * Whether the thread that bears the id now began after that tick of base_cpu_ticks(): then the id
- * was given anew, and whoever had it at the tick is dead. False for tick 0, and when in doubt: /proc
- * tells the beginning of a thread in hundredths of a second. Slow.
+ * was given anew, and whoever had it at the tick is dead. False for tick 0, and when in doubt:
+ * /proc tells the beginning of a thread in hundredths of a second. Slow.
  */
 bool base_thread_newer(int tid, uint64_t tick);
 

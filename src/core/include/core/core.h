@@ -63,8 +63,8 @@ bool core_fd_hidden(int fd);
 
 /* The next descriptor of the facility itself at or above fd, or -1. */
 int core_fd_next_hidden(int fd);
-/* The program will put something else at fd: if it is the facility's, move it. */
-void core_fd_evict(int fd);
+/* The program will put something else at fd: if it is the facility's, move it. 0, -EMFILE. */
+int core_fd_evict(int fd);
 /* Numbers at and above it are no contexts. */
 int core_fd_top(void);
 

@@ -24,6 +24,9 @@
 struct epoll_event;
 
 /* ---- creation and descriptors: fd.c */
+/* Begins the facility, once: of whoever exports the symbols. 0, -errno. */
+extern int (*const icall_start)(void);
+
 long icall_userfaultfd(int flags);
 long icall_openat(int dirfd, const char *path, int flags);
 long icall_ioctl(int fd, unsigned long req, void *arg);

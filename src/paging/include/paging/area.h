@@ -80,14 +80,18 @@ void paging_init(const struct paging_force *force);
 
 /* Descriptors that paging keeps: opened with the first context, again after fork. */
 void paging_env_stale(void);
-void paging_env_reopen(void);
+int paging_env_reopen(void); /* 0, or for want of descriptors -errno: then again */
+/* An errno that says that there are no more descriptors, or no memory. */
+bool paging_exhausted(long ret);
 int paging_mem_fd(void);
 int paging_maps_fd(void);
 int paging_pagemap_fd(void);
 /* The lowest of them at or above fd, or -1. */
 int paging_next_hidden(int fd);
 /* The number is needed: move what is ours there. */
-void paging_evict(int fd);
+int paging_evict(int fd);
+/* The same file at another number, as high as can be had: the number, or -EMFILE. */
+int paging_move_fd(int fd);
 
 /* Move a descriptor out of the way of the program's, close-on-exec; returns the new one. */
 int paging_keep_fd(int fd);
@@ -135,7 +139,10 @@ void paging_forget(const struct paging_area *area);
  */
 void paging_cut(uintptr_t addr);
 
-/* The area leaves the facility: the program's protection everywhere, no guard left behind. */
+/*
+ * The area leaves the facility: the program's protection everywhere, no guard left behind. Out of
+ * VMAs (-ENOMEM) it stays as it is.
+ */
 int paging_release(const struct paging_area *area);
 
 /* Whether the kernel could read the program's memory now. Context: any. */

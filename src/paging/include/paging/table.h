@@ -17,7 +17,8 @@
  *   byte & PAGE_POISONED      every access is to end in SIGBUS; the page is closed
  *   PAGE_OPEN => PAGE_PUBLISHED;  PAGE_OPEN & PAGE_PROTECTED => PAGE_READONLY
  * and for a chunk with CHUNK_GUARDED: every hidden page holds a guard, the chunk's VMA lets
- * accesses through unless CHUNK_CLOSED, PAGE_OPEN is not kept, and no page is protected or poisoned.
+ * accesses through unless CHUNK_CLOSED, PAGE_OPEN is not kept, and no page is protected or
+ * poisoned.
  *
  * In a range without missing mode nothing is hidden: there a byte of 0 is a page that is as the
  * kernel has it, and is let through when it traps.
