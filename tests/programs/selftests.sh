@@ -20,7 +20,6 @@ wp-fork on shmem-private|the program ends at wp-fork on anon
 wp-fork on hugetlb|the program ends at wp-fork on anon
 wp-fork on hugetlb-private|the program ends at wp-fork on anon
 wp-unpopulated on anon|the pagemap file does not show our protection
-minor-collapse on shmem|MADV_COLLAPSE answers EINVAL on ranges of ours
 zeropage on hugetlb|hugetlb is not announced, but needs no feature bit here
 zeropage on hugetlb-private|hugetlb is not announced, but needs no feature bit here
 poison on hugetlb|hugetlb is not announced, but needs no feature bit here
