@@ -93,7 +93,8 @@ struct range {
     uint32_t traits; /* what else divides mappings in the kernel: advice, locking */
 };
 
-#define TRAIT_LOCKED ((uint32_t)1 << 31)
+#define TRAIT_NOHUGEPAGE 16u
+#define TRAIT_LOCKED     ((uint32_t)1 << 31)
 
 bool ranges_find(uintptr_t addr, struct range *ret);
 /* The first range that overlaps [start, end). */

@@ -228,6 +228,52 @@ static long madvise_populate(uintptr_t addr, size_t len, int advice)
     return ret ? ret : sys_madvise(addr, len, advice);
 }
 
+/* The whole chunks of a range; where one fails for itself, the others are still tried. */
+static int collapse_part(const struct range *range, const struct paging_area *part)
+{
+    uintptr_t base = (part->start + PAGING_CHUNK - 1) & ~(PAGING_CHUNK - 1);
+    int failed = 0;
+
+    for (; base + PAGING_CHUNK <= part->end; base += PAGING_CHUNK) {
+        int ret = range->traits & TRAIT_NOHUGEPAGE ? -EINVAL : paging_collapse(part, base);
+
+        if (ret && ret != -EINVAL && ret != -EAGAIN) {
+            return ret;
+        }
+        failed = ret ? ret : failed;
+    }
+    return failed;
+}
+
+/* One mapping after the other, as the kernel does: the first that refuses ends it, no hole does. */
+static long madvise_collapse(uintptr_t addr, uintptr_t end)
+{
+    struct change change;
+    struct range range;
+    long ret = 0, hole = 0;
+
+    change_begin(&change, addr, end);
+    for (uintptr_t at = addr, stop; ret == 0 && at < end; at = stop) {
+        bool any = ranges_next(at, end, &range);
+
+        if (any && range.area.start <= at) {
+            struct paging_area part = paging_slice(&range.area, at, end);
+
+            stop = part.end;
+            ret = collapse_part(&range, &part);
+            continue;
+        }
+        stop = any ? range.area.start : end;
+        ret = sys_madvise(at, stop - at, MADV_COLLAPSE);
+        if (ret == -ENOMEM) {
+            hole = ret;
+            ret = 0;
+        }
+    }
+    change_end(&change);
+    return ret ? ret : hole;
+}
+
 static bool whole_mapping(uintptr_t addr, size_t len)
 {
     return !(addr & (PAGING_PAGE - 1)) && len && addr + page_up(len) > addr;
@@ -252,10 +298,17 @@ static uint32_t trait_of(int advice, bool *ret_set)
         int advice, trait;
         bool set;
     } traits[] = {
-        {MADV_RANDOM, 1, true},      {MADV_SEQUENTIAL, 2, true},   {MADV_NORMAL, 3, false},
-        {MADV_DONTFORK, 4, true},    {MADV_DOFORK, 4, false},      {MADV_HUGEPAGE, 8, true},
-        {MADV_NOHUGEPAGE, 16, true}, {MADV_DONTDUMP, 32, true},    {MADV_DODUMP, 32, false},
-        {MADV_WIPEONFORK, 64, true}, {MADV_KEEPONFORK, 64, false},
+        {MADV_RANDOM, 1, true},
+        {MADV_SEQUENTIAL, 2, true},
+        {MADV_NORMAL, 3, false},
+        {MADV_DONTFORK, 4, true},
+        {MADV_DOFORK, 4, false},
+        {MADV_HUGEPAGE, 8, true},
+        {MADV_NOHUGEPAGE, TRAIT_NOHUGEPAGE, true},
+        {MADV_DONTDUMP, 32, true},
+        {MADV_DODUMP, 32, false},
+        {MADV_WIPEONFORK, 64, true},
+        {MADV_KEEPONFORK, 64, false},
     };
 
     for (size_t i = 0; i < sizeof traits / sizeof *traits; i++) {
@@ -320,7 +373,7 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
         return all_anonymous(addr, addr + page_up(len)) ? sys_madvise(addr, len, MADV_COLD)
                                                         : -EINVAL;
     case MADV_COLLAPSE:
-        return -EINVAL;
+        return madvise_collapse(addr, addr + page_up(len));
     case MADV_REMOVE:
         return madvise_remove(addr, len);
     case MADV_POPULATE_READ:

@@ -34,7 +34,7 @@ bool paging_next_poisoned(const struct paging_area *area, uintptr_t at, uintptr_
     while ((at = paging_next_used(at, area->end)) < area->end) {
         uintptr_t stop = paging_min(paging_chunk_base(at) + PAGING_CHUNK, area->end);
 
-        while (paging_chunk_of(at)->marked && at < stop) {
+        while (at < stop && paging_chunk_of(at)->marked) {
             if (paging_byte(at) & PAGE_POISONED) {
                 *ret_start = at;
                 *ret_end = paging_run_of(at, area->end, PAGE_POISONED);

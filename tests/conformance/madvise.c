@@ -175,6 +175,140 @@ static void huge_pages(enum mem_kind kind)
     check_traps(uffd, start + 6 * page_size);
 }
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define HUGE ((size_t)2 << 20)
+
+static char *huge_aligned(size_t len)
+{
+    char *space = mmap(NULL, len + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(space != MAP_FAILED);
+    return (char *)(((uintptr_t)space + HUGE - 1) & ~(HUGE - 1));
+}
+
+/* Registered memory where `count` huge pages fit, of its file too; all its pages are missing. */
+static char *huge_room(enum mem_kind kind, size_t count, int uffd, uint64_t mode)
+{
+    const size_t len = count * HUGE;
+    struct mem mem = mem_map(kind, len / page_size);
+    char *start = huge_aligned(len), *plain = huge_aligned(HUGE);
+
+    CHECK_EQ(mprotect(plain, HUGE, PROT_READ | PROT_WRITE), 0);
+    memset(plain, 1, HUGE);
+    if (madvise(plain, HUGE, MADV_COLLAPSE) != 0)
+        case_skip("MADV_COLLAPSE of plain memory: %s", strerror(errno));
+    CHECK(mremap(mem.addr, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, start) == start);
+    CHECK_EQ(uffd_register_mode(uffd, start, len, mode, NULL), 0);
+    return start;
+}
+
+/* Bytes of [start, start + len) that are mapped by huge pages. */
+static size_t huge_mapped(const char *start, size_t len)
+{
+    FILE *file = fopen("/proc/self/smaps", "r");
+    unsigned long from, to, kib;
+    bool inside = false;
+    size_t sum = 0;
+    char line[512];
+
+    CHECK(file != NULL);
+    while (fgets(line, sizeof(line), file)) {
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            inside = from < (uintptr_t)start + len && to > (uintptr_t)start;
+        else if (inside && (sscanf(line, "AnonHugePages: %lu", &kib) == 1 ||
+                            sscanf(line, "ShmemPmdMapped: %lu", &kib) == 1))
+            sum += kib << 10;
+    }
+    CHECK_EQ(fclose(file), 0);
+    return sum;
+}
+
+/* Where every page is there, a huge one may take their place; what is taken out of it traps. */
+static void collapse_full(enum mem_kind kind)
+{
+    const size_t pages = HUGE / page_size;
+    int uffd = uffd_open(0);
+    char *start = huge_room(kind, 1, uffd, UF_REGISTER_MODE_MISSING);
+    char *source = source_new(pages, 1), *page = start + 9 * page_size;
+
+    for (size_t n = 0; n < pages; n++)
+        CHECK_EQ(uffd_copy(uffd, start + n * page_size, source + n * page_size, page_size), 0);
+    CHECK_EQ(madvise(start, HUGE, MADV_COLLAPSE), 0);
+    CHECK_EQ(huge_mapped(start, HUGE), HUGE);
+    for (size_t n = 0; n < pages; n++)
+        CHECK(pattern_holds(start + n * page_size, n + 1));
+    uffd_check_silent(uffd);
+    CHECK_EQ(uffd_copy(uffd, page, source, page_size), -EEXIST);
+    CHECK_EQ(madvise(page, page_size, KIND(kind) & SHARED ? MADV_REMOVE : MADV_DONTNEED), 0);
+    check_traps(uffd, page);
+    CHECK_EQ(uffd_unregister(uffd, start, HUGE), 0);
+    CHECK(pattern_holds(page + page_size, 11));
+    *(volatile char *)page = 'x';
+}
+
+/* Pages that nobody resolved stay what they are. */
+static void collapse_holes(enum mem_kind kind)
+{
+    const size_t pages = HUGE / page_size;
+    int uffd = uffd_open(0);
+    char *start = huge_room(kind, 2, uffd, UF_REGISTER_MODE_MISSING);
+    char *source = source_new(pages, 1);
+
+    CHECK_EQ(uffd_copy(uffd, start, source, HUGE), 0);
+    CHECK_EQ(uffd_copy(uffd, start + HUGE, source, HUGE - page_size), 0);
+    CHECK_ERRNO(madvise(start, 2 * HUGE, MADV_COLLAPSE), EBUSY);
+    CHECK_EQ(huge_mapped(start, 2 * HUGE), HUGE);
+    check_traps(uffd, start + 2 * HUGE - page_size);
+    CHECK(pattern_holds(start + HUGE - page_size, pages));
+    /* A huge page that does not fit is none. */
+    CHECK_EQ(madvise(start + HUGE + page_size, HUGE - page_size, MADV_COLLAPSE), 0);
+    uffd_check_silent(uffd);
+}
+
+static void collapse_protected(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    char *start = huge_room(kind, 1, uffd, UF_REGISTER_MODE_WP);
+    char *page = start + 3 * page_size;
+    struct touch touch = {.value = 'x'};
+
+    memset(start, 'a', HUGE);
+    CHECK_EQ(uffd_writeprotect(uffd, page, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    CHECK_ERRNO(madvise(start, HUGE, MADV_COLLAPSE), EINVAL);
+    touch_start(&touch, page, true);
+    uffd_next_fault(uffd, page, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_writeprotect(uffd, page, page_size, 0), 0);
+    touch_join(&touch);
+    check_native(page, 'x');
+    /* Of a file, the mode alone forbids it. */
+    if (KIND(kind) & SHARED)
+        CHECK_ERRNO(madvise(start, HUGE, MADV_COLLAPSE), EINVAL);
+    else
+        CHECK_EQ(madvise(start, HUGE, MADV_COLLAPSE), 0);
+    CHECK_EQ(huge_mapped(start, HUGE), KIND(kind) & SHARED ? 0 : HUGE);
+    CHECK_EQ(uffd_writeprotect(uffd, page, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    touch_start(&touch, page, true);
+    uffd_next_fault(uffd, page, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_writeprotect(uffd, page, page_size, 0), 0);
+    touch_join(&touch);
+}
+
+static void collapse_unwanted(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    char *start = huge_room(kind, 1, uffd, UF_REGISTER_MODE_MISSING);
+    char *source = source_new(HUGE / page_size, 1);
+
+    CHECK_EQ(uffd_copy(uffd, start, source, HUGE), 0);
+    CHECK_EQ(madvise(start, HUGE, MADV_NOHUGEPAGE), 0);
+    CHECK_ERRNO(madvise(start, HUGE, MADV_COLLAPSE), EINVAL);
+    CHECK_EQ(huge_mapped(start, HUGE), 0);
+    CHECK(pattern_holds(start, 1));
+}
+
 /* ------------------------------------------------------------------ calls that fault a range in */
 
 struct call {
@@ -311,6 +445,12 @@ const struct conf_case madvise_cases[] = {
     {"madvise/remove", MAN_ADVISE, EVERY_PRIVATE, .run = remove_private},
     {"madvise/harmless", MAN_ADVISE, EVERY_KIND, .run = harmless_advice},
     {"madvise/hugepage", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = huge_pages},
+    {"madvise/collapse", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = collapse_full},
+    {"madvise/collapse-holes", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = collapse_holes},
+    {"madvise/collapse-protected", MAN_ADVISE, KIND(MEM_ANON) | SHARED,
+     .features = UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM,
+     .run = collapse_protected},
+    {"madvise/collapse-unwanted", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = collapse_unwanted},
     {"madvise/populate-read", MAN_ADVISE, EVERY_KIND, NEED_FULL, .run = populate_read_faults},
     {"madvise/populate-write", MAN_ADVISE, EVERY_KIND, NEED_FULL, .run = populate_write_faults},
     {"madvise/populate-user-mode", MAN_ADVISE, ONE_OF_EACH, .run = populate_user_mode},

@@ -176,6 +176,25 @@ static void unregistered(enum mem_kind kind)
     *(volatile char *)mem_page(&mem, 1) = 'n';
 }
 
+/* A range that ends where the tables of pages that anybody may have end too. */
+static void last_of_table(enum mem_kind kind)
+{
+    const size_t table = (size_t)1 << 30, len = 2 * page_size;
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    struct mem mem = mem_map(kind, 2);
+    char *space = mmap(NULL, 2 * table, PROT_NONE, flags, -1, 0);
+    char *end = (char *)(((uintptr_t)space + 2 * table - 1) & ~(table - 1)), *start = end - len;
+    int uffd = uffd_open(0);
+
+    CHECK(space != MAP_FAILED);
+    CHECK(mremap(mem.addr, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, start) == start);
+    CHECK_EQ(uffd_register(uffd, start, len), 0);
+    CHECK_EQ(uffd_poison(uffd, start, page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_unregister(uffd, start, len), 0);
+    check_poisoned(start);
+    check_native(start + page_size, 0);
+}
+
 static int child_touches(void *arg)
 {
     char *page = arg;
@@ -257,6 +276,7 @@ const struct conf_case poison_cases[] = {
      .features = UF_FEATURE_POISON | UF_FEATURE_WP_UNPOPULATED, .run = zero_over_protection},
     {"poison/dropped", MAN, EVERY_KIND, POISON, .run = dropped},
     {"poison/unregister", MAN, EVERY_KIND, POISON, .run = unregistered},
+    {"poison/last-of-table", MAN, ONE_OF_EACH, POISON, .run = last_of_table},
     {"poison/fork", MAN, ONE_OF_EACH, POISON, .run = forked},
     {"poison/mremap", MAN, ONE_OF_EACH, POISON, .run = moved},
     {"poison/munmap", MAN, ONE_OF_EACH, POISON, .run = gone_with_mapping},

@@ -181,6 +181,16 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
 int paging_protect(const struct paging_area *area, bool empty);
 
 /**
+ * paging_collapse() - a huge page in the place of small ones
+ * @base: of a chunk that lies within the area
+ *
+ * Nothing that was hidden comes into view: every page must have its content, and no mark.
+ *
+ * Context: stripes of the chunk held. Return: 0, or -errno as MADV_COLLAPSE.
+ */
+int paging_collapse(const struct paging_area *area, uintptr_t base);
+
+/**
  * paging_poison() - accesses to pages without content are to end in SIGBUS
  * @start: page-aligned
  * @len: bytes, a multiple of the page size, within one chunk and the area
