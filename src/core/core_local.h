@@ -22,6 +22,7 @@
 
 #include "arch/context.h"
 #include "base/stats.h"
+#include "core/call.h"
 #include "core/core.h"
 #include "core/fault.h"
 #include "core/signals.h"
@@ -250,6 +251,9 @@ int files_next_hidden(int fd);
 /* The interval leaves the facility; a trap that raced it looks twice. */
 void core_note_released(uintptr_t start, uintptr_t end);
 
+/* Whether an access that the program's own protection allows passes: published, and open. */
+bool core_page_ready(uintptr_t addr, enum arch_access access);
+
 /* A page that normal code is about to need: fault it in as an access would. -EFAULT or 0. */
 int core_fault_in(uintptr_t addr, enum arch_access access);
 
@@ -289,7 +293,5 @@ int core_check_range(uint64_t start, uint64_t len);
 int core_check_source(uint64_t start, uint64_t len);
 /* Make the page of a source readable; -EFAULT when it never will be. */
 int core_source_in(uintptr_t addr);
-int core_copy_in(void *dst, const void *src, size_t len);
-int core_copy_out(void *dst, const void *src, size_t len);
 
 #endif

@@ -193,6 +193,11 @@ enum core_verdict core_fault(uintptr_t addr, enum arch_access access, ucontext_t
     return fault(addr, access, &mask, uc, true);
 }
 
+bool core_page_ready(uintptr_t addr, enum arch_access access)
+{
+    return (paging_byte(addr) & PAGE_PUBLISHED) && paging_page_passes(addr, access == ARCH_WRITE);
+}
+
 int core_fault_in(uintptr_t addr, enum arch_access access)
 {
     const uint64_t all = CORE_ALL_SIGNALS;
@@ -207,7 +212,10 @@ int core_fault_in(uintptr_t addr, enum arch_access access)
     do {
         verdict = fault(addr, access, &mask, NULL, false);
     } while (verdict == CORE_RETRY && ranges_find(addr, &range) &&
-             (range.busy || !paging_page_passes(addr, access == ARCH_WRITE)));
+             (range.busy || !core_page_ready(addr, access)));
     sys_sigmask(SIG_SETMASK, &mask, NULL);
-    return verdict == CORE_RETRY ? 0 : -EFAULT;
+    /* The program may have forbidden the access while it was waited for. */
+    return verdict != CORE_RETRY || (ranges_find(addr, &range) && !permits(range.area.prot, access))
+               ? -EFAULT
+               : 0;
 }

@@ -3,18 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "arch/copy.h"
 #include "core_local.h"
-
-int core_copy_in(void *dst, const void *src, size_t len)
-{
-    return arch_copy(dst, src, len) ? -EFAULT : 0;
-}
-
-int core_copy_out(void *dst, const void *src, size_t len)
-{
-    return arch_copy(dst, src, len) ? -EFAULT : 0;
-}
 
 /* As the kernel's validate_range(): aligned, not empty, inside the user's address space. */
 int core_check_range(uint64_t start, uint64_t len)

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "core/settings.h"
 #include "core_local.h"
+#include "paging/pin.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
@@ -412,6 +413,7 @@ void core_fork_child(void)
         atomic_store(&core_tls_shared, true); /* a raw fork: libc does not know */
     }
     paging_lock_reset();
+    paging_pins_reset();
     core_edit_lock_reset();
     forget_open_threads();
     mark_space();

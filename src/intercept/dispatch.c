@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <signal.h>
 
-#include "arch/copy.h"
+#include "core/call.h"
 #include "core/core.h"
 #include "intercept/calls.h"
 #include "intercept/signal.h"
@@ -42,6 +42,11 @@ struct masked_call {
     bool pair;   /* is a struct mask_pair and not the mask */
 };
 
+static long plain_make(void *cookie, const long *a)
+{
+    return sys_call6(*(const long *)cookie, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
 static long masked_make(void *arg, const sigset_t *real)
 {
     struct masked_call *call = arg;
@@ -49,7 +54,7 @@ static long masked_make(void *arg, const sigset_t *real)
     long *a = call->arg;
 
     a[call->mask_at] = call->pair ? (long)&pair : (long)real;
-    return sys_call6(call->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    return icall_made(call->nr, a, plain_make, &call->nr);
 }
 
 static long pselect_call(long nr, long a, long b, long c, long d, long e, long f)
@@ -58,7 +63,7 @@ static long pselect_call(long nr, long a, long b, long c, long d, long e, long f
     struct masked_call call = {nr, {a, b, c, d, e, 0}, .mask_at = 5, .pair = true};
     long ret;
 
-    if ((f && arch_copy(&pair, (const void *)f, sizeof pair)) || (pair.mask && pair.size != 8)) {
+    if ((f && core_copy_in(&pair, (const void *)f, sizeof pair)) || (pair.mask && pair.size != 8)) {
         return ICALL_PASS; /* the kernel says what is wrong with it */
     }
     ret = icall_pselect((int)a, (void *)b, (void *)c, (void *)d, (const void *)e, pair.mask);
@@ -206,8 +211,24 @@ static long memory_call(long nr, long a, long b, long c, long d, long e, long f)
     }
 }
 
+/* What the kernel does later, for a thread that does not wait in it, cannot wait for a page. */
+static void note_asynchronous(long nr)
+{
+    switch (nr) {
+    case SYS_io_uring_setup:
+        core_call_hopeless("io_uring: operations on hidden memory will fail with EFAULT");
+        break;
+    case SYS_io_setup:
+        core_call_hopeless("AIO: operations on hidden memory will fail with EFAULT");
+        break;
+    default:
+        break;
+    }
+}
+
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
+    const long args[6] = {a, b, c, d, e, f};
     long ret;
 
     switch (nr) {
@@ -239,7 +260,8 @@ long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
         ret = signal_call(nr, a, b, c, d);
     }
     if (ret == ICALL_PASS) {
-        ret = sys_call6(nr, a, b, c, d, e, f);
+        note_asynchronous(nr);
+        ret = icall_made(nr, args, plain_make, &nr);
         if (nr == SYS_read) {
             isig_read_done((int)a, (void *)b, ret);
         }

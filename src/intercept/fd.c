@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include "arch/copy.h"
+#include "core/call.h"
 #include "core/core.h"
 #include "core/settings.h"
 #include "intercept/calls.h"
@@ -50,7 +50,7 @@ static bool path_is(const char *path, const char *want)
     char got;
 
     do {
-        if (arch_copy(&got, path++, 1) || got != *want) {
+        if (core_copy_in(&got, path++, 1) || got != *want) {
             return false;
         }
     } while (*want++);
@@ -108,7 +108,7 @@ long icall_openat(int dirfd, const char *path, int flags)
 static long replace_by_ours(int fd, void *arg)
 {
     struct uf_io_api want;
-    bool readable = arch_copy(&want, arg, sizeof want) == 0;
+    bool readable = core_copy_in(&want, arg, sizeof want) == 0;
     long flags = sys_fcntl(fd, F_GETFL, 0), own, ret;
     long cloexec = sys_fcntl(fd, F_GETFD, 0);
 
@@ -124,7 +124,7 @@ static long replace_by_ours(int fd, void *arg)
     sys_call(SYS_dup3, own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
     core_fd_duped((int)own, fd);
     icall_close((int)own);
-    if (arch_copy(arg, &want, sizeof want)) {
+    if (core_copy_out(arg, &want, sizeof want)) {
         return -EFAULT;
     }
     return core_ioctl(fd, UF_IO_API, arg);
@@ -142,7 +142,7 @@ long icall_ioctl(int fd, unsigned long req, void *arg)
         return ICALL_PASS;
     case CORE_FD_CONTEXT:
         if (req == FIONBIO) {
-            if (arch_copy(&nonblock, arg, sizeof nonblock)) {
+            if (core_copy_in(&nonblock, arg, sizeof nonblock)) {
                 return -EFAULT;
             }
             core_fd_nonblock(fd, nonblock != 0);
@@ -226,7 +226,7 @@ static long vectors_length(struct vectors vecs)
         return -EINVAL;
     }
     for (; vecs.left > 0; vecs.left--) {
-        if (arch_copy(&vecs.now, vecs.next++, sizeof vecs.now)) {
+        if (core_copy_in(&vecs.now, vecs.next++, sizeof vecs.now)) {
             return -EFAULT;
         }
         if (vecs.now.iov_len > SSIZE_MAX) {
@@ -243,12 +243,12 @@ static long scatter(struct vectors *vecs, const char *from, size_t len)
         size_t part = len < vecs->now.iov_len ? len : vecs->now.iov_len;
 
         if (part == 0) {
-            if (vecs->left-- <= 0 || arch_copy(&vecs->now, vecs->next++, sizeof vecs->now)) {
+            if (vecs->left-- <= 0 || core_copy_in(&vecs->now, vecs->next++, sizeof vecs->now)) {
                 return -EFAULT;
             }
             continue;
         }
-        if (arch_copy(vecs->now.iov_base, from, part)) {
+        if (core_copy_out(vecs->now.iov_base, from, part)) {
             return -EFAULT;
         }
         vecs->now.iov_base = (char *)vecs->now.iov_base + part;

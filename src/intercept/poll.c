@@ -11,7 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
-#include "arch/copy.h"
+#include "core/call.h"
 #include "base/cpu.h"
 #include "core/core.h"
 #include "intercept/calls.h"
@@ -206,7 +206,7 @@ static long poll_copy(struct pollfd *user, struct pollfd *own, unsigned long cou
     long ret = poll_loop(own, count, own + count, timeout, mask);
 
     for (unsigned long i = 0; ret >= 0 && i < count; i++) {
-        if (arch_copy(&user[i].revents, &own[i].revents, sizeof own[i].revents)) {
+        if (core_copy_out(&user[i].revents, &own[i].revents, sizeof own[i].revents)) {
             return -EFAULT;
         }
     }
@@ -232,14 +232,14 @@ long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec 
             return -ENOMEM;
         }
     }
-    if (arch_copy(own, fds, count * sizeof *own) == 0) {
+    if (core_copy_in(own, fds, count * sizeof *own) == 0) {
         for (unsigned long i = 0; i < count && !any; i++) {
             any = is_context(own[i].fd);
         }
     } /* else the kernel says what is wrong with it */
     if (any) {
-        bool bad = (timeout && arch_copy(&limit, timeout, sizeof limit)) ||
-                   (mask && arch_copy(&bits, mask, sizeof bits));
+        bool bad = (timeout && core_copy_in(&limit, timeout, sizeof limit)) ||
+                   (mask && core_copy_in(&bits, mask, sizeof bits));
         bool wrong = !bad && timeout &&
                      (limit.tv_sec < 0 || limit.tv_nsec < 0 || limit.tv_nsec >= 1000000000);
 
@@ -327,7 +327,7 @@ long icall_pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct t
     bytes = ((size_t)count + 63) / 64 * 8; /* what the kernel reads and writes */
     for (int i = 0; i < 3; i++) {
         set[i] = user[i] ? &own[i] : NULL;
-        if (user[i] && arch_copy(&own[i], user[i], bytes)) {
+        if (user[i] && core_copy_in(&own[i], user[i], bytes)) {
             return ICALL_PASS; /* the kernel says what is wrong with it */
         }
     }
@@ -341,7 +341,7 @@ long icall_pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct t
     ret = icall_ppoll(fds, n, timeout, mask);
     ret = ret < 0 ? ret : polls_to_sets(fds, n, set[0], set[1], set[2]);
     for (int i = 0; i < 3 && ret >= 0; i++) {
-        if (user[i] && arch_copy(user[i], &own[i], bytes)) {
+        if (user[i] && core_copy_out(user[i], &own[i], bytes)) {
             return -EFAULT;
         }
     }
@@ -352,7 +352,7 @@ long icall_epoll_ctl(int epfd, int op, int fd, const struct epoll_event *event)
 {
     struct epoll_event own;
 
-    if (op == EPOLL_CTL_DEL || !is_context(fd) || arch_copy(&own, event, sizeof own)) {
+    if (op == EPOLL_CTL_DEL || !is_context(fd) || core_copy_in(&own, event, sizeof own)) {
         return ICALL_PASS;
     }
     core_fd_in_epoll(fd);

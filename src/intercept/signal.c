@@ -3,7 +3,7 @@
 #include <stdatomic.h>
 #include <sys/signalfd.h>
 
-#include "arch/copy.h"
+#include "core/call.h"
 #include "base/text.h"
 #include "fault/signal.h"
 #include "intercept/signal.h"
@@ -79,7 +79,7 @@ long isig_with_mask(const void *mask, isig_call *call, void *arg)
         return call(arg, NULL);
     }
     isig_init();
-    if (arch_copy(&program, mask, MASK_BYTES)) {
+    if (core_copy_in(&program, mask, MASK_BYTES)) {
         return -EFAULT;
     }
     real.bits = fault_mask_to_real(program);
@@ -95,7 +95,7 @@ static long mask_get(const void *set, size_t size, void (*to)(uint64_t *), uint6
     if (size != MASK_BYTES) {
         return -EINVAL;
     }
-    if (arch_copy(ret_mask, set, MASK_BYTES)) {
+    if (core_copy_in(ret_mask, set, MASK_BYTES)) {
         return -EFAULT;
     }
     to(ret_mask);
@@ -110,12 +110,12 @@ long isig_rt_sigaction(int sig, const void *act, void *old, size_t size)
     if (size != MASK_BYTES) {
         return -EINVAL;
     }
-    if (act && arch_copy(&new_act, act, sizeof new_act)) {
+    if (act && core_copy_in(&new_act, act, sizeof new_act)) {
         return -EFAULT;
     }
     isig_init();
     ret = fault_sigaction(sig, act ? &new_act : NULL, &old_act);
-    if (ret == 0 && old && arch_copy(old, &old_act, sizeof old_act)) {
+    if (ret == 0 && old && core_copy_out(old, &old_act, sizeof old_act)) {
         return -EFAULT;
     }
     return ret;
@@ -139,7 +139,7 @@ long isig_rt_sigprocmask(int how, const void *set, void *old, size_t size)
     ret = sys_sigmask(how, set ? &mask : NULL, &was);
     if (ret == 0 && old) {
         isig_mask_to_program(&was);
-        ret = arch_copy(old, &was, MASK_BYTES) ? -EFAULT : 0;
+        ret = core_copy_out(old, &was, MASK_BYTES) ? -EFAULT : 0;
     }
     return ret;
 }
@@ -165,7 +165,7 @@ long isig_rt_sigpending(void *set, size_t size)
     }
     sys_call(SYS_rt_sigpending, &mask, MASK_BYTES);
     isig_mask_to_program(&mask);
-    return arch_copy(set, &mask, size) ? -EFAULT : 0;
+    return core_copy_out(set, &mask, size) ? -EFAULT : 0;
 }
 
 long isig_rt_sigtimedwait(const void *set, void *info, const void *timeout, size_t size)
@@ -180,7 +180,7 @@ long isig_rt_sigtimedwait(const void *set, void *info, const void *timeout, size
     ret = sys_call(SYS_rt_sigtimedwait, &mask, &got, timeout, size);
     if (ret > 0) {
         ret = fault_number((int)ret, &got);
-        if (info && arch_copy(info, &got, sizeof got)) {
+        if (info && core_copy_out(info, &got, sizeof got)) {
             return -EFAULT;
         }
     }

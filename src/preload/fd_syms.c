@@ -21,6 +21,7 @@ int __open64_2(const char *path, int flags);
 int __openat_2(int dirfd, const char *path, int flags);
 int __openat64_2(int dirfd, const char *path, int flags);
 ssize_t __read(int fd, void *buf, size_t len);
+ssize_t __write(int fd, const void *buf, size_t len);
 int __close(int fd);
 int __dup2(int from, int to);
 int __fcntl(int fd, int cmd, ...);
@@ -35,10 +36,11 @@ EXPORT int ioctl(int fd, unsigned long req, ...)
     va_start(ap, req);
     arg = va_arg(ap, void *);
     va_end(ap);
-    PRELOAD_CALL(int, ioctl, icall_ioctl(fd, req, arg), fd, req, arg);
+    PRELOAD_MADE(int, ioctl, SYS_ioctl, icall_ioctl(fd, req, arg), fd, req, arg);
 }
 
-static ssize_t read_plainly(int fd, void *buf, size_t len)
+/* libc's own, and what it reads from a signalfd in the program's view. */
+static ssize_t read_libc(int fd, void *buf, size_t len)
 {
     static __typeof__(&read) real_fn;
     ssize_t n;
@@ -55,7 +57,14 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
     long ret = icall_read(fd, buf, len);
 
-    return ret == ICALL_PASS ? read_plainly(fd, buf, len) : (ssize_t)preload_ret(ret);
+    if (ret != ICALL_PASS) {
+        return (ssize_t)preload_ret(ret);
+    }
+    if (!core_active) {
+        return read_libc(fd, buf, len);
+    }
+    return preload_made((void *)read_libc, SYS_read, PRELOAD_LONG,
+                        (const long[6]){fd, (long)buf, (long)len});
 }
 
 EXPORT ssize_t __read(int fd, void *buf, size_t len)
@@ -73,12 +82,17 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len)
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 {
-    PRELOAD_CALL(ssize_t, readv, icall_readv(fd, iov, count), fd, iov, count);
+    PRELOAD_MADE(ssize_t, readv, SYS_readv, icall_readv(fd, iov, count), fd, iov, count);
 }
 
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
 {
-    PRELOAD_CALL(ssize_t, write, icall_write(fd), fd, buf, len);
+    PRELOAD_MADE(ssize_t, write, SYS_write, icall_write(fd), fd, buf, len);
+}
+
+EXPORT ssize_t __write(int fd, const void *buf, size_t len)
+{
+    return write(fd, buf, len);
 }
 
 EXPORT int close(int fd)
@@ -155,13 +169,13 @@ EXPORT int dup3(int from, int to, int flags)
 EXPORT int fcntl(int fd, int cmd, ...)
 {
     FCNTL_ARG(arg, cmd);
-    PRELOAD_CALL(int, fcntl, icall_fcntl(fd, cmd, arg), fd, cmd, arg);
+    PRELOAD_MADE(int, fcntl, SYS_fcntl, icall_fcntl(fd, cmd, arg), fd, cmd, arg);
 }
 
 EXPORT int fcntl64(int fd, int cmd, ...)
 {
     FCNTL_ARG(arg, cmd);
-    PRELOAD_CALL(int, fcntl64, icall_fcntl(fd, cmd, arg), fd, cmd, arg);
+    PRELOAD_MADE(int, fcntl64, SYS_fcntl, icall_fcntl(fd, cmd, arg), fd, cmd, arg);
 }
 
 EXPORT int __fcntl(int fd, int cmd, ...)
@@ -181,13 +195,13 @@ EXPORT int __fcntl(int fd, int cmd, ...)
 EXPORT int open(const char *path, int flags, ...)
 {
     OPEN_MODE(mode, flags);
-    PRELOAD_CALL(int, open, icall_openat(AT_FDCWD, path, flags), path, flags, mode);
+    PRELOAD_MADE(int, open, ICALL_PATH, icall_openat(AT_FDCWD, path, flags), path, flags, mode);
 }
 
 EXPORT int open64(const char *path, int flags, ...)
 {
     OPEN_MODE(mode, flags);
-    PRELOAD_CALL(int, open64, icall_openat(AT_FDCWD, path, flags), path, flags, mode);
+    PRELOAD_MADE(int, open64, ICALL_PATH, icall_openat(AT_FDCWD, path, flags), path, flags, mode);
 }
 
 EXPORT int __open(const char *path, int flags, ...)
@@ -205,33 +219,36 @@ EXPORT int __open64(const char *path, int flags, ...)
 EXPORT int openat(int dirfd, const char *path, int flags, ...)
 {
     OPEN_MODE(mode, flags);
-    PRELOAD_CALL(int, openat, icall_openat(dirfd, path, flags), dirfd, path, flags, mode);
+    PRELOAD_MADE(int, openat, SYS_openat, icall_openat(dirfd, path, flags), dirfd, path, flags,
+                 mode);
 }
 
 EXPORT int openat64(int dirfd, const char *path, int flags, ...)
 {
     OPEN_MODE(mode, flags);
-    PRELOAD_CALL(int, openat64, icall_openat(dirfd, path, flags), dirfd, path, flags, mode);
+    PRELOAD_MADE(int, openat64, SYS_openat, icall_openat(dirfd, path, flags), dirfd, path, flags,
+                 mode);
 }
 
 EXPORT int __open_2(const char *path, int flags)
 {
-    PRELOAD_CALL(int, __open_2, icall_openat(AT_FDCWD, path, flags), path, flags);
+    PRELOAD_MADE(int, __open_2, ICALL_PATH, icall_openat(AT_FDCWD, path, flags), path, flags);
 }
 
 EXPORT int __open64_2(const char *path, int flags)
 {
-    PRELOAD_CALL(int, __open64_2, icall_openat(AT_FDCWD, path, flags), path, flags);
+    PRELOAD_MADE(int, __open64_2, ICALL_PATH, icall_openat(AT_FDCWD, path, flags), path, flags);
 }
 
 EXPORT int __openat_2(int dirfd, const char *path, int flags)
 {
-    PRELOAD_CALL(int, __openat_2, icall_openat(dirfd, path, flags), dirfd, path, flags);
+    PRELOAD_MADE(int, __openat_2, SYS_openat, icall_openat(dirfd, path, flags), dirfd, path, flags);
 }
 
 EXPORT int __openat64_2(int dirfd, const char *path, int flags)
 {
-    PRELOAD_CALL(int, __openat64_2, icall_openat(dirfd, path, flags), dirfd, path, flags);
+    PRELOAD_MADE(int, __openat64_2, SYS_openat, icall_openat(dirfd, path, flags), dirfd, path,
+                 flags);
 }
 
 EXPORT int fallocate(int fd, int mode, off_t off, off_t len)
@@ -256,10 +273,10 @@ EXPORT int ftruncate64(int fd, off64_t len)
 
 EXPORT int truncate(const char *path, off_t len)
 {
-    PRELOAD_CALL(int, truncate, icall_truncate(path, len), path, len);
+    PRELOAD_MADE(int, truncate, SYS_truncate, icall_truncate(path, len), path, len);
 }
 
 EXPORT int truncate64(const char *path, off64_t len)
 {
-    PRELOAD_CALL(int, truncate64, icall_truncate(path, len), path, len);
+    PRELOAD_MADE(int, truncate64, SYS_truncate, icall_truncate(path, len), path, len);
 }

@@ -92,24 +92,30 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 
 /* ---- exec: the new image inherits masks and ignored signals as they truly are */
 
-EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+static long exec_make(void *nr, const long *a)
 {
     long ret;
 
     fault_exec_prepare();
-    ret = sys_call(SYS_execve, path, argv, envp);
+    ret = sys_call6(*(long *)nr, a[0], a[1], a[2], a[3], a[4], 0);
     fault_exec_failed();
-    return (int)preload_ret(ret);
+    return ret;
+}
+
+EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+    long nr = SYS_execve;
+
+    return (int)preload_ret(
+        icall_made(nr, (const long[6]){PRELOAD_LONGS(path, argv, envp)}, exec_make, &nr));
 }
 
 EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
 {
-    long ret;
+    long nr = SYS_execveat;
 
-    fault_exec_prepare();
-    ret = sys_call(SYS_execveat, dirfd, path, argv, envp, flags);
-    fault_exec_failed();
-    return (int)preload_ret(ret);
+    return (int)preload_ret(icall_made(
+        nr, (const long[6]){PRELOAD_LONGS(dirfd, path, argv, envp, flags)}, exec_make, &nr));
 }
 
 /* The others end in libc's own exec, which nothing of ours sees: prepare around them. */
@@ -127,24 +133,47 @@ EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *const
         return ret_;                                                                               \
     } while (0)
 
-EXPORT int execv(const char *path, char *const argv[])
+#define EXEC_MADE(fn, nr, ...)                                                                     \
+    (int)preload_made((void *)(fn), nr, PRELOAD_INT, (const long[6]){PRELOAD_LONGS(__VA_ARGS__)})
+
+static int execv_libc(const char *path, char *const argv[])
 {
     EXEC_AROUND(execv, path, argv);
 }
 
-EXPORT int execvp(const char *file, char *const argv[])
+EXPORT int execv(const char *path, char *const argv[])
+{
+    return EXEC_MADE(execv_libc, ICALL_EXECV, path, argv);
+}
+
+static int execvp_libc(const char *file, char *const argv[])
 {
     EXEC_AROUND(execvp, file, argv);
 }
 
-EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+EXPORT int execvp(const char *file, char *const argv[])
+{
+    return EXEC_MADE(execvp_libc, ICALL_EXECV, file, argv);
+}
+
+static int execvpe_libc(const char *file, char *const argv[], char *const envp[])
 {
     EXEC_AROUND(execvpe, file, argv, envp);
 }
 
-EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+    return EXEC_MADE(execvpe_libc, ICALL_EXECVE, file, argv, envp);
+}
+
+static int fexecve_libc(int fd, char *const argv[], char *const envp[])
 {
     EXEC_AROUND(fexecve, fd, argv, envp);
+}
+
+EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+    return EXEC_MADE(fexecve_libc, ICALL_FEXECVE, fd, argv, envp);
 }
 
 /* Arguments up to and with the NULL, as a vector on the stack: exec may follow vfork. */

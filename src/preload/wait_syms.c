@@ -57,6 +57,11 @@ struct wait {
     const struct timespec *timeout;
 };
 
+/* Made so that hidden memory is waited for; the kernel's answer. */
+#define WAIT_MADE(fn, nr, ...)                                                                     \
+    kernel_ret((int)preload_made((void *)(fn), nr, PRELOAD_INT,                                    \
+                                 (const long[6]){PRELOAD_LONGS(__VA_ARGS__)}))
+
 static long kernel_ret(int ret)
 {
     return ret < 0 ? -errno : ret;
@@ -66,28 +71,31 @@ static long call_ppoll(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return kernel_ret(real.ppoll(w->list, w->count, w->timeout, real_mask));
+    return WAIT_MADE(real.ppoll, SYS_ppoll, w->list, w->count, w->timeout, real_mask);
 }
 
 static long call_pselect(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return kernel_ret(real.pselect(w->fd, w->list, w->write, w->except, w->timeout, real_mask));
+    return WAIT_MADE(real.pselect, ICALL_SELECT, w->fd, w->list, w->write, w->except, w->timeout,
+                     real_mask);
 }
 
 static long call_epoll_pwait(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return kernel_ret(real.epoll_pwait(w->fd, w->list, w->max, w->timeout_ms, real_mask));
+    return WAIT_MADE(real.epoll_pwait, SYS_epoll_pwait, w->fd, w->list, w->max, w->timeout_ms,
+                     real_mask);
 }
 
 static long call_epoll_pwait2(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return kernel_ret(real.epoll_pwait2(w->fd, w->list, w->max, w->timeout, real_mask));
+    return WAIT_MADE(real.epoll_pwait2, SYS_epoll_pwait2, w->fd, w->list, w->max, w->timeout,
+                     real_mask);
 }
 
 /* Unless the facility has answered already. */
@@ -118,7 +126,8 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
         return (int)preload_ret(ret);
     }
     ensure_real();
-    return real.poll(fds, count, timeout);
+    return (int)preload_made((void *)real.poll, ICALL_POLL, PRELOAD_INT,
+                             (const long[6]){PRELOAD_LONGS(fds, count, timeout)});
 }
 
 EXPORT int __poll(struct pollfd *fds, nfds_t count, int timeout)
@@ -164,7 +173,8 @@ EXPORT int select(int count, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval 
         return (int)preload_ret(ret);
     }
     ensure_real();
-    return real.select(count, rd, wr, ex, timeout);
+    return (int)preload_made((void *)real.select, ICALL_SELECT, PRELOAD_INT,
+                             (const long[6]){PRELOAD_LONGS(count, rd, wr, ex, timeout)});
 }
 
 EXPORT int pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
@@ -177,7 +187,8 @@ EXPORT int pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct t
 
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
-    PRELOAD_CALL(int, epoll_ctl, icall_epoll_ctl(epfd, op, fd, event), epfd, op, fd, event);
+    PRELOAD_MADE(int, epoll_ctl, SYS_epoll_ctl, icall_epoll_ctl(epfd, op, fd, event), epfd, op, fd,
+                 event);
 }
 
 EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,

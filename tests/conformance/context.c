@@ -354,7 +354,10 @@ static void pager_answer(struct pager *pager, char *page)
     CHECK_EQ(msg.event, UF_EVENT_PAGEFAULT);
     char *addr = (char *)(uintptr_t)(msg.arg.pagefault.address & ~(uint64_t)(page_size - 1));
     CHECK(addr >= pager->base && addr < pager->base + pager->len);
-    pattern_fill(page, pager->seed + (size_t)(addr - pager->base) / page_size);
+    if (pager->image)
+        memcpy(page, pager->image + (addr - pager->base), page_size);
+    else
+        pattern_fill(page, pager->seed + (size_t)(addr - pager->base) / page_size);
     atomic_fetch_add(&pager->faults, 1); /* before the waiter can look at it */
     int ret = uffd_copy(pager->uffd, addr, page, page_size);
     if (ret == -EEXIST) /* another thread's fault on the same page came first */
@@ -384,15 +387,27 @@ static void *pager_main(void *arg)
     return NULL;
 }
 
-void pager_start(struct pager *pager, int uffd, void *base, size_t len, uint64_t seed)
+static void pager_run(struct pager *pager, int uffd, void *base, size_t len)
 {
     pager->uffd = uffd;
     pager->base = base;
     pager->len = len;
-    pager->seed = seed;
     atomic_store(&pager->faults, 0);
     CHECK_EQ(pipe2(pager->stop, O_CLOEXEC), 0);
     CHECK_EQ(pthread_create(&pager->thread, NULL, pager_main, pager), 0);
+}
+
+void pager_start(struct pager *pager, int uffd, void *base, size_t len, uint64_t seed)
+{
+    pager->seed = seed;
+    pager->image = NULL;
+    pager_run(pager, uffd, base, len);
+}
+
+void pager_start_image(struct pager *pager, int uffd, void *base, size_t len, const char *image)
+{
+    pager->image = image;
+    pager_run(pager, uffd, base, len);
 }
 
 void pager_stop(struct pager *pager)

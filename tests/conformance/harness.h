@@ -93,9 +93,8 @@ char *source_new(size_t pages, uint64_t seed);
 
 #define NEED_FULL   1u /* a context that traps the kernel's accesses too (not USER_MODE_ONLY) */
 #define NEED_ROOT   2u
-#define NEED_DEVICE 4u  /* /dev/userfaultfd can be opened */
-#define NEED_KERNEL 8u  /* what ours does not do, with the reason beside the case */
-#define NEED_CALLS  16u /* system calls on hidden memory wait for it, as with the kernel */
+#define NEED_DEVICE 4u /* /dev/userfaultfd can be opened */
+#define NEED_KERNEL 8u /* what ours does not do, with the reason beside the case */
 /* Ours cannot pass without cachestat(2), which tells of pages in a file that are not mapped. */
 #define NEED_CACHESTAT 32u
 
@@ -119,13 +118,13 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     resolve_cases[], copy_errors_cases[], feature_cases[], syscall_cases[], read_cases[],
     poll_cases[], descriptor_cases[], madvise_cases[], mapping_cases[], remap_cases[], file_cases[],
     signal_cases[], signal_wait_cases[], sigmask_cases[], fork_cases[], clone_cases[],
-    bad_input_cases[], bad_waits_cases[], bulk_cases[], stress_cases[], wp_cases[], minor_cases[], poison_cases[];
+    bad_input_cases[], bad_waits_cases[], bulk_cases[], stress_cases[], wp_cases[], minor_cases[],
+    poison_cases[], call_data_cases[], call_file_cases[], call_system_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {
     bool user_backend;
-    bool full_mode;  /* userfaultfd(0) is permitted */
-    bool calls_wait; /* what NEED_CALLS asks for: found out, since no feature bit tells */
+    bool full_mode; /* userfaultfd(0) is permitted */
     uint64_t features;
     const char *self; /* path of this binary */
 };
@@ -260,12 +259,14 @@ struct pager {
     char *base;
     size_t len;
     uint64_t seed;
+    const char *image; /* or of what stands there, as far from its beginning; NULL: the pattern */
     int stop[2];
     atomic_ulong faults;
     pthread_t thread;
 };
 
 void pager_start(struct pager *pager, int uffd, void *base, size_t len, uint64_t seed);
+void pager_start_image(struct pager *pager, int uffd, void *base, size_t len, const char *image);
 void pager_stop(struct pager *pager);
 
 #endif

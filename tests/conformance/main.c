@@ -21,12 +21,12 @@ static char *skip_reason; /* shared with the children */
 #define REASON_BYTES 256
 
 static const struct conf_case *const tables[] = {
-    create_cases,      api_cases,         register_cases, unregister_cases, resolve_cases,
-    copy_errors_cases, feature_cases,     syscall_cases,  read_cases,       poll_cases,
-    descriptor_cases,  madvise_cases,     mapping_cases,  remap_cases,      file_cases,
-    signal_cases,      signal_wait_cases, sigmask_cases,  fork_cases,       clone_cases,
-    bad_input_cases,   bad_waits_cases,   bulk_cases,     stress_cases,     wp_cases,
-    minor_cases,       poison_cases,
+    create_cases,      api_cases,         register_cases,  unregister_cases, resolve_cases,
+    copy_errors_cases, feature_cases,     syscall_cases,   read_cases,       poll_cases,
+    descriptor_cases,  madvise_cases,     mapping_cases,   remap_cases,      file_cases,
+    signal_cases,      signal_wait_cases, sigmask_cases,   fork_cases,       clone_cases,
+    bad_input_cases,   bad_waits_cases,   bulk_cases,      stress_cases,     wp_cases,
+    minor_cases,       poison_cases,      call_data_cases, call_file_cases,  call_system_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)
@@ -70,8 +70,6 @@ static void check_needs(const struct conf_case *c)
         case_skip("needs root");
     if ((c->needs & NEED_FULL) && !conf_env.full_mode)
         case_skip("needs vm.unprivileged_userfaultfd=1 or CAP_SYS_PTRACE");
-    if ((c->needs & NEED_CALLS) && !conf_env.calls_wait)
-        case_skip("a system call on hidden memory fails with EFAULT here, see userfault(7)");
     if ((c->needs & NEED_KERNEL) && conf_env.user_backend)
         case_skip("states what only the kernel's facility does");
     if ((c->needs & NEED_CACHESTAT) && conf_env.user_backend && !cachestat_works())
@@ -220,33 +218,6 @@ static void visit_all(struct plan *plan, bool run)
         }
 }
 
-static void *probe_call_main(void *arg)
-{
-    char *const *page_and_pipe = arg;
-
-    /* The write succeeds, or the other end is closed: either is seen there. */
-    if (write((int)(intptr_t)page_and_pipe[1], page_and_pipe[0], 1) != 1)
-        close((int)(intptr_t)page_and_pipe[1]);
-    return NULL;
-}
-
-/* Does a system call that is handed hidden memory send a message, or fail? */
-static bool probe_calls_wait(int uffd)
-{
-    int pipes[2];
-    pthread_t thread;
-    struct mem mem = mem_map(MEM_ANON, 1);
-
-    CHECK_EQ(pipe(pipes), 0);
-    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
-    char *page_and_pipe[2] = {mem.addr, (char *)(intptr_t)pipes[1]};
-    CHECK_EQ(fcntl(uffd, F_SETFL, O_NONBLOCK), 0);
-    CHECK_EQ(pthread_create(&thread, NULL, probe_call_main, page_and_pipe), 0);
-    struct pollfd fds[2] = {{.fd = uffd, .events = POLLIN}, {.fd = pipes[0], .events = POLLIN}};
-    CHECK(poll(fds, 2, WATCHDOG_SECONDS * 1000) > 0);
-    return fds[0].revents & POLLIN;
-}
-
 /* In a child, since a context in this process would be inherited by every case. */
 static void probe_env(void)
 {
@@ -268,7 +239,6 @@ static void probe_env(void)
         struct uf_io_api api = {.api = UF_API};
         if (ioctl(fd, UF_IO_API, &api) == 0)
             shared->features = api.features;
-        shared->calls_wait = shared->full_mode && probe_calls_wait(fd);
         _exit(0);
     }
     int status = child_wait(pid);

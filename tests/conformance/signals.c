@@ -492,7 +492,7 @@ static void copy_under_flood(int first, int second, bool jump)
 {
     struct sigaction action = {.sa_sigaction = on_flood, .sa_flags = SA_SIGINFO};
     pthread_t thread;
-    sigset_t before, after;
+    sigset_t before = {0}, after = {0}; /* also what sigemptyset() leaves alone */
 
     begin(MEM_ANON);
     flood = (struct flood){.source = source_new(3, 1), .to = pthread_self(), .jump = jump};

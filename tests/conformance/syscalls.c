@@ -185,26 +185,6 @@ static void call_efault_user_mode(enum mem_kind kind)
     CHECK_EQ(memcmp(mem.addr, "abcd", 4), 0);
 }
 
-/* The documented difference of a facility that cannot make calls wait: they fail, harmlessly. */
-static void call_efault_instead(enum mem_kind kind)
-{
-    struct mem mem = mem_map(kind, 2);
-    int uffd = uffd_open(0), pipes[2];
-
-    if (conf_env.calls_wait || !conf_env.full_mode)
-        case_skip("calls wait for the memory here");
-    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
-    CHECK_EQ(pipe(pipes), 0);
-    CHECK_ERRNO(write(pipes[1], mem.addr, 4), EFAULT);
-    CHECK_EQ(write(pipes[1], "abcd", 4), 4);
-    CHECK_ERRNO(read(pipes[0], mem.addr, 4), EFAULT);
-    uffd_check_silent(uffd);
-    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0); /* as missing as before */
-    CHECK_EQ(read(pipes[0], mem.addr, 4), 4);
-    CHECK_EQ(memcmp(mem.addr, "abcd", 5), 0);
-    check_traps(uffd, mem_page(&mem, 1));
-}
-
 /* One thread in a call that waits for data, the page resolved long before it comes. */
 static void *read_main(void *arg)
 {
@@ -242,17 +222,16 @@ static void call_blocks_without_fault(enum mem_kind kind)
 #define RST_QEMU "rst: QEMU/KVM, GUP"
 
 const struct conf_case syscall_cases[] = {
-    {"syscall/read", RST_QEMU, EVERY_KIND, NEED_FULL | NEED_CALLS, .run = call_read},
-    {"syscall/write", RST_QEMU, EVERY_KIND, NEED_FULL | NEED_CALLS, .run = call_write},
-    {"syscall/vectors", RST_QEMU, ONE_OF_EACH, NEED_FULL | NEED_CALLS, .run = call_vectors},
-    {"syscall/structs", RST_QEMU, ONE_OF_EACH, NEED_FULL | NEED_CALLS, .run = call_structs},
-    {"syscall/path", RST_QEMU, ONE_OF_EACH, NEED_FULL | NEED_CALLS, .run = call_path},
-    {"syscall/datagram", RST_QEMU, ONE_OF_EACH, NEED_FULL | NEED_CALLS, .run = call_datagram},
-    {"syscall/only-what-it-needs", RST_QEMU, ONE_OF_EACH, NEED_FULL | NEED_CALLS,
+    {"syscall/read", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_read},
+    {"syscall/write", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_write},
+    {"syscall/vectors", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_vectors},
+    {"syscall/structs", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_structs},
+    {"syscall/path", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_path},
+    {"syscall/datagram", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_datagram},
+    {"syscall/only-what-it-needs", RST_QEMU, ONE_OF_EACH, NEED_FULL,
      .run = call_touches_no_more_than_it_needs},
-    {"syscall/waiting-for-data", RST_QEMU, ONE_OF_EACH, NEED_FULL | NEED_CALLS,
+    {"syscall/waiting-for-data", RST_QEMU, ONE_OF_EACH, NEED_FULL,
      .run = call_blocks_without_fault},
-    {"syscall/efault-instead", "userfault(7)", ONE_OF_EACH, .run = call_efault_instead},
     {"syscall/user-mode-only", MAN_MODE, ONE_OF_EACH, .run = call_efault_user_mode},
     {.id = NULL},
 };

@@ -44,7 +44,7 @@ static const struct {
     {223, "ZEROPAGE on a private file mapping is the zero page in the kernel, a copy in ours, "
           "which outlives a hole punched in the file"},
     {1158, "a source in the same file as the destination fills it as it is read"},
-    {2775, "the kernel maps neighbours that the file already has around a fault (fault-around)"},
+    {2477, "the kernel maps neighbours that the file already has around a fault (fault-around)"},
 };
 
 static bool seed_explained(const struct sequence *sequence)

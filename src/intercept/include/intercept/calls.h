@@ -66,6 +66,55 @@ long icall_fallocate(int fd, int mode, off_t off, off_t len);
 long icall_ftruncate(int fd, off_t len);
 long icall_truncate(const char *path, off_t len);
 
+/* ---- memory that the kernel touches for the program: made.c */
+
+/* Makes the call; the kernel's answer: a result or -errno. */
+typedef long icall_make(void *cookie, const long *args);
+
+/**
+ * icall_made() - make a call so that hidden memory among its arguments is waited for
+ * @nr: of the system call, or one of enum icall_pseudo
+ * @args: six; those that the call does not have are 0
+ * @make: makes the call; perhaps several times
+ *
+ * The kernel would report a fault for each page that it meets and wait: so does this, and then the
+ * call is made, see shape.h. With no context, or no pointer into registered memory, it is just
+ * made.
+ */
+long icall_made(long nr, const long *args, icall_make *make, void *cookie);
+
+/* Functions of libc that are no system call, or on some architectures none, but have pointers. */
+enum icall_pseudo {
+    ICALL_PSEUDO = 1 << 20,
+    ICALL_STAT = ICALL_PSEUDO, /* path, struct stat */
+    ICALL_XSTAT,               /* version, path, struct stat */
+    ICALL_FXSTAT,              /* version, fd, struct stat */
+    ICALL_FXSTATAT,            /* version, dirfd, path, struct stat */
+    ICALL_PATH,                /* path */
+    ICALL_PATHS,               /* two paths */
+    ICALL_XMKNOD,              /* version, path */
+    ICALL_XMKNODAT,            /* version, dirfd, path */
+    ICALL_READLINK,            /* path, buffer, length */
+    ICALL_UTIME,               /* path, struct utimbuf */
+    ICALL_UTIMES,              /* path, two struct timeval */
+    ICALL_FUTIMES,             /* fd, two struct timeval */
+    ICALL_FUTIMENS,            /* fd, two struct timespec */
+    ICALL_FUTIMESAT,           /* dirfd, path, two struct timeval */
+    ICALL_POLL,                /* set, count */
+    ICALL_SELECT,              /* count, three sets */
+    ICALL_PIPE,                /* two descriptors */
+    ICALL_WAIT,                /* status */
+    ICALL_WAIT3,               /* status, options, struct rusage */
+    ICALL_EXECV,               /* path, arguments */
+    ICALL_EXECVE,              /* path, arguments, environment */
+    ICALL_FEXECVE,             /* fd, arguments, environment */
+    ICALL_SPAWN,               /* -, path, -, -, arguments, environment */
+    ICALL_RECV_CHK,            /* fd, buffer, length, -, flags */
+    ICALL_MQ_RECEIVE,          /* fd, buffer, length, priority */
+    ICALL_MQ_GETATTR,          /* queue, struct mq_attr */
+    ICALL_PSEUDO_END,
+};
+
 /* ---- syscall(): dispatch.c */
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f);
 

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+
+#include "arch/copy.h"
+#include "core_local.h"
+#include "paging/pin.h"
+#include "sys/thread.h"
+
+/*
+ * The first byte in [start, end) on a registered page that is not accessible, or end.
+ * @range: the first that overlaps
+ */
+static uintptr_t closed_from(uintptr_t start, uintptr_t end, struct range *range,
+                             enum arch_access access)
+{
+    do {
+        uintptr_t stop = range->area.end < end ? range->area.end : end;
+
+        start = range->area.start > start ? range->area.start : start;
+        while (start < stop && !range->busy && core_page_ready(start, access)) {
+            start = (start | (PAGING_PAGE - 1)) + 1;
+        }
+        if (start < stop) {
+            return start;
+        }
+        start = stop;
+    } while (start < end && ranges_next(start, end, range));
+    return end;
+}
+
+static uintptr_t next_closed(uintptr_t start, uintptr_t end, enum arch_access access)
+{
+    struct range range;
+
+    return ranges_next(start, end, &range) ? closed_from(start, end, &range, access) : end;
+}
+
+static uintptr_t end_of(uintptr_t addr, size_t len)
+{
+    return len > PAGING_TOP || addr > PAGING_TOP - len ? PAGING_TOP : addr + len;
+}
+
+/* Whether the kernel gets past the program's other memory in [start, end) at all. */
+static bool passes(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    while (start < end) {
+        uintptr_t next = (start | (PAGING_PAGE - 1)) + 1;
+
+        if (ranges_find(start, &range)) {
+            start = range.area.end;
+            continue;
+        }
+        if (!paging_readable(start, 1)) {
+            return false;
+        }
+        start = next;
+    }
+    return true;
+}
+
+bool core_call_passes(uintptr_t addr, size_t len)
+{
+    uintptr_t last = end_of(addr, len) - 1;
+
+    return paging_readable(addr, 1) &&
+           (!((addr ^ last) >> PAGING_SHIFT) || paging_readable(last, 1));
+}
+
+/* Pin, and wait out who may be taking these very pages back, having looked for pins before. */
+static void hold(struct core_call *call, uintptr_t start, uintptr_t end)
+{
+    const uint64_t all = CORE_ALL_SIGNALS;
+    uint64_t mask;
+
+    if (!call->asked) {
+        call->asked = true;
+        call->pin = paging_pin_get(core_tid(), (uintptr_t)call);
+    }
+    if (paging_pin_add(call->pin, start, end)) {
+        sys_sigmask(SIG_BLOCK, &all, &mask);
+        paging_unlock(paging_lock(start, end, core_tid()));
+        sys_sigmask(SIG_SETMASK, &mask, NULL);
+    }
+}
+
+enum core_memory core_call_look(struct core_call *call, uintptr_t addr, size_t len,
+                                enum arch_access access)
+{
+    uintptr_t end = end_of(addr, len);
+    struct range range;
+
+    if (!atomic_load_explicit(&core_active, memory_order_relaxed) || end <= addr ||
+        !core_same_space() || !ranges_next(addr, end, &range)) {
+        return CORE_PLAIN;
+    }
+    if (call) {
+        hold(call, addr, end);
+    }
+    return closed_from(addr, end, &range, access) < end ? CORE_CLOSED : CORE_OPEN;
+}
+
+long core_call_ready(struct core_call *call, uintptr_t addr, size_t len, enum arch_access access,
+                     bool once)
+{
+    uintptr_t end = end_of(addr, len), at = addr, closed;
+    long opened = 0;
+
+    if (!core_touches(addr, len)) {
+        return 0;
+    }
+    if (!once) {
+        hold(call, addr, end);
+    }
+    while ((closed = next_closed(at, end, access)) < end) {
+        if (!passes(at, closed)) {
+            return -EFAULT;
+        }
+        if (once) {
+            hold(call, closed, closed + 1);
+        }
+        if (core_fault_in(closed, access)) {
+            return -EFAULT;
+        }
+        opened++;
+        if (once) {
+            break;
+        }
+        at = closed;
+    }
+    return opened;
+}
+
+void core_call_end(struct core_call *call)
+{
+    paging_pin_put(call->pin);
+    *call = (struct core_call){0};
+}
+
+void core_call_hopeless(const char *text)
+{
+    if (ranges_any()) {
+        core_log(text, 0);
+    }
+}
+
+/* Should the page be closed again before it is copied, its fault is one of ours. */
+static bool brought_in(uintptr_t addr, size_t len, enum arch_access access)
+{
+    struct core_call call = {0};
+    bool good = true;
+
+    if (core_call_look(NULL, addr, len, access) == CORE_CLOSED) {
+        good = core_call_ready(&call, addr, len, access, false) >= 0;
+        core_call_end(&call);
+    }
+    return good;
+}
+
+int core_copy_in(void *dst, const void *src, size_t len)
+{
+    return brought_in((uintptr_t)src, len, ARCH_READ) && arch_copy(dst, src, len) == 0 ? 0
+                                                                                       : -EFAULT;
+}
+
+int core_copy_out(void *dst, const void *src, size_t len)
+{
+    return brought_in((uintptr_t)dst, len, ARCH_WRITE) && arch_copy(dst, src, len) == 0 ? 0
+                                                                                        : -EFAULT;
+}

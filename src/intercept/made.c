@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls on hidden memory: brought in first, then made.
+ *
+ *     CALL_RETRY    make ── EFAULT? ── bring in the first closed page ── make again ...
+ *     CALL_READY    bring in and pin everything ── make
+ *     CALL_RECV     bring in and pin what the descriptor has to give ── make (── EFAULT? as above)
+ *     CALL_SEND     bring in and pin what the descriptor takes ── make (── EFAULT? as above)
+ *                   of regular files: in steps, see steps.c
+ *
+ * Else data is moved by one call, as the program made it: what appends to a file, or is less than
+ * PIPE_BUF, stays in one piece.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <poll.h>
+
+#include "core/core.h"
+#include "intercept/calls.h"
+#include "sys/file.h"
+#include "walk.h"
+
+#define EVERYTHING ((size_t)0x7ffff000) /* what one call of the kernel moves at most */
+
+#define MEM_MAJOR 1
+#define DEV_NULL  3
+#define DEV_ZERO  5
+
+/* How much a call on the descriptor will move, as far as one can know. */
+struct flow {
+    size_t max;
+    bool retry; /* a call that fails with EFAULT has not consumed anything */
+    bool steps; /* and it may be made in steps */
+    bool some;  /* the first byte will certainly be moved */
+};
+
+static int socket_type(int fd)
+{
+    int type = -1;
+    socklen_t len = sizeof type;
+
+    sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &len);
+    return type;
+}
+
+static size_t waiting_bytes(int fd)
+{
+    int bytes = 0;
+
+    return sys_failed(sys_ioctl(fd, FIONREAD, &bytes)) || bytes < 0 ? 0 : (size_t)bytes;
+}
+
+/* Whether something is left of the file to be read. */
+static bool before_end(const struct walk *walk, int fd, const struct stat *st)
+{
+    long at = walk->shape->off ? walk->args[walk->shape->off - 1] : -1;
+
+    if (at < 0) {
+        at = sys_call(SYS_lseek, fd, 0, SEEK_CUR);
+    }
+    return at >= 0 && at < st->st_size;
+}
+
+static struct flow recv_flow(const struct walk *walk)
+{
+    long flags = walk->shape->flags ? walk->args[walk->shape->flags - 1] : 0;
+    int fd = (int)walk->args[0];
+    long status = sys_fcntl(fd, F_GETFL, 0);
+    struct stat st;
+
+    if (sys_failed(status) || (status & O_ACCMODE) == O_WRONLY || (status & O_PATH) ||
+        sys_fstat(fd, &st)) {
+        return (struct flow){0, true};
+    }
+    switch (st.st_mode & S_IFMT) {
+    case S_IFREG:
+        /* Past the page cache, whole blocks go to pinned pages: in one piece. */
+        return (struct flow){EVERYTHING, true, !(status & O_DIRECT), before_end(walk, fd, &st)};
+    case S_IFDIR:
+        return (struct flow){0, false};
+    case S_IFIFO:
+        return (struct flow){waiting_bytes(fd), true};
+    case S_IFSOCK:
+        if (socket_type(fd) == SOCK_STREAM && !(flags & (MSG_OOB | MSG_ERRQUEUE))) {
+            return (struct flow){flags & MSG_WAITALL ? EVERYTHING : waiting_bytes(fd), true};
+        }
+        break;
+    case S_IFCHR:
+        if (st.st_rdev == makedev(MEM_MAJOR, DEV_NULL)) {
+            return (struct flow){0, true};
+        }
+        break;
+    default:
+        break;
+    }
+    return (struct flow){EVERYTHING, false};
+}
+
+static bool takes_some(int fd)
+{
+    struct pollfd out = {.fd = fd, .events = POLLOUT};
+    const struct timespec none = {0};
+
+    return sys_call(SYS_ppoll, &out, 1, &none, NULL, 8) > 0;
+}
+
+/* A call that does not wait takes what there is room for. */
+static size_t room(int fd, const struct stat *st)
+{
+    long size;
+
+    if (!takes_some(fd)) {
+        return 0;
+    }
+    if (S_ISFIFO(st->st_mode)) {
+        size = sys_fcntl(fd, F_GETPIPE_SZ, 0) - (long)waiting_bytes(fd);
+        return size > 0 ? (size_t)size : 0;
+    }
+    return EVERYTHING;
+}
+
+static struct flow send_flow(const struct walk *walk)
+{
+    long flags = walk->shape->flags ? walk->args[walk->shape->flags - 1] : 0;
+    int fd = (int)walk->args[0];
+    long status = sys_fcntl(fd, F_GETFL, 0);
+    struct stat st;
+
+    if (sys_failed(status) || (status & O_ACCMODE) == O_RDONLY || sys_fstat(fd, &st)) {
+        return (struct flow){0, true};
+    }
+    if (S_ISCHR(st.st_mode) && (st.st_rdev == makedev(MEM_MAJOR, DEV_NULL) ||
+                                st.st_rdev == makedev(MEM_MAJOR, DEV_ZERO))) {
+        return (struct flow){0, true}; /* nobody looks at the data */
+    }
+    if ((status & O_NONBLOCK) || (flags & MSG_DONTWAIT)) {
+        return (struct flow){room(fd, &st), true};
+    }
+    return (struct flow){EVERYTHING, true, S_ISREG(st.st_mode) && !(status & (O_APPEND | O_DIRECT)),
+                         true};
+}
+
+static struct flow flow_of(const struct walk *walk)
+{
+    return walk->shape->mode == CALL_RECV ? recv_flow(walk) : send_flow(walk);
+}
+
+/* Bring in so much of the data, and whatever else the call touches. Return: 0 or -EFAULT. */
+static long bring_in(struct walk *walk, size_t data)
+{
+    long ret;
+
+    walk->data_max = data;
+    ret = walk_call(walk, WALK_ALL);
+    walk->data_max = EVERYTHING;
+    return ret;
+}
+
+/* Of a driver's own ioctl it is not known what it has done before it met the memory. */
+static enum icall_mode mode_of(const struct walk *walk)
+{
+    if (walk->shape->arg[2].how == ARG_IOCTL && !walk_ioctl_listed((unsigned)walk->args[1])) {
+        return CALL_READY;
+    }
+    return (enum icall_mode)walk->shape->mode;
+}
+
+/* Before the call. Return: whether it is to be made in steps. */
+static bool prepare(struct walk *walk)
+{
+    enum icall_mode mode = mode_of(walk);
+    struct flow flow = {EVERYTHING, false, false, false};
+
+    if (mode == CALL_RETRY) {
+        return false;
+    }
+    if (!walk_call(walk, WALK_LOOK)) {
+        return false;
+    }
+    if (mode != CALL_READY) {
+        flow = flow_of(walk);
+    }
+    return bring_in(walk, !flow.steps ? flow.max : flow.some ? 1 : 0) == 0 && flow.steps;
+}
+
+/* After EFAULT: another try? It may also be made in steps then. */
+static bool again(struct walk *walk, int *clean, bool *steps)
+{
+    struct flow flow = {.retry = mode_of(walk) == CALL_RETRY};
+    long found;
+
+    walk->opened = 0;
+    if (walk->shape->mode == CALL_RECV || walk->shape->mode == CALL_SEND) {
+        flow = walk->touched ? flow_of(walk) : flow;
+        *steps = flow.steps;
+        if (flow.retry) {
+            bring_in(walk, flow.steps ? 0 : flow.max);
+        }
+    }
+    if (!flow.retry || flow.steps) {
+        return flow.steps;
+    }
+    found = walk->opened ? 1 : walk_call(walk, WALK_ONE);
+    if (found > 0) {
+        *clean = 0;
+        return true;
+    }
+    /* Nothing is in the way any more: another thread may have opened the page. Once. */
+    return found == 0 && walk->touched && (*clean)++ == 0;
+}
+
+long icall_made(long nr, const long *args, icall_make *make, void *cookie)
+{
+    const struct icall_shape *shape = icall_shape_of(nr);
+    struct walk walk = {.shape = shape, .args = args, .data_max = EVERYTHING};
+    int clean = 0;
+    bool steps;
+    long ret;
+
+    if (!core_active || !shape || shape->mode == CALL_PLAIN) {
+        return make(cookie, args);
+    }
+    steps = prepare(&walk);
+    do {
+        ret = steps ? walk_steps(&walk, make, cookie) : make(cookie, args);
+    } while (ret == -EFAULT && !steps && again(&walk, &clean, &steps));
+    core_call_end(&walk.call);
+    return ret;
+}

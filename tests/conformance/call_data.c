@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/* System calls that move data, with buffers and headers in hidden memory. */
+#include <setjmp.h>
+#include <sys/eventfd.h>
+#include <sys/sendfile.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+
+#include "calls.h"
+
+static char text[] = "what the call is to move, over a border";
+
+static void files(struct place *p)
+{
+    int fd = memfd_create("conformance", MFD_CLOEXEC);
+    struct iovec iov[2] = {{place_in(p, text, 8), 8}, {place_in(p, text + 8, 8), 8}};
+    struct iovec *hidden = place_in(p, iov, sizeof iov);
+    char *out = place_out(p, sizeof text);
+    char got[16];
+
+    CHECK_EQ(write(fd, place_in(p, text, sizeof text), sizeof text), sizeof text);
+    CHECK_EQ(pread(fd, out, sizeof text, 0), sizeof text);
+    CHECK_EQ(memcmp(out, text, sizeof text), 0);
+    CHECK_EQ(pwritev(fd, hidden, 2, 100), 16);
+    CHECK_EQ(pread(fd, got, 16, 100), 16);
+    CHECK_EQ(memcmp(got, text, 16), 0);
+    CHECK_EQ(writev(fd, place_in(p, iov, sizeof iov), 2), 16);
+    struct iovec to[2] = {{place_out(p, 16), 16}, {place_out(p, 4), 4}};
+    CHECK_EQ(preadv2(fd, place_in(p, to, sizeof to), 2, 0, 0), 20);
+    CHECK_EQ(memcmp(to[0].iov_base, text, 16), 0);
+    CHECK_EQ(memcmp(to[1].iov_base, text + 16, 4), 0);
+    CHECK_EQ(pwrite(fd, place_in(p, text, 10), 10, 0), 10);
+}
+
+static void call_files(enum mem_kind kind)
+{
+    place_each(kind, files);
+}
+
+/* Nothing is touched that the kernel would not touch, and errors come first. */
+static void untouched(struct place *p)
+{
+    int fd = memfd_create("conformance", MFD_CLOEXEC), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int pipes[2];
+    char *buf = place_out(p, 64);
+
+    place_faults(p);
+    CHECK_EQ(pipe2(pipes, O_NONBLOCK), 0);
+    CHECK_EQ(read(fd, buf, 64), 0);
+    CHECK_EQ(write(fd, "x", 1), 1);
+    CHECK_EQ(pread(fd, buf, 64, 1), 0);
+    CHECK_ERRNO(read(pipes[0], buf, 64), EAGAIN);
+    CHECK_ERRNO(write(pipes[0], buf, 64), EBADF);
+    CHECK_ERRNO(read(-1, buf, 64), EBADF);
+    CHECK_EQ(write(null, buf, 64), 64);
+    CHECK_EQ(read(null, buf, 64), 0);
+    CHECK_EQ(write(pipes[1], buf, 0), 0);
+    while (write(pipes[1], text, sizeof text) > 0)
+        continue;
+    CHECK_ERRNO(write(pipes[1], buf, 64), EAGAIN);
+    CHECK_EQ(place_faults(p), 0);
+    CHECK_EQ(read(pipes[0], buf, 64), 64);
+    CHECK_EQ(place_faults(p), p->placing == HIDDEN ? 2 : 1);
+}
+
+static void call_untouched(enum mem_kind kind)
+{
+    place_each(kind, untouched);
+}
+
+/* What lies before memory that is not there is moved, what begins there is an error. */
+static void call_unmapped_tail(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4), other = mem_map(kind, 1);
+    char *bad = unmapped(), got[8];
+    int uffd = uffd_open(0), pipes[2], fd = memfd_create("conformance", MFD_CLOEXEC);
+    struct pager pager;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, 2 * page_size), 0);
+    pager_start(&pager, uffd, mem.addr, 2 * page_size, 0);
+    CHECK_EQ(munmap(mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_EQ(write(fd, mem.addr, 4 * page_size), 2 * page_size);
+    CHECK_EQ(atomic_load(&pager.faults), 2);
+    CHECK_ERRNO(write(fd, bad, 4), EFAULT);
+    CHECK_EQ(pipe(pipes), 0);
+    CHECK_ERRNO(write(pipes[1], bad, 4), EFAULT);
+    CHECK_EQ(write(pipes[1], "abcd", 4), 4);
+    CHECK_ERRNO(read(pipes[0], bad, 4), EFAULT);
+    CHECK_EQ(read(pipes[0], got, 4), 4);
+    /* Bad memory before the hidden one: nobody is asked. */
+    struct iovec iov[2] = {{bad, 8}, {other.addr, 8}};
+    CHECK_EQ(uffd_register(uffd, other.addr, other.len), 0);
+    CHECK_ERRNO(writev(fd, iov, 2), EFAULT);
+    CHECK_EQ(atomic_load(&pager.faults), 2);
+    pager_stop(&pager);
+}
+
+static void streams(struct place *p)
+{
+    int socks[2], pipes[2];
+    char *out = place_out(p, 3 * page_size), *sent = malloc(2 * page_size);
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, socks), 0);
+    CHECK_EQ(send(socks[0], place_in(p, text, sizeof text), sizeof text, 0), sizeof text);
+    CHECK_EQ(recv(socks[1], out, sizeof text, MSG_PEEK), sizeof text);
+    CHECK_EQ(recv(socks[1], place_out(p, sizeof text), sizeof text, MSG_WAITALL), sizeof text);
+    CHECK_EQ(memcmp(out, text, sizeof text), 0);
+    for (size_t i = 0; i < 2 * page_size; i++)
+        sent[i] = (char)i;
+    CHECK_EQ(send(socks[0], sent, 2 * page_size, 0), 2 * page_size);
+    CHECK_EQ(recv(socks[1], out, 3 * page_size, 0), 2 * page_size);
+    CHECK_EQ(memcmp(out, sent, 2 * page_size), 0);
+    /* In several pieces: the read returns all that is there. */
+    CHECK_EQ(pipe(pipes), 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(write(pipes[1], sent + i * (int)page_size / 2, page_size / 2), page_size / 2);
+    char *piped = place_out(p, 3 * page_size);
+    CHECK_EQ(read(pipes[0], piped, 3 * page_size), 2 * page_size);
+    CHECK_EQ(memcmp(piped, sent, 2 * page_size), 0);
+    free(sent);
+}
+
+static void call_streams(enum mem_kind kind)
+{
+    place_each(kind, streams);
+}
+
+/* A message with all its parts hidden, one by one. */
+static void messages(struct place *p)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {
+        {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    int socks[2], passed = memfd_create("conformance", MFD_CLOEXEC);
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, socks), 0);
+    memcpy(CMSG_DATA(&control.header), &passed, sizeof passed);
+    struct iovec iov = {place_in(p, text, sizeof text), sizeof text};
+    struct msghdr msg = {.msg_iov = place_in(p, &iov, sizeof iov),
+                         .msg_iovlen = 1,
+                         .msg_control = place_in(p, &control, sizeof control),
+                         .msg_controllen = sizeof control};
+    CHECK_EQ(sendmsg(socks[0], place_in(p, &msg, sizeof msg), 0), sizeof text);
+
+    struct iovec to = {place_out(p, sizeof text), sizeof text};
+    struct msghdr got = {.msg_iov = place_in(p, &to, sizeof to),
+                         .msg_iovlen = 1,
+                         .msg_control = place_out(p, sizeof control),
+                         .msg_controllen = sizeof control};
+    struct msghdr *hidden = place_in(p, &got, sizeof got);
+    CHECK_EQ(recvmsg(socks[1], hidden, 0), sizeof text);
+    CHECK_EQ(memcmp(to.iov_base, text, sizeof text), 0);
+    struct cmsghdr *header = CMSG_FIRSTHDR(hidden);
+    CHECK(header != NULL);
+    CHECK_EQ(header->cmsg_type, SCM_RIGHTS);
+
+    struct mmsghdr two[2] = {
+        {.msg_hdr = {.msg_iov = place_in(p, &iov, sizeof iov), .msg_iovlen = 1}},
+        {.msg_hdr = {.msg_iov = place_in(p, &iov, sizeof iov), .msg_iovlen = 1}}};
+    CHECK_EQ(sendmmsg(socks[0], place_in(p, two, sizeof two), 2, 0), 2);
+    struct iovec each[2] = {{place_out(p, 50), 50}, {place_out(p, 50), 50}};
+    two[0].msg_hdr.msg_iov = place_in(p, &each[0], sizeof each[0]);
+    two[1].msg_hdr.msg_iov = place_in(p, &each[1], sizeof each[1]);
+    struct mmsghdr *received = place_in(p, two, sizeof two);
+    CHECK_EQ(recvmmsg(socks[1], received, 2, 0, NULL), 2);
+    CHECK_EQ(received[1].msg_len, sizeof text);
+    CHECK_EQ(memcmp(each[1].iov_base, text, sizeof text), 0);
+}
+
+static void call_messages(enum mem_kind kind)
+{
+    place_each(kind, messages);
+}
+
+static void addresses(struct place *p)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX}, *got;
+    socklen_t len = sizeof name, *len_at;
+    int bound = socket(AF_UNIX, SOCK_STREAM, 0), one = 1, *option;
+    int dgram[2] = {socket(AF_UNIX, SOCK_DGRAM, 0), socket(AF_UNIX, SOCK_DGRAM, 0)};
+
+    snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "conformance-%d-%d", getpid(),
+             p->placing);
+    CHECK_EQ(bind(bound, (struct sockaddr *)PLACE_IN(p, name), sizeof name), 0);
+    CHECK_EQ(listen(bound, 1), 0);
+    int other = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK_EQ(connect(other, (struct sockaddr *)PLACE_IN(p, name), sizeof name), 0);
+    int served = accept(bound, (struct sockaddr *)place_out(p, sizeof name), PLACE_IN(p, len));
+    CHECK(served >= 0);
+    got = PLACE_OUT(p, struct sockaddr_un);
+    len_at = PLACE_IN(p, len);
+    CHECK_EQ(getpeername(other, (struct sockaddr *)got, len_at), 0);
+    CHECK_EQ(*len_at, sizeof name);
+    CHECK_EQ(memcmp(got, &name, sizeof name), 0);
+    got = PLACE_OUT(p, struct sockaddr_un);
+    CHECK_EQ(getsockname(bound, (struct sockaddr *)got, PLACE_IN(p, len)), 0);
+    CHECK_EQ(memcmp(got, &name, sizeof name), 0);
+    CHECK_ERRNO(bind(dgram[0], unmapped(), sizeof name), EFAULT);
+
+    name.sun_path[1] = 'D';
+    CHECK_EQ(bind(dgram[0], (struct sockaddr *)PLACE_IN(p, name), sizeof name), 0);
+    CHECK_EQ(
+        sendto(dgram[0], text, sizeof text, 0, (struct sockaddr *)PLACE_IN(p, name), sizeof name),
+        sizeof text);
+    got = PLACE_OUT(p, struct sockaddr_un);
+    CHECK_EQ(recvfrom(dgram[0], place_out(p, sizeof text), sizeof text, 0, (struct sockaddr *)got,
+                      PLACE_IN(p, len)),
+             sizeof text);
+    CHECK_EQ(memcmp(got, &name, sizeof name), 0);
+    CHECK_EQ(setsockopt(bound, SOL_SOCKET, SO_PASSCRED, PLACE_IN(p, one), sizeof one), 0);
+    option = PLACE_OUT(p, int);
+    len = sizeof one;
+    CHECK_EQ(getsockopt(bound, SOL_SOCKET, SO_PASSCRED, option, PLACE_IN(p, len)), 0);
+    CHECK_EQ(*option, 1);
+    int *pair = place_out(p, 2 * sizeof(int));
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    CHECK_EQ(write(pair[0], "x", 1), 1);
+}
+
+static void call_addresses(enum mem_kind kind)
+{
+    place_each(kind, addresses);
+}
+
+/* A read that fails would have taken it. */
+static void consumed(struct place *p)
+{
+    uint64_t count = 7;
+    int event = eventfd(0, EFD_CLOEXEC), timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    struct itimerspec soon = {.it_value = {.tv_nsec = 1}}, *was = PLACE_OUT(p, struct itimerspec);
+    sigset_t usr;
+
+    CHECK_EQ(write(event, PLACE_IN(p, count), sizeof count), sizeof count);
+    uint64_t *got = PLACE_OUT(p, uint64_t);
+    CHECK_EQ(read(event, got, sizeof count), sizeof count);
+    CHECK_EQ(*got, 7);
+    CHECK_EQ(timerfd_settime(timer, 0, PLACE_IN(p, soon), was), 0);
+    CHECK_EQ(was->it_value.tv_nsec, 0);
+    CHECK_EQ(timerfd_gettime(timer, PLACE_OUT(p, struct itimerspec)), 0);
+    got = PLACE_OUT(p, uint64_t);
+    CHECK_EQ(read(timer, got, sizeof *got), sizeof *got);
+    CHECK_EQ(*got, 1);
+
+    sigemptyset(&usr);
+    sigaddset(&usr, SIGUSR1);
+    CHECK_EQ(pthread_sigmask(SIG_BLOCK, &usr, NULL), 0);
+    int signals = signalfd(-1, &usr, SFD_CLOEXEC);
+    CHECK_EQ(raise(SIGUSR1), 0);
+    struct signalfd_siginfo *info = PLACE_OUT(p, struct signalfd_siginfo);
+    CHECK_EQ(read(signals, info, sizeof *info), sizeof *info);
+    CHECK_EQ(info->ssi_signo, SIGUSR1);
+}
+
+static void call_consumed(enum mem_kind kind)
+{
+    place_each(kind, consumed);
+}
+
+static void offsets(struct place *p)
+{
+    int from = memfd_create("conformance", MFD_CLOEXEC), to = memfd_create("to", MFD_CLOEXEC);
+    int pipes[2];
+    off_t five = 5, *at = PLACE_IN(p, five);
+    loff_t *source = PLACE_IN(p, five), *dest = PLACE_IN(p, five);
+
+    CHECK_EQ(write(from, text, sizeof text), sizeof text);
+    CHECK_EQ(sendfile(to, from, at, 10), 10);
+    CHECK_EQ(*at, 15);
+    CHECK_EQ(copy_file_range(from, source, to, dest, 10, 0), 10);
+    CHECK_EQ(*source, 15);
+    CHECK_EQ(*dest, 15);
+    CHECK_EQ(pipe(pipes), 0);
+    source = PLACE_IN(p, five);
+    CHECK_EQ(splice(from, source, pipes[1], NULL, 10, 0), 10);
+    CHECK_EQ(*source, 15);
+    struct iovec iov = {place_in(p, text, sizeof text), sizeof text};
+    CHECK_EQ(vmsplice(pipes[1], place_in(p, &iov, sizeof iov), 1, 0), sizeof text);
+}
+
+static void call_offsets(enum mem_kind kind)
+{
+    place_each(kind, offsets);
+}
+
+#define PARTS 150
+
+/*
+ * More pages than a small budget of mappings has places for, none next to another, all needed at
+ * once: a datagram that finds no place for its last byte is lost.
+ */
+static void call_many_pages(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2 * PARTS);
+    int uffd = uffd_open(0), socks[2], size = 1 << 20;
+    struct iovec iov[PARTS];
+    struct pager pager;
+    char sent[PARTS * 10];
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pager_start(&pager, uffd, mem.addr, mem.len, 0);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, socks), 0);
+    CHECK_EQ(setsockopt(socks[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+    for (size_t i = 0; i < sizeof sent; i++)
+        sent[i] = (char)i;
+    for (size_t i = 0; i < PARTS; i++)
+        iov[i] = (struct iovec){mem_page(&mem, 2 * i) + i, 10};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = PARTS};
+    for (int turn = 0; turn < 3; turn++) {
+        CHECK_EQ(send(socks[0], sent, sizeof sent, 0), sizeof sent);
+        CHECK_EQ(recvmsg(socks[1], &msg, 0), sizeof sent);
+        for (size_t i = 0; i < PARTS; i++)
+            CHECK_EQ(memcmp(iov[i].iov_base, sent + 10 * i, 10), 0);
+        CHECK_EQ(sendmsg(socks[0], &msg, 0), sizeof sent);
+        CHECK_EQ(recv(socks[1], sent, sizeof sent, 0), sizeof sent);
+    }
+    CHECK_EQ(atomic_load(&pager.faults), PARTS);
+    pager_stop(&pager);
+}
+
+#define CROWD       4
+#define CROWD_PARTS 40
+#define CROWD_TURNS 30
+
+static void *crowd_main(void *arg)
+{
+    struct iovec iov[CROWD_PARTS];
+    char *area = arg, sent[CROWD_PARTS * 8];
+    int socks[2];
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, socks), 0);
+    for (size_t i = 0; i < CROWD_PARTS; i++)
+        iov[i] = (struct iovec){area + 2 * CROWD * i * page_size + 16, 8};
+    for (int turn = 0; turn < CROWD_TURNS; turn++) {
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = CROWD_PARTS};
+
+        memset(sent, turn + 1, sizeof sent);
+        CHECK_EQ(send(socks[0], sent, sizeof sent, 0), sizeof sent);
+        CHECK_EQ(recvmsg(socks[1], &msg, 0), sizeof sent);
+        for (size_t i = 0; i < CROWD_PARTS; i++)
+            CHECK_EQ(memcmp(iov[i].iov_base, sent, 8), 0);
+        for (size_t i = 0; i < CROWD_PARTS; i++)
+            CHECK_EQ(madvise(area + 2 * CROWD * i * page_size, page_size, MADV_DONTNEED), 0);
+    }
+    return NULL;
+}
+
+/*
+ * Several such calls at once, beside others that give their pages back; all inside 2 MiB, which
+ * hold nothing else.
+ */
+static void call_crowd(enum mem_kind kind)
+{
+    const size_t piece = (size_t)2 << 20;
+    struct mem mem = mem_map(kind, 3 * piece / page_size);
+    char *area = (char *)(((uintptr_t)mem.addr + piece - 1) / piece * piece);
+    int uffd = uffd_open(0);
+    pthread_t threads[CROWD];
+    struct pager pager;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pager_start(&pager, uffd, mem.addr, mem.len, 0);
+    for (size_t i = 0; i < CROWD; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, crowd_main, area + 2 * i * page_size), 0);
+    for (size_t i = 0; i < CROWD; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    CHECK_EQ(atomic_load(&pager.faults), CROWD * CROWD_TURNS * CROWD_PARTS);
+    pager_stop(&pager);
+}
+
+static sigjmp_buf left;
+
+static void on_usr1(int sig)
+{
+    siglongjmp(left, 1);
+}
+
+/* Who jumps out of calls leaves nothing behind that later ones would miss. */
+static void call_left(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(0), socks[2];
+    struct sigaction action = {.sa_handler = on_usr1};
+    volatile int turn = 0;
+    struct timespec soon = {.tv_nsec = 100000};
+    timer_t timer;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, socks), 0);
+    CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);
+    CHECK_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+    if (sigsetjmp(left, 1) == 0 || ++turn < 40) {
+        struct itimerspec spec = {.it_value = soon};
+
+        CHECK_EQ(timer_settime(timer, 0, &spec, NULL), 0);
+        recv(socks[1], mem.addr, 64, 0); /* nothing comes */
+        CHECK(false);
+    }
+    CHECK_EQ(send(socks[0], text, sizeof text, 0), sizeof text);
+    CHECK_EQ(recv(socks[1], mem.addr, 64, 0), sizeof text);
+}
+
+#define RST_QEMU "rst: QEMU/KVM, GUP"
+
+const struct conf_case call_data_cases[] = {
+    {"call/files", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_files},
+    {"call/untouched", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_untouched},
+    {"call/unmapped-tail", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_unmapped_tail},
+    {"call/streams", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_streams},
+    {"call/messages", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_messages},
+    {"call/addresses", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_addresses},
+    {"call/consumed", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_consumed},
+    {"call/offsets", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_offsets},
+    {"call/many-pages", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_many_pages},
+    {"call/crowd", RST_QEMU, KIND(MEM_ANON), NEED_FULL, .run = call_crowd},
+    {"call/left", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_left},
+    {.id = NULL},
+};
