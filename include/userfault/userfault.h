@@ -16,7 +16,8 @@
  *    own handlers for them are installed before the first context, or by uf_sigaction();
  *  - a signal handler that interrupted a touch must return: it may leave by siglongjmp(3) only if
  *    it was installed by uf_sigaction();
- *  - a system call that is handed missing memory fails with EFAULT: touch it first.
+ *  - a system call that is handed missing memory fails with EFAULT: touch it first, or make the
+ *    call by uf_syscall(), which waits for the memory.
  *
  * Under `userfault run` none of this is necessary.
  *

@@ -6,36 +6,38 @@
 #include "paging/pin.h"
 #include "sys/thread.h"
 
-/* The first byte in [start, end) on a registered page that is not accessible, or end. */
-static uintptr_t next_closed(uintptr_t start, uintptr_t end, enum arch_access access)
+/*
+ * The first byte in [start, end) on a registered page that is not accessible, or end.
+ * @range: the first that overlaps
+ */
+static uintptr_t closed_from(uintptr_t start, uintptr_t end, struct range *range,
+                             enum arch_access access)
 {
-    struct range range;
+    do {
+        uintptr_t stop = range->area.end < end ? range->area.end : end;
 
-    while (start < end && ranges_next(start, end, &range)) {
-        uintptr_t stop = range.area.end < end ? range.area.end : end;
-
-        start = range.area.start > start ? range.area.start : start;
-        while (start < stop && !range.busy && core_page_ready(start, access)) {
+        start = range->area.start > start ? range->area.start : start;
+        while (start < stop && !range->busy && core_page_ready(start, access)) {
             start = (start | (PAGING_PAGE - 1)) + 1;
         }
         if (start < stop) {
             return start;
         }
         start = stop;
-    }
+    } while (start < end && ranges_next(start, end, range));
     return end;
+}
+
+static uintptr_t next_closed(uintptr_t start, uintptr_t end, enum arch_access access)
+{
+    struct range range;
+
+    return ranges_next(start, end, &range) ? closed_from(start, end, &range, access) : end;
 }
 
 static uintptr_t end_of(uintptr_t addr, size_t len)
 {
     return len > PAGING_TOP || addr > PAGING_TOP - len ? PAGING_TOP : addr + len;
-}
-
-bool core_call_closed(uintptr_t addr, size_t len, enum arch_access access)
-{
-    uintptr_t end = end_of(addr, len);
-
-    return core_touches(addr, len) && next_closed(addr, end, access) < end;
 }
 
 /* Whether the kernel gets past the program's other memory in [start, end) at all. */
@@ -83,6 +85,22 @@ static void hold(struct core_call *call, uintptr_t start, uintptr_t end)
     }
 }
 
+enum core_memory core_call_look(struct core_call *call, uintptr_t addr, size_t len,
+                                enum arch_access access)
+{
+    uintptr_t end = end_of(addr, len);
+    struct range range;
+
+    if (!atomic_load_explicit(&core_active, memory_order_relaxed) || end <= addr ||
+        !core_same_space() || !ranges_next(addr, end, &range)) {
+        return CORE_PLAIN;
+    }
+    if (call) {
+        hold(call, addr, end);
+    }
+    return closed_from(addr, end, &range, access) < end ? CORE_CLOSED : CORE_OPEN;
+}
+
 long core_call_ready(struct core_call *call, uintptr_t addr, size_t len, enum arch_access access,
                      bool once)
 {
@@ -120,13 +138,20 @@ void core_call_end(struct core_call *call)
     *call = (struct core_call){0};
 }
 
+void core_call_hopeless(const char *text)
+{
+    if (ranges_any()) {
+        core_log(text, 0);
+    }
+}
+
 /* Should the page be closed again before it is copied, its fault is one of ours. */
 static bool brought_in(uintptr_t addr, size_t len, enum arch_access access)
 {
     struct core_call call = {0};
     bool good = true;
 
-    if (core_call_closed(addr, len, access)) {
+    if (core_call_look(NULL, addr, len, access) == CORE_CLOSED) {
         good = core_call_ready(&call, addr, len, access, false) >= 0;
         core_call_end(&call);
     }

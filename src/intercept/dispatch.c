@@ -212,6 +212,21 @@ static long memory_call(long nr, long a, long b, long c, long d, long e, long f)
     }
 }
 
+/* What the kernel does later, for a thread that does not wait in it, cannot wait for a page. */
+static void note_asynchronous(long nr)
+{
+    switch (nr) {
+    case SYS_io_uring_setup:
+        core_call_hopeless("io_uring: operations on hidden memory will fail with EFAULT");
+        break;
+    case SYS_io_setup:
+        core_call_hopeless("AIO: operations on hidden memory will fail with EFAULT");
+        break;
+    default:
+        break;
+    }
+}
+
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
     const long args[6] = {a, b, c, d, e, f};
@@ -246,6 +261,7 @@ long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
         ret = signal_call(nr, a, b, c, d);
     }
     if (ret == ICALL_PASS) {
+        note_asynchronous(nr);
         ret = icall_made(nr, args, plain_make, &nr);
         if (nr == SYS_read) {
             isig_read_done((int)a, (void *)b, ret);

@@ -35,6 +35,7 @@ struct flow {
     size_t max;
     bool retry; /* a call that fails with EFAULT has not consumed anything */
     bool steps; /* and it may be made in steps */
+    bool some;  /* the first byte will certainly be moved */
 };
 
 static int socket_type(int fd)
@@ -53,24 +54,32 @@ static size_t waiting_bytes(int fd)
     return sys_failed(sys_ioctl(fd, FIONREAD, &bytes)) || bytes < 0 ? 0 : (size_t)bytes;
 }
 
-/* Past the page cache, whole blocks go to and from pinned pages: in one piece. */
-static bool is_direct(int fd)
+/* Whether something is left of the file to be read. */
+static bool before_end(const struct walk *walk, int fd, const struct stat *st)
 {
-    return sys_fcntl(fd, F_GETFL, 0) & O_DIRECT;
+    long at = walk->shape->off ? walk->args[walk->shape->off - 1] : -1;
+
+    if (at < 0) {
+        at = sys_call(SYS_lseek, fd, 0, SEEK_CUR);
+    }
+    return at >= 0 && at < st->st_size;
 }
 
 static struct flow recv_flow(const struct walk *walk)
 {
     long flags = walk->shape->flags ? walk->args[walk->shape->flags - 1] : 0;
     int fd = (int)walk->args[0];
+    long status = sys_fcntl(fd, F_GETFL, 0);
     struct stat st;
 
-    if (sys_fstat(fd, &st)) {
-        return (struct flow){0, false};
+    if (sys_failed(status) || (status & O_ACCMODE) == O_WRONLY || (status & O_PATH) ||
+        sys_fstat(fd, &st)) {
+        return (struct flow){0, true};
     }
     switch (st.st_mode & S_IFMT) {
     case S_IFREG:
-        return (struct flow){EVERYTHING, true, .steps = !is_direct(fd)};
+        /* Past the page cache, whole blocks go to pinned pages: in one piece. */
+        return (struct flow){EVERYTHING, true, !(status & O_DIRECT), before_end(walk, fd, &st)};
     case S_IFDIR:
         return (struct flow){0, false};
     case S_IFIFO:
@@ -131,8 +140,8 @@ static struct flow send_flow(const struct walk *walk)
     if ((status & O_NONBLOCK) || (flags & MSG_DONTWAIT)) {
         return (struct flow){room(fd, &st), true};
     }
-    return (struct flow){EVERYTHING, true,
-                         .steps = S_ISREG(st.st_mode) && !(status & (O_APPEND | O_DIRECT))};
+    return (struct flow){EVERYTHING, true, S_ISREG(st.st_mode) && !(status & (O_APPEND | O_DIRECT)),
+                         true};
 }
 
 static struct flow flow_of(const struct walk *walk)
@@ -164,21 +173,18 @@ static enum icall_mode mode_of(const struct walk *walk)
 static bool prepare(struct walk *walk)
 {
     enum icall_mode mode = mode_of(walk);
-    struct flow flow = {EVERYTHING, false, false};
+    struct flow flow = {EVERYTHING, false, false, false};
 
     if (mode == CALL_RETRY) {
         return false;
     }
     if (!walk_call(walk, WALK_LOOK)) {
-        if (walk->touched && mode != CALL_SEND) {
-            walk_call(walk, WALK_HOLD);
-        }
         return false;
     }
     if (mode != CALL_READY) {
         flow = flow_of(walk);
     }
-    return bring_in(walk, flow.steps ? 0 : flow.max) == 0 && flow.steps;
+    return bring_in(walk, !flow.steps ? flow.max : flow.some ? 1 : 0) == 0 && flow.steps;
 }
 
 /* After EFAULT: another try? It may also be made in steps then. */

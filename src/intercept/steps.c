@@ -120,7 +120,7 @@ long walk_steps(struct walk *walk, icall_make *make, void *cookie)
         done += (size_t)ret;
         if ((size_t)ret < step.want) {
             step_begin(walk, done, &step);
-            if (!step.at || !core_call_closed(step.at, 1, access_of(walk))) {
+            if (!step.at || core_call_look(NULL, step.at, 1, access_of(walk)) != CORE_CLOSED) {
                 return (long)done;
             }
         }

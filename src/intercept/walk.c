@@ -13,6 +13,15 @@
 #define MSGS_MAX        1024        /* UIO_MAXIOV, of vectors and of messages */
 #define OPTION_MAX      65536       /* longer than any address, option or control data */
 
+static long look(struct walk *walk, uintptr_t addr, size_t len, enum arch_access access)
+{
+    bool hold = walk->shape->mode != CALL_SEND;
+    enum core_memory found = core_call_look(hold ? &walk->call : NULL, addr, len, access);
+
+    walk->touched |= found != CORE_PLAIN;
+    return found == CORE_CLOSED;
+}
+
 long walk_span(struct walk *walk, uintptr_t addr, size_t len, enum arch_access access)
 {
     long ret;
@@ -20,16 +29,14 @@ long walk_span(struct walk *walk, uintptr_t addr, size_t len, enum arch_access a
     if (!addr || !len) {
         return 0;
     }
+    if (walk->mode == WALK_LOOK) {
+        return look(walk, addr, len, access);
+    }
     if (!core_touches(addr, len)) {
-        bool bad =
-            walk->mode != WALK_LOOK && walk->mode != WALK_HOLD && !core_call_passes(addr, len);
-
-        return bad ? -EFAULT : 0; /* the kernel will not come to what is behind it */
+        /* If not, the kernel will not come to what is behind it. */
+        return core_call_passes(addr, len) ? 0 : -EFAULT;
     }
     walk->touched = true;
-    if (walk->mode == WALK_LOOK) {
-        return core_call_closed(addr, len, access);
-    }
     ret = core_call_ready(&walk->call, addr, len, access, walk->mode == WALK_ONE);
     if (ret < 0) {
         return ret;

@@ -11,10 +11,9 @@
 #include "shape.h"
 
 enum walk_mode {
-    WALK_LOOK, /* does any of it lie on a closed page? */
+    WALK_LOOK, /* does any of it lie on a closed page? What is open before it stays so. */
     WALK_ONE,  /* bring in the first page that does */
     WALK_ALL,  /* bring in everything, as far as the kernel will come */
-    WALK_HOLD, /* all is open: it is to stay so */
 };
 
 struct walk {
@@ -34,7 +33,7 @@ struct walk {
  * Structures that point further are read when they are there; one that cannot be read ends the
  * walk, and the kernel is to say so.
  *
- * Return: WALK_ALL, WALK_HOLD: 0. Otherwise 1 when a closed page was found, or brought in. -EFAULT
+ * Return: WALK_ALL: 0. Otherwise 1 when a closed page was found, or brought in. -EFAULT
  * when the kernel will meet memory that cannot be accessed.
  */
 long walk_call(struct walk *walk, enum walk_mode mode);

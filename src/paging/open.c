@@ -31,6 +31,29 @@ static void count_peak(void)
     }
 }
 
+/*
+ * The plain form of an open guarded chunk with what is open spelled out, for a running call that
+ * needs it. Return: false when there are no VMAs for it.
+ */
+static bool spell_out(uintptr_t base)
+{
+    uintptr_t end = base + PAGING_CHUNK, stop;
+
+    for (uintptr_t at = base; at < end; at = stop) {
+        stop = paging_run_end(at, end);
+        if (!(paging_byte(at) & PAGE_PUBLISHED) && sys_mprotect(at, stop - at, PROT_NONE)) {
+            return false;
+        }
+    }
+    for (uintptr_t at = base; at < end; at = stop) {
+        stop = paging_run_end(at, end);
+        if (paging_byte(at) & PAGE_PUBLISHED) {
+            paging_table_change(at, stop, PAGE_OPEN, 0);
+        }
+    }
+    return true;
+}
+
 void paging_unguard(uintptr_t addr)
 {
     struct paging_chunk *chunk = paging_chunk_of(addr);
@@ -39,8 +62,13 @@ void paging_unguard(uintptr_t addr)
     if (!chunk || !(chunk->flags & CHUNK_GUARDED)) {
         return;
     }
-    sys_mprotect(base, PAGING_CHUNK, PROT_NONE);
+    paging_take_begin();
+    if ((chunk->flags & CHUNK_CLOSED) || !paging_pinned(base, base + PAGING_CHUNK) ||
+        !spell_out(base)) {
+        sys_mprotect(base, PAGING_CHUNK, PROT_NONE);
+    }
     paging_chunk_flags(addr, 0, CHUNK_GUARDED | CHUNK_CLOSED);
+    paging_take_end();
 }
 
 /* Guards on the hidden pages of a chunk, then the whole chunk open. */

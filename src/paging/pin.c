@@ -37,9 +37,9 @@ static bool pin_claim(struct paging_pin *pin, uint64_t was, uint64_t name, uintp
         return false;
     }
     for (int i = 0; i < PIN_SPANS; i++) {
-        atomic_store(&pin->span[i].end, 0);
+        atomic_store_explicit(&pin->span[i].end, 0, memory_order_relaxed);
     }
-    atomic_store(&pin->frame, frame);
+    atomic_store_explicit(&pin->frame, frame, memory_order_relaxed);
     return true;
 }
 
@@ -88,7 +88,7 @@ struct paging_pin *paging_pin_get(int tid, uintptr_t frame)
 void paging_pin_put(struct paging_pin *pin)
 {
     if (pin) {
-        atomic_store(&pin->name, 0);
+        atomic_store_explicit(&pin->name, 0, memory_order_release);
     }
 }
 
@@ -117,11 +117,13 @@ bool paging_pin_add(struct paging_pin *pin, uintptr_t start, uintptr_t end)
     }
     /* Each store makes the interval longer: whoever reads it half done sees a part of it. */
     if (!atomic_load(&pin->span[best].end) || atomic_load(&pin->span[best].start) > start) {
-        atomic_store(&pin->span[best].start, start);
+        atomic_store_explicit(&pin->span[best].start, start, memory_order_relaxed);
     }
     if (atomic_load(&pin->span[best].end) < end) {
-        atomic_store(&pin->span[best].end, end);
+        /* Pairs with the load in paging_pinned(), which reads the start after it. */
+        atomic_store_explicit(&pin->span[best].end, end, memory_order_release);
     }
+    atomic_thread_fence(memory_order_seq_cst); /* before the look; see paging_take_begin() */
     return atomic_load(&taking) != 0;
 }
 
@@ -142,8 +144,8 @@ bool paging_pinned(uintptr_t start, uintptr_t end)
             continue;
         }
         for (int i = 0; i < PIN_SPANS; i++) {
-            if (atomic_load(&pins[p].span[i].start) < end &&
-                atomic_load(&pins[p].span[i].end) > start) {
+            if (atomic_load(&pins[p].span[i].end) > start &&
+                atomic_load(&pins[p].span[i].start) < end) {
                 return true;
             }
         }

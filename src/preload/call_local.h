@@ -6,7 +6,7 @@
 #include "preload_local.h"
 
 struct call_site {
-    preload_fn *fn; /* libc's own; found at the first call */
+    preload_fn *fn; /* libc's own; found at the start, or at a call that comes before */
     const char *name;
     long nr;
 };
@@ -22,6 +22,8 @@ __attribute__((visibility("hidden"))) preload_fn *call_find(struct call_site *si
  */
 #define CALL(name, nr_, ret_, argc)                                                                \
     static struct call_site site_##name = {NULL, #name, nr_};                                      \
+    static struct call_site *ref_##name __attribute__((section("call_sites"), used)) =             \
+        &site_##name;                                                                              \
     EXPORT long call_##name(long a, long b, long c, long d, long e, long f) __asm__(#name);        \
     EXPORT long call_##name(long a, long b, long c, long d, long e, long f)                        \
     {                                                                                              \

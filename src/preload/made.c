@@ -17,6 +17,20 @@ __attribute__((visibility("hidden"))) preload_fn *call_find(struct call_site *si
     return site->fn;
 }
 
+/*
+ * All of them at once, which takes 50 us: dlsym() takes a lock, and the first call may be in a
+ * signal handler, or in the child of a fork that another thread's dlopen() was cut in two by.
+ */
+extern struct call_site *__start_call_sites[] __attribute__((visibility("hidden")));
+extern struct call_site *__stop_call_sites[] __attribute__((visibility("hidden")));
+
+__attribute__((constructor)) static void find_all(void)
+{
+    for (struct call_site **site = __start_call_sites; site < __stop_call_sites; site++) {
+        call_find(*site);
+    }
+}
+
 struct made {
     preload_fn *fn;
     enum preload_ret ret;

@@ -322,6 +322,56 @@ static void call_many_pages(enum mem_kind kind)
     pager_stop(&pager);
 }
 
+#define CROWD       4
+#define CROWD_PARTS 40
+#define CROWD_TURNS 30
+
+static void *crowd_main(void *arg)
+{
+    struct iovec iov[CROWD_PARTS];
+    char *area = arg, sent[CROWD_PARTS * 8];
+    int socks[2];
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, socks), 0);
+    for (size_t i = 0; i < CROWD_PARTS; i++)
+        iov[i] = (struct iovec){area + 2 * CROWD * i * page_size + 16, 8};
+    for (int turn = 0; turn < CROWD_TURNS; turn++) {
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = CROWD_PARTS};
+
+        memset(sent, turn + 1, sizeof sent);
+        CHECK_EQ(send(socks[0], sent, sizeof sent, 0), sizeof sent);
+        CHECK_EQ(recvmsg(socks[1], &msg, 0), sizeof sent);
+        for (size_t i = 0; i < CROWD_PARTS; i++)
+            CHECK_EQ(memcmp(iov[i].iov_base, sent, 8), 0);
+        for (size_t i = 0; i < CROWD_PARTS; i++)
+            CHECK_EQ(madvise(area + 2 * CROWD * i * page_size, page_size, MADV_DONTNEED), 0);
+    }
+    return NULL;
+}
+
+/*
+ * Several such calls at once, beside others that give their pages back; all inside 2 MiB, which
+ * hold nothing else.
+ */
+static void call_crowd(enum mem_kind kind)
+{
+    const size_t piece = (size_t)2 << 20;
+    struct mem mem = mem_map(kind, 3 * piece / page_size);
+    char *area = (char *)(((uintptr_t)mem.addr + piece - 1) / piece * piece);
+    int uffd = uffd_open(0);
+    pthread_t threads[CROWD];
+    struct pager pager;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pager_start(&pager, uffd, mem.addr, mem.len, 0);
+    for (size_t i = 0; i < CROWD; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, crowd_main, area + 2 * i * page_size), 0);
+    for (size_t i = 0; i < CROWD; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    CHECK_EQ(atomic_load(&pager.faults), CROWD * CROWD_TURNS * CROWD_PARTS);
+    pager_stop(&pager);
+}
+
 static sigjmp_buf left;
 
 static void on_usr1(int sig)
@@ -368,6 +418,7 @@ const struct conf_case call_data_cases[] = {
     {"call/consumed", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_consumed},
     {"call/offsets", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_offsets},
     {"call/many-pages", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_many_pages},
+    {"call/crowd", RST_QEMU, KIND(MEM_ANON), NEED_FULL, .run = call_crowd},
     {"call/left", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_left},
     {.id = NULL},
 };

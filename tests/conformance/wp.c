@@ -640,8 +640,7 @@ const struct conf_case wp_cases[] = {
     {"wp/missing-given-up", RST_WP, ONE_OF_EACH, WP, .run = missing_given_up},
     {"wp/sigbus", RST_WP, ONE_OF_EACH, .features = FEATURES | UF_FEATURE_SIGBUS, .run = by_sigbus},
     {"wp/populate", RST_WP, ONE_OF_EACH, NEED_FULL, FEATURES, .run = populated},
-    {"wp/system-call", RST_WP, ONE_OF_EACH, NEED_FULL, FEATURES,
-     .run = by_system_call},
+    {"wp/system-call", RST_WP, ONE_OF_EACH, NEED_FULL, FEATURES, .run = by_system_call},
     {"wp/writers", RST_WP, ONE_OF_EACH, WP, .run = writers},
     {.id = NULL},
 };

@@ -41,6 +41,9 @@ static const struct {
     uint64_t seed;
     const char *reason;
 } explained[] = {
+    {223, "ZEROPAGE on a private file mapping is the zero page in the kernel, a copy in ours, "
+          "which outlives a hole punched in the file"},
+    {1158, "a source in the same file as the destination fills it as it is read"},
     {2477, "the kernel maps neighbours that the file already has around a fault (fault-around)"},
 };
 

@@ -22,8 +22,18 @@ struct core_call {
     bool asked; /* whether a pin was asked for: perhaps none could be had */
 };
 
-/* Whether the kernel would find a page in [addr, addr + len) that the facility keeps closed. */
-bool core_call_closed(uintptr_t addr, size_t len, enum arch_access access);
+enum core_memory {
+    CORE_PLAIN,  /* nothing of it is registered */
+    CORE_OPEN,   /* the kernel can touch all that is */
+    CORE_CLOSED, /* it would find a page that the facility keeps closed */
+};
+
+/**
+ * core_call_look() - what the kernel would find in [addr, addr + len)
+ * @hold: what is open stays open until core_call_end(); NULL: perhaps not
+ */
+enum core_memory core_call_look(struct core_call *hold, uintptr_t addr, size_t len,
+                                enum arch_access access);
 
 /* Whether the kernel can begin to touch memory that is not registered, and can touch its end. */
 bool core_call_passes(uintptr_t addr, size_t len);
@@ -44,6 +54,9 @@ long core_call_ready(struct core_call *call, uintptr_t addr, size_t len, enum ar
                      bool once);
 
 void core_call_end(struct core_call *call);
+
+/* The program has begun something that will fail on registered memory: one line to the log. */
+void core_call_hopeless(const char *text);
 
 /*
  * The program's memory, copied as the kernel would: a context that does not want faults of the
