@@ -13,9 +13,18 @@ static bool mapped(uintptr_t start, uintptr_t end)
     return start < end && maps_next(start, end, &vma);
 }
 
+/* Whether pages without content are protected too: as the range's context asked, not the caller's.
+ */
+static bool protects_empty(const struct range *range)
+{
+    struct context *ctx = context_of_id(range->ctx);
+
+    return ctx && (atomic_load(&ctx->features) & UF_FEATURE_WP_UNPOPULATED);
+}
+
 /* The part of one range. Context: no lock held. */
 static int protect_part(const struct range *seen, uintptr_t start, uintptr_t end, bool protect,
-                        bool empty, int tid)
+                        int tid)
 {
     paging_stripes held;
     struct range range;
@@ -30,7 +39,7 @@ static int protect_part(const struct range *seen, uintptr_t start, uintptr_t end
 
         ret = 0;
         if (protect) {
-            ret = paging_protect(&area, empty);
+            ret = paging_protect(&area, protects_empty(&range));
         } else {
             paging_unprotect(&area);
         }
@@ -40,7 +49,7 @@ static int protect_part(const struct range *seen, uintptr_t start, uintptr_t end
 }
 
 /* Mapping by mapping in rising order, until one is not registered for write protection. */
-static int protect_range(uintptr_t start, uintptr_t end, bool protect, bool empty, int tid)
+static int protect_range(uintptr_t start, uintptr_t end, bool protect, int tid)
 {
     uintptr_t at = start;
     struct range range;
@@ -53,7 +62,7 @@ static int protect_range(uintptr_t start, uintptr_t end, bool protect, bool empt
             return -ENOENT;
         }
         at = range.area.start > at ? range.area.start : at;
-        ret = protect_part(&range, at, stop, protect, empty, tid);
+        ret = protect_part(&range, at, stop, protect, tid);
         if (ret) {
             return ret;
         }
@@ -68,7 +77,7 @@ int core_protect_pages(uintptr_t start, uintptr_t end)
     int ret;
 
     core_enter(&guard);
-    ret = protect_range(start, end, true, true, guard.tid);
+    ret = protect_range(start, end, true, guard.tid);
     core_leave(&guard);
     core_count_paging();
     return ret;
@@ -78,21 +87,20 @@ long core_ioctl_writeprotect(struct context *ctx, void *arg)
 {
     struct uf_io_writeprotect wp;
     struct core_guard guard;
-    bool protect, empty;
+    bool protect;
     int ret;
 
     if (core_copy_in(&wp, arg, sizeof wp)) {
         return -EFAULT;
     }
     protect = wp.mode & UF_WRITEPROTECT_MODE_WP;
-    empty = atomic_load(&ctx->features) & UF_FEATURE_WP_UNPOPULATED;
     if (core_check_range(wp.range.start, wp.range.len) ||
         (wp.mode & ~(UF_WRITEPROTECT_MODE_WP | UF_WRITEPROTECT_MODE_DONTWAKE)) ||
         (protect && (wp.mode & UF_WRITEPROTECT_MODE_DONTWAKE))) {
         return -EINVAL;
     }
     core_enter(&guard);
-    ret = protect_range(wp.range.start, wp.range.start + wp.range.len, protect, empty, guard.tid);
+    ret = protect_range(wp.range.start, wp.range.start + wp.range.len, protect, guard.tid);
     core_leave(&guard);
     core_count_paging();
     if (ret) {

@@ -139,6 +139,20 @@ static void empty_asked_for(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+/* What is protected is the range's affair, not that of the context which asks. */
+static void by_another_context(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0), other = uffd_open(UF_FEATURE_WP_UNPOPULATED);
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    *(volatile char *)mem.addr = 'a';
+    CHECK_EQ(protect(other, mem.addr, mem.len), 0);
+    check_writable(mem_page(&mem, 1));
+    check_protected(uffd, mem.addr);
+    uffd_check_silent(other);
+}
+
 static void copy_protected(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 4);
@@ -617,6 +631,8 @@ const struct conf_case wp_cases[] = {
     {"wp/empty", RST_WP, EVERY_KIND, WP, .run = empty_pages},
     {"wp/empty-asked-for", "UFFD_FEATURE_WP_UNPOPULATED", EVERY_KIND,
      .features = FEATURES | UF_FEATURE_WP_UNPOPULATED, .run = empty_asked_for},
+    {"wp/by-another-context", MAN_WP, ANON_PRIVATE, 0, FEATURES | UF_FEATURE_WP_UNPOPULATED,
+     .run = by_another_context},
     {"wp/copy", MAN_COPY, EVERY_KIND, WP, .run = copy_protected},
     {"wp/copy-refused", MAN_COPY, EVERY_KIND, WP, .run = copy_refused},
     {"wp/copy-without-missing", MAN_COPY, EVERY_KIND, WP, .run = copy_without_missing},
