@@ -541,36 +541,56 @@ void contexts_forget(void)
 
 /* ---- the doorbell */
 
+/*
+ * What is counted as unheard is in the bell, or beyond UNHEARD_MAX nobody would ring again. A
+ * sender counts after it has sent; who empties the bell meanwhile has taken what is still to be
+ * counted, so he also changes the upper half, and then it is not counted at all. One too few is
+ * harmless: it rings once for nothing, and then the bell is emptied.
+ */
+#define EMPTIED ((uint64_t)1 << 32)
+
 bool context_ring(struct context *ctx)
 {
+    uint64_t before = atomic_load(&ctx->unheard), now = before;
     const char byte = 1;
 
     /*
      * A datagram a fault: each wakes one more reader, and is an edge to those who wait for edges.
      * Beyond so many unheard it rings loud enough: who drains it looks again afterwards.
      */
-    if (atomic_load(&ctx->sent) - atomic_load(&ctx->drained) >= UNHEARD_MAX) {
+    if ((uint32_t)before >= UNHEARD_MAX) {
         return true;
     }
     if (sys_call(SYS_sendto, ctx->hub, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, &ctx->bell,
                  ctx->bell.len) != 1) {
         return false; /* too many bells ring unheard: the waiter tries again */
     }
-    atomic_fetch_add(&ctx->sent, 1);
+    while (now >> 32 == before >> 32 &&
+           !atomic_compare_exchange_weak(&ctx->unheard, &now, now + 1)) {
+    }
     return true;
+}
+
+/* So many datagrams at most are received. Return: whether the bell was found empty. */
+static bool hear(int fd, uint32_t count)
+{
+    char byte;
+
+    while (count && sys_recv(fd, &byte, 1, MSG_DONTWAIT) == 1) {
+        count--;
+    }
+    return count > 0;
 }
 
 static void drain(struct context *ctx, int fd, uint32_t count)
 {
-    uint32_t sent = atomic_load(&ctx->sent);
-    char byte;
+    if (hear(fd, count)) {
+        uint64_t now = atomic_load(&ctx->unheard);
 
-    for (; count > 0; count--) {
-        if (sys_recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
-            break;
+        while (!atomic_compare_exchange_weak(&ctx->unheard, &now,
+                                             (now + EMPTIED) & ~(uint64_t)UINT32_MAX)) {
         }
     }
-    atomic_store(&ctx->drained, sent);
     /* What came meanwhile may have rung before the drain, or trusted in it: ring for it. */
     if (waiters_pending(atomic_load(&ctx->id))) {
         context_ring(ctx);
@@ -580,15 +600,14 @@ static void drain(struct context *ctx, int fd, uint32_t count)
 void core_drain(int fd)
 {
     struct context *ctx = context_of_fd(fd);
-    uint32_t unheard;
+    uint64_t unheard;
 
-    if (!ctx) {
+    if (!ctx || context_silent(ctx) || waiters_pending(atomic_load(&ctx->id))) {
         return;
     }
-    unheard = atomic_load(&ctx->sent) - atomic_load(&ctx->drained);
-    if (unheard && !waiters_pending(atomic_load(&ctx->id))) {
-        drain(ctx, fd, unheard);
-    }
+    /* Taken before they are received, so that two who drain do not receive each for both. */
+    unheard = atomic_fetch_and(&ctx->unheard, ~(uint64_t)UINT32_MAX);
+    drain(ctx, fd, (uint32_t)unheard);
 }
 
 void core_drain_all(int fd)

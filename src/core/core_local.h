@@ -135,7 +135,7 @@ struct context {
     _Atomic uint64_t ticket;           /* order of messages */
     _Atomic uint64_t spin_until;       /* a reader spins until this tick: it need not be rung */
     _Atomic uint32_t spin_misses;      /* waits in a row that spinning did not end */
-    _Atomic uint32_t sent, drained;    /* datagrams; unequal: the bell rings */
+    _Atomic uint64_t unheard;          /* datagrams in the bell, and how often it was emptied */
     int hub, probe;                    /* the sockets of the time when it was made */
     _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
     struct context_callback {
@@ -166,6 +166,11 @@ struct context *context_of_id(uint32_t id);
 struct context *context_of_fd(int fd);
 /* Return: false when it could not be rung now. */
 bool context_ring(struct context *ctx);
+/* Whether as many were sent as were heard, as far as they are counted. */
+static inline bool context_silent(struct context *ctx)
+{
+    return (uint32_t)atomic_load(&ctx->unheard) == 0;
+}
 /* The hub is another process's now; make one of our own. */
 void contexts_stale(void);
 void contexts_reopen(void);

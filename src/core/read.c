@@ -42,7 +42,7 @@ short core_poll(int fd, bool nonblock)
         return 0;
     }
     /* Seen before it rang: an epoll set that is asked next must know, too. */
-    if (atomic_load(&ctx->in_epoll) && atomic_load(&ctx->sent) == atomic_load(&ctx->drained)) {
+    if (atomic_load(&ctx->in_epoll) && context_silent(ctx)) {
         context_ring(ctx);
     }
     return POLLIN | POLLRDNORM;

@@ -262,23 +262,27 @@ static void *detached_main(void *arg)
     return NULL;
 }
 
-/* Many threads, each of which faults once and ends: nothing may pile up. */
+/*
+ * Many threads, each of which faults once and ends: nothing may pile up. More of them at once than
+ * there are processors, so some are answered before they have finished to report.
+ */
 static void short_lived_threads(enum mem_kind kind)
 {
-    struct mem mem = mem_map(MEM_ANON, 512);
+    enum { AT_ONCE = 16, PAGES = 2048 };
+    struct mem mem = mem_map(MEM_ANON, PAGES);
     int uffd = uffd_open(0);
     struct pager pager;
 
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     pager_start(&pager, uffd, mem.addr, mem.len, 0);
-    for (size_t n = 0; n < 512; n += 8) {
-        pthread_t threads[8];
-        for (size_t i = 0; i < 8; i++)
+    for (size_t n = 0; n < PAGES; n += AT_ONCE) {
+        pthread_t threads[AT_ONCE];
+        for (size_t i = 0; i < AT_ONCE; i++)
             CHECK_EQ(pthread_create(&threads[i], NULL, detached_main, mem_page(&mem, n + i)), 0);
-        for (size_t i = 0; i < 8; i++)
+        for (size_t i = 0; i < AT_ONCE; i++)
             CHECK_EQ(pthread_join(threads[i], NULL), 0);
     }
-    CHECK_EQ(pager.faults, 512);
+    CHECK_EQ(pager.faults, PAGES);
     pager_stop(&pager);
 }
 
