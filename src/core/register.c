@@ -167,6 +167,8 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     }
     if (ret == 0) {
         ret = ranges_replace(piece->start, piece->end, &range);
+        mappings_settle(piece->start);
+        mappings_settle(piece->end);
     }
     paging_unlock(held);
     return ret;
@@ -205,6 +207,8 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     paging_stripes held;
     int ret = paging_table_reserve(piece->start, piece->end);
 
+    mappings_known(&piece->vma, piece->start, &range.traits, &range.root);
+    mappings_forget(piece->start, piece->end);
     if (ret == 0) {
         ret = find_way_in(&range.area, &piece->vma);
     }
@@ -228,6 +232,10 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         ret = range.area.alias || range.area.rooted != rooted
                   ? ranges_replace(piece->start, piece->end, &range)
                   : ranges_set_busy(&range, 0);
+        if (!divided) {
+            mappings_settle(piece->start);
+        }
+        mappings_settle(piece->end);
     }
     paging_unlock(held);
     return ret;
@@ -309,6 +317,7 @@ static void release_part(const struct range *range, uintptr_t start, uintptr_t e
     paging_cut(area.start);
     paging_cut(area.end);
     core_release_area(range, &area);
+    mappings_note(range, area.start, area.end);
     paging_unlock(held);
     if (area.alias) {
         sys_munmap(area.alias, area.end - area.start);

@@ -235,11 +235,36 @@ int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end)
     return paging_hides(area) ? 0 : paging_hide(&part);
 }
 
+/*
+ * The kernel reads the source before it looks whether the destination is there, and a source that
+ * is a mapping of the same file puts the page there by being read. A source that is not there is
+ * read, then, and copied page by page. Return: how much of it is to be copied now.
+ */
+static size_t read_absent(uintptr_t src, size_t len)
+{
+    unsigned char vec[PAGING_CHUNK / PAGING_PAGE + 1];
+    uintptr_t start = page_down(src);
+    size_t pages = (src + len - start + PAGING_PAGE - 1) / PAGING_PAGE;
+    bool any = false;
+
+    if (sys_call(SYS_mincore, start, pages * PAGING_PAGE, vec) != 0) {
+        return len; /* no memory: found out when it is copied */
+    }
+    for (size_t i = 0; i < pages; i++) {
+        any |= !(vec[i] & 1);
+    }
+    if (any) {
+        paging_readable(src, PAGING_PAGE);
+    }
+    return any ? PAGING_PAGE : len;
+}
+
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
                     bool waited, bool protect)
 {
     struct paging_area opened = *area;
     uintptr_t end, empty;
+    unsigned set;
     long n;
 
     end = area->nofill ? start : paging_clip_eof(area, start, start + len);
@@ -253,6 +278,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     n = paging_seize(area, start, end);
     if (n != 0) {
         return n;
+    }
+    if (area->kind == PAGING_SHARED && src != paging_zeroes) {
+        end = start + read_absent((uintptr_t)src, end - start);
     }
     empty = empty_end(area, start, end);
     if (src == paging_zeroes && area->kind != PAGING_SHARED) {
@@ -270,8 +298,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         return n;
     }
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
-    paging_table_change(start, start + (size_t)n, protect ? PAGE_PROTECTED : 0,
-                        protect ? PAGE_POISONED : PAGE_MARKS);
+    set = (protect ? PAGE_PROTECTED : 0) |
+          (src == paging_zeroes && area->kind == PAGING_PRIVATE_FILE ? PAGE_ZEROED : 0);
+    paging_table_change(start, start + (size_t)n, set, protect ? PAGE_POISONED : PAGE_MARKS);
     if (paging_open(area, start, start + (size_t)n) == 0 && waited) {
         paging_populate(area, start, (size_t)n, src == paging_zeroes);
     }

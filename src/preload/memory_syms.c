@@ -79,6 +79,16 @@ EXPORT int mlock(const void *addr, size_t len)
     PRELOAD_CALL(int, mlock, icall_mlock(addr, len, 0), addr, len);
 }
 
+EXPORT int mincore(void *addr, size_t len, unsigned char *vec)
+{
+    PRELOAD_CALL(int, mincore, icall_mincore(addr, len, vec), addr, len, vec);
+}
+
+EXPORT int munlock(const void *addr, size_t len)
+{
+    PRELOAD_CALL(int, munlock, icall_munlock(addr, len), addr, len);
+}
+
 EXPORT int mlock2(const void *addr, size_t len, unsigned flags)
 {
     PRELOAD_CALL(int, mlock2, icall_mlock(addr, len, (int)flags), addr, len, flags);

@@ -382,7 +382,8 @@ static void end_thread_at_move(pid_t tid, int nth)
         if (!(WSTOPSIG(status) & 0x80))
             continue;
         CHECK_EQ(ptrace(PTRACE_GETREGS, tid, NULL, &regs), 0);
-        if ((long)regs.rax == -ENOSYS || regs.orig_rax != SYS_mremap || !(regs.r10 & MREMAP_FIXED) || nth-- > 0)
+        if ((long)regs.rax == -ENOSYS || regs.orig_rax != SYS_mremap ||
+            !(regs.r10 & MREMAP_FIXED) || nth-- > 0)
             continue;
         regs.rip -= 2; /* the same instruction again, with another number */
         regs.rax = SYS_exit;
