@@ -26,7 +26,7 @@
 
 #include "userfault/abi.h"
 
-#define FUZZ_ARENA   0x200000000000ull /* nothing else of the process is within a TiB of it */
+#define FUZZ_ARENA 0x200000000000ull /* nothing else of the process is within a TiB of it */
 /* Beside the UF_FEATURE_ bits: system calls wait for the hidden memory that they are handed. */
 #define FUZZ_CALLS_WAIT ((uint64_t)1 << 39)
 
