@@ -30,7 +30,7 @@ long core_each_step(uintptr_t start, size_t len,
 {
     size_t done = 0;
 
-    if (!ranges_span(start, start + len)) {
+    if (!core_destination(start, start + len)) {
         return -ENOENT;
     }
     while (done < len) {

@@ -91,21 +91,33 @@ struct range {
     uint32_t busy; /* being registered or changed: wait for the edit lock, then look again */
     uint64_t mode;
     uint32_t traits; /* what else divides mappings in the kernel: advice, locking */
+    uint32_t root;   /* which anon_vma it would have in the kernel; 0: none. See mappings.c */
 };
 
 #define TRAIT_NOHUGEPAGE 16u
 #define TRAIT_LOCKED     ((uint32_t)1 << 31)
+#define TRAIT_ACCOUNTED  ((uint32_t)1 << 30) /* private memory that was writable once */
 
 bool ranges_find(uintptr_t addr, struct range *ret);
 /* The first range that overlaps [start, end). */
 bool ranges_next(uintptr_t start, uintptr_t end, struct range *ret);
 /* The first that is the context's (0: any). Context: edit lock held. */
 bool ranges_next_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, struct range *ret);
-/* The same for paging: without the context. */
+/* The end of the last range that ends at or below addr; 0: none. Context: edit lock held. */
+uintptr_t ranges_end_before(uintptr_t addr);
+/* As ranges_find(), for paging: without the context. */
 bool ranges_area_of(uintptr_t addr, struct paging_area *ret);
 bool ranges_any(void);
 /* Whether [start, end) is registered in one piece: what the kernel sees as one mapping. */
 bool ranges_span(uintptr_t start, uintptr_t end);
+/* The mapping around addr, as the kernel sees it. False: not registered. */
+bool ranges_mapping(uintptr_t addr, uintptr_t *ret_start, uintptr_t *ret_end);
+/* Whether b begins where a ends, and nothing tells them apart but their anon_vmas. */
+bool ranges_alike(const struct range *a, const struct range *b);
+/* The same, but that contexts and protections may differ. */
+bool ranges_similar(const struct range *a, const struct range *b);
+/* In place. Context: edit lock held; no range is cut by start or end. */
+void ranges_set_root(uintptr_t start, uintptr_t end, uint32_t root);
 int ranges_init(void);
 
 /*
@@ -202,9 +214,57 @@ void core_fill_message(const struct context *ctx, const struct core_report *repo
  * waiters_wait() - report the fault and wait until it is resolved, woken or interrupted
  * @mask: signals blocked while waiting
  * @uc: the trapped context that a signal handler is shown; NULL in normal context
+ * Return: whether it was woken.
  */
-void waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
+bool waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
                   ucontext_t *uc);
+
+/* One of the kernel's mappings. */
+struct vma {
+    uintptr_t start, end;
+    int prot;
+    bool shared, special;
+    bool dev_zero;
+    uint64_t off, dev, ino;
+};
+
+/* ---- mappings.c: what the kernel would take for one mapping. Context: edit lock held */
+
+/* Something about the range that ends or begins at addr has changed: one with its neighbour now? */
+void mappings_settle(uintptr_t addr);
+/* The memory gets an anon_vma, registered or not, unless it has one. Any address. */
+void mappings_prepare(uintptr_t addr);
+/* What is known of a mapping that is about to be registered; its part begins at @start. */
+void mappings_known(const struct vma *vma, uintptr_t start, uint32_t *ret_traits,
+                    uint32_t *ret_root);
+/* The range's part is not registered any more. */
+void mappings_note(const struct range *range, uintptr_t start, uintptr_t end);
+/* Memory that is not registered got traits, or lost them. */
+void mappings_note_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear);
+/* It is no more, or another. */
+void mappings_forget(uintptr_t start, uintptr_t end);
+/* Whether anything is known of memory in [start, end) that is not registered. Context: any. */
+bool mappings_any(uintptr_t start, uintptr_t end);
+
+/* ---- layout.c's parts */
+
+struct change {
+    struct core_guard guard;
+    paging_stripes held;
+};
+
+/* Around a change of [start, end): locks, and chunks that are cut go back to their plain form. */
+void core_change_begin(struct change *change, uintptr_t start, uintptr_t end);
+void core_change_end(struct change *change);
+/* The kernel has replaced or removed the mapping: its VMAs are not ours to change. */
+void core_forget_gone(uintptr_t start, uintptr_t end);
+/* Fault in what was locked, in rising order. Context: no lock held. Return: 0 or -ENOMEM. */
+long core_populate_locked(uintptr_t start, uintptr_t end);
+
+static inline uintptr_t core_page_up(uintptr_t len)
+{
+    return (len + PAGING_PAGE - 1) & ~(PAGING_PAGE - 1);
+}
 
 /* ---- release.c */
 
@@ -239,14 +299,6 @@ void core_note_wp(void);
 int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep);
 
 /* ---- maps.c */
-
-struct vma {
-    uintptr_t start, end;
-    int prot;
-    bool shared, special;
-    bool dev_zero;
-    uint64_t off, dev, ino;
-};
 
 /* The first mapping that overlaps [start, end). */
 bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret);
@@ -315,6 +367,11 @@ long core_each_step(uintptr_t start, size_t len,
  * @ret: bytes done, or -errno
  */
 long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool wake);
+/*
+ * Whether [start, end) is registered in one piece, of whichever context, and can be filled.
+ * Context: no lock held.
+ */
+bool core_destination(uintptr_t start, uintptr_t end);
 int core_check_range(uint64_t start, uint64_t len);
 /* The source of a copy: any alignment. */
 int core_check_source(uint64_t start, uint64_t len);

@@ -94,6 +94,18 @@ static void admit(const struct range *range, uintptr_t addr)
     }
 }
 
+/* A read may bring in more than its page. */
+static void read_around(const struct range *range, uintptr_t addr)
+{
+    paging_stripes held = paging_lock(addr, addr + 1, core_tid());
+    struct range now;
+
+    if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy) {
+        paging_read_around(&now.area, addr);
+    }
+    paging_unlock(held);
+}
+
 static void wait_for_edit(void)
 {
     core_edit_lock(core_tid());
@@ -112,7 +124,8 @@ static void release_orphan(const struct range *range)
 
 /* Report it in whichever way the context asked for. */
 static enum core_verdict report(const struct range *range, const struct core_report *what,
-                                const uint64_t *mask, ucontext_t *uc, bool user_mode)
+                                const uint64_t *mask, ucontext_t *uc, bool user_mode,
+                                bool *ret_woken)
 {
     struct context *ctx = context_of_id(range->ctx);
     struct context_callback callback;
@@ -136,7 +149,7 @@ static enum core_verdict report(const struct range *range, const struct core_rep
         STAT(faults_sigbus);
         return CORE_SIGBUS;
     }
-    waiters_wait(ctx, what, mask, uc);
+    *ret_woken = waiters_wait(ctx, what, mask, uc);
     return CORE_RETRY;
 }
 
@@ -186,13 +199,15 @@ static void lift(const struct range *range, uintptr_t addr)
     paging_unlock(held);
 }
 
+/* @ret_woken: it waited for the page, and is to look again. */
 static enum core_verdict fault(uintptr_t addr, enum arch_access access, const uint64_t *mask,
-                               ucontext_t *uc, bool user_mode)
+                               ucontext_t *uc, bool user_mode, bool *ret_woken)
 {
     struct core_report what = {addr, access == ARCH_WRITE ? UF_PAGEFAULT_FLAG_WRITE : 0};
     enum paging_content content;
     struct range range;
 
+    *ret_woken = false;
     if (!ranges_find(addr, &range)) {
         return foreign(addr, access);
     }
@@ -202,6 +217,15 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     }
     if (!permits(range.area.prot, access)) {
         return CORE_ACCERR;
+    }
+    if (access == ARCH_WRITE && range.area.kind != PAGING_SHARED && !range.root) {
+        core_edit_lock(core_tid());
+        mappings_prepare(addr);
+        core_edit_unlock();
+    }
+    if (range.area.kind == PAGING_PRIVATE_FILE && access != ARCH_WRITE &&
+        !(paging_byte(addr) & PAGE_PUBLISHED)) {
+        read_around(&range, addr); /* also where the page itself is beyond the end */
     }
     if (range.area.kind != PAGING_ANON && paging_beyond_eof(&range.area, addr)) {
         return CORE_SIGBUS;
@@ -224,7 +248,46 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         admit(&range, addr); /* or what was seen is so no more: the next trap tells */
         return CORE_RETRY;
     }
-    return report(&range, &what, mask, uc, user_mode);
+    return report(&range, &what, mask, uc, user_mode, ret_woken);
+}
+
+/* Whether a handler is to run first. */
+static bool signal_pending(const uint64_t *mask)
+{
+    uint64_t pending = 0;
+
+    sys_call(SYS_rt_sigpending, &pending, sizeof pending);
+    return pending & CORE_ALL_SIGNALS & ~*mask;
+}
+
+/*
+ * Woken, the kernel looks at the same address again before it lets the thread repeat its access:
+ * of an access that crosses into a second page, the one that was waited for decides.
+ */
+static enum core_verdict look_again(uintptr_t addr, enum arch_access access, const uint64_t *mask,
+                                    ucontext_t *uc, bool *ret_woken)
+{
+    struct range range;
+    struct vma vma;
+
+    *ret_woken = false;
+    if (paging_page_passes(addr, access == ARCH_WRITE) || signal_pending(mask)) {
+        return CORE_RETRY;
+    }
+    if (ranges_find(addr, &range)) {
+        return fault(addr, access, mask, uc, true, ret_woken);
+    }
+    if (!maps_next(addr, addr + 1, &vma)) {
+        return CORE_MAPERR;
+    }
+    if (!maps_allows(addr, access)) {
+        return CORE_ACCERR;
+    }
+    /* Plain memory by now: what the kernel does with it, beyond the end of a file for one. */
+    return sys_madvise(addr & ~(PAGING_PAGE - 1), PAGING_PAGE,
+                       access == ARCH_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == -EFAULT
+               ? CORE_SIGBUS
+               : CORE_RETRY;
 }
 
 bool core_tells_broken(void)
@@ -235,6 +298,8 @@ bool core_tells_broken(void)
 enum core_verdict core_fault(uintptr_t addr, enum arch_access access, ucontext_t *uc)
 {
     uint64_t mask = *arch_sigmask(uc) & CORE_ALL_SIGNALS;
+    enum core_verdict verdict;
+    bool woken;
 
     if (!atomic_load_explicit(&core_active, memory_order_relaxed)) {
         return CORE_FOREIGN;
@@ -243,7 +308,11 @@ enum core_verdict core_fault(uintptr_t addr, enum arch_access access, ucontext_t
         core_fork_child();
         return CORE_RETRY;
     }
-    return fault(addr, access, &mask, uc, true);
+    verdict = fault(addr, access, &mask, uc, true, &woken);
+    while (verdict == CORE_RETRY && woken) {
+        verdict = look_again(addr, access, &mask, uc, &woken);
+    }
+    return verdict;
 }
 
 bool core_page_ready(uintptr_t addr, enum arch_access access)
@@ -257,13 +326,14 @@ int core_fault_in(uintptr_t addr, enum arch_access access)
     enum core_verdict verdict;
     struct range range;
     uint64_t mask;
+    bool woken;
 
     if (!ranges_find(addr, &range)) {
         return -EFAULT;
     }
     sys_sigmask(SIG_BLOCK, &all, &mask);
     do {
-        verdict = fault(addr, access, &mask, NULL, false);
+        verdict = fault(addr, access, &mask, NULL, false, &woken);
     } while (verdict == CORE_RETRY && ranges_find(addr, &range) &&
              (range.busy || !core_page_ready(addr, access)));
     sys_sigmask(SIG_SETMASK, &mask, NULL);

@@ -12,9 +12,6 @@
 #include "sys/file.h"
 #include "sys/mem.h"
 
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
 #ifndef MADV_FREE
 #define MADV_FREE 8
 #endif
@@ -25,17 +22,7 @@
 #define MADV_COLLAPSE 25
 #endif
 
-struct change {
-    struct core_guard guard;
-    paging_stripes held;
-};
-
-static uintptr_t page_up(uintptr_t len)
-{
-    return (len + PAGING_PAGE - 1) & ~(PAGING_PAGE - 1);
-}
-
-static void change_begin(struct change *change, uintptr_t start, uintptr_t end)
+void core_change_begin(struct change *change, uintptr_t start, uintptr_t end)
 {
     core_enter(&change->guard);
     core_edit_lock(change->guard.tid);
@@ -44,7 +31,7 @@ static void change_begin(struct change *change, uintptr_t start, uintptr_t end)
     paging_cut(end);
 }
 
-static void change_end(struct change *change)
+void core_change_end(struct change *change)
 {
     paging_unlock(change->held);
     core_edit_unlock();
@@ -54,12 +41,48 @@ static void change_end(struct change *change)
 bool core_touches(uintptr_t addr, size_t len)
 {
     struct range range;
-    uintptr_t end = addr + page_up(len);
+    uintptr_t end = addr + core_page_up(len);
 
     if (!atomic_load_explicit(&core_active, memory_order_relaxed) || end <= addr) {
         return false;
     }
-    return core_same_space() && ranges_next(addr, end, &range);
+    return core_same_space() && (ranges_next(addr, end, &range) || mappings_any(addr, end));
+}
+
+/* Which trait an advice sets (*ret_set) or clears; 0: none. */
+static uint32_t trait_of(int advice, bool *ret_set)
+{
+    static const struct {
+        int advice, trait;
+        bool set;
+    } traits[] = {
+        {MADV_RANDOM, 1, true},      {MADV_SEQUENTIAL, 2, true},   {MADV_NORMAL, 3, false},
+        {MADV_DONTFORK, 4, true},    {MADV_DOFORK, 4, false},      {MADV_HUGEPAGE, 8, true},
+        {MADV_NOHUGEPAGE, 16, true}, {MADV_DONTDUMP, 32, true},    {MADV_DODUMP, 32, false},
+        {MADV_WIPEONFORK, 64, true}, {MADV_KEEPONFORK, 64, false},
+    };
+
+    for (size_t i = 0; i < sizeof traits / sizeof *traits; i++) {
+        if (traits[i].advice == advice) {
+            *ret_set = traits[i].set;
+            return (uint32_t)traits[i].trait;
+        }
+    }
+    return 0;
+}
+
+bool core_advises(uintptr_t addr, size_t len, int advice)
+{
+    bool set;
+
+    if (core_touches(addr, len)) {
+        return true;
+    }
+    if (!atomic_load_explicit(&core_active, memory_order_relaxed) || !core_same_space()) {
+        return false;
+    }
+    /* A hole in a file may lie under what is registered elsewhere; a trait is remembered. */
+    return (advice == MADV_REMOVE && ranges_any()) || trait_of(advice, &set);
 }
 
 /* Call `each` with every registered part of [start, end). */
@@ -82,12 +105,11 @@ static int each_part(uintptr_t start, uintptr_t end,
 
 /* ---- the mapping goes away */
 
-/* The kernel has replaced or removed the mapping: its VMAs are not ours to change. */
-static void forget_gone(uintptr_t start, uintptr_t end)
+void core_forget_gone(uintptr_t start, uintptr_t end)
 {
     struct range range;
 
-    while (ranges_next(start, end, &range)) {
+    while (start < end && ranges_next(start, end, &range)) {
         struct paging_area area = paging_slice(&range.area, start, end);
 
         paging_forget(&area);
@@ -96,21 +118,22 @@ static void forget_gone(uintptr_t start, uintptr_t end)
         }
         ranges_replace(area.start, area.end, NULL);
     }
+    mappings_forget(start, end);
     files_trim();
 }
 
 long core_munmap(uintptr_t addr, size_t len)
 {
     struct change change;
-    uintptr_t end = addr + page_up(len);
+    uintptr_t end = addr + core_page_up(len);
     long ret;
 
-    change_begin(&change, addr, end);
+    core_change_begin(&change, addr, end);
     ret = sys_munmap(addr, len);
     if (ret == 0) {
-        forget_gone(addr, end);
+        core_forget_gone(addr, end);
     }
-    change_end(&change);
+    core_change_end(&change);
     return ret;
 }
 
@@ -119,12 +142,12 @@ long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, ui
     struct change change;
     long ret;
 
-    change_begin(&change, addr, addr + page_up(len));
+    core_change_begin(&change, addr, addr + core_page_up(len));
     ret = sys_mmap(addr, len, prot, flags, fd, off);
     if (!sys_failed(ret)) {
-        forget_gone((uintptr_t)ret, (uintptr_t)ret + page_up(len));
+        core_forget_gone((uintptr_t)ret, (uintptr_t)ret + core_page_up(len));
     }
-    change_end(&change);
+    core_change_end(&change);
     return ret;
 }
 
@@ -133,9 +156,9 @@ void core_mmapped(uintptr_t addr, size_t len)
     struct change change;
 
     /* The kernel chose memory that we believed registered: it was unmapped behind our back. */
-    change_begin(&change, addr, addr + page_up(len));
-    forget_gone(addr, addr + page_up(len));
-    change_end(&change);
+    core_change_begin(&change, addr, addr + core_page_up(len));
+    core_forget_gone(addr, addr + core_page_up(len));
+    core_change_end(&change);
 }
 
 /* ---- content dropped */
@@ -169,10 +192,10 @@ static int hide(const struct range *range, const struct paging_area *area, int a
 static long madvise_drop(uintptr_t addr, size_t len, int advice)
 {
     struct change change;
-    uintptr_t end = addr + page_up(len);
+    uintptr_t end = addr + core_page_up(len);
     long ret;
 
-    change_begin(&change, addr, end);
+    core_change_begin(&change, addr, end);
     ret = each_part(addr, end, hide, 0);
     if (ret == 0) {
         ret = sys_madvise(addr, len, advice);
@@ -181,7 +204,7 @@ static long madvise_drop(uintptr_t addr, size_t len, int advice)
     if (ret == 0 || ret == -ENOMEM || ret == -EINVAL) {
         each_part(addr, end, drop, ret == -EINVAL);
     }
-    change_end(&change);
+    core_change_end(&change);
     return ret;
 }
 
@@ -192,29 +215,27 @@ static bool permitted(const struct range *range, enum arch_access access)
     return access == ARCH_WRITE ? range->area.prot & PROT_WRITE : range->area.prot != PROT_NONE;
 }
 
-/* Pages brought in one by one, each a fault like any other; then the call for real. */
-static long fault_in_range(uintptr_t addr, size_t len, enum arch_access access)
+/* In rising order: pages of ours one by one, each a fault like any other; others by the kernel. */
+static long fault_in_range(uintptr_t addr, uintptr_t end, int advice)
 {
-    uintptr_t end = addr + page_up(len);
+    enum arch_access access = advice == MADV_POPULATE_WRITE ? ARCH_WRITE : ARCH_READ;
+    long ret = 0;
 
-    for (uintptr_t at = addr; at < end; at += PAGING_PAGE) {
+    for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
         struct range range;
 
-        unsigned char vec;
-
         if (!ranges_find(at, &range)) {
-            if (sys_call(SYS_mincore, at, PAGING_PAGE, &vec) != 0) {
-                break; /* a hole: the kernel's own call ends there too */
-            }
+            ret = sys_madvise(at, PAGING_PAGE, advice); /* a hole ends it */
+        } else if (!permitted(&range, access)) {
+            ret = -EINVAL;
         } else if (!paging_page_passes(at, access == ARCH_WRITE)) {
-            int ret = permitted(&range, access) ? core_fault_in(at, access) : -EINVAL;
-
-            if (ret) {
-                return ret;
+            ret = core_fault_in(at, access);
+            if (ret == 0 && !ranges_find(at, &range)) { /* let go while it was waited for */
+                ret = sys_madvise(at, PAGING_PAGE, advice);
             }
         }
     }
-    return 0;
+    return ret;
 }
 
 static long madvise_populate(uintptr_t addr, size_t len, int advice)
@@ -224,8 +245,13 @@ static long madvise_populate(uintptr_t addr, size_t len, int advice)
     if ((addr & (PAGING_PAGE - 1)) || !len) {
         return sys_madvise(addr, len, advice);
     }
-    ret = fault_in_range(addr, len, advice == MADV_POPULATE_WRITE ? ARCH_WRITE : ARCH_READ);
-    return ret ? ret : sys_madvise(addr, len, advice);
+    ret = fault_in_range(addr, addr + core_page_up(len), advice);
+    if (ret == 0) {
+        /* Each page was had; what has happened to the first while the last was waited for is no
+         * error. */
+        sys_madvise(addr, len, advice);
+    }
+    return ret;
 }
 
 /* The whole chunks of a range; where one fails for itself, the others are still tried. */
@@ -252,7 +278,7 @@ static long madvise_collapse(uintptr_t addr, uintptr_t end)
     struct range range;
     long ret = 0, hole = 0;
 
-    change_begin(&change, addr, end);
+    core_change_begin(&change, addr, end);
     for (uintptr_t at = addr, stop; ret == 0 && at < end; at = stop) {
         bool any = ranges_next(at, end, &range);
 
@@ -270,54 +296,51 @@ static long madvise_collapse(uintptr_t addr, uintptr_t end)
             ret = 0;
         }
     }
-    change_end(&change);
+    core_change_end(&change);
     return ret ? ret : hole;
 }
 
 static bool whole_mapping(uintptr_t addr, size_t len)
 {
-    return !(addr & (PAGING_PAGE - 1)) && len && addr + page_up(len) > addr;
+    return !(addr & (PAGING_PAGE - 1)) && len && addr + core_page_up(len) > addr;
 }
 
-static bool all_anonymous(uintptr_t start, uintptr_t end)
+/*
+ * Freeing may happen at any later time, so never is a right answer for what is ours; the errors are
+ * MADV_COLD's. In rising order: the first mapping that refuses ends it, a hole does not.
+ */
+static long madvise_free(uintptr_t addr, uintptr_t end)
 {
     struct range range;
+    long ret = 0, one = 0;
 
-    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
-        if (range.area.kind != PAGING_ANON) {
-            return false;
+    for (uintptr_t at = addr; at < end && (one == 0 || one == -ENOMEM);) {
+        bool ranged = ranges_next(at, end, &range);
+        uintptr_t stop = ranged && range.area.end < end ? range.area.end : end;
+
+        if (ranged && range.area.start > at) {
+            stop = range.area.start;
+            ranged = false;
         }
+        if (!ranged) {
+            one = sys_madvise(at, stop - at, MADV_FREE);
+        } else {
+            one = range.area.kind == PAGING_ANON ? sys_madvise(at, stop - at, MADV_COLD) : -EINVAL;
+        }
+        ret = one ? one : ret;
+        at = stop;
     }
-    return true;
+    return ret;
 }
 
-/* Which trait an advice sets (*ret_set) or clears; 0: none. */
-static uint32_t trait_of(int advice, bool *ret_set)
+/* A part of a range that is another from now on. Context: edit lock held. */
+static int change_range(const struct range *changed)
 {
-    static const struct {
-        int advice, trait;
-        bool set;
-    } traits[] = {
-        {MADV_RANDOM, 1, true},
-        {MADV_SEQUENTIAL, 2, true},
-        {MADV_NORMAL, 3, false},
-        {MADV_DONTFORK, 4, true},
-        {MADV_DOFORK, 4, false},
-        {MADV_HUGEPAGE, 8, true},
-        {MADV_NOHUGEPAGE, TRAIT_NOHUGEPAGE, true},
-        {MADV_DONTDUMP, 32, true},
-        {MADV_DODUMP, 32, false},
-        {MADV_WIPEONFORK, 64, true},
-        {MADV_KEEPONFORK, 64, false},
-    };
+    int ret = ranges_replace(changed->area.start, changed->area.end, changed);
 
-    for (size_t i = 0; i < sizeof traits / sizeof *traits; i++) {
-        if (traits[i].advice == advice) {
-            *ret_set = traits[i].set;
-            return (uint32_t)traits[i].trait;
-        }
-    }
-    return 0;
+    mappings_settle(changed->area.start);
+    mappings_settle(changed->area.end);
+    return ret;
 }
 
 /* As the kernel's mappings are divided, so are the ranges. Context: edit lock held. */
@@ -330,15 +353,18 @@ static void set_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t cl
 
         changed.area = paging_slice(&range.area, start, end);
         changed.traits = (range.traits & ~clear) | set;
-        ranges_replace(changed.area.start, changed.area.end, &changed);
+        if (changed.traits != range.traits) {
+            change_range(&changed);
+        }
     }
+    mappings_note_traits(start, end, set, clear);
 }
 
 /* Advice that leaves the content alone. */
 static long madvise_plain(uintptr_t addr, size_t len, int advice)
 {
     struct change change;
-    uintptr_t end = addr + page_up(len);
+    uintptr_t end = addr + core_page_up(len);
     bool set = false;
     uint32_t trait = trait_of(advice, &set);
     /* One page resolved must not bring 511 into view: only the errors are real. */
@@ -348,14 +374,14 @@ static long madvise_plain(uintptr_t addr, size_t len, int advice)
     if (!trait) {
         return sys_madvise(addr, len, advice);
     }
-    change_begin(&change, addr, end);
+    core_change_begin(&change, addr, end);
     ret = sys_madvise(addr, len, real);
     if (ret == 0 || ret == -ENOMEM) {
         uint32_t both = (trait & 24) ? 24 : (trait & 3) ? 3 : trait;
 
         set_traits(addr, end, set ? trait : 0, both);
     }
-    change_end(&change);
+    core_change_end(&change);
     return ret;
 }
 
@@ -369,11 +395,9 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
     case MADV_DONTNEED_LOCKED:
         return madvise_drop(addr, len, advice);
     case MADV_FREE:
-        /* May happen at any later time, so never is a right answer; the errors are MADV_COLD's. */
-        return all_anonymous(addr, addr + page_up(len)) ? sys_madvise(addr, len, MADV_COLD)
-                                                        : -EINVAL;
+        return madvise_free(addr, addr + core_page_up(len));
     case MADV_COLLAPSE:
-        return madvise_collapse(addr, addr + page_up(len));
+        return madvise_collapse(addr, addr + core_page_up(len));
     case MADV_REMOVE:
         return madvise_remove(addr, len);
     case MADV_POPULATE_READ:
@@ -384,22 +408,53 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
     }
 }
 
-/* As the kernel populates: private writable memory as by a write. */
-static long populate_locked(uintptr_t start, uintptr_t end)
+/* What is not ours, of the mapping at `at`. False: it cannot be had. */
+static bool populate_plain(uintptr_t at, uintptr_t end, uintptr_t *ret_stop)
 {
     struct range range;
+    struct vma vma;
 
-    for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
+    if (!maps_next(at, end, &vma)) {
+        *ret_stop = end; /* unmapped meanwhile */
+        return true;
+    }
+    if (vma.start > at) {
+        *ret_stop = vma.start;
+        return true;
+    }
+    *ret_stop = vma.end < end ? vma.end : end;
+    if (ranges_next(at, *ret_stop, &range)) {
+        *ret_stop = range.area.start;
+    }
+    return sys_madvise(at, *ret_stop - at,
+                       (vma.prot & PROT_WRITE) && !vma.shared ? MADV_POPULATE_WRITE
+                                                              : MADV_POPULATE_READ) == 0;
+}
+
+/* As the kernel populates: private writable memory as by a write. */
+long core_populate_locked(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+    uintptr_t stop;
+
+    for (uintptr_t at = start; at < end; at = stop) {
         bool write;
 
+        stop = at + PAGING_PAGE;
         if (!ranges_find(at, &range)) {
+            if (!populate_plain(at, end, &stop)) {
+                return -ENOMEM;
+            }
             continue;
         }
         write = (range.area.prot & PROT_WRITE) && range.area.kind != PAGING_SHARED;
         if (!paging_page_passes(at, write)) {
-            if (core_fault_in(at, write ? ARCH_WRITE : ARCH_READ)) {
-                /* Gone while it was waited for: locked is what is left. */
-                return ranges_find(at, &range) ? -ENOMEM : 0;
+            int ret = core_fault_in(at, write ? ARCH_WRITE : ARCH_READ);
+
+            if (!ranges_find(at, &range)) {
+                stop = at; /* let go while it was waited for: go on with what is there now */
+            } else if (ret) {
+                return -ENOMEM;
             }
         }
     }
@@ -412,28 +467,68 @@ static long populate_locked(uintptr_t start, uintptr_t end)
 #define MLOCK_ONFAULT 1
 #endif
 
+/* Memory that is not registered: it is remembered that it is locked. */
+static long lock_plain(uintptr_t start, uintptr_t end, int flags)
+{
+    struct change change;
+    long ret = flags ? sys_call(SYS_mlock2, start, end - start, flags)
+                     : sys_call(SYS_mlock, start, end - start);
+
+    if (ret == 0) {
+        core_change_begin(&change, start, end);
+        set_traits(start, end, TRAIT_LOCKED, 0);
+        core_change_end(&change);
+    }
+    return ret;
+}
+
+bool core_locks(void)
+{
+    return atomic_load_explicit(&core_active, memory_order_relaxed) && core_same_space();
+}
+
+long core_munlock(uintptr_t addr, size_t len)
+{
+    uintptr_t start = addr & ~(PAGING_PAGE - 1);
+    uintptr_t end = start + core_page_up(len + (addr - start));
+    struct change change;
+    long ret;
+
+    core_change_begin(&change, start, end);
+    ret = sys_call(SYS_munlock, addr, len);
+    if (ret == 0 || ret == -ENOMEM) {
+        set_traits(start, end, 0, TRAIT_LOCKED);
+    }
+    core_change_end(&change);
+    return ret;
+}
+
 long core_mlock(uintptr_t addr, size_t len, int flags)
 {
     uintptr_t start = addr & ~(PAGING_PAGE - 1);
-    uintptr_t end = start + page_up(len + (addr - start));
+    uintptr_t end = start + core_page_up(len + (addr - start));
     struct change change;
+    struct range range;
     long ret;
 
     if (flags & ~MLOCK_ONFAULT) {
         return sys_call(SYS_mlock2, addr, len, flags);
     }
+    if (!ranges_next(start, end, &range)) {
+        return lock_plain(start, end, flags);
+    }
     /* Locked first, as the kernel does: a hole or a limit is an error before any message. */
-    change_begin(&change, start, end);
+    core_change_begin(&change, start, end);
     ret = sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT);
     if (ret == 0 || ret == -ENOMEM) {
         set_traits(start, end, TRAIT_LOCKED, 0);
     }
-    change_end(&change);
+    core_change_end(&change);
     if (ret || (flags & MLOCK_ONFAULT)) {
         return ret;
     }
     for (int tries = 0; tries < MLOCK_TRIES; tries++) {
-        ret = populate_locked(start, end);
+        ret = core_populate_locked(start, end);
         if (ret || sys_call(SYS_mlock, addr, len) == 0) {
             return ret;
         }
@@ -443,6 +538,24 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
         /* Something was closed again, or there is a page that cannot be had. */
     }
     return -ENOMEM;
+}
+
+/* Pages of zeroes that were provided and not touched yet are there, and the kernel knows nothing.
+ */
+long core_mincore(uintptr_t addr, size_t len, unsigned char *vec)
+{
+    const unsigned char here = 1;
+    long ret = sys_call(SYS_mincore, addr, len, vec);
+    uintptr_t end = addr + core_page_up(len);
+    struct range range;
+
+    for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
+        if (ranges_find(at, &range) && range.area.kind != PAGING_SHARED &&
+            (paging_byte(at) & PAGE_PUBLISHED)) {
+            core_copy_out(vec + ((at - addr) >> PAGING_SHIFT), &here, 1);
+        }
+    }
+    return ret;
 }
 
 /* ---- holes in files */
@@ -477,49 +590,47 @@ static void hide_over(const struct paging_area *part)
 
 static void drop_over(const struct paging_area *part)
 {
+    paging_drop_zeroes(part);
     paging_drop(part);
     paging_adopt(part); /* private copies outlive a hole in the file */
 }
 
-static struct core_hole hole_of(const struct paging_area *area)
+/* The memory's own call for a hole, in the part of one mapping, which says in which file. */
+static long remove_part(const struct vma *vma, uintptr_t start, uintptr_t end)
 {
-    return (struct core_hole){area->dev, area->ino, area->off, area->end - area->start};
-}
-
-static int hide_file(const struct range *range, const struct paging_area *area, int arg)
-{
-    const struct core_hole hole = hole_of(area);
-
-    if (area->kind != PAGING_ANON) {
-        each_over(&hole, hide_over);
-    }
-    return 0;
-}
-
-static int drop_file(const struct range *range, const struct paging_area *area, int arg)
-{
-    const struct core_hole hole = hole_of(area);
-
-    if (area->kind != PAGING_ANON) {
-        each_over(&hole, drop_over);
-    }
-    return 0;
-}
-
-/* The memory's own call for a hole: the mappings say in which files and where. */
-static long madvise_remove(uintptr_t addr, size_t len)
-{
-    struct change change;
+    const struct core_hole hole = {vma->dev, vma->ino, vma->off + (start - vma->start),
+                                   end - start};
     long ret;
 
-    change_begin(&change, 0, PAGING_TOP);
-    each_part(addr, addr + page_up(len), hide_file, 0);
-    ret = sys_madvise(addr, len, MADV_REMOVE);
-    if (ret == 0 || ret == -ENOMEM) { /* over a hole in the mappings, the rest was done */
-        each_part(addr, addr + page_up(len), drop_file, 0);
+    each_over(&hole, hide_over);
+    ret = sys_madvise(start, end - start, MADV_REMOVE);
+    if (ret == 0) {
+        each_over(&hole, drop_over);
     }
-    change_end(&change);
     return ret;
+}
+
+/* In rising order: the first mapping that refuses ends it, a hole between mappings does not. */
+static long madvise_remove(uintptr_t addr, size_t len)
+{
+    uintptr_t end = addr + core_page_up(len), at = addr;
+    struct change change;
+    long ret = 0, part = 0;
+    struct vma vma;
+
+    core_change_begin(&change, 0, PAGING_TOP);
+    while (part == 0 && at < end && maps_next(at, end, &vma)) {
+        uintptr_t stop = vma.end < end ? vma.end : end;
+
+        if (vma.start > at) {
+            ret = -ENOMEM;
+            at = vma.start;
+        }
+        part = remove_part(&vma, at, stop);
+        at = stop;
+    }
+    core_change_end(&change);
+    return part ? part : at < end ? -ENOMEM : ret;
 }
 
 long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long c, long d)
@@ -557,6 +668,19 @@ bool core_over_file(int fd, struct core_hole *ret_hole)
 
 /* ---- protection */
 
+/* What the kernel accounts for stays so, but for what was not touched while it was writable. */
+static uint32_t accounted(const struct range *range, int prot)
+{
+    if (range->area.kind == PAGING_SHARED) {
+        return range->traits;
+    }
+    if (prot & PROT_WRITE) {
+        return range->traits | TRAIT_ACCOUNTED;
+    }
+    return range->area.kind == PAGING_ANON && !range->root ? range->traits & ~TRAIT_ACCOUNTED
+                                                           : range->traits;
+}
+
 static int reprotect(const struct range *range, const struct paging_area *area, int prot)
 {
     struct range changed = *range;
@@ -564,7 +688,11 @@ static int reprotect(const struct range *range, const struct paging_area *area, 
 
     changed.area = *area;
     changed.area.prot = prot;
-    return ret ? ret : ranges_replace(area->start, area->end, &changed);
+    changed.traits = accounted(range, prot);
+    if (ret || range->area.prot == prot) {
+        return ret;
+    }
+    return change_range(&changed);
 }
 
 /* In rising order, what is registered our way; a hole ends it, and what came before stays. */
@@ -593,206 +721,15 @@ static long protect_in_order(uintptr_t start, uintptr_t end, int prot)
 long core_mprotect(uintptr_t addr, size_t len, int prot)
 {
     struct change change;
-    uintptr_t end = addr + page_up(len);
+    uintptr_t end = addr + core_page_up(len);
     long ret;
 
     if ((addr & (PAGING_PAGE - 1)) || (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC))) {
         return sys_mprotect(addr, len, prot);
     }
-    change_begin(&change, addr, end);
+    core_change_begin(&change, addr, end);
     ret = protect_in_order(addr, end, prot);
-    change_end(&change);
-    return ret;
-}
-
-/* ---- mremap */
-
-struct move {
-    uintptr_t addr, old_end;
-    size_t old_len, new_len;
-    int flags;
-    uintptr_t to;
-};
-
-/* Growing where it is: the mapping stays registered, and so does what is added. */
-static long grow_in_place(const struct move *move, struct range *range)
-{
-    long ret = sys_mremap(move->addr, move->old_len, move->new_len, 0, 0);
-    size_t whole = move->addr + move->new_len - range->area.start;
-    long alias;
-
-    if (sys_failed(ret)) {
-        return ret;
-    }
-    if (range->area.alias) {
-        size_t old = range->area.end - range->area.start;
-
-        if (range->area.kind == PAGING_SHARED) {
-            alias = sys_mremap(range->area.start, 0, whole, MREMAP_MAYMOVE, 0);
-            sys_munmap(range->area.alias, old);
-        } else {
-            alias = sys_mremap(range->area.alias, old, whole, MREMAP_MAYMOVE, 0);
-        }
-        range->area.alias = sys_failed(alias) ? 0 : (uintptr_t)alias;
-        sys_mprotect(range->area.alias, whole, PROT_READ | PROT_WRITE);
-    }
-    range->area.end = move->addr + move->new_len;
-    if (paging_table_reserve(range->area.start, range->area.end) == 0) {
-        ranges_replace(range->area.start, range->area.end, range);
-    }
-    return ret;
-}
-
-/* A mapping whose pages have all moved away leaves its anon_vma, too. */
-static void lost_root(const struct range *range, const struct paging_area *area)
-{
-    struct range changed = *range;
-
-    changed.area = *area;
-    changed.area.rooted = false;
-    ranges_replace(area->start, area->end, &changed);
-}
-
-/* Elsewhere: what moved is plain memory there; the old place is gone, or empty and registered. */
-static long move_away(const struct move *move, const struct range *range)
-{
-    struct paging_area old = paging_slice(&range->area, move->addr, move->old_end);
-    long ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
-
-    if (sys_failed(ret)) {
-        return ret;
-    }
-    sys_madvise((uintptr_t)ret, move->new_len, MADV_GUARD_REMOVE);
-    if (move->flags & MREMAP_FIXED) {
-        forget_gone((uintptr_t)ret, (uintptr_t)ret + move->new_len);
-    }
-    sys_mprotect((uintptr_t)ret, move->new_len, range->area.prot);
-    core_move_poison(range, &old, (uintptr_t)ret);
-    if (move->flags & MREMAP_DONTUNMAP) {
-        paging_drop(&old);
-        paging_forget(&old); /* marks moved along */
-        lost_root(range, &old);
-    } else if (move->old_len) {
-        forget_gone(move->addr, move->old_end);
-    }
-    return ret;
-}
-
-/* Several mappings move in one call only if they are anonymous or shared memory. */
-static bool moves_by_parts(uintptr_t addr)
-{
-    struct vma vma;
-
-    return maps_next(addr, addr + 1, &vma) && !vma.special && !(vma.dev_zero && !vma.shared);
-}
-
-/* What starts unregistered: the kernel's own way, but it would stop at a registered mapping. */
-static long mremap_plain(const struct move *move)
-{
-    bool stays =
-        !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && move->new_len <= move->old_len;
-    size_t len = move->old_len, new_len = move->new_len;
-    struct range range;
-    bool stops =
-        !stays && ranges_next(move->addr, move->addr + (len < new_len ? len : new_len), &range);
-    long ret;
-
-    if (stops && (!(move->flags & MREMAP_FIXED) || new_len != len || !moves_by_parts(move->addr))) {
-        return -EFAULT; /* across mappings */
-    }
-    if (stops) {
-        len = new_len = range.area.start - move->addr;
-    }
-    ret = sys_mremap(move->addr, len, new_len, move->flags, move->to);
-    if (sys_failed(ret)) {
-        return ret;
-    }
-    if (move->flags & MREMAP_FIXED) {
-        forget_gone((uintptr_t)ret, (uintptr_t)ret + new_len);
-    }
-    if (stops) {
-        return -EFAULT; /* as far as it came, it stays moved */
-    }
-    if (new_len < len) {
-        forget_gone(move->addr + new_len, move->old_end);
-    }
-    return ret;
-}
-
-static long mremap_locked(const struct move *move)
-{
-    bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP));
-    struct range range;
-    long ret;
-
-    if (!ranges_find(move->addr, &range)) {
-        return mremap_plain(move);
-    }
-    if (stays && move->new_len == move->old_len) {
-        return (long)move->addr;
-    }
-    if (stays && move->new_len < move->old_len) {
-        ret = sys_munmap(move->addr + move->new_len, move->old_len - move->new_len);
-        if (ret == 0) {
-            forget_gone(move->addr + move->new_len, move->old_end);
-        }
-        return ret ? ret : (long)move->addr;
-    }
-    if (range.area.end < move->old_end) {
-        return -EFAULT;
-    }
-    /* One mapping of one protection, so that the kernel takes it as a whole. */
-    ret = paging_hide(&range.area);
-    if (ret) {
-        return ret;
-    }
-    if (stays && move->old_len && move->old_end == range.area.end) {
-        ret = grow_in_place(move, &range);
-        if (!sys_failed(ret)) {
-            return ret;
-        }
-    }
-    return move_away(move, &range);
-}
-
-/* What the kernel refuses before it looks at any mapping. */
-static bool mremap_sane(const struct move *move)
-{
-    bool moves = move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
-    bool overlaps = move->addr + move->old_len > move->to && move->to + move->new_len > move->addr;
-
-    return !(move->addr & (PAGING_PAGE - 1)) && move->new_len &&
-           !(move->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
-           !(moves && !(move->flags & MREMAP_MAYMOVE)) &&
-           !((move->flags & MREMAP_DONTUNMAP) && move->new_len != move->old_len) &&
-           !(moves && (overlaps || (move->to & (PAGING_PAGE - 1)) || move->to >= PAGING_TOP));
-}
-
-long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to)
-{
-    struct move move = {
-        .addr = addr,
-        .old_end = addr + page_up(old_len),
-        .old_len = page_up(old_len),
-        .new_len = page_up(new_len),
-        .flags = flags,
-        .to = to,
-    };
-    struct change change;
-    long ret;
-
-    if (!mremap_sane(&move)) {
-        return sys_mremap(addr, old_len, new_len, flags, to);
-    }
-    change_begin(&change, 0, PAGING_TOP);
-    paging_cut(addr);
-    paging_cut(move.old_end);
-    if (flags & MREMAP_FIXED) {
-        paging_cut(to);
-        paging_cut(to + move.new_len);
-    }
-    ret = mremap_locked(&move);
-    change_end(&change);
+    core_change_end(&change);
     return ret;
 }
 
@@ -805,7 +742,7 @@ long core_shmdt(uintptr_t addr)
     uintptr_t end = addr;
     long ret;
 
-    change_begin(&change, 0, PAGING_TOP);
+    core_change_begin(&change, 0, PAGING_TOP);
     if (ranges_find(addr, &first)) {
         while (ranges_find(end, &range) && range.area.dev == first.area.dev &&
                range.area.ino == first.area.ino && range.area.off == end - addr) {
@@ -814,8 +751,8 @@ long core_shmdt(uintptr_t addr)
     }
     ret = sys_call(SYS_shmdt, addr);
     if (ret == 0 && end > addr) {
-        forget_gone(addr, end);
+        core_forget_gone(addr, end);
     }
-    change_end(&change);
+    core_change_end(&change);
     return ret;
 }

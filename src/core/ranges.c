@@ -95,6 +95,14 @@ bool ranges_next_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, struct rang
     return false;
 }
 
+uintptr_t ranges_end_before(uintptr_t addr)
+{
+    const struct array *array = buffer[atomic_load(&version) & 1];
+    uint32_t i = lower_bound(array, atomic_load(&array->count), addr);
+
+    return i ? array->at[i - 1].area.end : 0;
+}
+
 bool ranges_find(uintptr_t addr, struct range *ret)
 {
     return ranges_next(addr, addr + 1, ret);
@@ -118,16 +126,25 @@ bool ranges_any(void)
     return array && atomic_load(&array->count) > 0;
 }
 
+bool ranges_similar(const struct range *a, const struct range *b)
+{
+    const struct paging_area *x = &a->area, *y = &b->area;
+
+    return x->end == y->start && a->mode == b->mode && a->traits == b->traits &&
+           x->kind == y->kind && x->fd == y->fd && x->dev == y->dev && x->ino == y->ino &&
+           ((x->kind == PAGING_ANON && !x->nofill) || x->off + (x->end - x->start) == y->off);
+}
+
+bool ranges_alike(const struct range *a, const struct range *b)
+{
+    return ranges_similar(a, b) && a->ctx == b->ctx && a->busy == b->busy &&
+           a->area.prot == b->area.prot;
+}
+
 /* Whether b continues a, in the address space and behind it: to the kernel, one mapping. */
 static bool continues(const struct range *a, const struct range *b)
 {
-    const struct paging_area *x = &a->area, *y = &b->area;
-    uintptr_t len = x->end - x->start;
-
-    return x->end == y->start && !y->divided && a->ctx == b->ctx && a->mode == b->mode &&
-           a->busy == b->busy && a->traits == b->traits && x->prot == y->prot &&
-           x->kind == y->kind && x->noguard == y->noguard && x->fd == y->fd && x->dev == y->dev &&
-           x->ino == y->ino && ((x->kind == PAGING_ANON && !x->nofill) || x->off + len == y->off);
+    return ranges_alike(a, b) && !b->area.divided;
 }
 
 /* ... and can be one entry. */
@@ -135,7 +152,7 @@ static bool merges(const struct range *a, const struct range *b)
 {
     uintptr_t len = a->area.end - a->area.start;
 
-    return continues(a, b) &&
+    return continues(a, b) && a->root == b->root && a->area.noguard == b->area.noguard &&
            (a->area.alias ? b->area.alias == a->area.alias + len : !b->area.alias);
 }
 
@@ -153,6 +170,39 @@ bool ranges_span(uintptr_t start, uintptr_t end)
         range = next;
     }
     return true;
+}
+
+bool ranges_mapping(uintptr_t addr, uintptr_t *ret_start, uintptr_t *ret_end)
+{
+    struct range range, other;
+    uintptr_t start, end;
+
+    if (!ranges_find(addr, &range)) {
+        return false;
+    }
+    start = range.area.start;
+    end = range.area.end;
+    for (other = range; ranges_find(end, &range) && continues(&other, &range); other = range) {
+        end = range.area.end;
+    }
+    for (ranges_find(start, &other);
+         start > 0 && ranges_find(start - 1, &range) && continues(&range, &other); other = range) {
+        start = range.area.start;
+    }
+    *ret_start = start;
+    *ret_end = end;
+    return true;
+}
+
+void ranges_set_root(uintptr_t start, uintptr_t end, uint32_t root)
+{
+    struct array *array = buffer[atomic_load_explicit(&version, memory_order_relaxed) & 1];
+    uint32_t count = atomic_load_explicit(&array->count, memory_order_relaxed);
+
+    for (uint32_t i = lower_bound(array, count, start); i < count && array->at[i].area.start < end;
+         i++) {
+        __atomic_store_n(&array->at[i].root, root, __ATOMIC_RELAXED);
+    }
 }
 
 static void append(struct array *array, const struct range *range)

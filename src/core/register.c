@@ -177,6 +177,8 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     }
     if (ret == 0) {
         ret = ranges_replace(piece->start, piece->end, &range);
+        mappings_settle(piece->start);
+        mappings_settle(piece->end);
     }
     if (ret) {
         range = piece->range; /* as it was, and not busy */
@@ -220,6 +222,8 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     paging_stripes held;
     int ret = kind < 0 ? kind : paging_table_reserve(piece->start, piece->end);
 
+    mappings_known(&piece->vma, piece->start, &range.traits, &range.root);
+    mappings_forget(piece->start, piece->end);
     if (ret == 0) {
         ret = find_way_in(&range.area, &piece->vma);
     }
@@ -244,6 +248,10 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         ret = range.area.alias || range.area.rooted != rooted
                   ? ranges_replace(piece->start, piece->end, &range)
                   : ranges_set_busy(&range, 0);
+        if (!divided) {
+            mappings_settle(piece->start);
+        }
+        mappings_settle(piece->end);
     }
     if (ret) {
         core_release_area(&range, &range.area, CORE_RELEASE_OR_ORPHAN);
@@ -348,6 +356,9 @@ static int release_part(const struct range *range, uintptr_t start, uintptr_t en
     paging_cut(area.start);
     paging_cut(area.end);
     ret = core_release_area(range, &area, how);
+    if (ret == 0) {
+        mappings_note(range, area.start, area.end);
+    }
     not_busy(area.start, area.end);
     paging_unlock(held);
     /* Whoever waits there proceeds as if it had never been registered. */

@@ -40,6 +40,23 @@ static long check_source(uintptr_t src)
     return core_source_in(src);
 }
 
+/* Registered in one piece? Its mapping gets an anon_vma, whatever the answer. */
+bool core_destination(uintptr_t start, uintptr_t end)
+{
+    struct core_guard guard;
+    struct range range;
+    bool ranged = ranges_find(start, &range) && range.ctx;
+
+    if (!ranged || (!range.root && range.area.kind != PAGING_SHARED)) {
+        core_enter(&guard);
+        core_edit_lock(guard.tid);
+        mappings_prepare(start);
+        core_edit_unlock();
+        core_leave(&guard);
+    }
+    return ranges_span(start, end);
+}
+
 /*
  * The destination must be registered, with any context, in one piece; a source that is hidden
  * itself is a fault like any other and is waited for, with no lock held.
@@ -51,7 +68,7 @@ static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
     size_t done = 0;
     long ret;
 
-    if (!ranges_span(dst, dst + len)) {
+    if (!core_destination(dst, dst + len)) {
         return -ENOENT;
     }
     while (done < len) {

@@ -517,7 +517,7 @@ static bool still_traps(const struct core_report *report, uint32_t ctx_id)
            (report->flags & UF_PAGEFAULT_FLAG_MINOR ? range.area.minor : range.area.missing);
 }
 
-void waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
+bool waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
                   ucontext_t *uc)
 {
     uint32_t id = atomic_load(&ctx->id);
@@ -527,7 +527,7 @@ void waiters_wait(struct context *ctx, const struct core_report *report, const u
 
     if (!slot) {
         slots_reap();
-        return; /* the access is retried; by then a slot may be free */
+        return false; /* the access is retried; by then a slot may be free */
     }
     slot->ctx = id;
     slot->flags = (uint32_t)report->flags;
@@ -541,14 +541,15 @@ void waiters_wait(struct context *ctx, const struct core_report *report, const u
     atomic_thread_fence(memory_order_seq_cst);
     if (!still_traps(report, id) || atomic_load(&ctx->id) != id) {
         slot_free(slot, word);
-        return;
+        return false;
     }
     count_fault(report->flags);
     if (!ring_and_spin(ctx, slot) && !sleep_woken(ctx, slot, mask)) {
-        return; /* not ours any more */
+        return false; /* not ours any more */
     }
     slot_free(slot, atomic_load(&slot->word));
     count_latency(since);
+    return true;
 }
 
 ucontext_t *core_signal_entered(ucontext_t *uc)

@@ -130,8 +130,8 @@ void fault_entry(int sig, siginfo_t *info, void *ctx)
     if (verdict == CORE_RETRY || arch_copy_fixup(uc)) {
         return;
     }
-    if (verdict == CORE_ACCERR) {
-        forge(info, SIGSEGV, SEGV_ACCERR, addr);
+    if (verdict == CORE_ACCERR || verdict == CORE_MAPERR) {
+        forge(info, SIGSEGV, verdict == CORE_ACCERR ? SEGV_ACCERR : SEGV_MAPERR, addr);
     } else if (verdict == CORE_SIGBUS || verdict == CORE_POISONED) {
         forge_bus(info, verdict, addr);
     }

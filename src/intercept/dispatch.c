@@ -205,6 +205,10 @@ static long memory_call(long nr, long a, long b, long c, long d, long e, long f)
         return icall_mlock((const void *)a, (size_t)b, 0);
     case SYS_mlock2:
         return icall_mlock((const void *)a, (size_t)b, (int)c);
+    case SYS_mincore:
+        return icall_mincore((void *)a, (size_t)b, (unsigned char *)c);
+    case SYS_munlock:
+        return icall_munlock((const void *)a, (size_t)b);
     case SYS_shmdt:
         return icall_shmdt((const void *)a);
     default:

@@ -36,7 +36,8 @@ long icall_munmap(void *addr, size_t len)
 
 long icall_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 {
-    if (core_touches((uintptr_t)addr, old_len ? old_len : 1) ||
+    /* The length may be nonsense: of what is to become shorter, the kernel looks at that first. */
+    if (core_touches((uintptr_t)addr, 1) || core_touches((uintptr_t)addr, old_len) ||
         ((flags & MREMAP_FIXED) && core_touches((uintptr_t)to, new_len))) {
         return core_mremap((uintptr_t)addr, old_len, new_len, flags, (uintptr_t)to);
     }
@@ -45,8 +46,8 @@ long icall_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *t
 
 long icall_madvise(void *addr, size_t len, int advice)
 {
-    return core_touches((uintptr_t)addr, len) ? core_madvise((uintptr_t)addr, len, advice)
-                                              : ICALL_PASS;
+    return core_advises((uintptr_t)addr, len, advice) ? core_madvise((uintptr_t)addr, len, advice)
+                                                      : ICALL_PASS;
 }
 
 long icall_mprotect(void *addr, size_t len, int prot)
@@ -57,7 +58,17 @@ long icall_mprotect(void *addr, size_t len, int prot)
 
 long icall_mlock(const void *addr, size_t len, int flags)
 {
-    return core_touches((uintptr_t)addr, len) ? core_mlock((uintptr_t)addr, len, flags)
+    return core_locks() ? core_mlock((uintptr_t)addr, len, flags) : ICALL_PASS;
+}
+
+long icall_munlock(const void *addr, size_t len)
+{
+    return core_locks() ? core_munlock((uintptr_t)addr, len) : ICALL_PASS;
+}
+
+long icall_mincore(void *addr, size_t len, unsigned char *vec)
+{
+    return core_touches((uintptr_t)addr, len) ? core_mincore((uintptr_t)addr, len, vec)
                                               : ICALL_PASS;
 }
 

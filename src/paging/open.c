@@ -119,8 +119,9 @@ static int open_run(const struct paging_area *area, uintptr_t start, uintptr_t e
     int prot = protected ? paging_readonly(area->prot) : area->prot;
     int ret;
 
-    paging_table_set(start, end,
-                     PAGE_PUBLISHED | PAGE_OPEN | (protected ? PAGE_PROTECTED | PAGE_READONLY : 0));
+    paging_table_change(
+        start, end, PAGE_PUBLISHED | PAGE_OPEN | (protected ? PAGE_PROTECTED | PAGE_READONLY : 0),
+        0xff & ~(unsigned)PAGE_ZEROED);
     ret = (int)sys_mprotect(start, end - start, prot);
     if (ret != 0) {
         paging_table_change(start, end, 0, PAGE_OPEN | PAGE_READONLY);
@@ -254,6 +255,15 @@ int paging_enter(struct paging_area *area)
         paging_restore(area->start, area->start + PAGING_PAGE, area->prot);
     }
     return ret;
+}
+
+void paging_drop_zeroes(const struct paging_area *area)
+{
+    for (uintptr_t at = area->start; at < area->end; at += PAGING_PAGE) {
+        if ((paging_byte(at) & PAGE_ZEROED) && page_is_zero(at)) {
+            sys_madvise(at, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+        }
+    }
 }
 
 static void drop_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)

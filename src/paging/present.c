@@ -68,6 +68,32 @@ enum paging_content paging_content(const struct paging_area *area, uintptr_t add
                : PAGING_EMPTY;
 }
 
+#define AROUND_PAGES 16
+
+void paging_read_around(const struct paging_area *area, uintptr_t addr)
+{
+    uintptr_t base = paging_chunk_base(addr), start = addr & ~(AROUND_PAGES * PAGING_PAGE - 1), end;
+    unsigned char vec[AROUND_PAGES];
+
+    if (area->kind != PAGING_PRIVATE_FILE || area->minor || area->wp || !area->missing) {
+        return;
+    }
+    /* So many from there on, also where the mapping begins within the 16. */
+    start = paging_max(start, area->start);
+    end =
+        paging_min(start + AROUND_PAGES * PAGING_PAGE, paging_min(base + PAGING_CHUNK, area->end));
+    /* Not cachestat: pages that were allocated and never filled are left out. */
+    if (sys_call(SYS_mincore, start, end - start, vec) != 0) {
+        return;
+    }
+    for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
+        if ((vec[(at - start) / PAGING_PAGE] & 1) &&
+            !(paging_byte(at) & (PAGE_PUBLISHED | PAGE_POISONED))) {
+            paging_table_change(at, at + PAGING_PAGE, PAGE_PUBLISHED, 0);
+        }
+    }
+}
+
 /* ---- the end of the file */
 
 #define TRUST_US 200 /* how long a size is believed: others may truncate the file, too */
@@ -249,6 +275,25 @@ int paging_each_here(const struct paging_area *area, here_run *run)
         ret = here_by_read(area, fd, run);
     }
     return (int)ret;
+}
+
+bool paging_has_copies(uintptr_t start, uintptr_t end)
+{
+    struct page_region vec[1];
+    struct pm_scan_arg arg = {
+        .size = sizeof arg,
+        .start = start,
+        .end = end,
+        .vec = (uintptr_t)vec,
+        .vec_len = 1,
+        .max_pages = 1,
+        .category_inverted = PAGE_IS_FILE | PAGE_IS_ZEROES,
+        .category_mask = PAGE_IS_FILE | PAGE_IS_ZEROES,
+        .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+    };
+
+    return paging_env.scan && sys_ioctl(paging_pagemap_fd(), PAGEMAP_SCAN_NR, &arg) > 0;
 }
 
 int paging_adopt(const struct paging_area *area)

@@ -211,9 +211,8 @@ static bool taken(const struct paging_area *area, uintptr_t page, bool zero)
         return true; /* the kernel's zero page goes over no marker */
     }
     /* Of shared memory its file decides. */
-    return area->kind == PAGING_SHARED
-               ? paging_hides(area) && (paging_byte(page) & PAGE_PUBLISHED)
-               : paging_mapped(area, page);
+    return area->kind == PAGING_SHARED ? paging_hides(area) && (paging_byte(page) & PAGE_PUBLISHED)
+                                       : paging_mapped(area, page);
 }
 
 /* The end of the pages from start on that can be given content. */
@@ -238,12 +237,37 @@ int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end)
     return paging_hides(area) ? 0 : paging_hide(&part);
 }
 
+/*
+ * The kernel reads the source before it looks whether the destination is there, and a source that
+ * is a mapping of the same file puts the page there by being read. A source that is not there is
+ * read, then, and copied page by page. Return: how much of it is to be copied now.
+ */
+static size_t read_absent(uintptr_t src, size_t len)
+{
+    unsigned char vec[PAGING_CHUNK / PAGING_PAGE + 1];
+    uintptr_t start = page_down(src);
+    size_t pages = (src + len - start + PAGING_PAGE - 1) / PAGING_PAGE;
+    bool any = false;
+
+    if (sys_call(SYS_mincore, start, pages * PAGING_PAGE, vec) != 0) {
+        return len; /* no memory: found out when it is copied */
+    }
+    for (size_t i = 0; i < pages; i++) {
+        any |= !(vec[i] & 1);
+    }
+    if (any) {
+        paging_readable(src, PAGING_PAGE);
+    }
+    return any ? PAGING_PAGE : len;
+}
+
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
                     bool waited, bool protect)
 {
     struct paging_area opened = *area;
     bool zero = src == paging_zeroes;
     uintptr_t end;
+    unsigned set;
     long n;
 
     end = area->nofill ? start : paging_clip_eof(area, start, start + len);
@@ -253,6 +277,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     if (protect) {
         opened.prot = paging_readonly(area->prot);
         paging_unguard(start);
+    }
+    if (area->kind == PAGING_SHARED && !zero) {
+        end = start + read_absent((uintptr_t)src, end - start);
     }
     /* Looked at before they are closed, too: what is there may be the source. */
     end = empty_end(area, start, end, zero);
@@ -274,8 +301,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         return n;
     }
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
-    paging_table_change(start, start + (size_t)n, protect ? PAGE_PROTECTED : 0,
-                        protect ? PAGE_POISONED : PAGE_MARKS);
+    set = (protect ? PAGE_PROTECTED : 0) |
+          (zero && area->kind == PAGING_PRIVATE_FILE ? PAGE_ZEROED : 0);
+    paging_table_change(start, start + (size_t)n, set, protect ? PAGE_POISONED : PAGE_MARKS);
     /* Where the kernel is to say what is there, zeroes have to be there. */
     if (paging_open(area, start, start + (size_t)n) == 0 && (waited || !paging_hides(area))) {
         paging_populate(area, start, (size_t)n, zero);

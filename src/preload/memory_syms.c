@@ -79,6 +79,26 @@ EXPORT int mlock(const void *addr, size_t len)
     PRELOAD_CALL(int, mlock, icall_mlock(addr, len, 0), addr, len);
 }
 
+EXPORT int mincore(void *addr, size_t len, unsigned char *vec)
+{
+    static __typeof__(&mincore) real_fn;
+    long ret = icall_mincore(addr, len, vec);
+
+    if (ret != ICALL_PASS) {
+        return (int)preload_ret(ret);
+    }
+    if (!real_fn) {
+        real_fn = REAL(mincore);
+    }
+    return (int)preload_made((void *)real_fn, SYS_mincore, PRELOAD_INT,
+                             (const long[6]){(long)addr, (long)len, (long)vec});
+}
+
+EXPORT int munlock(const void *addr, size_t len)
+{
+    PRELOAD_CALL(int, munlock, icall_munlock(addr, len), addr, len);
+}
+
 EXPORT int mlock2(const void *addr, size_t len, unsigned flags)
 {
     PRELOAD_CALL(int, mlock2, icall_mlock(addr, len, (int)flags), addr, len, flags);

@@ -38,7 +38,6 @@ CALL(sched_setscheduler, SYS_sched_setscheduler, INT, 3)
 CALL(sched_setaffinity, SYS_sched_setaffinity, INT, 3)
 CALL(sched_getaffinity, SYS_sched_getaffinity, INT, 3)
 CALL(sched_rr_get_interval, SYS_sched_rr_get_interval, INT, 2)
-CALL(mincore, SYS_mincore, INT, 3)
 CALL(sigaltstack, SYS_sigaltstack, INT, 2)
 
 CALL(nanosleep, SYS_nanosleep, INT, 2)

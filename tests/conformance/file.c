@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The file behind a mapping: holes punched, truncation, writes and other mappings of it. */
+#include <setjmp.h>
+
 #include "harness.h"
 
 static void punch(const struct mem *mem, size_t page, size_t pages)
@@ -249,12 +251,101 @@ static void two_mappings(enum mem_kind kind)
     uffd_check_silent(two);
 }
 
+/* A read of a private mapping maps what the file has around the page: it is there then. */
+static void read_maps_neighbours(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(pwrite(mem.fd, source, 3 * page_size, 0), 3 * page_size);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, page_size), 0); /* nobody has read yet */
+    CHECK(pattern_holds(mem_page(&mem, 0), 1));
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), -EEXIST);
+    CHECK(pattern_holds(mem_page(&mem, 1), 2));
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 3), source, page_size), 0);
+}
+
+/* ZEROPAGE maps the kernel's page of zeroes, which is no copy of the mapping's own. */
+static void punch_zeropage(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, 2 * page_size), 0);
+    *mem_page(&mem, 1) = 5; /* one now */
+    punch(&mem, 0, 2);
+    check_traps(uffd, mem_page(&mem, 0));
+    check_native(mem_page(&mem, 1), 5);
+}
+
+/* A source that is read into being where the destination is. */
+static void copy_onto_itself(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    char *other = mmap(NULL, mem.len, PROT_READ | PROT_WRITE, MAP_SHARED, mem.fd, 0);
+    int uffd = uffd_open(0);
+
+    CHECK(other != MAP_FAILED);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, other, page_size), -EEXIST);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), other, page_size), 0);
+}
+
+static sigjmp_buf cross_jump;
+static void *volatile cross_addr;
+
+static void cross_handler(int sig, siginfo_t *info, void *context)
+{
+    cross_addr = info->si_addr;
+    siglongjmp(cross_jump, sig);
+}
+
+static void *cross_main(void *arg)
+{
+    struct sigaction action = {.sa_sigaction = cross_handler, .sa_flags = SA_SIGINFO};
+    volatile uint64_t *word = arg;
+    int sig;
+
+    sigaction(SIGBUS, &action, NULL);
+    sig = sigsetjmp(cross_jump, 1);
+    if (!sig)
+        (void)*word;
+    return (void *)(intptr_t)sig;
+}
+
+/* The page that was waited for decides what the access comes to. */
+static void truncate_under_crossing(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+    pthread_t thread;
+    void *result;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, cross_main, mem_page(&mem, 1) - 4), 0);
+    uffd_next_fault(uffd, mem_page(&mem, 1), 0);
+    CHECK_EQ(ftruncate(mem.fd, 0), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pthread_join(thread, &result), 0);
+    CHECK_EQ((intptr_t)result, SIGBUS);
+    CHECK(cross_addr == mem_page(&mem, 1));
+}
+
 #define FILES    (FILE_PRIVATE | FILE_SHARED)
 #define RST_INIT "rst: Initializing a userfaultfd, MISSING_SHMEM"
 
 const struct conf_case file_cases[] = {
     {"file/punch-hole", RST_INIT, FILE_SHARED, .run = punch_shared},
     {"file/punch-hole", RST_INIT, FILE_PRIVATE, .run = punch_private},
+    {"file/punch-hole-zeropage", RST_INIT, FILE_PRIVATE, .run = punch_zeropage},
+    {"file/read-maps-neighbours", RST_INIT, FILE_PRIVATE, NEED_CACHESTAT,
+     .run = read_maps_neighbours},
+    {"file/copy-onto-itself", RST_INIT, FILE_SHARED, .run = copy_onto_itself},
+    {"file/truncate-under-a-crossing", RST_INIT, FILES, .run = truncate_under_crossing},
     {"file/truncate", RST_INIT, FILES, .run = truncate_shrinks},
     {"file/truncate-partial-copy", RST_INIT, FILES, .run = truncate_copy_stops_at_end},
     {"file/truncate-under-a-waiter", RST_INIT, FILES, .run = truncate_under_waiter},

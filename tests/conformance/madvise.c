@@ -430,6 +430,87 @@ static void populate_user_mode(enum mem_kind kind)
     check_traps(uffd, mem.addr);
 }
 
+/* Mapping by mapping, until one refuses. */
+static void free_in_order(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON, 4), file = mem_map(MEM_MEMFD_SHARED, 2);
+    int uffd = uffd_open(0);
+
+    CHECK(mmap(mem.addr, file.len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file.fd, 0) ==
+          mem.addr);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_ERRNO(madvise(mem.addr, mem.len, MADV_FREE), EINVAL);
+    check_traps(uffd, mem_page(&mem, 2));
+}
+
+static void remove_until_refused(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_MEMFD_SHARED, 4), plain = mem_map(MEM_ANON, 2);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    CHECK(mremap(plain.addr, plain.len, plain.len, MREMAP_MAYMOVE | MREMAP_FIXED,
+                 mem_page(&mem, 2)) == mem_page(&mem, 2));
+    CHECK_ERRNO(madvise(mem_page(&mem, 1), 2 * page_size, MADV_REMOVE), EINVAL);
+    check_traps(uffd, mem_page(&mem, 1)); /* done before the error */
+    CHECK(pattern_holds(mem.addr, 1));
+}
+
+/* By a mapping that is not registered, from under one that is. */
+static void remove_elsewhere(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    char *source = source_new(2, 1);
+    char *other = mmap(NULL, mem.len, PROT_READ | PROT_WRITE, MAP_SHARED, mem.fd, 0);
+    int uffd = uffd_open(0);
+
+    CHECK(other != MAP_FAILED);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    CHECK_EQ(madvise(other, page_size, MADV_REMOVE), 0);
+    check_traps(uffd, mem.addr);
+    CHECK(pattern_holds(mem_page(&mem, 1), 2));
+}
+
+/* What is not registered is faulted in before what comes after it is waited for. */
+static void populate_in_order(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(0);
+    struct call call = {.fn = do_populate_read, .mem = &mem};
+    pthread_t thread;
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), 2 * page_size), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, call_main, &call), 0);
+    uffd_next_fault(uffd, mem_page(&mem, 1), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, page_size), 0);
+    check_native(mem.addr, 0);
+    CHECK_EQ(munmap(mem.addr, page_size), 0); /* it was had: no error */
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 1), page_size), 0);
+    uffd_next_fault(uffd, mem_page(&mem, 2), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 2), page_size), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(call.ret, 0);
+}
+
+static void mincore_tells(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    unsigned char vec[3] = {9, 9, 9};
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(mprotect(mem_page(&mem, 2), page_size, PROT_NONE), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 2), page_size), 0);
+    CHECK_EQ(mincore(mem.addr, mem.len, vec), 0);
+    CHECK_EQ(vec[0] & 1, 0);
+    CHECK_EQ(vec[1] & 1, 1);
+    CHECK_EQ(vec[2] & 1, 1);
+}
+
 #define RST_REMOVE "rst: Non-cooperative userfaultfd, removal"
 #define MAN_ADVISE "madvise(2)"
 #define MAN_LOCK   "mlock(2)"
@@ -454,6 +535,12 @@ const struct conf_case madvise_cases[] = {
     {"madvise/populate-read", MAN_ADVISE, EVERY_KIND, NEED_FULL, .run = populate_read_faults},
     {"madvise/populate-write", MAN_ADVISE, EVERY_KIND, NEED_FULL, .run = populate_write_faults},
     {"madvise/populate-user-mode", MAN_ADVISE, ONE_OF_EACH, .run = populate_user_mode},
+    {"madvise/free-in-order", MAN_ADVISE, .run = free_in_order},
+    {"madvise/remove-until-refused", MAN_ADVISE, .run = remove_until_refused},
+    {"madvise/remove-elsewhere", MAN_ADVISE, FILE_SHARED, .run = remove_elsewhere},
+    {"madvise/populate-in-order", MAN_ADVISE, ONE_OF_EACH | KIND(MEM_ANON_SHARED), NEED_FULL,
+     .run = populate_in_order},
+    {"mincore/provided", "mincore(2)", ONE_OF_EACH, .run = mincore_tells},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
     {"mlock/on-fault", MAN_LOCK, ONE_OF_EACH, .run = mlock_onfault},

@@ -207,6 +207,87 @@ static void remap_under_waiter(enum mem_kind kind)
     check_native(there, 0);
 }
 
+/* Becoming shorter on the way: only what is kept has to be in one mapping. */
+static void remap_shrinks_away(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 6);
+    char *source = source_new(1, 1), *there = reserve(2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, 4 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, page_size), 0);
+    CHECK(mremap(mem_page(&mem, 2), 4 * page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED,
+                 there) == there);
+    CHECK(pattern_holds(there, 1));
+    CHECK_EQ(touch_caught(mem_page(&mem, 3), false, NULL), SIGSEGV);
+    CHECK_EQ(touch_caught(mem_page(&mem, 5), false, NULL), SIGSEGV);
+    check_traps(uffd, mem_page(&mem, 1));
+}
+
+/* Memory without an anon_vma takes on the offsets of the place that it moves to. */
+static void remap_beside(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 6);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(munmap(mem_page(&mem, 4), 2 * page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, 4 * page_size), 0);
+    CHECK(mremap(mem_page(&mem, 2), page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED,
+                 mem_page(&mem, 4)) == mem_page(&mem, 4));
+    check_native(mem_page(&mem, 4), 0);
+    if (kind == MEM_ANON) { /* one with what it lies beside, which is not registered any more */
+        check_native(mem_page(&mem, 0), 0);
+        check_native(mem_page(&mem, 3), 0);
+        uffd_check_silent(uffd);
+    } else {
+        check_traps(uffd, mem_page(&mem, 0));
+        check_traps(uffd, mem_page(&mem, 3));
+    }
+}
+
+/* A gap in what moves leaves what is at the new place. */
+static void remap_with_gap(enum mem_kind kind)
+{
+    struct mem mem = mem_map(MEM_ANON_SHARED, 3), over = mem_map(kind, 3);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(munmap(mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_register(uffd, over.addr, over.len), 0);
+    if (mremap(mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED, over.addr) ==
+        MAP_FAILED) {
+        CHECK_EQ(errno, EFAULT);
+        case_skip("the kernel moves one mapping at a time");
+    }
+    check_native(over.addr, 0);
+    check_native(mem_page(&over, 2), 0);
+    check_traps(uffd, mem_page(&over, 1));
+}
+
+static void *grow_main(void *arg)
+{
+    munmap((char *)arg + page_size, page_size); /* as late as this: nothing else is to come there */
+    return mremap(arg, page_size, 2 * page_size, 0);
+}
+
+/* What is added to locked memory is faulted in. */
+static void remap_grows_locked(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+    pthread_t thread;
+    void *result;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, page_size), 0);
+    CHECK_EQ(mlock2(mem.addr, page_size, MLOCK_ONFAULT), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, grow_main, mem.addr), 0);
+    CHECK_EQ(uffd_next(uffd).arg.pagefault.address, (uintptr_t)mem_page(&mem, 1));
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
+    CHECK_EQ(pthread_join(thread, &result), 0);
+    CHECK(result == mem.addr);
+    CHECK(pattern_holds(mem_page(&mem, 1), 1));
+}
+
 #define MAN_REMAP "mremap(2)"
 #define RST_REMAP "rst: Non-cooperative userfaultfd, remapping"
 
@@ -220,6 +301,10 @@ const struct conf_case remap_cases[] = {
     {"mremap/dontunmap", MAN_REMAP, ONE_OF_EACH | KIND(MEM_ANON_SHARED), .run = remap_dontunmap},
     {"mremap/duplicate", MAN_REMAP, SHARED, .run = remap_duplicates},
     {"mremap/under-a-waiter", RST_REMAP, ONE_OF_EACH, .run = remap_under_waiter},
+    {"mremap/shrink-and-move", MAN_REMAP, ONE_OF_EACH, .run = remap_shrinks_away},
+    {"mremap/beside-registered", RST_REMAP, ONE_OF_EACH, .run = remap_beside},
+    {"mremap/gap", MAN_REMAP, ONE_OF_EACH, .run = remap_with_gap},
+    {"mremap/grow-locked", MAN_REMAP, ONE_OF_EACH, NEED_FULL, .run = remap_grows_locked},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
     {.id = NULL},
 };

@@ -2,12 +2,7 @@
 /*
  * difftest: the same random sequences on the kernel's userfaultfd and on ours; results must agree.
  *
- *   difftest [--count N | --seconds N] [--seed S] [--jobs J] [--batch B] [--launcher COMMAND]
- *            [--difffuzz PATH] [--self] [--perturb] [--max-differences N]
- *
- * --self compares the kernel with the kernel (proving that traces are repeatable); --perturb makes
- * one side lie and expects that the difference is found and shrunk. Exit status: 0 no difference,
- * 1 differences, 77 one of the facilities is not to be had here.
+ * See usage below. --self proves that traces are repeatable, --perturb that a difference is found.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -25,9 +20,29 @@
 #include "difftest.h"
 
 struct options {
-    uint64_t seed, count, seconds, batch, jobs, max_differences;
+    uint64_t seed, count, seconds, batch, jobs, max_differences, progress_s;
     bool self, perturb;
 };
+
+static const char usage[] =
+    "usage: difftest [OPTION]...\n"
+    "Run random sequences of operations on the kernel's userfaultfd and on ours, and compare.\n"
+    "\n"
+    "  --count N            so many sequences (1000)\n"
+    "  --seconds N          for so long instead\n"
+    "  --seed S             the first one's; each next has the next (random)\n"
+    "  --jobs J             so many pairs at a time (1)\n"
+    "  --batch B            so many sequences a process (100)\n"
+    "  --max-differences N  stop after so many were shrunk and shown (5)\n"
+    "  --progress N         a line to stderr every N seconds, 0: none (60)\n"
+    "  --launcher COMMAND   what puts our facility under difffuzz (build's userfault run ...)\n"
+    "  --difffuzz PATH      what runs the sequences (the one beside this program)\n"
+    "  --self               the kernel against the kernel\n"
+    "  --perturb            one side lies: the difference must be found, and shrunk well\n"
+    "  --help\n"
+    "\n"
+    "A difference that is a known one is left out of its sequence, and the rest compared again.\n"
+    "Exit status: 0 no difference, 1 differences, 2 trouble, 77 a facility is not to be had.\n";
 
 #define MAX_KINDS   256
 #define KIND_SHRUNK 2 /* so many of each kind are shrunk and shown, the others counted */
@@ -39,12 +54,12 @@ struct kind {
 
 /* Shared by the jobs. */
 struct progress {
-    _Atomic uint64_t next, done, differences, shown, shrunk_ops;
+    _Atomic uint64_t next, done, differences, explained, shown, shrunk_ops;
     struct kind kinds[MAX_KINDS];
 };
 
 static struct setup setup;
-static struct options options = {.batch = 100, .jobs = 1, .max_differences = 5};
+static struct options options = {.batch = 100, .jobs = 1, .max_differences = 5, .progress_s = 60};
 static struct progress *progress;
 static uint64_t started_ms;
 
@@ -103,25 +118,51 @@ static void print_kinds(void)
     }
 }
 
+/* A sequence that differs in a known way, first in operation op: does the rest of it, too? */
+static bool rest_differs(uint64_t seed, int op)
+{
+    int ops[MAX_OPS], count = list_ops(&setup, seed, ops);
+
+    atomic_fetch_add(&progress->explained, 1);
+    ops_remove(ops, &count, op);
+    return ops_differ(&setup, seed, ops, &count);
+}
+
+static bool sequence_differs(const struct output out[2], uint64_t seed, char *kind, size_t size)
+{
+    struct sequence a = {.start = ""}, b = {.start = ""};
+    bool have_a = find_sequence(&out[0], seed, &a), have_b = find_sequence(&out[1], seed, &b);
+    int op;
+
+    if (!have_a || !have_b || !a.complete || !b.complete) {
+        if (have_a && have_b)
+            difference_kind(&a, &b, kind, size);
+        return true;
+    }
+    switch (compare_sequences(&a, &b, &op)) {
+    case SAME:
+        return false;
+    case EXPLAINED:
+        snprintf(kind, size, "after a known one");
+        return rest_differs(seed, op);
+    case DIFFERENT:
+    default:
+        difference_kind(&a, &b, kind, size);
+        return true;
+    }
+}
+
 /* Returns how many sequences were dealt with: up to and including the first difference. */
 static uint64_t run_batch(uint64_t seed, uint64_t count)
 {
     struct output out[2];
-    struct sequence a = {.start = ""}, b = {.start = ""};
     char kind[128] = "the end";
     uint64_t dealt = 0;
     bool differ = false;
 
     run_both(&setup, seed, count, NULL, out);
-    while (dealt < count && !differ) {
-        bool have_a = find_sequence(&out[0], seed + dealt, &a);
-        bool have_b = find_sequence(&out[1], seed + dealt, &b);
-
-        differ = !have_a || !have_b || !a.complete || !b.complete || !sequences_equal(&a, &b);
-        if (differ && have_a && have_b)
-            difference_kind(&a, &b, kind, sizeof(kind));
-        dealt++;
-    }
+    while (dealt < count && !differ)
+        differ = sequence_differs(out, seed + dealt++, kind, sizeof(kind));
     if (!differ && (out[0].end[0] || out[1].end[0]))
         differ = true;
     output_fini(&out[0]);
@@ -159,8 +200,27 @@ static void run_job(void)
     }
 }
 
+static void on_alarm(int sig)
+{
+    (void)sig; /* wait() answers EINTR */
+}
+
+static void print_progress(void)
+{
+    double seconds = (double)(now_ms() - started_ms) / 1000;
+    uint64_t done = atomic_load(&progress->done);
+
+    fprintf(stderr, "%llu sequences, %llu differences, %.0f s, %.0f a second\n",
+            (unsigned long long)done, (unsigned long long)atomic_load(&progress->differences),
+            seconds, (double)done / seconds);
+    alarm((unsigned)options.progress_s);
+}
+
 static void run_jobs(void)
 {
+    struct sigaction act = {.sa_handler = on_alarm};
+
+    sigaction(SIGALRM, &act, NULL);
     for (uint64_t i = 0; i < options.jobs; i++) {
         pid_t pid = fork();
 
@@ -175,12 +235,15 @@ static void run_jobs(void)
             _exit(0);
         }
     }
+    alarm((unsigned)options.progress_s);
     for (;;) {
         int status;
         pid_t pid = wait(&status);
 
         if (pid < 0 && errno == ECHILD)
             return;
+        if (pid < 0 && errno == EINTR)
+            print_progress();
         if (pid > 0 && status) {
             fprintf(stderr, "difftest: a job ended with status %x\n", (unsigned)status);
             exit(2);
@@ -230,6 +293,8 @@ static void parse(int argc, char **argv, char **launcher)
         {"max-differences", required_argument, NULL, 'm'},
         {"self", no_argument, NULL, 'S'},
         {"perturb", no_argument, NULL, 'P'},
+        {"progress", required_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -268,7 +333,14 @@ static void parse(int argc, char **argv, char **launcher)
         case 'P':
             options.self = options.perturb = true;
             break;
+        case 'p':
+            options.progress_s = value;
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            exit(0);
         default:
+            fputs(usage, stderr);
             exit(2);
         }
     }
@@ -293,11 +365,12 @@ static int verdict(void)
     uint64_t differences = atomic_load(&progress->differences);
     uint64_t left = atomic_load(&progress->shrunk_ops);
 
-    printf(
-        "%llu sequences from seed %llu, %s against %s, features 0x%llx: %llu differences, %.1f s\n",
-        (unsigned long long)atomic_load(&progress->done), (unsigned long long)options.seed,
-        setup.side[0].name, setup.side[1].name, (unsigned long long)setup.features,
-        (unsigned long long)differences, (double)(now_ms() - started_ms) / 1000);
+    printf("%llu sequences from seed %llu, %s against %s, features 0x%llx: %llu differences, "
+           "%llu known ones left out, %.1f s\n",
+           (unsigned long long)atomic_load(&progress->done), (unsigned long long)options.seed,
+           setup.side[0].name, setup.side[1].name, (unsigned long long)setup.features,
+           (unsigned long long)differences, (unsigned long long)atomic_load(&progress->explained),
+           (double)(now_ms() - started_ms) / 1000);
     print_kinds();
     if (!options.perturb)
         return differences ? 1 : 0;

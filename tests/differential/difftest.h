@@ -50,9 +50,22 @@ void print_command(const struct setup *setup, int which, uint64_t seed, const ch
 /* ------------------------------------------------------------------ compare.c */
 
 bool find_sequence(const struct output *out, uint64_t seed, struct sequence *ret);
-bool sequences_equal(const struct sequence *a, const struct sequence *b);
+enum comparison { SAME, EXPLAINED, DIFFERENT };
+/* EXPLAINED: at the first line that differs, which is about operation *ret_op. */
+enum comparison compare_sequences(const struct sequence *a, const struct sequence *b, int *ret_op);
 void difference_kind(const struct sequence *a, const struct sequence *b, char *buf, size_t size);
 void print_pair(const struct setup *setup, const struct output out[2], uint64_t seed);
+
+/* ------------------------------------------------------------------ explain.c */
+
+/*
+ * Run the operations on both sides, and again without each whose difference is a known one.
+ * Return: whether they differ all the same; the operations then are those that were run last.
+ */
+bool ops_differ(const struct setup *setup, uint64_t seed, int *ops, int *count);
+/* Leave out one operation. */
+void ops_remove(int *ops, int *count, int op);
+void ops_format(const int *ops, int count, char *buf, size_t size);
 
 /* ------------------------------------------------------------------ shrink.c */
 

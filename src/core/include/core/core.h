@@ -136,6 +136,9 @@ long core_set_callback(int fd, core_caller *caller, core_callback *callback, voi
 /* Whether [addr, addr + len) overlaps a registered range. */
 bool core_touches(uintptr_t addr, size_t len);
 
+/* Whether advice for [addr, addr + len) is to be given by core_madvise(). */
+bool core_advises(uintptr_t addr, size_t len, int advice);
+
 long core_munmap(uintptr_t addr, size_t len);
 long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, uint64_t off);
 void core_mmapped(uintptr_t addr, size_t len);
@@ -143,6 +146,10 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
 long core_madvise(uintptr_t addr, size_t len, int advice);
 long core_mprotect(uintptr_t addr, size_t len, int prot);
 long core_mlock(uintptr_t addr, size_t len, int flags);
+long core_munlock(uintptr_t addr, size_t len);
+long core_mincore(uintptr_t addr, size_t len, unsigned char *vec);
+/* Whether locking of memory, registered or not, is to be done by these two. */
+bool core_locks(void);
 long core_shmdt(uintptr_t addr);
 
 /* What a call is about to take out of a file, bytes, multiples of the page size. */

@@ -13,6 +13,7 @@ enum core_verdict {
     CORE_FOREIGN,  /* no memory of ours: the program's own fault, exactly as the kernel reported it
                     */
     CORE_ACCERR,   /* the program's own protection forbids the access: SIGSEGV, SEGV_ACCERR, addr */
+    CORE_MAPERR,   /* waited for, and unmapped meanwhile: SIGSEGV, SEGV_MAPERR, addr */
     CORE_POISONED, /* SIGBUS as of broken memory, addr */
     CORE_SIGBUS,   /* SIGBUS, BUS_ADRERR, addr: SIGBUS feature, or beyond the end of the file */
 };

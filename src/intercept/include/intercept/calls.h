@@ -58,6 +58,8 @@ long icall_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *t
 long icall_madvise(void *addr, size_t len, int advice);
 long icall_mprotect(void *addr, size_t len, int prot);
 long icall_mlock(const void *addr, size_t len, int flags);
+long icall_munlock(const void *addr, size_t len);
+long icall_mincore(void *addr, size_t len, unsigned char *vec);
 long icall_shmdt(const void *addr);
 /* After a segment was attached at addr, perhaps over what was registered there. */
 void icall_shm_attached(int id, uintptr_t addr);

@@ -127,6 +127,12 @@ struct paging_area paging_slice(const struct paging_area *area, uintptr_t start,
  */
 int paging_hide(const struct paging_area *area);
 
+/*
+ * Pages of zeroes that nothing was written to go when their file gets a hole there, as the kernel's
+ * page of zeroes does, and private copies do not. Context: stripes held, the area hidden.
+ */
+void paging_drop_zeroes(const struct paging_area *area);
+
 /* Forget the content: every page of the area is hidden and empty. Context: stripes held. */
 int paging_drop(const struct paging_area *area);
 
@@ -230,6 +236,22 @@ int paging_expect_missing(struct paging_area *area);
  * Return: true when accesses pass now, false when the page is missing.
  */
 bool paging_admit(const struct paging_area *area, uintptr_t addr);
+
+/**
+ * paging_read_around() - a read of the page traps: what the kernel maps besides
+ *
+ * Of a private mapping of a file, a fault of a read maps what the file has in the 16 pages around
+ * it (fault_around_bytes); to UFFDIO_COPY such pages are there.
+ *
+ * Context: stripes of the chunk held.
+ */
+void paging_read_around(const struct paging_area *area, uintptr_t addr);
+
+/*
+ * Whether the kernel has private copies of pages in [start, end), as far as its page tables tell.
+ * Context: any.
+ */
+bool paging_has_copies(uintptr_t start, uintptr_t end);
 
 /* Mark what is present already in a freshly registered, hidden area. Return: 0 or -errno. */
 int paging_adopt(const struct paging_area *area);

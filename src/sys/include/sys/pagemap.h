@@ -15,8 +15,10 @@
 
 #define PAGE_IS_WPALLOWED 0x001
 #define PAGE_IS_WRITTEN   0x002
+#define PAGE_IS_FILE      0x004
 #define PAGE_IS_PRESENT   0x008
 #define PAGE_IS_SWAPPED   0x010
+#define PAGE_IS_ZEROES    0x020 /* the kernel's page of zeroes */
 #define PAGE_IS_GUARD     0x100
 
 #define PM_SCAN_WP_MATCHING   1

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mremap: the call is made, and the ranges follow.
+ *
+ * What moves away from where it was registered is plain memory there. The kernel takes one mapping
+ * at a time, but for a move without a change of size, to an address that is given: that takes all
+ * in order, until one is registered.
+ */
+#include <errno.h>
+
+#include "core_local.h"
+#include "sys/mem.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+struct move {
+    uintptr_t addr, old_end;
+    size_t old_len, new_len;
+    size_t kept; /* what is left of the old length, and has to be in one mapping */
+    int flags;
+    uintptr_t to;
+};
+
+/* ---- what begins registered */
+
+/* Growing where it is: the mapping stays registered, and so does what is added. */
+static long grow_in_place(const struct move *move, struct range *last)
+{
+    size_t whole = move->addr + move->new_len - last->area.start;
+    uintptr_t start = move->addr;
+    struct vma vma;
+    long ret, alias;
+
+    /* The last of our VMAs, where there are several for the kernel's one. */
+    if (maps_next(move->old_end - 1, move->old_end, &vma) && vma.start > start) {
+        start = vma.start;
+    }
+    ret = sys_mremap(start, move->old_end - start, move->addr + move->new_len - start, 0, 0);
+    if (sys_failed(ret)) {
+        return ret;
+    }
+    if (last->area.alias) {
+        size_t old = last->area.end - last->area.start;
+
+        if (last->area.kind == PAGING_SHARED) {
+            alias = sys_mremap(last->area.start, 0, whole, MREMAP_MAYMOVE, 0);
+            sys_munmap(last->area.alias, old);
+        } else {
+            alias = sys_mremap(last->area.alias, old, whole, MREMAP_MAYMOVE, 0);
+        }
+        last->area.alias = sys_failed(alias) ? 0 : (uintptr_t)alias;
+        sys_mprotect(last->area.alias, whole, PROT_READ | PROT_WRITE);
+    }
+    last->area.end = move->addr + move->new_len;
+    if (paging_table_reserve(last->area.start, last->area.end) == 0) {
+        ranges_replace(last->area.start, last->area.end, last);
+        mappings_settle(last->area.end);
+    }
+    return (long)move->addr;
+}
+
+/* The mapping that is left behind empty: not locked, and without anon_vma if all of it moved. */
+static void leave_empty(const struct move *move, uintptr_t start, uintptr_t end)
+{
+    bool whole = start == move->addr && end == move->old_end, locked = false;
+    struct range range;
+
+    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
+        struct paging_area moved = paging_slice(&range.area, move->addr, move->old_end);
+
+        if (moved.start < moved.end) {
+            paging_drop(&moved);
+            paging_forget(&moved); /* marks moved along */
+            range.area.rooted = false;
+        }
+        /* Nothing merges by this, though it be alike now. */
+        range.area.divided |= at == start && (range.traits & TRAIT_LOCKED);
+        locked |= range.traits & TRAIT_LOCKED;
+        range.traits &= ~TRAIT_LOCKED;
+        range.root = whole ? 0 : range.root;
+        ranges_replace(range.area.start, range.area.end, &range);
+    }
+    if (locked && ranges_find(end, &range) && range.area.start == end) {
+        range.area.divided = true;
+        ranges_replace(range.area.start, range.area.end, &range);
+    }
+}
+
+/*
+ * What moves is one with a registered mapping that it comes to lie beside, if they are alike; the
+ * kernel then forgets that any of it was registered.
+ */
+static bool joins(const struct range *moved, const struct range *beside, bool before)
+{
+    bool alike = before ? ranges_alike(beside, moved) : ranges_alike(moved, beside);
+
+    /* Private memory that has an anon_vma keeps the offsets of where it was. */
+    return alike && beside->ctx && !moved->area.nofill &&
+           (moved->area.kind != PAGING_ANON || !moved->root) &&
+           (!moved->root || !beside->root || moved->root == beside->root);
+}
+
+static bool find_joined(const struct range *from, const struct move *move, uintptr_t to,
+                        uintptr_t *ret_start, uintptr_t *ret_end)
+{
+    struct range moved = *from, beside;
+    uintptr_t start, end;
+    bool any = false;
+
+    moved.area = paging_slice(&from->area, move->addr, from->area.end);
+    moved.area.start = to;
+    moved.area.end = to + move->new_len;
+    *ret_start = moved.area.start;
+    *ret_end = moved.area.end;
+    if (!from->ctx) {
+        return false;
+    }
+    if (ranges_find(to - 1, &beside) && joins(&moved, &beside, true) &&
+        ranges_mapping(to - 1, &start, &end)) {
+        *ret_start = start;
+        any = true;
+    }
+    if (ranges_find(moved.area.end, &beside) && joins(&moved, &beside, false) &&
+        ranges_mapping(moved.area.end, &start, &end)) {
+        *ret_end = end;
+        any = true;
+    }
+    return any;
+}
+
+/* Not registered any more, and nobody is woken. Context: edit lock and all stripes held. */
+static void forget_registration(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
+        if (!range.ctx) {
+            continue;
+        }
+        core_note_released(range.area.start, range.area.end);
+        core_release_area(&range, &range.area, CORE_RELEASE_OR_ORPHAN);
+        mappings_note(&range, range.area.start, range.area.end);
+    }
+}
+
+/* The new place is plain memory with the program's protection. */
+static void arrive(const struct move *move, const struct range *range, uintptr_t to)
+{
+    bool write = (range->area.prot & PROT_WRITE) && range->area.kind != PAGING_SHARED;
+
+    sys_madvise(to, move->new_len, MADV_GUARD_REMOVE);
+    sys_mprotect(to, move->new_len, range->area.prot);
+    if ((range->traits & TRAIT_LOCKED) && move->new_len > move->old_len) {
+        sys_madvise(to + move->old_len, move->new_len - move->old_len,
+                    write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    }
+}
+
+/* The kernel's one mapping, which may be several VMAs of ours. */
+static long move_vmas(const struct move *move)
+{
+    uintptr_t end = move->addr + move->kept, stop;
+    long to = (long)move->to;
+    struct vma vma;
+
+    if (!maps_next(move->addr, move->addr + 1, &vma) || vma.end >= end ||
+        !(move->flags & MREMAP_MAYMOVE)) {
+        return sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
+    }
+    if (!(move->flags & MREMAP_FIXED)) {
+        to = sys_mmap(move->flags & MREMAP_DONTUNMAP ? move->to : 0, move->new_len, PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    if (move->old_len > move->kept) {
+        sys_munmap(end, move->old_len - move->kept);
+    }
+    for (uintptr_t at = move->addr; !sys_failed(to) && at < end; at = stop) {
+        size_t len, new_len;
+        long ret;
+
+        if (!maps_next(at, end, &vma)) {
+            return -EFAULT;
+        }
+        stop = vma.end < end ? vma.end : end;
+        len = stop - at;
+        new_len = stop == end ? len + (move->new_len - move->kept) : len;
+        ret = sys_mremap(at, len, new_len, move->flags | MREMAP_FIXED,
+                         (uintptr_t)to + (at - move->addr));
+        to = sys_failed(ret) ? ret : to;
+    }
+    return to;
+}
+
+/* What was to be replaced is unmapped before the kernel finds out that it cannot be. */
+static void forget_unmapped(const struct move *move)
+{
+    uintptr_t end = move->to + move->new_len;
+    struct range range;
+    struct vma vma;
+
+    if (!(move->flags & MREMAP_FIXED)) {
+        return;
+    }
+    for (uintptr_t at = move->to; ranges_next(at, end, &range); at = range.area.end) {
+        struct paging_area part = paging_slice(&range.area, move->to, end);
+
+        if (!maps_next(part.start, part.start + 1, &vma)) {
+            core_forget_gone(part.start, part.end);
+        }
+    }
+}
+
+/* Elsewhere: what moved is plain memory there; the old place is gone, or empty and registered. */
+static long move_away(const struct move *move, const struct range *range, uintptr_t start,
+                      uintptr_t end)
+{
+    uintptr_t kept_end = move->addr + move->kept, join_start = 0, join_end = 0, to;
+    struct range part;
+    bool joined;
+    long ret = move_vmas(move);
+
+    if (sys_failed(ret)) {
+        forget_unmapped(move);
+        return ret;
+    }
+    to = (uintptr_t)ret;
+    if (move->flags & MREMAP_FIXED) {
+        core_forget_gone(to, to + move->new_len);
+        core_forget_gone(kept_end, move->old_end);
+    }
+    joined = move->old_len && find_joined(range, move, to, &join_start, &join_end);
+    arrive(move, range, to);
+    for (uintptr_t at = move->addr; ranges_next(at, kept_end, &part); at = part.area.end) {
+        struct paging_area old = paging_slice(&part.area, move->addr, kept_end);
+
+        core_move_poison(&part, &old, to + (old.start - move->addr));
+    }
+    if (move->flags & MREMAP_DONTUNMAP) {
+        leave_empty(move, start, end);
+    } else if (move->old_len) {
+        core_forget_gone(move->addr, kept_end);
+    }
+    if (joined) {
+        forget_registration(join_start, join_end);
+    }
+    return ret;
+}
+
+static long move_registered(const struct move *move, const struct range *range, bool stays,
+                            bool *ret_grown)
+{
+    struct range part, last;
+    uintptr_t start, end;
+    long ret;
+
+    if (!ranges_mapping(move->addr, &start, &end) || end < move->addr + move->kept) {
+        return -EFAULT;
+    }
+    /* One mapping of one protection, so that the kernel takes it as a whole. */
+    for (uintptr_t at = start; ranges_next(at, end, &part); at = part.area.end) {
+        ret = paging_hide(&part.area);
+        if (ret) {
+            return ret;
+        }
+    }
+    if (stays && move->old_len && move->old_end == end && ranges_find(end - 1, &last)) {
+        ret = grow_in_place(move, &last);
+        if (!sys_failed(ret)) {
+            *ret_grown = last.traits & TRAIT_LOCKED;
+            return ret;
+        }
+    }
+    return move_away(move, range, start, end);
+}
+
+/* ---- what begins as plain memory */
+
+/* Whether the kernel moves several mappings in one call at all (6.17). */
+static bool moves_many(void)
+{
+    static _Atomic int known; /* 0: not yet; 1: no; 2: yes */
+    long from, to;
+
+    if (!atomic_load(&known)) {
+        from = sys_mmap(0, 4 * PAGING_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (sys_failed(from)) {
+            return false;
+        }
+        sys_mprotect((uintptr_t)from, PAGING_PAGE, PROT_READ);
+        to = sys_mremap((uintptr_t)from, 2 * PAGING_PAGE, 2 * PAGING_PAGE,
+                        MREMAP_MAYMOVE | MREMAP_FIXED, (uintptr_t)from + 2 * PAGING_PAGE);
+        atomic_store(&known, sys_failed(to) ? 1 : 2);
+        sys_munmap((uintptr_t)from, 4 * PAGING_PAGE);
+    }
+    return atomic_load(&known) == 2;
+}
+
+/* Several mappings move in one call only if their files leave the choice of the place to it. */
+static bool moves_among_others(const struct vma *vma)
+{
+    return !vma->special && !(vma->dev_zero && !vma->shared) && moves_many();
+}
+
+/* Mapping by mapping, as the kernel does; the gaps between them leave what is there as it is. */
+static long move_parts(const struct move *move)
+{
+    struct range range;
+    struct vma vma;
+    uintptr_t stop;
+
+    for (uintptr_t at = move->addr; at < move->old_end; at = stop) {
+        bool first = at == move->addr;
+        uintptr_t to;
+        long ret;
+
+        if (!maps_next(at, move->old_end, &vma) || (first && vma.start > at)) {
+            return first ? -EFAULT : (long)move->to;
+        }
+        at = vma.start > at ? vma.start : at;
+        stop = vma.end < move->old_end ? vma.end : move->old_end;
+        if (ranges_next(at, stop, &range)) {
+            stop = range.area.start;
+        }
+        if (stop == at || (!(first && stop == move->old_end) && !moves_among_others(&vma))) {
+            return -EFAULT; /* as far as it came, it stays moved */
+        }
+        to = move->to + (at - move->addr);
+        ret = sys_mremap(at, stop - at, stop - at, move->flags, to);
+        if (sys_failed(ret)) {
+            return ret;
+        }
+        core_forget_gone(to, to + (stop - at));
+        mappings_forget(at, stop);
+    }
+    return (long)move->to;
+}
+
+static long move_plain(const struct move *move, bool stays)
+{
+    struct range range;
+    long ret;
+
+    if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len) {
+        return move_parts(move);
+    }
+    /* Our VMAs may be one with their neighbours where the kernel's are not. */
+    if (!(stays && move->new_len <= move->old_len) && move->kept &&
+        ranges_next(move->addr, move->addr + move->kept, &range)) {
+        return -EFAULT;
+    }
+    ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
+    if (sys_failed(ret)) {
+        return ret;
+    }
+    if (move->flags & MREMAP_FIXED) {
+        core_forget_gone((uintptr_t)ret, (uintptr_t)ret + move->new_len);
+    }
+    if (move->new_len < move->old_len) {
+        core_forget_gone(move->addr + move->new_len, move->old_end);
+    }
+    if ((uintptr_t)ret != move->addr && move->old_len && !(move->flags & MREMAP_DONTUNMAP)) {
+        mappings_forget(move->addr, move->addr + move->kept);
+    }
+    return ret;
+}
+
+/* ---- the call */
+
+static long mremap_locked(const struct move *move, bool *ret_grown)
+{
+    bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP));
+    struct range range;
+    long ret;
+
+    if (!ranges_find(move->addr, &range)) {
+        return move_plain(move, stays);
+    }
+    if (stays && move->new_len == move->old_len) {
+        return (long)move->addr;
+    }
+    if (stays && move->new_len < move->old_len) {
+        ret = sys_munmap(move->addr + move->new_len, move->old_len - move->new_len);
+        if (ret == 0) {
+            core_forget_gone(move->addr + move->new_len, move->old_end);
+        }
+        return ret ? ret : (long)move->addr;
+    }
+    return move_registered(move, &range, stays, ret_grown);
+}
+
+/* What the kernel refuses before it looks at any mapping. */
+static bool mremap_sane(const struct move *move)
+{
+    bool moves = move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
+    bool overlaps = move->addr + move->old_len > move->to && move->to + move->new_len > move->addr;
+
+    return !(move->addr & (PAGING_PAGE - 1)) && move->new_len && move->new_len < PAGING_TOP &&
+           !(move->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
+           !(moves && !(move->flags & MREMAP_MAYMOVE)) &&
+           !((move->flags & MREMAP_DONTUNMAP) && move->new_len != move->old_len) &&
+           !(moves && (overlaps || (move->to & (PAGING_PAGE - 1)) || move->to >= PAGING_TOP));
+}
+
+long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to)
+{
+    struct move move = {
+        .addr = addr,
+        .old_end = addr + core_page_up(old_len),
+        .old_len = core_page_up(old_len),
+        .new_len = core_page_up(new_len),
+        .flags = flags,
+        .to = to,
+    };
+    struct change change;
+    bool grown = false;
+    long ret;
+
+    if (!mremap_sane(&move)) {
+        return sys_mremap(addr, old_len, new_len, flags, to);
+    }
+    move.kept = move.new_len < move.old_len ? move.new_len : move.old_len;
+    core_change_begin(&change, 0, PAGING_TOP);
+    paging_cut(addr);
+    paging_cut(move.old_end);
+    if (flags & MREMAP_FIXED) {
+        paging_cut(to);
+        paging_cut(to + move.new_len);
+    }
+    ret = mremap_locked(&move, &grown);
+    core_change_end(&change);
+    if (grown) {
+        /* What was added to locked memory is faulted in, and nobody asks whether it could be. */
+        core_populate_locked(move.old_end, addr + move.new_len);
+    }
+    return ret;
+}
