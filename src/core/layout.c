@@ -467,6 +467,13 @@ long core_populate_locked(uintptr_t start, uintptr_t end)
 #define MLOCK_ONFAULT 1
 #endif
 
+static void set_locked(uintptr_t start, uintptr_t end, int flags)
+{
+    uint32_t onfault = flags & MLOCK_ONFAULT ? TRAIT_ONFAULT : 0;
+
+    set_traits(start, end, TRAIT_LOCKED | onfault, TRAIT_ONFAULT ^ onfault);
+}
+
 /* Memory that is not registered: it is remembered that it is locked. */
 static long lock_plain(uintptr_t start, uintptr_t end, int flags)
 {
@@ -476,7 +483,7 @@ static long lock_plain(uintptr_t start, uintptr_t end, int flags)
 
     if (ret == 0) {
         core_change_begin(&change, start, end);
-        set_traits(start, end, TRAIT_LOCKED, 0);
+        set_locked(start, end, flags);
         core_change_end(&change);
     }
     return ret;
@@ -497,7 +504,7 @@ long core_munlock(uintptr_t addr, size_t len)
     core_change_begin(&change, start, end);
     ret = sys_call(SYS_munlock, addr, len);
     if (ret == 0 || ret == -ENOMEM) {
-        set_traits(start, end, 0, TRAIT_LOCKED);
+        set_traits(start, end, 0, TRAIT_LOCKED | TRAIT_ONFAULT);
     }
     core_change_end(&change);
     return ret;
@@ -521,7 +528,7 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     core_change_begin(&change, start, end);
     ret = sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT);
     if (ret == 0 || ret == -ENOMEM) {
-        set_traits(start, end, TRAIT_LOCKED, 0);
+        set_locked(start, end, flags);
     }
     core_change_end(&change);
     if (ret || (flags & MLOCK_ONFAULT)) {

@@ -78,7 +78,7 @@ static void leave_empty(const struct move *move, uintptr_t start, uintptr_t end)
         /* Nothing merges by this, though it be alike now. */
         range.area.divided |= at == start && (range.traits & TRAIT_LOCKED);
         locked |= range.traits & TRAIT_LOCKED;
-        range.traits &= ~TRAIT_LOCKED;
+        range.traits &= ~(TRAIT_LOCKED | TRAIT_ONFAULT);
         range.root = whole ? 0 : range.root;
         ranges_replace(range.area.start, range.area.end, &range);
     }
@@ -145,6 +145,12 @@ static void forget_registration(uintptr_t start, uintptr_t end)
     }
 }
 
+/* Whether what is added is brought in. */
+static bool populated(const struct range *range)
+{
+    return (range->traits & (TRAIT_LOCKED | TRAIT_ONFAULT)) == TRAIT_LOCKED;
+}
+
 /* The new place is plain memory with the program's protection. */
 static void arrive(const struct move *move, const struct range *range, uintptr_t to)
 {
@@ -152,7 +158,7 @@ static void arrive(const struct move *move, const struct range *range, uintptr_t
 
     sys_madvise(to, move->new_len, MADV_GUARD_REMOVE);
     sys_mprotect(to, move->new_len, range->area.prot);
-    if ((range->traits & TRAIT_LOCKED) && move->new_len > move->old_len) {
+    if (populated(range) && move->new_len > move->old_len) {
         sys_madvise(to + move->old_len, move->new_len - move->old_len,
                     write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
     }
@@ -268,7 +274,7 @@ static long move_registered(const struct move *move, const struct range *range, 
     if (stays && move->old_len && move->old_end == end && ranges_find(end - 1, &last)) {
         ret = grow_in_place(move, &last);
         if (!sys_failed(ret)) {
-            *ret_grown = last.traits & TRAIT_LOCKED;
+            *ret_grown = populated(&last);
             return ret;
         }
     }

@@ -279,13 +279,27 @@ static void remap_grows_locked(enum mem_kind kind)
     void *result;
 
     CHECK_EQ(uffd_register(uffd, mem.addr, page_size), 0);
-    CHECK_EQ(mlock2(mem.addr, page_size, MLOCK_ONFAULT), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    CHECK_EQ(mlock(mem.addr, page_size), 0);
     CHECK_EQ(pthread_create(&thread, NULL, grow_main, mem.addr), 0);
     CHECK_EQ(uffd_next(uffd).arg.pagefault.address, (uintptr_t)mem_page(&mem, 1));
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
     CHECK_EQ(pthread_join(thread, &result), 0);
     CHECK(result == mem.addr);
     CHECK(pattern_holds(mem_page(&mem, 1), 1));
+}
+
+/* Locked as it is faulted in, nothing is brought in by growing. */
+static void remap_grows_locked_onfault(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, page_size), 0);
+    CHECK_EQ(mlock2(mem.addr, page_size, MLOCK_ONFAULT), 0);
+    CHECK(grow_main(mem.addr) == mem.addr);
+    uffd_check_silent(uffd);
+    check_traps(uffd, mem_page(&mem, 1));
 }
 
 #define MAN_REMAP "mremap(2)"
@@ -305,6 +319,7 @@ const struct conf_case remap_cases[] = {
     {"mremap/beside-registered", RST_REMAP, ONE_OF_EACH, .run = remap_beside},
     {"mremap/gap", MAN_REMAP, ONE_OF_EACH, .run = remap_with_gap},
     {"mremap/grow-locked", MAN_REMAP, ONE_OF_EACH, NEED_FULL, .run = remap_grows_locked},
+    {"mremap/grow-locked-on-fault", MAN_REMAP, ONE_OF_EACH, .run = remap_grows_locked_onfault},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
     {.id = NULL},
 };
