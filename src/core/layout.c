@@ -230,6 +230,9 @@ static long fault_in_range(uintptr_t addr, uintptr_t end, int advice)
             ret = -EINVAL;
         } else if (!paging_page_passes(at, access == ARCH_WRITE)) {
             ret = core_fault_in(at, access);
+            if (ret && (paging_byte(at) & PAGE_POISONED)) {
+                ret = -EHWPOISON;
+            }
             if (ret == 0 && !ranges_find(at, &range)) { /* let go while it was waited for */
                 ret = sys_madvise(at, PAGING_PAGE, advice);
             }
@@ -309,6 +312,24 @@ static bool whole_mapping(uintptr_t addr, size_t len)
  * Freeing may happen at any later time, so never is a right answer for what is ours; the errors are
  * MADV_COLD's. In rising order: the first mapping that refuses ends it, a hole does not.
  */
+static long free_part(const struct range *range, uintptr_t start, uintptr_t end)
+{
+    struct paging_area part = paging_slice(&range->area, start, end);
+    struct change change;
+    long ret;
+
+    if (range->area.kind != PAGING_ANON) {
+        return -EINVAL;
+    }
+    core_change_begin(&change, start, end);
+    ret = sys_madvise(start, end - start, MADV_COLD);
+    if (ret == 0) {
+        paging_unpoison(&part); /* that it does at once */
+    }
+    core_change_end(&change);
+    return ret;
+}
+
 static long madvise_free(uintptr_t addr, uintptr_t end)
 {
     struct range range;
@@ -325,7 +346,7 @@ static long madvise_free(uintptr_t addr, uintptr_t end)
         if (!ranged) {
             one = sys_madvise(at, stop - at, MADV_FREE);
         } else {
-            one = range.area.kind == PAGING_ANON ? sys_madvise(at, stop - at, MADV_COLD) : -EINVAL;
+            one = free_part(&range, at, stop);
         }
         ret = one ? one : ret;
         at = stop;

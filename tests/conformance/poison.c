@@ -137,6 +137,19 @@ static void zero_over_protection(enum mem_kind kind)
     CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), KIND(kind) & EVERY_PRIVATE ? -EEXIST : 0);
 }
 
+static void freed(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_ERRNO(madvise(mem.addr, page_size, MADV_POPULATE_READ), EHWPOISON);
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_FREE), 0);
+    check_traps(uffd, mem.addr);
+    check_poisoned(mem_page(&mem, 1));
+}
+
 static void dropped(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -274,6 +287,7 @@ const struct conf_case poison_cases[] = {
     {"poison/zeropage-over-it", MAN, EVERY_KIND, POISON, .run = zero_over_it},
     {"poison/zeropage-over-protection", "UFFD_FEATURE_WP_UNPOPULATED", EVERY_KIND,
      .features = UF_FEATURE_POISON | UF_FEATURE_WP_UNPOPULATED, .run = zero_over_protection},
+    {"poison/freed", MAN, ANON_PRIVATE, NEED_FULL, UF_FEATURE_POISON, .run = freed},
     {"poison/dropped", MAN, EVERY_KIND, POISON, .run = dropped},
     {"poison/unregister", MAN, EVERY_KIND, POISON, .run = unregistered},
     {"poison/last-of-table", MAN, ONE_OF_EACH, POISON, .run = last_of_table},

@@ -16,8 +16,6 @@ set -u
 # Patterns of tests, and why. At an error the program ends, so the later kinds of memory are not
 # reached.
 expected_failures="\
-wp-fork on *|the pagemap file does not show our protection
-wp-unpopulated on *|the pagemap file does not show our protection
 * on hugetlb*|hugetlb is not announced, but this test asks for no feature
 uffd-stress hugetlb*|hugetlb is not announced, but this test asks for no feature"
 
