@@ -277,6 +277,26 @@ int paging_each_here(const struct paging_area *area, here_run *run)
     return (int)ret;
 }
 
+#define COPIES_LOOKED_AT 1024 /* pages: registration takes the same time whatever its size */
+
+/* Without the ioctl: of the first pages. The page of zeroes is nobody's alone. */
+static bool has_copies_by_read(uintptr_t start, uintptr_t end)
+{
+    uint64_t entry[64];
+
+    end = paging_min(end, start + COPIES_LOOKED_AT * PAGING_PAGE);
+    for (uintptr_t at = start; at < end; at += sizeof entry / 8 * PAGING_PAGE) {
+        long n = sys_pread(paging_pagemap_fd(), entry, sizeof entry, (at >> PAGING_SHIFT) * 8) / 8;
+
+        for (long i = 0; i < n && at + (uintptr_t)i * PAGING_PAGE < end; i++) {
+            if (!(entry[i] & PAGEMAP_FILE) && (entry[i] & (PAGEMAP_SWAPPED | PAGEMAP_ALONE))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 bool paging_has_copies(uintptr_t start, uintptr_t end)
 {
     struct page_region vec[1];
@@ -293,7 +313,8 @@ bool paging_has_copies(uintptr_t start, uintptr_t end)
         .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
     };
 
-    return paging_env.scan && sys_ioctl(paging_pagemap_fd(), PAGEMAP_SCAN_NR, &arg) > 0;
+    return paging_env.scan ? sys_ioctl(paging_pagemap_fd(), PAGEMAP_SCAN_NR, &arg) > 0
+                           : has_copies_by_read(start, end);
 }
 
 int paging_adopt(const struct paging_area *area)

@@ -6,8 +6,10 @@
 #include <stdint.h>
 
 /* An entry: a word a page. */
+#define PAGEMAP_ALONE   (1ull << 56) /* mapped nowhere else */
 #define PAGEMAP_WP      (1ull << 57)
 #define PAGEMAP_GUARD   (1ull << 58)
+#define PAGEMAP_FILE    (1ull << 61)
 #define PAGEMAP_SWAPPED (1ull << 62)
 #define PAGEMAP_HERE    (3ull << 62) /* present or swapped */
 
