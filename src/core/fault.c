@@ -74,8 +74,8 @@ static enum core_verdict foreign(uintptr_t addr, enum arch_access access)
     return CORE_RETRY;
 }
 
-/* Let accesses to a page with content pass, unless there are no VMAs: the next trap makes room. */
-static void admit(const struct range *range, uintptr_t addr)
+/* Let accesses to a page with content pass. False: not now, for there are no VMAs, or no memory. */
+static bool admit(const struct range *range, uintptr_t addr)
 {
     int tid = core_tid();
     struct range now;
@@ -92,6 +92,7 @@ static void admit(const struct range *range, uintptr_t addr)
     if (admitted && published) {
         STAT(readmitted);
     }
+    return admitted;
 }
 
 /* A read may bring in more than its page. */
@@ -206,6 +207,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     struct core_report what = {addr, access == ARCH_WRITE ? UF_PAGEFAULT_FLAG_WRITE : 0};
     enum paging_content content;
     struct range range;
+    struct vma vma;
 
     *ret_woken = false;
     if (!ranges_find(addr, &range)) {
@@ -245,8 +247,8 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         bring_content(&range, addr);
         what.flags |= UF_PAGEFAULT_FLAG_WP;
     } else {
-        admit(&range, addr); /* or what was seen is so no more: the next trap tells */
-        return CORE_RETRY;
+        /* Or what was seen is so no more: the next trap tells. */
+        return admit(&range, addr) || maps_next(addr, addr + 1, &vma) ? CORE_RETRY : CORE_MAPERR;
     }
     return report(&range, &what, mask, uc, user_mode, ret_woken);
 }

@@ -409,6 +409,21 @@ static bool mremap_sane(const struct move *move)
            !(moves && (overlaps || (move->to & (PAGING_PAGE - 1)) || move->to >= PAGING_TOP));
 }
 
+/* An error, but what was to be replaced may be gone before it is found. */
+static long mremap_refused(const struct move *move, uintptr_t addr, size_t old_len, size_t new_len)
+{
+    struct change change;
+    long ret;
+
+    core_change_begin(&change, 0, PAGING_TOP);
+    ret = sys_mremap(addr, old_len, new_len, move->flags, move->to);
+    if (move->new_len < PAGING_TOP && move->to < PAGING_TOP) {
+        forget_unmapped(move);
+    }
+    core_change_end(&change);
+    return ret;
+}
+
 long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to)
 {
     struct move move = {
@@ -424,7 +439,7 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
     long ret;
 
     if (!mremap_sane(&move)) {
-        return sys_mremap(addr, old_len, new_len, flags, to);
+        return mremap_refused(&move, addr, old_len, new_len);
     }
     move.kept = move.new_len < move.old_len ? move.new_len : move.old_len;
     core_change_begin(&change, 0, PAGING_TOP);

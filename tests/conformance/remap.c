@@ -302,6 +302,23 @@ static void remap_grows_locked_onfault(enum mem_kind kind)
     check_traps(uffd, mem_page(&mem, 1));
 }
 
+/* A length that the kernel refuses, after it has unmapped what was to be replaced. */
+static void remap_replaces_and_fails(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4), other = mem_map(MEM_ANON, 1);
+    int uffd = uffd_open(0);
+    siginfo_t info;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, mem.len), 0);
+    CHECK_ERRNO((long)mremap(other.addr, 0 - 2 * page_size, 2 * page_size,
+                             MREMAP_MAYMOVE | MREMAP_FIXED, mem_page(&mem, 1)),
+                EFAULT);
+    CHECK_EQ(touch_caught(mem_page(&mem, 1), false, &info), SIGSEGV);
+    CHECK_EQ(info.si_code, SEGV_MAPERR);
+    CHECK_EQ(touch_caught(mem_page(&mem, 3), true, &info), 0);
+}
+
 #define MAN_REMAP "mremap(2)"
 #define RST_REMAP "rst: Non-cooperative userfaultfd, remapping"
 
@@ -320,6 +337,7 @@ const struct conf_case remap_cases[] = {
     {"mremap/gap", MAN_REMAP, ONE_OF_EACH, .run = remap_with_gap},
     {"mremap/grow-locked", MAN_REMAP, ONE_OF_EACH, NEED_FULL, .run = remap_grows_locked},
     {"mremap/grow-locked-on-fault", MAN_REMAP, ONE_OF_EACH, .run = remap_grows_locked_onfault},
+    {"mremap/replaces-and-fails", MAN_REMAP, ONE_OF_EACH, .run = remap_replaces_and_fails},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
     {.id = NULL},
 };
