@@ -46,6 +46,23 @@ static void let_go(const struct paging_area *area, uintptr_t start, uintptr_t en
     }
 }
 
+void core_keep_apart(const struct paging_area *area)
+{
+    if (area->kind == PAGING_PRIVATE_FILE) {
+        sys_madvise(area->start, area->end - area->start, MADV_RANDOM);
+    }
+}
+
+void core_keep_apart_no_more(const struct range *range, uintptr_t start, size_t len)
+{
+    if (range->area.kind == PAGING_PRIVATE_FILE) {
+        sys_madvise(start, len,
+                    range->traits & 1   ? MADV_RANDOM
+                    : range->traits & 2 ? MADV_SEQUENTIAL
+                                        : MADV_NORMAL);
+    }
+}
+
 void core_release_area(const struct range *range, const struct paging_area *area)
 {
     uintptr_t at = area->start, start, end;
@@ -58,6 +75,7 @@ void core_release_area(const struct range *range, const struct paging_area *area
         at = end;
     }
     let_go(area, at, area->end);
+    core_keep_apart_no_more(range, area->start, area->end - area->start);
 }
 
 void core_move_poison(const struct range *range, const struct paging_area *from, uintptr_t to)

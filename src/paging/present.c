@@ -292,6 +292,32 @@ int paging_each_here(const struct paging_area *area, here_run *run)
     return (int)ret;
 }
 
+#define PAGEMAP_FILE (1ull << 61)
+
+/* Takes the kernel's page of zeroes for a copy. */
+static bool copies_by_read(uintptr_t start, uintptr_t end)
+{
+    uint64_t entry[256];
+
+    while (start < end) {
+        size_t want = (end - start) / PAGING_PAGE;
+        long n;
+
+        want = want < 256 ? want : 256;
+        n = sys_pread(paging_pagemap_fd(), entry, want * 8, (start >> PAGING_SHIFT) * 8) / 8;
+        if (n <= 0) {
+            return false;
+        }
+        for (long i = 0; i < n; i++) {
+            if ((entry[i] & PAGEMAP_HERE) && !(entry[i] & PAGEMAP_FILE)) {
+                return true;
+            }
+        }
+        start += (uintptr_t)n * PAGING_PAGE;
+    }
+    return false;
+}
+
 bool paging_has_copies(uintptr_t start, uintptr_t end)
 {
     struct page_region vec[1];
@@ -308,7 +334,9 @@ bool paging_has_copies(uintptr_t start, uintptr_t end)
         .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
     };
 
-    return paging_env.scan && sys_ioctl(paging_pagemap_fd(), PAGEMAP_SCAN_NR, &arg) > 0;
+    long n = paging_env.scan ? sys_ioctl(paging_pagemap_fd(), PAGEMAP_SCAN_NR, &arg) : -ENOTTY;
+
+    return n == -ENOTTY ? copies_by_read(start, end) : n > 0;
 }
 
 int paging_adopt(const struct paging_area *area)

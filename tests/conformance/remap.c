@@ -263,31 +263,6 @@ static void remap_with_gap(enum mem_kind kind)
     check_traps(uffd, mem_page(&over, 1));
 }
 
-static void *grow_main(void *arg)
-{
-    munmap((char *)arg + page_size, page_size); /* as late as this: nothing else is to come there */
-    return mremap(arg, page_size, 2 * page_size, 0);
-}
-
-/* What is added to locked memory is faulted in. */
-static void remap_grows_locked(enum mem_kind kind)
-{
-    struct mem mem = mem_map(kind, 2);
-    char *source = source_new(1, 1);
-    int uffd = uffd_open(0);
-    pthread_t thread;
-    void *result;
-
-    CHECK_EQ(uffd_register(uffd, mem.addr, page_size), 0);
-    CHECK_EQ(mlock2(mem.addr, page_size, MLOCK_ONFAULT), 0);
-    CHECK_EQ(pthread_create(&thread, NULL, grow_main, mem.addr), 0);
-    CHECK_EQ(uffd_next(uffd).arg.pagefault.address, (uintptr_t)mem_page(&mem, 1));
-    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
-    CHECK_EQ(pthread_join(thread, &result), 0);
-    CHECK(result == mem.addr);
-    CHECK(pattern_holds(mem_page(&mem, 1), 1));
-}
-
 #define MAN_REMAP "mremap(2)"
 #define RST_REMAP "rst: Non-cooperative userfaultfd, remapping"
 
@@ -304,7 +279,6 @@ const struct conf_case remap_cases[] = {
     {"mremap/shrink-and-move", MAN_REMAP, ONE_OF_EACH, .run = remap_shrinks_away},
     {"mremap/beside-registered", RST_REMAP, ONE_OF_EACH, .run = remap_beside},
     {"mremap/gap", MAN_REMAP, ONE_OF_EACH, .run = remap_with_gap},
-    {"mremap/grow-locked", MAN_REMAP, ONE_OF_EACH, NEED_FULL, .run = remap_grows_locked},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
     {.id = NULL},
 };
