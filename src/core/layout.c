@@ -423,6 +423,8 @@ long core_populate_locked(uintptr_t start, uintptr_t end)
 
             if (!ranges_find(at, &range)) {
                 stop = at; /* let go while it was waited for: go on with what is there now */
+            } else if (ret && write && !(range.area.prot & PROT_WRITE)) {
+                stop = at; /* made read-only meanwhile */
             } else if (ret) {
                 return -ENOMEM;
             }
@@ -444,7 +446,7 @@ static long lock_plain(uintptr_t start, uintptr_t end, int flags)
     long ret = flags ? sys_call(SYS_mlock2, start, end - start, flags)
                      : sys_call(SYS_mlock, start, end - start);
 
-    if (ret == 0) {
+    if (ret == 0 || ret == -ENOMEM) { /* locked, but not all was to be had */
         core_change_begin(&change, start, end);
         set_traits(start, end, TRAIT_LOCKED, 0);
         core_change_end(&change);

@@ -35,6 +35,8 @@ static const struct known {
     {"*UFFDIO_ZEROPAGE*", "*UFFDIO_ZEROPAGE*ENOENT*", MERGING},
     {"*mremap: = EFAULT", "*mremap: = [@e]*", MERGING},
     {"*mremap: = [@e]*", "*mremap: = EFAULT", MERGING},
+    {"*mremap: = EFAULT", "*mremap: = ENOMEM", MERGING}, /* the move itself is refused, too */
+    {"*mremap: = ENOMEM", "*mremap: = EFAULT", MERGING},
     {"* mincore *", "* mincore *", ZEROES},
     {"*ioctl-unknown * 0xaa00 = EBADF", "*ioctl-unknown * 0xaa00 = EPERM", FILTER},
     {NULL, NULL, NULL},
