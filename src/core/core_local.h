@@ -283,6 +283,14 @@ enum core_release {
  */
 int core_release_area(const struct range *range, const struct paging_area *area,
                       enum core_release how);
+/*
+ * A read fault maps what the file has around it in the VMA. One that is open for us and plain
+ * memory beside it must not be one, or pages of that would be there too early: private mappings of
+ * files are marked by advice that has no effect on them.
+ */
+void core_keep_apart(const struct paging_area *area);
+/* The advice of the program instead, where the range is, or was moved to. */
+void core_keep_apart_no_more(const struct range *range, uintptr_t start, size_t len);
 /* Poison moves along when a mapping does. Context: edit lock and all stripes held. */
 void core_move_poison(const struct range *range, const struct paging_area *from, uintptr_t to);
 

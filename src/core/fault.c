@@ -100,8 +100,13 @@ static void read_around(const struct range *range, uintptr_t addr)
 {
     paging_stripes held = paging_lock(addr, addr + 1, core_tid());
     struct range now;
+    uintptr_t start, end;
 
-    if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy) {
+    if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy &&
+        ranges_mapping(addr, &start, &end)) {
+        now.area.off -= now.area.start - start; /* all of the mapping */
+        now.area.start = start;
+        now.area.end = end;
         paging_read_around(&now.area, addr);
     }
     paging_unlock(held);

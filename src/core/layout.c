@@ -232,6 +232,8 @@ static long fault_in_range(uintptr_t addr, uintptr_t end, int advice)
             ret = core_fault_in(at, access);
             if (ret && (paging_byte(at) & PAGE_POISONED)) {
                 ret = -EHWPOISON;
+            } else if (ret && ranges_find(at, &range) && !permitted(&range, access)) {
+                ret = -EINVAL; /* mapped anew meanwhile */
             }
             if (ret == 0 && !ranges_find(at, &range)) { /* let go while it was waited for */
                 ret = sys_madvise(at, PAGING_PAGE, advice);
@@ -381,6 +383,12 @@ static void set_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t cl
     mappings_note_traits(start, end, set, clear);
 }
 
+static int stay_apart(const struct range *range, const struct paging_area *area, int arg)
+{
+    core_keep_apart(area);
+    return 0;
+}
+
 /* Advice that leaves the content alone. */
 static long madvise_plain(uintptr_t addr, size_t len, int advice)
 {
@@ -401,6 +409,9 @@ static long madvise_plain(uintptr_t addr, size_t len, int advice)
         uint32_t both = (trait & 24) ? 24 : (trait & 3) ? 3 : trait;
 
         set_traits(addr, end, set ? trait : 0, both);
+    }
+    if (trait & 3) {
+        each_part(addr, end, stay_apart, 0);
     }
     core_change_end(&change);
     return ret;
@@ -469,11 +480,16 @@ long core_populate_locked(uintptr_t start, uintptr_t end)
             continue;
         }
         write = (range.area.prot & PROT_WRITE) && range.area.kind != PAGING_SHARED;
+        if (range.area.prot == PROT_NONE) {
+            return -ENOMEM; /* even what is there */
+        }
         if (!paging_page_passes(at, write)) {
             int ret = core_fault_in(at, write ? ARCH_WRITE : ARCH_READ);
 
             if (!ranges_find(at, &range)) {
                 stop = at; /* let go while it was waited for: go on with what is there now */
+            } else if (ret && write && !(range.area.prot & PROT_WRITE)) {
+                stop = at; /* made read-only meanwhile */
             } else if (ret) {
                 return -ENOMEM;
             }
@@ -502,7 +518,7 @@ static long lock_plain(uintptr_t start, uintptr_t end, int flags)
     long ret = flags ? sys_call(SYS_mlock2, start, end - start, flags)
                      : sys_call(SYS_mlock, start, end - start);
 
-    if (ret == 0) {
+    if (ret == 0 || ret == -ENOMEM) { /* locked, but not all was to be had */
         core_change_begin(&change, start, end);
         set_locked(start, end, flags);
         core_change_end(&change);
@@ -557,6 +573,9 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     }
     for (int tries = 0; tries < MLOCK_TRIES; tries++) {
         ret = core_populate_locked(start, end);
+        if (ranges_next(start, end, &range) && !(range.traits & TRAIT_LOCKED)) {
+            return ret; /* unlocked while it was waited for */
+        }
         if (ret || sys_call(SYS_mlock, addr, len) == 0) {
             return ret;
         }

@@ -143,6 +143,7 @@ static int enter_area(struct paging_area *area)
     if (ret == 0 && shadow) {
         ret = paging_make_shadow(area);
     }
+    core_keep_apart(area);
     return ret ? ret : paging_adopt(area);
 }
 

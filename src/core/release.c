@@ -67,6 +67,23 @@ static int let_go(const struct range *range, const struct paging_area *area, enu
     return 0;
 }
 
+void core_keep_apart(const struct paging_area *area)
+{
+    if (area->kind == PAGING_PRIVATE_FILE) {
+        sys_madvise(area->start, area->end - area->start, MADV_RANDOM);
+    }
+}
+
+void core_keep_apart_no_more(const struct range *range, uintptr_t start, size_t len)
+{
+    if (range->area.kind == PAGING_PRIVATE_FILE) {
+        sys_madvise(start, len,
+                    range->traits & 1   ? MADV_RANDOM
+                    : range->traits & 2 ? MADV_SEQUENTIAL
+                                        : MADV_NORMAL);
+    }
+}
+
 int core_release_area(const struct range *range, const struct paging_area *area,
                       enum core_release how)
 {
@@ -86,7 +103,11 @@ int core_release_area(const struct range *range, const struct paging_area *area,
         at = end;
     }
     part = paging_slice(area, at, area->end);
-    return ret ? ret : let_go(range, &part, how);
+    ret = ret ? ret : let_go(range, &part, how);
+    if (ret == 0) {
+        core_keep_apart_no_more(range, area->start, area->end - area->start);
+    }
+    return ret;
 }
 
 void core_move_poison(const struct range *range, const struct paging_area *from, uintptr_t to)

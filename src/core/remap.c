@@ -158,6 +158,7 @@ static void arrive(const struct move *move, const struct range *range, uintptr_t
 
     sys_madvise(to, move->new_len, MADV_GUARD_REMOVE);
     sys_mprotect(to, move->new_len, range->area.prot);
+    core_keep_apart_no_more(range, to, move->new_len);
     if (populated(range) && move->new_len > move->old_len) {
         sys_madvise(to + move->old_len, move->new_len - move->old_len,
                     write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);

@@ -250,7 +250,8 @@ static size_t read_absent(uintptr_t src, size_t len)
     bool any = false;
 
     if (sys_call(SYS_mincore, start, pages * PAGING_PAGE, vec) != 0) {
-        return len; /* no memory: found out when it is copied */
+        /* Not all of it is memory: found out when it is copied, up to there. */
+        return len > PAGING_PAGE ? read_absent(src, PAGING_PAGE) : len;
     }
     for (size_t i = 0; i < pages; i++) {
         any |= !(vec[i] & 1);

@@ -267,6 +267,21 @@ static void read_maps_neighbours(enum mem_kind kind)
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 3), source, page_size), 0);
 }
 
+/* ... but only in its mapping, and what is registered is one of its own. */
+static void read_maps_nothing_beside(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(pwrite(mem.fd, source, 4 * page_size, 0), 4 * page_size);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK(pattern_holds(mem_page(&mem, 2), 3));
+    CHECK_EQ(uffd_register(uffd, mem.addr, 2 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
+    CHECK(pattern_holds(mem_page(&mem, 1), 1));
+}
+
 /* ZEROPAGE maps the kernel's page of zeroes, which is no copy of the mapping's own. */
 static void punch_zeropage(enum mem_kind kind)
 {
@@ -344,6 +359,8 @@ const struct conf_case file_cases[] = {
     {"file/punch-hole-zeropage", RST_INIT, FILE_PRIVATE, .run = punch_zeropage},
     {"file/read-maps-neighbours", RST_INIT, FILE_PRIVATE, NEED_CACHESTAT,
      .run = read_maps_neighbours},
+    {"file/read-maps-nothing-beside", RST_INIT, FILE_PRIVATE, NEED_CACHESTAT,
+     .run = read_maps_nothing_beside},
     {"file/copy-onto-itself", RST_INIT, FILE_SHARED, .run = copy_onto_itself},
     {"file/truncate-under-a-crossing", RST_INIT, FILES, .run = truncate_under_crossing},
     {"file/truncate", RST_INIT, FILES, .run = truncate_shrinks},

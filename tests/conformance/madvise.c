@@ -402,6 +402,19 @@ static void mlock_then_dontneed(enum mem_kind kind)
     check_traps(uffd, mem_page(&mem, 1));
 }
 
+static void mlock_without_access(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    CHECK_EQ(mprotect(mem.addr, page_size, PROT_NONE), 0);
+    CHECK_ERRNO(mlock(mem.addr, mem.len), ENOMEM); /* before any message of the second */
+    uffd_check_silent(uffd);
+}
+
 /* Memory locked before it is registered, so that the lock must bear missing pages. */
 static void mlock_onfault(enum mem_kind kind)
 {
@@ -543,6 +556,7 @@ const struct conf_case madvise_cases[] = {
     {"mincore/provided", "mincore(2)", ONE_OF_EACH, .run = mincore_tells},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
+    {"mlock/without-access", MAN_LOCK, ONE_OF_EACH, .run = mlock_without_access},
     {"mlock/on-fault", MAN_LOCK, ONE_OF_EACH, .run = mlock_onfault},
     {.id = NULL},
 };
