@@ -9,8 +9,8 @@
 /* A run of pages that are alike. */
 struct core_pages {
     uintptr_t start, end;
-    bool registered;   /* for write protection */
-    bool async;        /* ... which is lifted without a message */
+    bool registered; /* for write protection */
+    bool async;      /* ... which is lifted without a message */
     bool is_protected;
     bool hidden; /* without content: whatever the kernel holds there is ours */
 };
