@@ -26,6 +26,7 @@ extern struct call_site *__stop_call_sites[] __attribute__((visibility("hidden")
 
 __attribute__((constructor)) static void find_all(void)
 {
+    /* cppcheck-suppress comparePointers ; the two ends of one section */
     for (struct call_site **site = __start_call_sites; site < __stop_call_sites; site++) {
         call_find(*site);
     }
