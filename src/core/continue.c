@@ -4,9 +4,7 @@
 
 #include "core_local.h"
 
-static long locked_step(uintptr_t start, size_t len,
-                        long (*step)(const struct range *, uintptr_t, size_t, uint64_t),
-                        uint64_t mode, int tid)
+long core_one_step(uintptr_t start, size_t len, core_step *step, const void *arg, int tid)
 {
     uintptr_t stop = (start | (PAGING_CHUNK - 1)) + 1;
     struct range range;
@@ -19,14 +17,13 @@ static long locked_step(uintptr_t start, size_t len,
     if (ranges_find(start, &range) && range.ctx && !range.busy) {
         size_t rest = range.area.end - start;
 
-        ret = step(&range, start, len < rest ? len : rest, mode);
+        ret = step(&range, start, len < rest ? len : rest, arg);
     }
     paging_unlock(held);
     return ret;
 }
 
-long core_each_step(uintptr_t start, size_t len,
-                    long (*step)(const struct range *, uintptr_t, size_t, uint64_t), uint64_t mode)
+long core_each_step(uintptr_t start, size_t len, core_step *step, const void *arg)
 {
     size_t done = 0;
 
@@ -38,7 +35,7 @@ long core_each_step(uintptr_t start, size_t len,
         long ret;
 
         core_enter_deferring(&guard);
-        ret = locked_step(start + done, len - done, step, mode, guard.tid);
+        ret = core_one_step(start + done, len - done, step, arg, guard.tid);
         core_leave(&guard);
         if (ret < 0) {
             return done ? (long)done : ret;
@@ -48,9 +45,9 @@ long core_each_step(uintptr_t start, size_t len,
     return (long)done;
 }
 
-static long continue_step(const struct range *range, uintptr_t start, size_t len, uint64_t mode)
+static long continue_step(const struct range *range, uintptr_t start, size_t len, const void *mode)
 {
-    bool protect = mode & UF_CONTINUE_MODE_WP;
+    bool protect = *(const uint64_t *)mode & UF_CONTINUE_MODE_WP;
 
     return protect && !range->area.wp ? -EINVAL
                                       : paging_continue(&range->area, start, len, protect);
@@ -69,7 +66,7 @@ long core_ioctl_continue(struct context *ctx, void *arg)
         (cont.mode & ~(UF_CONTINUE_MODE_DONTWAKE | UF_CONTINUE_MODE_WP))) {
         return -EINVAL;
     }
-    ret = core_each_step(cont.range.start, cont.range.len, continue_step, cont.mode);
+    ret = core_each_step(cont.range.start, cont.range.len, continue_step, &cont.mode);
     if (core_copy_out(&user->mapped, &ret, sizeof ret)) {
         return -EFAULT;
     }

@@ -364,13 +364,16 @@ long core_ioctl_wake(struct context *ctx, void *arg);
 long core_ioctl_writeprotect(struct context *ctx, void *arg);
 long core_ioctl_continue(struct context *ctx, void *arg);
 long core_ioctl_poison(struct context *ctx, void *arg);
+/* What is done to a part of a range within one chunk, whose stripes are held. Return: bytes, or
+ * -errno. */
+typedef long core_step(const struct range *range, uintptr_t start, size_t len, const void *arg);
+/* One step: as much as lies in one chunk and one range. Context: no lock held. */
+long core_one_step(uintptr_t start, size_t len, core_step *step, const void *arg, int tid);
 /*
  * Chunk by chunk from start on, until a step comes to less than its part. Return: bytes done, or
  * -errno of the first.
  */
-long core_each_step(uintptr_t start, size_t len,
-                    long (*step)(const struct range *, uintptr_t, size_t, uint64_t mode),
-                    uint64_t mode);
+long core_each_step(uintptr_t start, size_t len, core_step *step, const void *arg);
 /*
  * What the kernel makes of a result: a short one is EAGAIN, and what arrived wakes its waiters.
  * @ret: bytes done, or -errno

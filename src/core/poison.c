@@ -4,7 +4,7 @@
 
 #include "core_local.h"
 
-static long poison_step(const struct range *range, uintptr_t start, size_t len, uint64_t mode)
+static long poison_step(const struct range *range, uintptr_t start, size_t len, const void *arg)
 {
     return paging_poison(&range->area, start, len);
 }
@@ -22,7 +22,7 @@ long core_ioctl_poison(struct context *ctx, void *arg)
         (poison.mode & ~UF_POISON_MODE_DONTWAKE)) {
         return -EINVAL;
     }
-    ret = core_each_step(poison.range.start, poison.range.len, poison_step, poison.mode);
+    ret = core_each_step(poison.range.start, poison.range.len, poison_step, NULL);
     if (core_copy_out(&user->updated, &ret, sizeof ret)) {
         return -EFAULT;
     }

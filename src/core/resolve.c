@@ -4,27 +4,19 @@
 
 #include "core_local.h"
 
-/* One step: as much as lies in one chunk. Return: bytes, or -errno. */
-static long publish_step(uintptr_t dst, size_t len, const void *src, bool protect, int tid)
+struct publication {
+    const void *src;
+    bool protect;
+};
+
+static long publish_step(const struct range *range, uintptr_t dst, size_t len, const void *arg)
 {
-    uintptr_t stop = (dst | (PAGING_CHUNK - 1)) + 1;
-    struct range range;
-    paging_stripes held;
-    long ret = -ENOENT;
+    const struct publication *what = arg;
 
-    len = len < stop - dst ? len : stop - dst;
-    paging_make_room(ranges_area_of, tid);
-    held = paging_lock(dst, dst + len, tid);
-    if (ranges_find(dst, &range) && range.ctx && !range.busy) {
-        size_t rest = range.area.end - dst;
-
-        len = len < rest ? len : rest;
-        ret = protect && !range.area.wp
-                  ? -EINVAL
-                  : paging_publish(&range.area, dst, len, src, len <= 16 * PAGING_PAGE, protect);
-    }
-    paging_unlock(held);
-    return ret;
+    return what->protect && !range->area.wp
+               ? -EINVAL
+               : paging_publish(&range->area, dst, len, what->src, len <= 16 * PAGING_PAGE,
+                                what->protect);
 }
 
 /*
@@ -72,6 +64,7 @@ static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
         return -ENOENT;
     }
     while (done < len) {
+        const struct publication what = {zero ? src : src + done, protect};
         struct core_guard guard;
 
         /* While a source was waited for, the layout may have changed. */
@@ -83,7 +76,7 @@ static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
         }
         waited = false;
         core_enter_deferring(&guard);
-        ret = publish_step(dst + done, len - done, zero ? src : src + done, protect, guard.tid);
+        ret = core_one_step(dst + done, len - done, publish_step, &what, guard.tid);
         core_leave(&guard);
         if (ret == -EFAULT && !zero && core_source_in((uintptr_t)src + done) == 0) {
             waited = true;

@@ -81,17 +81,7 @@ EXPORT int mlock(const void *addr, size_t len)
 
 EXPORT int mincore(void *addr, size_t len, unsigned char *vec)
 {
-    static __typeof__(&mincore) real_fn;
-    long ret = icall_mincore(addr, len, vec);
-
-    if (ret != ICALL_PASS) {
-        return (int)preload_ret(ret);
-    }
-    if (!real_fn) {
-        real_fn = REAL(mincore);
-    }
-    return (int)preload_made((void *)real_fn, SYS_mincore, PRELOAD_INT,
-                             (const long[6]){(long)addr, (long)len, (long)vec});
+    PRELOAD_MADE(int, mincore, SYS_mincore, icall_mincore(addr, len, vec), addr, len, vec);
 }
 
 EXPORT int munlock(const void *addr, size_t len)
