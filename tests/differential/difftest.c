@@ -20,6 +20,7 @@
 #include "difftest.h"
 
 struct options {
+    uint64_t features;
     uint64_t seed, count, seconds, batch, jobs, max_differences, progress_s;
     bool self, perturb;
 };
@@ -35,6 +36,8 @@ static const char usage[] =
     "  --batch B            so many sequences a process (100)\n"
     "  --max-differences N  stop after so many were shrunk and shown (5)\n"
     "  --progress N         a line to stderr every N seconds, 0: none (60)\n"
+    "  --features MASK      of the features that both have, only these (all); 0x9a0: missing "
+    "faults\n"
     "  --launcher COMMAND   what puts our facility under difffuzz (build's userfault run ...)\n"
     "  --difffuzz PATH      what runs the sequences (the one beside this program)\n"
     "  --self               the kernel against the kernel\n"
@@ -59,7 +62,8 @@ struct progress {
 };
 
 static struct setup setup;
-static struct options options = {.batch = 100, .jobs = 1, .max_differences = 5, .progress_s = 60};
+static struct options options = {
+    .batch = 100, .jobs = 1, .max_differences = 5, .progress_s = 60, .features = ~(uint64_t)0};
 static struct progress *progress;
 static uint64_t started_ms;
 
@@ -294,6 +298,7 @@ static void parse(int argc, char **argv, char **launcher)
         {"self", no_argument, NULL, 'S'},
         {"perturb", no_argument, NULL, 'P'},
         {"progress", required_argument, NULL, 'p'},
+        {"features", required_argument, NULL, 'f'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -336,6 +341,9 @@ static void parse(int argc, char **argv, char **launcher)
         case 'p':
             options.progress_s = value;
             break;
+        case 'f':
+            options.features = value;
+            break;
         case 'h':
             fputs(usage, stdout);
             exit(0);
@@ -357,7 +365,7 @@ static void skip_unless_available(void)
             exit(77);
         }
     }
-    setup.features = features[0] & features[1];
+    setup.features = features[0] & features[1] & options.features;
 }
 
 static int verdict(void)
