@@ -259,6 +259,19 @@ void core_change_begin(struct change *change, uintptr_t start, uintptr_t end);
 void core_change_end(struct change *change);
 /* The kernel has replaced or removed the mapping: its VMAs are not ours to change. */
 void core_forget_gone(uintptr_t start, uintptr_t end);
+/* Call `each` with every registered part of [start, end), until it returns what is not 0. */
+int core_each_part(uintptr_t start, uintptr_t end,
+                   int (*each)(const struct range *, const struct paging_area *, int arg), int arg);
+/* As the kernel's mappings are divided, so are the ranges. Context: edit lock held. */
+void core_set_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear);
+
+/* ---- holes.c */
+
+/* MADV_REMOVE. Context: no lock held. */
+long core_madvise_remove(uintptr_t addr, size_t len);
+
+/* ---- mlock.c */
+
 /* Fault in what was locked, in rising order. Context: no lock held. Return: 0 or -ENOMEM. */
 long core_populate_locked(uintptr_t start, uintptr_t end);
 

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Holes in files (fallocate, ftruncate, MADV_REMOVE): the ranges over them lose content, wherever
+ * they are mapped.
+ */
+#include <errno.h>
+
+#include "core_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+
+/* Call `each` for the part of every range that lies over the hole. */
+static void each_over(const struct core_hole *hole, void (*each)(const struct paging_area *))
+{
+    struct range range;
+
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        const struct paging_area *area = &range.area;
+        uint64_t file_end = area->off + (area->end - area->start);
+        uint64_t from = hole->off > area->off ? hole->off : area->off;
+        uint64_t to = hole->off + hole->len < file_end ? hole->off + hole->len : file_end;
+        struct paging_area part;
+
+        if (area->kind == PAGING_ANON || area->dev != hole->dev || area->ino != hole->ino ||
+            from >= to) {
+            continue;
+        }
+        part = paging_slice(area, area->start + (from - area->off), area->start + (to - area->off));
+        each(&part);
+    }
+}
+
+static void hide_over(const struct paging_area *part)
+{
+    paging_cut(part->start);
+    paging_cut(part->end);
+    paging_hide(part);
+}
+
+static void drop_over(const struct paging_area *part)
+{
+    paging_drop_zeroes(part);
+    paging_drop(part);
+    paging_adopt(part); /* private copies outlive a hole in the file */
+}
+
+/* The memory's own call for a hole, in the part of one mapping, which says in which file. */
+static long remove_part(const struct vma *vma, uintptr_t start, uintptr_t end)
+{
+    const struct core_hole hole = {vma->dev, vma->ino, vma->off + (start - vma->start),
+                                   end - start};
+    long ret;
+
+    each_over(&hole, hide_over);
+    ret = sys_madvise(start, end - start, MADV_REMOVE);
+    if (ret == 0) {
+        each_over(&hole, drop_over);
+    }
+    return ret;
+}
+
+/* In rising order: the first mapping that refuses ends it, a hole between mappings does not. */
+long core_madvise_remove(uintptr_t addr, size_t len)
+{
+    uintptr_t end = addr + core_page_up(len), at = addr;
+    struct change change;
+    long ret = 0, part = 0;
+    struct vma vma;
+
+    core_change_begin(&change, 0, PAGING_TOP);
+    while (part == 0 && at < end && maps_next(at, end, &vma)) {
+        uintptr_t stop = vma.end < end ? vma.end : end;
+
+        if (vma.start > at) {
+            ret = -ENOMEM;
+            at = vma.start;
+        }
+        part = remove_part(&vma, at, stop);
+        at = stop;
+    }
+    core_change_end(&change);
+    return part ? part : at < end ? -ENOMEM : ret;
+}
+
+long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long c, long d)
+{
+    struct core_guard guard;
+    long ret;
+
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    paging_lock_all(guard.tid);
+    /* Hidden before the content goes, or another thread would see zeroes in between. */
+    each_over(hole, hide_over);
+    ret = sys_call6(nr, a, b, c, d, 0, 0);
+    files_changed(hole->dev, hole->ino);
+    if (ret == 0) {
+        each_over(hole, drop_over);
+    }
+    paging_unlock(PAGING_ALL_STRIPES);
+    core_edit_unlock();
+    core_leave(&guard);
+    return ret;
+}
+
+bool core_over_file(int fd, struct core_hole *ret_hole)
+{
+    struct stat st;
+
+    if (!ranges_any() || sys_fstat(fd, &st) != 0) {
+        return false;
+    }
+    ret_hole->dev = st.st_dev;
+    ret_hole->ino = st.st_ino;
+    return true;
+}

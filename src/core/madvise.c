@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * madvise: content is dropped or fetched, and advice is remembered.
+ *
+ * The order in which the kernel goes through the mappings, and where it stops, is kept: the first
+ * that refuses ends it, a hole between two mostly does not.
+ */
+#include <errno.h>
+
+#include "core_local.h"
+#include "sys/mem.h"
+
+#ifndef MADV_FREE
+#define MADV_FREE 8
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+/* Which trait an advice sets (*ret_set) or clears; 0: none. */
+static uint32_t trait_of(int advice, bool *ret_set)
+{
+    static const struct {
+        int advice, trait;
+        bool set;
+    } traits[] = {
+        {MADV_RANDOM, 1, true},      {MADV_SEQUENTIAL, 2, true},   {MADV_NORMAL, 3, false},
+        {MADV_DONTFORK, 4, true},    {MADV_DOFORK, 4, false},      {MADV_HUGEPAGE, 8, true},
+        {MADV_NOHUGEPAGE, 16, true}, {MADV_DONTDUMP, 32, true},    {MADV_DODUMP, 32, false},
+        {MADV_WIPEONFORK, 64, true}, {MADV_KEEPONFORK, 64, false},
+    };
+
+    for (size_t i = 0; i < sizeof traits / sizeof *traits; i++) {
+        if (traits[i].advice == advice) {
+            *ret_set = traits[i].set;
+            return (uint32_t)traits[i].trait;
+        }
+    }
+    return 0;
+}
+
+bool core_advises(uintptr_t addr, size_t len, int advice)
+{
+    bool set;
+
+    if (core_touches(addr, len)) {
+        return true;
+    }
+    if (!atomic_load_explicit(&core_active, memory_order_relaxed) || !core_same_space()) {
+        return false;
+    }
+    /* A hole in a file may lie under what is registered elsewhere; a trait is remembered. */
+    return (advice == MADV_REMOVE && ranges_any()) || trait_of(advice, &set);
+}
+
+/*
+ * Shared memory keeps its content in the file: the mapping's entries are no matter, but where their
+ * want is a fault to report.
+ */
+static bool keeps_content(const struct paging_area *area)
+{
+    bool tells = paging_env.cachestat && area->fd >= 0; /* what the file has that is not mapped */
+
+    return area->kind == PAGING_SHARED && !area->minor && !tells;
+}
+
+static int drop(const struct range *range, const struct paging_area *area, int refused)
+{
+    if (refused && (range->traits & TRAIT_LOCKED)) {
+        return 1; /* this is where the kernel stopped */
+    }
+    paging_unpoison(area);
+    return keeps_content(area) ? 0 : paging_drop(area);
+}
+
+static int hide(const struct range *range, const struct paging_area *area, int arg)
+{
+    return keeps_content(area) ? 0 : paging_hide(area);
+}
+
+/* Hide first, then drop, or another thread sees zeroes in between. */
+static long madvise_drop(uintptr_t addr, size_t len, int advice)
+{
+    struct change change;
+    uintptr_t end = addr + core_page_up(len);
+    long ret;
+
+    core_change_begin(&change, addr, end);
+    ret = core_each_part(addr, end, hide, 0);
+    if (ret == 0) {
+        ret = sys_madvise(addr, len, advice);
+    }
+    /* Over a hole, what is mapped was dropped all the same; before locked memory, too. */
+    if (ret == 0 || ret == -ENOMEM || ret == -EINVAL) {
+        core_each_part(addr, end, drop, ret == -EINVAL);
+    }
+    core_change_end(&change);
+    return ret;
+}
+
+static bool permitted(const struct range *range, enum arch_access access)
+{
+    return access == ARCH_WRITE ? range->area.prot & PROT_WRITE : range->area.prot != PROT_NONE;
+}
+
+/* In rising order: pages of ours one by one, each a fault like any other; others by the kernel. */
+static long fault_in_range(uintptr_t addr, uintptr_t end, int advice)
+{
+    enum arch_access access = advice == MADV_POPULATE_WRITE ? ARCH_WRITE : ARCH_READ;
+    long ret = 0;
+
+    for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
+        struct range range;
+
+        if (!ranges_find(at, &range)) {
+            ret = sys_madvise(at, PAGING_PAGE, advice); /* a hole ends it */
+        } else if (!permitted(&range, access)) {
+            ret = -EINVAL;
+        } else if (!paging_page_passes(at, access == ARCH_WRITE)) {
+            ret = core_fault_in(at, access);
+            if (ret && (paging_byte(at) & PAGE_POISONED)) {
+                ret = -EHWPOISON;
+            } else if (ret && ranges_find(at, &range) && !permitted(&range, access)) {
+                ret = -EINVAL; /* mapped anew meanwhile */
+            }
+            if (ret == 0 && !ranges_find(at, &range)) { /* let go while it was waited for */
+                ret = sys_madvise(at, PAGING_PAGE, advice);
+            }
+        }
+    }
+    return ret;
+}
+
+static long madvise_populate(uintptr_t addr, size_t len, int advice)
+{
+    long ret;
+
+    if ((addr & (PAGING_PAGE - 1)) || !len) {
+        return sys_madvise(addr, len, advice);
+    }
+    ret = fault_in_range(addr, addr + core_page_up(len), advice);
+    if (ret == 0) {
+        /* Each page was had; what has happened to the first while the last was waited for is no
+         * error. */
+        sys_madvise(addr, len, advice);
+    }
+    return ret;
+}
+
+/* The whole chunks of a range; where one fails for itself, the others are still tried. */
+static int collapse_part(const struct range *range, const struct paging_area *part)
+{
+    uintptr_t base = (part->start + PAGING_CHUNK - 1) & ~(PAGING_CHUNK - 1);
+    int failed = 0;
+
+    for (; base + PAGING_CHUNK <= part->end; base += PAGING_CHUNK) {
+        int ret = range->traits & TRAIT_NOHUGEPAGE ? -EINVAL : paging_collapse(part, base);
+
+        if (ret && ret != -EINVAL && ret != -EAGAIN) {
+            return ret;
+        }
+        failed = ret ? ret : failed;
+    }
+    return failed;
+}
+
+/* One mapping after the other, as the kernel does: the first that refuses ends it, no hole does. */
+static long madvise_collapse(uintptr_t addr, uintptr_t end)
+{
+    struct change change;
+    struct range range;
+    long ret = 0, hole = 0;
+
+    core_change_begin(&change, addr, end);
+    for (uintptr_t at = addr, stop; ret == 0 && at < end; at = stop) {
+        bool any = ranges_next(at, end, &range);
+
+        if (any && range.area.start <= at) {
+            struct paging_area part = paging_slice(&range.area, at, end);
+
+            stop = part.end;
+            ret = collapse_part(&range, &part);
+            continue;
+        }
+        stop = any ? range.area.start : end;
+        ret = sys_madvise(at, stop - at, MADV_COLLAPSE);
+        if (ret == -ENOMEM) {
+            hole = ret;
+            ret = 0;
+        }
+    }
+    core_change_end(&change);
+    return ret ? ret : hole;
+}
+
+static bool whole_mapping(uintptr_t addr, size_t len)
+{
+    return !(addr & (PAGING_PAGE - 1)) && len && addr + core_page_up(len) > addr;
+}
+
+/*
+ * Freeing may happen at any later time, so never is a right answer for what is ours; the errors are
+ * MADV_COLD's. In rising order: the first mapping that refuses ends it, a hole does not.
+ */
+static long free_part(const struct range *range, uintptr_t start, uintptr_t end)
+{
+    struct paging_area part = paging_slice(&range->area, start, end);
+    struct change change;
+    long ret;
+
+    if (range->area.kind != PAGING_ANON) {
+        return -EINVAL;
+    }
+    core_change_begin(&change, start, end);
+    ret = sys_madvise(start, end - start, MADV_COLD);
+    if (ret == 0) {
+        paging_unpoison(&part); /* that it does at once */
+    }
+    core_change_end(&change);
+    return ret;
+}
+
+static long madvise_free(uintptr_t addr, uintptr_t end)
+{
+    struct range range;
+    long ret = 0, one = 0;
+
+    for (uintptr_t at = addr; at < end && (one == 0 || one == -ENOMEM);) {
+        bool ranged = ranges_next(at, end, &range);
+        uintptr_t stop = ranged && range.area.end < end ? range.area.end : end;
+
+        if (ranged && range.area.start > at) {
+            stop = range.area.start;
+            ranged = false;
+        }
+        if (!ranged) {
+            one = sys_madvise(at, stop - at, MADV_FREE);
+        } else {
+            one = free_part(&range, at, stop);
+        }
+        ret = one ? one : ret;
+        at = stop;
+    }
+    return ret;
+}
+
+static int stay_apart(const struct range *range, const struct paging_area *area, int arg)
+{
+    core_keep_apart(area);
+    return 0;
+}
+
+/* Advice that leaves the content alone. */
+static long madvise_plain(uintptr_t addr, size_t len, int advice)
+{
+    struct change change;
+    uintptr_t end = addr + core_page_up(len);
+    bool set = false;
+    uint32_t trait = trait_of(advice, &set);
+    /* One page resolved must not bring 511 into view: only the errors are real. */
+    int real = advice == MADV_HUGEPAGE ? MADV_NOHUGEPAGE : advice;
+    long ret;
+
+    if (!trait) {
+        return sys_madvise(addr, len, advice);
+    }
+    core_change_begin(&change, addr, end);
+    ret = sys_madvise(addr, len, real);
+    if (ret == 0 || ret == -ENOMEM) {
+        uint32_t both = (trait & 24) ? 24 : (trait & 3) ? 3 : trait;
+
+        core_set_traits(addr, end, set ? trait : 0, both);
+    }
+    if (trait & 3) {
+        core_each_part(addr, end, stay_apart, 0);
+    }
+    core_change_end(&change);
+    return ret;
+}
+
+long core_madvise(uintptr_t addr, size_t len, int advice)
+{
+    if (!whole_mapping(addr, len)) {
+        return sys_madvise(addr, len, advice);
+    }
+    switch (advice) {
+    case MADV_DONTNEED:
+    case MADV_DONTNEED_LOCKED:
+        return madvise_drop(addr, len, advice);
+    case MADV_FREE:
+        return madvise_free(addr, addr + core_page_up(len));
+    case MADV_COLLAPSE:
+        return madvise_collapse(addr, addr + core_page_up(len));
+    case MADV_REMOVE:
+        return core_madvise_remove(addr, len);
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE:
+        return madvise_populate(addr, len, advice);
+    default:
+        return madvise_plain(addr, len, advice);
+    }
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mlock, munlock and mincore: what is locked is faulted in, a message a page, and stays known.
+ */
+#include <errno.h>
+
+#include "core_local.h"
+#include "sys/mem.h"
+
+/* What is not ours, of the mapping at `at`. False: it cannot be had. */
+static bool populate_plain(uintptr_t at, uintptr_t end, uintptr_t *ret_stop)
+{
+    struct range range;
+    struct vma vma;
+
+    if (!maps_next(at, end, &vma)) {
+        *ret_stop = end; /* unmapped meanwhile */
+        return true;
+    }
+    if (vma.start > at) {
+        *ret_stop = vma.start;
+        return true;
+    }
+    *ret_stop = vma.end < end ? vma.end : end;
+    if (ranges_next(at, *ret_stop, &range)) {
+        *ret_stop = range.area.start;
+    }
+    return sys_madvise(at, *ret_stop - at,
+                       (vma.prot & PROT_WRITE) && !vma.shared ? MADV_POPULATE_WRITE
+                                                              : MADV_POPULATE_READ) == 0;
+}
+
+/* As the kernel populates: private writable memory as by a write. */
+long core_populate_locked(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+    uintptr_t stop;
+
+    for (uintptr_t at = start; at < end; at = stop) {
+        bool write;
+
+        stop = at + PAGING_PAGE;
+        if (!ranges_find(at, &range)) {
+            if (!populate_plain(at, end, &stop)) {
+                return -ENOMEM;
+            }
+            continue;
+        }
+        write = (range.area.prot & PROT_WRITE) && range.area.kind != PAGING_SHARED;
+        if (range.area.prot == PROT_NONE) {
+            return -ENOMEM; /* even what is there */
+        }
+        if (!paging_page_passes(at, write)) {
+            int ret = core_fault_in(at, write ? ARCH_WRITE : ARCH_READ);
+
+            if (!ranges_find(at, &range)) {
+                stop = at; /* let go while it was waited for: go on with what is there now */
+            } else if (ret && write && !(range.area.prot & PROT_WRITE)) {
+                stop = at; /* made read-only meanwhile */
+            } else if (ret) {
+                return -ENOMEM;
+            }
+        }
+    }
+    return 0;
+}
+
+#define MLOCK_TRIES 3
+
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
+
+static void set_locked(uintptr_t start, uintptr_t end, int flags)
+{
+    uint32_t onfault = flags & MLOCK_ONFAULT ? TRAIT_ONFAULT : 0;
+
+    core_set_traits(start, end, TRAIT_LOCKED | onfault, TRAIT_ONFAULT ^ onfault);
+}
+
+/* Memory that is not registered: it is remembered that it is locked. */
+static long lock_plain(uintptr_t start, uintptr_t end, int flags)
+{
+    struct change change;
+    long ret = flags ? sys_call(SYS_mlock2, start, end - start, flags)
+                     : sys_call(SYS_mlock, start, end - start);
+
+    if (ret == 0 || ret == -ENOMEM) { /* locked, but not all was to be had */
+        core_change_begin(&change, start, end);
+        set_locked(start, end, flags);
+        core_change_end(&change);
+    }
+    return ret;
+}
+
+bool core_locks(void)
+{
+    return atomic_load_explicit(&core_active, memory_order_relaxed) && core_same_space();
+}
+
+long core_munlock(uintptr_t addr, size_t len)
+{
+    uintptr_t start = addr & ~(PAGING_PAGE - 1);
+    uintptr_t end = start + core_page_up(len + (addr - start));
+    struct change change;
+    long ret;
+
+    core_change_begin(&change, start, end);
+    ret = sys_call(SYS_munlock, addr, len);
+    if (ret == 0 || ret == -ENOMEM) {
+        core_set_traits(start, end, 0, TRAIT_LOCKED | TRAIT_ONFAULT);
+    }
+    core_change_end(&change);
+    return ret;
+}
+
+long core_mlock(uintptr_t addr, size_t len, int flags)
+{
+    uintptr_t start = addr & ~(PAGING_PAGE - 1);
+    uintptr_t end = start + core_page_up(len + (addr - start));
+    struct change change;
+    struct range range;
+    long ret;
+
+    if (flags & ~MLOCK_ONFAULT) {
+        return sys_call(SYS_mlock2, addr, len, flags);
+    }
+    if (!ranges_next(start, end, &range)) {
+        return lock_plain(start, end, flags);
+    }
+    /* Locked first, as the kernel does: a hole or a limit is an error before any message. */
+    core_change_begin(&change, start, end);
+    ret = sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT);
+    if (ret == 0 || ret == -ENOMEM) {
+        set_locked(start, end, flags);
+    }
+    core_change_end(&change);
+    if (ret || (flags & MLOCK_ONFAULT)) {
+        return ret;
+    }
+    for (int tries = 0; tries < MLOCK_TRIES; tries++) {
+        ret = core_populate_locked(start, end);
+        if (ranges_next(start, end, &range) && !(range.traits & TRAIT_LOCKED)) {
+            return ret; /* unlocked while it was waited for */
+        }
+        if (ret || sys_call(SYS_mlock, addr, len) == 0) {
+            return ret;
+        }
+        if (sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT) != 0) {
+            return 0; /* a hole made meanwhile is no error */
+        }
+        /* Something was closed again, or there is a page that cannot be had. */
+    }
+    return -ENOMEM;
+}
+
+/* Pages of zeroes that were provided and not touched yet are there, and the kernel knows nothing.
+ */
+long core_mincore(uintptr_t addr, size_t len, unsigned char *vec)
+{
+    const unsigned char here = 1;
+    long ret = sys_call(SYS_mincore, addr, len, vec);
+    uintptr_t end = addr + core_page_up(len);
+    struct range range;
+
+    for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
+        if (ranges_find(at, &range) && range.area.kind != PAGING_SHARED &&
+            (paging_byte(at) & PAGE_PUBLISHED)) {
+            core_copy_out(vec + ((at - addr) >> PAGING_SHIFT), &here, 1);
+        }
+    }
+    return ret;
+}
