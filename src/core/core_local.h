@@ -244,6 +244,10 @@ void mappings_note(const struct range *range, uintptr_t start, uintptr_t end);
 void mappings_note_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear);
 /* It is no more, or another. */
 void mappings_forget(uintptr_t start, uintptr_t end);
+/* What is not registered was moved, and grew at its end. To where it is: it grew. */
+void mappings_move(uintptr_t from, uintptr_t to, size_t kept, size_t added);
+/* What was registered is not where it came to lie. */
+void mappings_moved(const struct range *range, uintptr_t start, uintptr_t end);
 /* Whether anything is known of memory in [start, end) that is not registered. Context: any. */
 bool mappings_any(uintptr_t start, uintptr_t end);
 
@@ -357,6 +361,8 @@ bool core_page_ready(uintptr_t addr, enum arch_access access);
 
 /* A page that normal code is about to need: fault it in as an access would. -EFAULT or 0. */
 int core_fault_in(uintptr_t addr, enum arch_access access);
+/* One round of it: 0 is to look again, what may be accessed may be another thing by now. */
+int core_fault_round(uintptr_t addr, enum arch_access access);
 
 /* ---- callback.c */
 

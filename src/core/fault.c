@@ -327,25 +327,32 @@ bool core_page_ready(uintptr_t addr, enum arch_access access)
     return (paging_byte(addr) & PAGE_PUBLISHED) && paging_page_passes(addr, access == ARCH_WRITE);
 }
 
-int core_fault_in(uintptr_t addr, enum arch_access access)
+int core_fault_round(uintptr_t addr, enum arch_access access)
 {
     const uint64_t all = CORE_ALL_SIGNALS;
     enum core_verdict verdict;
-    struct range range;
     uint64_t mask;
     bool woken;
+
+    sys_sigmask(SIG_BLOCK, &all, &mask);
+    verdict = fault(addr, access, &mask, NULL, false, &woken);
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
+    return verdict == CORE_RETRY ? 0 : -EFAULT;
+}
+
+int core_fault_in(uintptr_t addr, enum arch_access access)
+{
+    struct range range;
+    bool found;
+    int ret;
 
     if (!ranges_find(addr, &range)) {
         return -EFAULT;
     }
-    sys_sigmask(SIG_BLOCK, &all, &mask);
     do {
-        verdict = fault(addr, access, &mask, NULL, false, &woken);
-    } while (verdict == CORE_RETRY && ranges_find(addr, &range) &&
-             (range.busy || !core_page_ready(addr, access)));
-    sys_sigmask(SIG_SETMASK, &mask, NULL);
+        ret = core_fault_round(addr, access);
+        found = ranges_find(addr, &range);
+    } while (ret == 0 && found && (range.busy || !core_page_ready(addr, access)));
     /* The program may have forbidden the access while it was waited for. */
-    return verdict != CORE_RETRY || (ranges_find(addr, &range) && !permits(range.area.prot, access))
-               ? -EFAULT
-               : 0;
+    return found && !permits(range.area.prot, access) ? -EFAULT : ret;
 }

@@ -90,6 +90,35 @@ void mappings_forget(uintptr_t start, uintptr_t end)
     }
 }
 
+void mappings_move(uintptr_t from, uintptr_t to, size_t kept, size_t added)
+{
+    if (to != from) {
+        mappings_forget(to, to + kept + added);
+    }
+    for (int i = 0; i < PLAIN_MAX; i++) {
+        struct plain was = plain[i];
+        uintptr_t start = was.start > from ? was.start : from;
+        uintptr_t end = was.end < from + kept ? was.end : from + kept;
+
+        if (start < end) {
+            __atomic_store_n(&plain[i].end, 0, __ATOMIC_RELEASE);
+            plain_add(was.start, start, was.traits, was.root);
+            plain_add(end, was.end, was.traits, was.root);
+            end += end == from + kept ? added : 0;
+            plain_add(to + (start - from), to + (end - from), was.traits, was.root);
+        }
+    }
+}
+
+void mappings_moved(const struct range *range, uintptr_t start, uintptr_t end)
+{
+    /* Anonymous memory keeps the offsets of where it was: it is one with none of its neighbours. */
+    bool apart = range->area.kind == PAGING_ANON && range->root;
+
+    mappings_forget(start, end);
+    plain_add(start, end, range->traits, apart ? new_root() : range->root);
+}
+
 static struct plain *plain_at(uintptr_t addr)
 {
     for (int i = 0; i < PLAIN_MAX; i++) {

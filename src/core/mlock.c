@@ -51,15 +51,13 @@ long core_populate_locked(uintptr_t start, uintptr_t end)
             return -ENOMEM; /* even what is there */
         }
         if (!paging_page_passes(at, write)) {
-            int ret = core_fault_in(at, write ? ARCH_WRITE : ARCH_READ);
+            /* Whatever became of it while it was waited for: on with what is there then. */
+            int ret = core_fault_round(at, write ? ARCH_WRITE : ARCH_READ);
 
-            if (!ranges_find(at, &range)) {
-                stop = at; /* let go while it was waited for: go on with what is there now */
-            } else if (ret && write && !(range.area.prot & PROT_WRITE)) {
-                stop = at; /* made read-only meanwhile */
-            } else if (ret) {
+            if (ret && ranges_find(at, &range) && !(write && !(range.area.prot & PROT_WRITE))) {
                 return -ENOMEM;
             }
+            stop = at;
         }
     }
     return 0;

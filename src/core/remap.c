@@ -159,6 +159,7 @@ static void arrive(const struct move *move, const struct range *range, uintptr_t
     sys_madvise(to, move->new_len, MADV_GUARD_REMOVE);
     sys_mprotect(to, move->new_len, range->area.prot);
     core_keep_apart_no_more(range, to, move->new_len);
+    mappings_moved(range, to, to + move->new_len);
     if (populated(range) && move->new_len > move->old_len) {
         sys_madvise(to + move->old_len, move->new_len - move->old_len,
                     write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
@@ -339,7 +340,7 @@ static long move_parts(const struct move *move)
             return ret;
         }
         core_forget_gone(to, to + (stop - at));
-        mappings_forget(at, stop);
+        mappings_move(at, to, stop - at, 0);
     }
     return (long)move->to;
 }
@@ -367,8 +368,8 @@ static long move_plain(const struct move *move, bool stays)
     if (move->new_len < move->old_len) {
         core_forget_gone(move->addr + move->new_len, move->old_end);
     }
-    if ((uintptr_t)ret != move->addr && move->old_len && !(move->flags & MREMAP_DONTUNMAP)) {
-        mappings_forget(move->addr, move->addr + move->kept);
+    if (move->old_len && !(move->flags & MREMAP_DONTUNMAP)) {
+        mappings_move(move->addr, (uintptr_t)ret, move->kept, move->new_len - move->kept);
     }
     return ret;
 }

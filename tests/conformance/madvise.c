@@ -416,6 +416,27 @@ static void mlock_without_access(enum mem_kind kind)
 }
 
 /* Memory locked before it is registered, so that the lock must bear missing pages. */
+/* Made writable while mlock waits: from then on it asks for memory to be written to. */
+static void mlock_made_writable(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+    struct call call = {.fn = do_mlock, .mem = &mem};
+    pthread_t thread;
+
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_READ), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, call_main, &call), 0);
+    CHECK_EQ(uffd_next(uffd).arg.pagefault.flags, 0);
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_READ | PROT_WRITE), 0);
+    CHECK_EQ(uffd_wake(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_next(uffd).arg.pagefault.flags, UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(call.ret, 0);
+}
+
 static void mlock_onfault(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 4);
@@ -556,6 +577,7 @@ const struct conf_case madvise_cases[] = {
     {"mincore/provided", "mincore(2)", ONE_OF_EACH, .run = mincore_tells},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
+    {"mlock/made-writable", MAN_LOCK, KIND(MEM_ANON), NEED_FULL, .run = mlock_made_writable},
     {"mlock/without-access", MAN_LOCK, ONE_OF_EACH, .run = mlock_without_access},
     {"mlock/on-fault", MAN_LOCK, ONE_OF_EACH, .run = mlock_onfault},
     {.id = NULL},

@@ -289,6 +289,25 @@ static void remap_grows_locked(enum mem_kind kind)
     CHECK(pattern_holds(mem_page(&mem, 1), 1));
 }
 
+/* Locked, moved and only then registered: it is locked memory all the same. */
+static void remap_grows_locked_before(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    char *to = reserve(2), *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+    pthread_t thread;
+    void *result;
+
+    CHECK_EQ(mlock(mem.addr, page_size), 0);
+    CHECK(mremap(mem.addr, page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+    CHECK_EQ(uffd_register(uffd, to, page_size), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, grow_main, to), 0);
+    CHECK_EQ(uffd_next(uffd).arg.pagefault.address, (uintptr_t)(to + page_size));
+    CHECK_EQ(uffd_copy(uffd, to + page_size, source, page_size), 0);
+    CHECK_EQ(pthread_join(thread, &result), 0);
+    CHECK(result == to);
+}
+
 /* Locked as it is faulted in, nothing is brought in by growing. */
 static void remap_grows_locked_onfault(enum mem_kind kind)
 {
@@ -336,6 +355,8 @@ const struct conf_case remap_cases[] = {
     {"mremap/beside-registered", RST_REMAP, ONE_OF_EACH, .run = remap_beside},
     {"mremap/gap", MAN_REMAP, ONE_OF_EACH, .run = remap_with_gap},
     {"mremap/grow-locked", MAN_REMAP, ONE_OF_EACH, NEED_FULL, .run = remap_grows_locked},
+    {"mremap/grow-locked-before", MAN_REMAP, KIND(MEM_ANON), NEED_FULL,
+     .run = remap_grows_locked_before},
     {"mremap/grow-locked-on-fault", MAN_REMAP, ONE_OF_EACH, .run = remap_grows_locked_onfault},
     {"mremap/replaces-and-fails", MAN_REMAP, ONE_OF_EACH, .run = remap_replaces_and_fails},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},

@@ -33,6 +33,8 @@ static const struct known {
     {"*UFFDIO_COPY*", "*UFFDIO_COPY*ENOENT*", MERGING},
     {"*UFFDIO_ZEROPAGE*ENOENT*", "*UFFDIO_ZEROPAGE*", MERGING},
     {"*UFFDIO_ZEROPAGE*", "*UFFDIO_ZEROPAGE*ENOENT*", MERGING},
+    {"*ioctl-pointer * 0xc02[08]aa0[34] * ENOENT", "*ioctl-pointer *", MERGING},
+    {"*ioctl-pointer * 0xc02[08]aa0[34] *", "*ioctl-pointer * ENOENT", MERGING},
     {"*mremap: = EFAULT", "*mremap: = [@e]*", MERGING},
     {"*mremap: = [@e]*", "*mremap: = EFAULT", MERGING},
     {"*mremap: = EFAULT", "*mremap: = ENOMEM", MERGING}, /* the move itself is refused, too */
