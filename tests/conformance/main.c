@@ -152,8 +152,8 @@ static enum verdict verdict_of(bool passed, bool skipped, bool differs)
     return skipped ? SKIP : passed != differs ? PASS : FAIL;
 }
 
-static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind, const char *id,
-                                   unsigned number)
+/* Returns the wait status. */
+static int run_once(const struct conf_case *c, enum mem_kind kind)
 {
     const unsigned seconds = c->seconds ? c->seconds : WATCHDOG_SECONDS;
     bool hung;
@@ -170,8 +170,21 @@ static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind
         printf("# hung for %u s\n", seconds);
     else if (WIFSIGNALED(status))
         printf("# killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
-    bool skipped = !hung && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP;
-    bool passed = skipped || (!hung && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return hung ? SIGKILL : status;
+}
+
+static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind, const char *id,
+                                   unsigned number, unsigned times)
+{
+    int status = run_once(c, kind);
+
+    for (unsigned i = 1; i < times && status == 0; i++) {
+        status = run_once(c, kind);
+        if (status != 0)
+            printf("# in round %u of %u\n", i + 1, times);
+    }
+    bool skipped = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP;
+    bool passed = skipped || status == 0;
     bool differs = c->differs && conf_env.user_backend;
     printf("%s %u - %s (%s)", passed ? "ok" : "not ok", number, id, c->source);
     if (skipped)
@@ -188,6 +201,7 @@ static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind
 struct plan {
     const char *glob;
     bool list;
+    unsigned times; /* each of them so often, until it fails */
     unsigned count; /* cases that match */
     unsigned verdicts[VERDICTS];
 };
@@ -203,7 +217,7 @@ static void visit(const struct conf_case *c, enum mem_kind kind, struct plan *pl
     if (plan->list)
         printf("%-48s %s\n", id, c->source);
     else if (run)
-        plan->verdicts[run_and_report(c, kind, id, plan->count)]++;
+        plan->verdicts[run_and_report(c, kind, id, plan->count, plan->times)]++;
 }
 
 static void visit_all(struct plan *plan, bool run)
@@ -268,36 +282,37 @@ static void check_backend(const char *expected)
 }
 
 static const struct option options[] = {
-    {"list", no_argument, NULL, 'l'},
-    {"filter", required_argument, NULL, 'f'},
-    {"expect-backend", required_argument, NULL, 'b'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"list", no_argument, NULL, 'l'},         {"filter", required_argument, NULL, 'f'},
+    {"repeat", required_argument, NULL, 'r'}, {"expect-backend", required_argument, NULL, 'b'},
+    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
 };
 
 static void usage(FILE *to)
 {
-    fputs("usage: conformance [-l] [-f GLOB] [--expect-backend=user|kernel]\n"
+    fputs("usage: conformance [-l] [-f GLOB] [-r N] [--expect-backend=user|kernel]\n"
           "  -l, --list            print the cases and where each statement comes from\n"
           "  -f, --filter=GLOB     only the cases whose id matches\n"
+          "  -r, --repeat=N        each case N times, until it fails\n"
           "      --expect-backend  fail unless this facility answers\n",
           to);
 }
 
 int main(int argc, char **argv)
 {
-    struct plan plan = {0};
+    struct plan plan = {.times = 1};
     const char *expected = NULL;
     int opt;
 
     page_size = (size_t)sysconf(_SC_PAGESIZE);
     if (argc > 2 && strcmp(argv[1], "--helper") == 0)
         return helper_main(argv[2], argc - 3, argv + 3);
-    while ((opt = getopt_long(argc, argv, "lf:h", options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, "lf:r:h", options, NULL)) != -1) {
         if (opt == 'l')
             plan.list = true;
         else if (opt == 'f')
             plan.glob = optarg;
+        else if (opt == 'r')
+            plan.times = (unsigned)strtoul(optarg, NULL, 10);
         else if (opt == 'b')
             expected = optarg;
         else {
