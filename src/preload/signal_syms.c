@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sys/signalfd.h>
 
+#include "core/call.h"
 #include "signal_local.h"
 
 #define MASK_BYTES  8
@@ -25,6 +26,16 @@ __attribute__((constructor)) static void real_find(void)
     real.sigtimedwait = REAL(sigtimedwait);
     real.attr_set = REAL(pthread_attr_setsigmask_np);
     real.attr_get = REAL(pthread_attr_getsigmask_np);
+}
+
+/* A set that libc hands to the kernel as it is: a bad one is an error, not a crash. */
+static bool mask_given(const sigset_t *set, uint64_t *ret)
+{
+    if (core_copy_in(ret, set, sizeof *ret) == 0) {
+        return true;
+    }
+    errno = EFAULT;
+    return false;
 }
 
 int local_sigaction(int sig, const struct sigaction *act, struct sigaction *old)
@@ -111,13 +122,15 @@ EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 
 EXPORT int sigsuspend(const sigset_t *set)
 {
-    return local_sigsuspend(mask_of(set));
+    uint64_t mask;
+
+    return mask_given(set, &mask) ? local_sigsuspend(mask) : -1;
 }
 
 int __sigsuspend(const sigset_t *set);
 EXPORT int __sigsuspend(const sigset_t *set)
 {
-    return local_sigsuspend(mask_of(set));
+    return sigsuspend(set);
 }
 
 EXPORT int sigpending(sigset_t *set)
@@ -126,7 +139,7 @@ EXPORT int sigpending(sigset_t *set)
     long ret = isig_rt_sigpending(&mask, MASK_BYTES);
 
     if (ret == 0) {
-        mask_into(set, mask);
+        ret = core_copy_out(set, &mask, sizeof mask);
     }
     return (int)real_errno(ret);
 }
@@ -134,11 +147,14 @@ EXPORT int sigpending(sigset_t *set)
 /* All three waits come down to this one in libc too. */
 static int wait_for(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
 {
-    uint64_t mask = mask_of(set);
     sigset_t waited;
     siginfo_t got;
+    uint64_t mask;
     int sig;
 
+    if (!mask_given(set, &mask)) {
+        return -1;
+    }
     if (!real.sigtimedwait) {
         return (int)real_errno(isig_rt_sigtimedwait(&mask, info, timeout, MASK_BYTES));
     }
@@ -148,8 +164,9 @@ static int wait_for(const sigset_t *set, siginfo_t *info, const struct timespec 
     sig = real.sigtimedwait(&waited, &got, timeout);
     if (sig > 0) {
         sig = isig_number(sig, &got);
-        if (info) {
-            *info = got;
+        if (info && core_copy_out(info, &got, sizeof got)) {
+            errno = EFAULT;
+            return -1;
         }
     }
     return sig;
@@ -184,9 +201,10 @@ EXPORT int sigwait(const sigset_t *set, int *ret_sig)
 
 EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 {
-    uint64_t mask = mask_of(set);
+    uint64_t mask;
 
-    return (int)real_errno(isig_signalfd4(fd, &mask, MASK_BYTES, flags));
+    return mask_given(set, &mask) ? (int)real_errno(isig_signalfd4(fd, &mask, MASK_BYTES, flags))
+                                  : -1;
 }
 
 /* The mask that a new thread starts with: libc installs it as it is. */

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -261,12 +262,25 @@ static void bad_others(enum mem_kind kind)
     begin(&s, &mem);
     CHECK_EQ(mprotect(closed.addr, closed.len, PROT_NONE), 0);
     char *const bad[] = {(char *)1, closed.addr, (char *)-1};
+    const struct timespec none = {0, 0};
+    sigset_t usr1;
 
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &usr1, NULL);
     for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
         CHECK_ERRNO(open(bad[n], O_RDONLY), EFAULT);
         CHECK_ERRNO(openat(s.epfd, bad[n], O_RDONLY), EFAULT);
         CHECK_ERRNO(truncate(bad[n], 0), EFAULT);
         CHECK_ERRNO(syscall(SYS_clone3, bad[n], 88), EFAULT);
+        CHECK_ERRNO(sigwaitinfo((sigset_t *)bad[n], NULL), EFAULT);
+        CHECK_ERRNO(sigtimedwait((sigset_t *)bad[n], NULL, &none), EFAULT);
+        CHECK_ERRNO(sigsuspend((sigset_t *)bad[n]), EFAULT);
+        CHECK_ERRNO(sigpending((sigset_t *)bad[n]), EFAULT);
+        CHECK_ERRNO(signalfd(-1, (sigset_t *)bad[n], 0), EFAULT);
+        kill(getpid(), SIGUSR1);
+        CHECK_ERRNO(sigwaitinfo(&usr1, (siginfo_t *)bad[n]), EFAULT); /* and the signal is gone */
+        CHECK_ERRNO(sigtimedwait(&usr1, NULL, &none), EAGAIN);
     }
     CHECK_ERRNO(syscall(SYS_clone3, NULL, 0), EINVAL);
 }
