@@ -405,6 +405,7 @@ static bool mremap_sane(const struct move *move)
     bool overlaps = move->addr + move->old_len > move->to && move->to + move->new_len > move->addr;
 
     return !(move->addr & (PAGING_PAGE - 1)) && move->new_len && move->new_len < PAGING_TOP &&
+           move->old_len < PAGING_TOP &&
            !(move->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
            !(moves && !(move->flags & MREMAP_MAYMOVE)) &&
            !((move->flags & MREMAP_DONTUNMAP) && move->new_len != move->old_len) &&

@@ -322,20 +322,28 @@ static void remap_grows_locked_onfault(enum mem_kind kind)
 }
 
 /* A length that the kernel refuses, after it has unmapped what was to be replaced. */
-static void remap_replaces_and_fails(enum mem_kind kind)
+static void replace_and_fail(enum mem_kind kind, bool from_above)
 {
-    struct mem mem = mem_map(kind, 4), other = mem_map(MEM_ANON, 3);
+    struct mem above = mem_map(MEM_ANON, 3), mem = mem_map(kind, 4), below = mem_map(MEM_ANON, 3);
+    char *from = from_above == (above.addr > mem.addr) ? above.addr : below.addr;
     int uffd = uffd_open(0);
     siginfo_t info;
 
+    CHECK((from > mem.addr) == from_above);
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_EQ(uffd_zero(uffd, mem.addr, mem.len), 0);
-    CHECK_ERRNO((long)mremap(other.addr, 0 - 2 * page_size, 2 * page_size,
-                             MREMAP_MAYMOVE | MREMAP_FIXED, mem_page(&mem, 1)),
+    CHECK_ERRNO((long)mremap(from, 0 - 2 * page_size, 2 * page_size, MREMAP_MAYMOVE | MREMAP_FIXED,
+                             mem_page(&mem, 1)),
                 EINVAL);
     CHECK_EQ(touch_caught(mem_page(&mem, 1), false, &info), SIGSEGV);
     CHECK_EQ(info.si_code, SEGV_MAPERR);
     CHECK_EQ(touch_caught(mem_page(&mem, 3), true, &info), 0);
+}
+
+static void remap_replaces_and_fails(enum mem_kind kind)
+{
+    replace_and_fail(kind, false);
+    replace_and_fail(kind, true);
 }
 
 #define MAN_REMAP "mremap(2)"
