@@ -63,8 +63,6 @@ long core_populate_locked(uintptr_t start, uintptr_t end)
     return 0;
 }
 
-#define MLOCK_TRIES 3
-
 #ifndef MLOCK_ONFAULT
 #define MLOCK_ONFAULT 1
 #endif
@@ -136,20 +134,12 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     if (ret || (flags & MLOCK_ONFAULT)) {
         return ret;
     }
-    for (int tries = 0; tries < MLOCK_TRIES; tries++) {
-        ret = core_populate_locked(start, end);
-        if (ranges_next(start, end, &range) && !(range.traits & TRAIT_LOCKED)) {
-            return ret; /* unlocked while it was waited for */
-        }
-        if (ret || sys_call(SYS_mlock, addr, len) == 0) {
-            return ret;
-        }
-        if (sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT) != 0) {
-            return 0; /* a hole made meanwhile is no error */
-        }
-        /* Something was closed again, or there is a page that cannot be had. */
+    ret = core_populate_locked(start, end);
+    if (ret == 0 && !(ranges_next(start, end, &range) && !(range.traits & TRAIT_LOCKED))) {
+        /* From now on at once; each page was had, what has become of it meanwhile is no error. */
+        sys_call(SYS_mlock, addr, len);
     }
-    return -ENOMEM;
+    return ret;
 }
 
 /* Pages of zeroes that were provided and not touched yet are there, and the kernel knows nothing.

@@ -256,22 +256,35 @@ static long move_away(const struct move *move, const struct range *range, uintpt
     return ret;
 }
 
+/* One mapping of one protection, so that the kernel takes it as a whole. */
+static int hide_mapping(uintptr_t addr)
+{
+    uintptr_t start, end;
+    struct range part;
+    int ret = 0;
+
+    if (!ranges_mapping(addr, &start, &end)) {
+        return 0;
+    }
+    for (uintptr_t at = start; ret == 0 && ranges_next(at, end, &part); at = part.area.end) {
+        ret = paging_hide(&part.area);
+    }
+    return ret;
+}
+
 static long move_registered(const struct move *move, const struct range *range, bool stays,
                             bool *ret_grown)
 {
-    struct range part, last;
     uintptr_t start, end;
+    struct range last;
     long ret;
 
     if (!ranges_mapping(move->addr, &start, &end) || end < move->addr + move->kept) {
         return -EFAULT;
     }
-    /* One mapping of one protection, so that the kernel takes it as a whole. */
-    for (uintptr_t at = start; ranges_next(at, end, &part); at = part.area.end) {
-        ret = paging_hide(&part.area);
-        if (ret) {
-            return ret;
-        }
+    ret = hide_mapping(move->addr);
+    if (ret) {
+        return ret;
     }
     if (stays && move->old_len && move->old_end == end && ranges_find(end - 1, &last)) {
         ret = grow_in_place(move, &last);
@@ -419,6 +432,7 @@ static long mremap_refused(const struct move *move, uintptr_t addr, size_t old_l
     long ret;
 
     core_change_begin(&change, 0, PAGING_TOP);
+    hide_mapping(addr);
     ret = sys_mremap(addr, old_len, new_len, move->flags, move->to);
     if (move->new_len < PAGING_TOP && move->to < PAGING_TOP) {
         forget_unmapped(move);
