@@ -235,6 +235,9 @@ struct vma {
 void mappings_settle(uintptr_t addr);
 /* The memory gets an anon_vma, registered or not, unless it has one. Any address. */
 void mappings_prepare(uintptr_t addr);
+/* Where in (start, end) one of our mappings is two of the kernel's, of different anon_vmas; or end.
+ */
+uintptr_t mappings_border(uintptr_t start, uintptr_t end);
 /* What is known of a mapping that is about to be registered; its part begins at @start. */
 void mappings_known(const struct vma *vma, uintptr_t start, uint32_t *ret_traits,
                     uint32_t *ret_root);

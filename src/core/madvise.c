@@ -67,35 +67,44 @@ static bool keeps_content(const struct paging_area *area)
     return area->kind == PAGING_SHARED && !area->minor && !tells;
 }
 
-static int drop(const struct range *range, const struct paging_area *area, int refused)
-{
-    if (refused && (range->traits & TRAIT_LOCKED)) {
-        return 1; /* this is where the kernel stopped */
-    }
-    paging_unpoison(area);
-    return keeps_content(area) ? 0 : paging_drop(area);
-}
-
-static int hide(const struct range *range, const struct paging_area *area, int arg)
-{
-    return keeps_content(area) ? 0 : paging_hide(area);
-}
-
 /* Hide first, then drop, or another thread sees zeroes in between. */
+static long drop_part(const struct paging_area *area, int advice)
+{
+    size_t len = area->end - area->start;
+    long ret = keeps_content(area) ? 0 : paging_hide(area);
+
+    if (ret == 0) {
+        ret = sys_madvise(area->start, len, advice);
+    }
+    if (ret == 0) {
+        paging_unpoison(area);
+        ret = keeps_content(area) ? 0 : paging_drop(area);
+    }
+    return ret;
+}
+
+/* In rising order: what is locked ends it, registered or not; a hole does not. */
 static long madvise_drop(uintptr_t addr, size_t len, int advice)
 {
     struct change change;
     uintptr_t end = addr + core_page_up(len);
-    long ret;
+    long ret = 0, one = 0;
 
     core_change_begin(&change, addr, end);
-    ret = core_each_part(addr, end, hide, 0);
-    if (ret == 0) {
-        ret = sys_madvise(addr, len, advice);
-    }
-    /* Over a hole, what is mapped was dropped all the same; before locked memory, too. */
-    if (ret == 0 || ret == -ENOMEM || ret == -EINVAL) {
-        core_each_part(addr, end, drop, ret == -EINVAL);
+    for (uintptr_t at = addr, stop; at < end && (one == 0 || one == -ENOMEM); at = stop) {
+        struct range range;
+        bool any = ranges_next(at, end, &range);
+
+        if (any && range.area.start <= at) {
+            struct paging_area part = paging_slice(&range.area, at, end);
+
+            stop = part.end;
+            one = drop_part(&part, advice);
+        } else {
+            stop = any ? range.area.start : end;
+            one = sys_madvise(at, stop - at, advice);
+        }
+        ret = one ? one : ret;
     }
     core_change_end(&change);
     return ret;

@@ -240,6 +240,22 @@ static struct vma plain_part(const struct vma *vma, uintptr_t addr)
     return part;
 }
 
+uintptr_t mappings_border(uintptr_t start, uintptr_t end)
+{
+    for (int i = 0; i < PLAIN_MAX; i++) {
+        struct plain *after = plain[i].end && plain[i].root ? &plain[i] : NULL, *before;
+
+        if (!after || after->start <= start || after->start >= end) {
+            continue;
+        }
+        before = plain_at(after->start - 1);
+        if (before && before->root && before->root != after->root) {
+            end = after->start;
+        }
+    }
+    return end;
+}
+
 void mappings_known(const struct vma *whole, uintptr_t start, uint32_t *ret_traits,
                     uint32_t *ret_root)
 {

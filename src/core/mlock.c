@@ -67,6 +67,18 @@ long core_populate_locked(uintptr_t start, uintptr_t end)
 #define MLOCK_ONFAULT 1
 #endif
 
+/* The call says that not all was to be had: it has come as far as the first hole. */
+static uintptr_t reached(uintptr_t start, uintptr_t end, long ret)
+{
+    uintptr_t at = start;
+    struct vma vma;
+
+    while (ret && at < end && maps_next(at, end, &vma) && vma.start <= at) {
+        at = vma.end;
+    }
+    return ret && at < end ? at : end;
+}
+
 static void set_locked(uintptr_t start, uintptr_t end, int flags)
 {
     uint32_t onfault = flags & MLOCK_ONFAULT ? TRAIT_ONFAULT : 0;
@@ -83,7 +95,7 @@ static long lock_plain(uintptr_t start, uintptr_t end, int flags)
 
     if (ret == 0 || ret == -ENOMEM) { /* locked, but not all was to be had */
         core_change_begin(&change, start, end);
-        set_locked(start, end, flags);
+        set_locked(start, reached(start, end, ret), flags);
         core_change_end(&change);
     }
     return ret;
@@ -104,7 +116,7 @@ long core_munlock(uintptr_t addr, size_t len)
     core_change_begin(&change, start, end);
     ret = sys_call(SYS_munlock, addr, len);
     if (ret == 0 || ret == -ENOMEM) {
-        core_set_traits(start, end, 0, TRAIT_LOCKED | TRAIT_ONFAULT);
+        core_set_traits(start, reached(start, end, ret), 0, TRAIT_LOCKED | TRAIT_ONFAULT);
     }
     core_change_end(&change);
     return ret;
@@ -128,7 +140,7 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     core_change_begin(&change, start, end);
     ret = sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT);
     if (ret == 0 || ret == -ENOMEM) {
-        set_locked(start, end, flags);
+        set_locked(start, reached(start, end, ret), flags);
     }
     core_change_end(&change);
     if (ret || (flags & MLOCK_ONFAULT)) {

@@ -28,7 +28,7 @@ static bool next_piece(uintptr_t start, uintptr_t end, struct piece *ret)
     if (start < stop && maps_next(start, stop, &ret->vma)) {
         ret->registered = false;
         ret->start = ret->vma.start > start ? ret->vma.start : start;
-        ret->end = ret->vma.end < stop ? ret->vma.end : stop;
+        ret->end = mappings_border(ret->start, ret->vma.end < stop ? ret->vma.end : stop);
         return true;
     }
     if (!ranged) {

@@ -118,6 +118,21 @@ static void advice_remembered(enum mem_kind kind)
     check_border(uffd, &mem, false);
 }
 
+/* Two that were filled apart from each other stay two, also when both are registered later. */
+static void filled_apart(enum mem_kind kind)
+{
+    struct mem mem = map_alone(kind);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), -ENOENT); /* anon_vma all the same */
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 3), page_size), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_border(uffd, &mem, true);
+}
+
 static void locked_and_unlocked(enum mem_kind kind)
 {
     struct mem mem = map_alone(kind);
@@ -139,6 +154,7 @@ const struct conf_case border_cases[] = {
     {"border/read-apart", MAN_COPY, ONE_OF_EACH, .run = read_apart},
     {"border/protection-back", MAN_COPY, ONE_OF_EACH, .run = protection_back},
     {"border/advice", "madvise(2)", ONE_OF_EACH, .run = advice_remembered},
+    {"border/filled-apart", MAN_COPY, KIND(MEM_ANON), .run = filled_apart},
     {"border/locked", "mlock(2)", ONE_OF_EACH, .run = locked_and_unlocked},
     {.id = NULL},
 };

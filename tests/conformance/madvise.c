@@ -402,6 +402,44 @@ static void mlock_then_dontneed(enum mem_kind kind)
     check_traps(uffd, mem_page(&mem, 1));
 }
 
+/* Locked memory that is not registered ends it, too: what follows keeps its content. */
+static void dontneed_after_locked(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    char *source = source_new(3, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(mlock(mem_page(&mem, 1), page_size), 0);
+    CHECK_ERRNO(madvise(mem.addr, mem.len, MADV_DONTNEED), EINVAL);
+    CHECK(pattern_holds(mem_page(&mem, 1), 2));
+    CHECK(pattern_holds(mem_page(&mem, 2), 3));
+    check_traps(uffd, mem.addr);
+}
+
+/* A hole ends mlock: of what follows, nothing is locked. */
+static void mlock_up_to_a_hole(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    CHECK_EQ(munmap(mem_page(&mem, 1), page_size), 0);
+    CHECK_ERRNO(mlock(mem.addr, mem.len), ENOMEM);
+    CHECK_ERRNO(madvise(mem.addr, page_size, MADV_DONTNEED), EINVAL);
+    CHECK_EQ(madvise(mem_page(&mem, 2), 2 * page_size, MADV_DONTNEED), 0);
+    check_traps(uffd, mem_page(&mem, 3));
+    CHECK_ERRNO(mlock(mem_page(&mem, 1), 3 * page_size), ENOMEM);
+    CHECK_EQ(mlock2(mem_page(&mem, 2), 2 * page_size, MLOCK_ONFAULT), 0);
+    CHECK_ERRNO(munlock(mem.addr, mem.len), ENOMEM);
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_DONTNEED), 0);
+    CHECK_ERRNO(madvise(mem_page(&mem, 2), page_size, MADV_DONTNEED), EINVAL);
+}
+
 static void mlock_without_access(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -576,6 +614,8 @@ const struct conf_case madvise_cases[] = {
      .run = populate_in_order},
     {"mincore/provided", "mincore(2)", ONE_OF_EACH, .run = mincore_tells},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
+    {"mlock/dontneed-after", MAN_LOCK, KIND(MEM_ANON), .run = dontneed_after_locked},
+    {"mlock/hole", MAN_LOCK, KIND(MEM_ANON), .run = mlock_up_to_a_hole},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
     {"mlock/made-writable", MAN_LOCK, KIND(MEM_ANON), NEED_FULL, .run = mlock_made_writable},
     {"mlock/without-access", MAN_LOCK, ONE_OF_EACH, .run = mlock_without_access},

@@ -428,11 +428,12 @@ void ctx_finish(void)
     }
     end_copying();
     for (int i = 0; i < FUZZ_CTXS; i++) {
-        if (fds[i] >= 0)
-            close(fds[i]);
+        if (fds[i] < 0)
+            continue;
+        close(fds[i]);
         fds[i] = -1;
+        worker_settle(); /* or who was woken may or may not meet the next context */
     }
-    worker_settle();
     if (worker_busy(JOB_TOUCH) + worker_busy(JOB_READER) + worker_busy(JOB_EXCLUSIVE))
         fuzz_die("a worker still waits after the last close");
 }
