@@ -324,7 +324,8 @@ bool exec_mem(int index, const struct op *op)
 void mem_finish(void)
 {
     mem_hash(false);
-    munmap(ptr(FUZZ_ARENA), FUZZ_PAGES * fuzz_page);
+    /* What grew past the arena, too, or the next sequence would find it there. */
+    munmap(ptr(FUZZ_ARENA - FUZZ_PAGES * fuzz_page), 3 * FUZZ_PAGES * fuzz_page);
     memset(private_page, 0, sizeof(private_page));
     private_file = false;
     for (int i = 0; i < FUZZ_MEMFDS; i++) {
