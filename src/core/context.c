@@ -315,7 +315,7 @@ static long create_context(int flags)
     ctx->user_mode_only = flags & UF_USER_MODE_ONLY;
     atomic_store(&ctx->id, id);
     fdmap_set(fd, id);
-    atomic_store(&core_active, true);
+    core_activate();
     return fd;
 }
 
@@ -396,7 +396,7 @@ long core_open_device(int flags)
         sys_call(SYS_openat, AT_FDCWD, "/dev/null", (flags & (O_CLOEXEC | O_NONBLOCK)) | O_RDWR, 0);
     if (!sys_failed(fd) && (unsigned long)fd < FDS_MAX) {
         fdmap_set((int)fd, FD_DEVICE);
-        atomic_store(&core_active, true);
+        core_activate();
     }
     return fd;
 }

@@ -77,6 +77,9 @@ bool core_same_space(void);
 /* After fork: descriptors that stand for the parent are replaced, once. */
 int core_reopen(void); /* 0, or for want of descriptors or memory -errno */
 
+/* There is something that the program's calls can concern. */
+void core_activate(void);
+
 /* Whether core_init() has succeeded: without memory for its tables there are no contexts. */
 bool core_started(void);
 

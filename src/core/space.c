@@ -17,6 +17,7 @@
 #endif
 
 _Atomic bool core_active;
+_Atomic bool core_bypassed;
 _Atomic int core_program_handlers;
 _Atomic int core_undeferred_handlers;
 _Atomic bool core_cancels;
@@ -31,6 +32,28 @@ static _Atomic uint32_t *space_mark; /* 1 here, wiped to 0 in a forked child */
 bool core_same_space(void)
 {
     return !space_mark || atomic_load_explicit(space_mark, memory_order_relaxed);
+}
+
+static _Atomic bool bypass_ended;
+
+void core_bypass(void)
+{
+    atomic_store(&core_bypassed, true);
+    if (atomic_load(&bypass_ended)) { /* perhaps meanwhile */
+        atomic_store(&core_bypassed, false);
+    }
+}
+
+void core_end_bypass(void)
+{
+    atomic_store(&bypass_ended, true);
+    atomic_store(&core_bypassed, false);
+}
+
+void core_activate(void)
+{
+    atomic_store(&core_active, true);
+    core_end_bypass();
 }
 
 bool core_started(void)

@@ -15,6 +15,48 @@
 #include "intercept/signal.h"
 #include "sys/call.h"
 
+const uint8_t icall_concerns[ICALL_NUMBERS] = {
+    /* ---- children */
+    [SYS_clone] = ICALL_ALWAYS,
+    [SYS_clone3] = ICALL_ALWAYS,
+#ifdef SYS_fork
+    [SYS_fork] = ICALL_ALWAYS,
+    [SYS_vfork] = ICALL_ALWAYS,
+#endif
+    /* ---- what a context, or the kernel's of a program under --backend=auto, comes from */
+    [SYS_userfaultfd] = ICALL_ALWAYS,
+    [SYS_ioctl] = ICALL_ALWAYS,
+    [SYS_openat] = ICALL_ALWAYS,
+#ifdef SYS_open
+    [SYS_open] = ICALL_ALWAYS,
+#endif
+    /* ---- signals: the program's view of them is ours from the start */
+    [SYS_rt_sigaction] = ICALL_ALWAYS,
+    [SYS_rt_sigprocmask] = ICALL_ALWAYS,
+    [SYS_rt_sigsuspend] = ICALL_ALWAYS,
+    [SYS_rt_sigpending] = ICALL_ALWAYS,
+    [SYS_rt_sigtimedwait] = ICALL_ALWAYS,
+    [SYS_signalfd4] = ICALL_ALWAYS,
+    [SYS_ppoll] = ICALL_ALWAYS,
+    [SYS_pselect6] = ICALL_ALWAYS,
+    [SYS_epoll_pwait] = ICALL_ALWAYS,
+#ifdef SYS_epoll_pwait2
+    [SYS_epoll_pwait2] = ICALL_ALWAYS,
+#endif
+    /* ---- common ones that say nothing of memory or descriptors */
+    [SYS_getpid] = ICALL_NEVER,
+    [SYS_gettid] = ICALL_NEVER,
+    [SYS_getppid] = ICALL_NEVER,
+    [SYS_getuid] = ICALL_NEVER,
+    [SYS_geteuid] = ICALL_NEVER,
+    [SYS_getgid] = ICALL_NEVER,
+    [SYS_getegid] = ICALL_NEVER,
+    [SYS_sched_yield] = ICALL_NEVER,
+    [SYS_kill] = ICALL_NEVER,
+    [SYS_tkill] = ICALL_NEVER,
+    [SYS_tgkill] = ICALL_NEVER,
+};
+
 static long fork_like(long nr, long a, long b, long c, long d, long e)
 {
     long ret;

@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sys/ioctl.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "arch/copy.h"
 #include "core/call.h"
 #include "core/core.h"
 #include "core/settings.h"
@@ -83,6 +85,17 @@ static bool device_works(int fd)
     }
     sys_close((int)context);
     return true;
+}
+
+/* Of what icall_openat() looks for, the first letters: it is looked for at every open(). */
+bool icall_opens(const char *path)
+{
+    char head[4];
+
+    if (((uintptr_t)path & 4095) > 4096 - sizeof head || arch_copy(head, path, sizeof head)) {
+        return true; /* perhaps: let it be looked at byte by byte */
+    }
+    return !memcmp(head, "/dev", 4) || !memcmp(head, "/pro", 4) || !memcmp(head, "user", 4);
 }
 
 long icall_openat(int dirfd, const char *path, int flags)

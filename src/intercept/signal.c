@@ -4,6 +4,7 @@
 #include <sys/signalfd.h>
 
 #include "core/call.h"
+#include "core/core.h"
 #include "base/text.h"
 #include "fault/signal.h"
 #include "intercept/signal.h"
@@ -199,6 +200,7 @@ long isig_signalfd4(int fd, const void *set, size_t size, int flags)
     }
     if (fault_mask_to_program(mask) & (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))) {
         atomic_store(&signalfd_renames, true);
+        core_end_bypass();
     }
     return sys_call(SYS_signalfd4, fd, &mask, MASK_BYTES, flags);
 }

@@ -4,7 +4,6 @@
 #undef _FILE_OFFSET_BITS
 #undef _FORTIFY_SOURCE
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -21,91 +20,76 @@ int __open_2(const char *path, int flags);
 int __open64_2(const char *path, int flags);
 int __openat_2(int dirfd, const char *path, int flags);
 int __openat64_2(int dirfd, const char *path, int flags);
-ssize_t __read(int fd, void *buf, size_t len);
-ssize_t __write(int fd, const void *buf, size_t len);
-int __close(int fd);
-int __dup2(int from, int to);
-int __fcntl(int fd, int cmd, ...);
-int __open(const char *path, int flags, ...);
-int __open64(const char *path, int flags, ...);
 
-EXPORT int ioctl(int fd, unsigned long req, ...)
-{
-    va_list ap;
-    void *arg;
+/*
+ * Those that C declares with "...": an argument that was not passed reads as whatever the register
+ * holds, and goes on to libc as it came. Named differently, so that no register is saved for
+ * va_arg().
+ */
+int own_ioctl(int fd, unsigned long req, void *arg) __asm__("ioctl");
+int own_fcntl(int fd, int cmd, long arg) __asm__("fcntl");
+int own_fcntl64(int fd, int cmd, long arg) __asm__("fcntl64");
+int own_open(const char *path, int flags, mode_t mode) __asm__("open");
+int own_open64(const char *path, int flags, mode_t mode) __asm__("open64");
+int own_openat(int dirfd, const char *path, int flags, mode_t mode) __asm__("openat");
+int own_openat64(int dirfd, const char *path, int flags, mode_t mode) __asm__("openat64");
 
-    va_start(ap, req);
-    arg = va_arg(ap, void *);
-    va_end(ap);
-    PRELOAD_MADE(int, ioctl, SYS_ioctl, icall_ioctl(fd, req, arg), fd, req, arg);
-}
+/* The kernel's context, under --backend=auto, is one that nothing else of ours knows. */
+PRELOAD_MADE_AS(int, own_ioctl, "ioctl", SYS_ioctl, (int fd, unsigned long req, void *arg),
+                (fd, req, arg), (uint32_t)req != UF_IO_API, icall_ioctl(fd, req, arg))
+
+PRELOAD_SITE(read_site, "read");
 
 /* libc's own, and what it reads from a signalfd in the program's view. */
 static ssize_t read_libc(int fd, void *buf, size_t len)
 {
-    static __typeof__(&read) real_fn;
-    ssize_t n;
+    ssize_t n = ((__typeof__(&read))preload_real(&read_site))(fd, buf, len);
 
-    if (!real_fn) {
-        real_fn = REAL(read);
-    }
-    n = real_fn(fd, buf, len);
     isig_read_done(fd, buf, n);
     ipagemap_read_done(fd, buf, n, -1);
     return n;
 }
 
-EXPORT ssize_t read(int fd, void *buf, size_t len)
+static __attribute__((noinline)) ssize_t read_asked(int fd, void *buf, size_t len)
 {
     long ret = icall_read(fd, buf, len);
 
-    if (ret != ICALL_PASS) {
-        return (ssize_t)preload_ret(ret);
-    }
-    if (!core_active) {
-        return read_libc(fd, buf, len);
-    }
-    return preload_made((void *)read_libc, SYS_read, PRELOAD_LONG,
-                        (const long[6]){fd, (long)buf, (long)len});
+    return ret != ICALL_PASS ? preload_ret(ret)
+                             : preload_made((void *)read_libc, SYS_read, PRELOAD_LONG,
+                                            (const long[6]){PRELOAD_LONGS(fd, buf, len)});
 }
 
-EXPORT ssize_t __read(int fd, void *buf, size_t len)
+EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
-    return read(fd, buf, len);
+    if (preload_bypass()) {
+        return ((__typeof__(&read))read_site.fn)(fd, buf, len);
+    }
+    return read_asked(fd, buf, len);
 }
+
+PRELOAD_ALIAS(__read, read, "read");
 
 EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len)
 {
-    if (len > buf_len) {
-        PRELOAD_CALL(ssize_t, __read_chk, ICALL_PASS, fd, buf, len, buf_len); /* aborts */
+    PRELOAD_SITE(site, "__read_chk");
+
+    if (len > buf_len) { /* aborts */
+        return ((__typeof__(&__read_chk))preload_real(&site))(fd, buf, len, buf_len);
     }
     return read(fd, buf, len);
 }
 
-EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
-{
-    PRELOAD_MADE(ssize_t, readv, SYS_readv, icall_readv(fd, iov, count), fd, iov, count);
-}
+PRELOAD_MADE(ssize_t, readv, SYS_readv, (int fd, const struct iovec *iov, int count),
+             (fd, iov, count), icall_readv(fd, iov, count))
 
-EXPORT ssize_t write(int fd, const void *buf, size_t len)
-{
-    PRELOAD_MADE(ssize_t, write, SYS_write, icall_write(fd), fd, buf, len);
-}
+PRELOAD_MADE(ssize_t, write, SYS_write, (int fd, const void *buf, size_t len), (fd, buf, len),
+             icall_write(fd))
 
-EXPORT ssize_t __write(int fd, const void *buf, size_t len)
-{
-    return write(fd, buf, len);
-}
+PRELOAD_ALIAS(__write, write, "write");
 
-EXPORT int close(int fd)
-{
-    PRELOAD_CALL(int, close, icall_close(fd), fd);
-}
+PRELOAD_CALL(int, close, (int fd), (fd), icall_close(fd))
 
-EXPORT int __close(int fd)
-{
-    return close(fd);
-}
+PRELOAD_ALIAS(__close, close, "close");
 
 /* Closes inside libc, where nothing of ours sees it. */
 EXPORT int fclose(FILE *file)
@@ -122,11 +106,8 @@ EXPORT int fclose(FILE *file)
     return ret;
 }
 
-EXPORT int close_range(unsigned first, unsigned last, int flags)
-{
-    PRELOAD_CALL(int, close_range, icall_close_range(first, last, (unsigned)flags), first, last,
-                 flags);
-}
+PRELOAD_CALL(int, close_range, (unsigned first, unsigned last, int flags), (first, last, flags),
+             icall_close_range(first, last, (unsigned)flags))
 
 EXPORT void closefrom(int first)
 {
@@ -141,144 +122,66 @@ EXPORT void closefrom(int first)
     }
 }
 
-EXPORT int dup(int fd)
-{
-    PRELOAD_CALL(int, dup, icall_dup(fd), fd);
-}
+PRELOAD_CALL(int, dup, (int fd), (fd), icall_dup(fd))
 
-EXPORT int dup2(int from, int to)
-{
-    PRELOAD_CALL(int, dup2, icall_dup3(from, to, 0), from, to);
-}
+PRELOAD_CALL(int, dup2, (int from, int to), (from, to), icall_dup3(from, to, 0))
 
-EXPORT int __dup2(int from, int to)
-{
-    return dup2(from, to);
-}
+PRELOAD_ALIAS(__dup2, dup2, "dup2");
 
-EXPORT int dup3(int from, int to, int flags)
-{
-    PRELOAD_CALL(int, dup3, icall_dup3(from, to, flags), from, to, flags);
-}
+PRELOAD_CALL(int, dup3, (int from, int to, int flags), (from, to, flags),
+             icall_dup3(from, to, flags))
 
-#define FCNTL_ARG(arg, cmd)                                                                        \
-    long arg;                                                                                      \
-    va_list ap;                                                                                    \
-    va_start(ap, cmd);                                                                             \
-    arg = va_arg(ap, long);                                                                        \
-    va_end(ap)
+PRELOAD_MADE_AS(int, own_fcntl, "fcntl", SYS_fcntl, (int fd, int cmd, long arg), (fd, cmd, arg),
+                true, icall_fcntl(fd, cmd, arg))
 
-EXPORT int fcntl(int fd, int cmd, ...)
-{
-    FCNTL_ARG(arg, cmd);
-    PRELOAD_MADE(int, fcntl, SYS_fcntl, icall_fcntl(fd, cmd, arg), fd, cmd, arg);
-}
+PRELOAD_MADE_AS(int, own_fcntl64, "fcntl64", SYS_fcntl, (int fd, int cmd, long arg), (fd, cmd, arg),
+                true, icall_fcntl(fd, cmd, arg))
 
-EXPORT int fcntl64(int fd, int cmd, ...)
-{
-    FCNTL_ARG(arg, cmd);
-    PRELOAD_MADE(int, fcntl64, SYS_fcntl, icall_fcntl(fd, cmd, arg), fd, cmd, arg);
-}
+PRELOAD_ALIAS(__fcntl, own_fcntl, "fcntl");
 
-EXPORT int __fcntl(int fd, int cmd, ...)
-{
-    FCNTL_ARG(arg, cmd);
-    return fcntl(fd, cmd, arg);
-}
+/* The device of the facility may be opened before there is any context. */
+#define OPEN_MADE(name, symbol, nr, params, args, dirfd)                                           \
+    PRELOAD_MADE_AS(int, name, symbol, nr, params, args, !icall_opens(path),                       \
+                    icall_openat(dirfd, path, flags))
 
-/* The mode is there only with some flags; reading it when it is not is harmless on our ABIs. */
-#define OPEN_MODE(mode, flags)                                                                     \
-    mode_t mode;                                                                                   \
-    va_list ap;                                                                                    \
-    va_start(ap, flags);                                                                           \
-    mode = (mode_t)va_arg(ap, int);                                                                \
-    va_end(ap)
+OPEN_MADE(own_open, "open", ICALL_PATH, (const char *path, int flags, mode_t mode),
+          (path, flags, mode), AT_FDCWD)
 
-EXPORT int open(const char *path, int flags, ...)
-{
-    OPEN_MODE(mode, flags);
-    PRELOAD_MADE(int, open, ICALL_PATH, icall_openat(AT_FDCWD, path, flags), path, flags, mode);
-}
+OPEN_MADE(own_open64, "open64", ICALL_PATH, (const char *path, int flags, mode_t mode),
+          (path, flags, mode), AT_FDCWD)
 
-EXPORT int open64(const char *path, int flags, ...)
-{
-    OPEN_MODE(mode, flags);
-    PRELOAD_MADE(int, open64, ICALL_PATH, icall_openat(AT_FDCWD, path, flags), path, flags, mode);
-}
+PRELOAD_ALIAS(__open, own_open, "open");
+PRELOAD_ALIAS(__open64, own_open64, "open64");
 
-EXPORT int __open(const char *path, int flags, ...)
-{
-    OPEN_MODE(mode, flags);
-    return open(path, flags, mode);
-}
+OPEN_MADE(own_openat, "openat", SYS_openat, (int dirfd, const char *path, int flags, mode_t mode),
+          (dirfd, path, flags, mode), dirfd)
 
-EXPORT int __open64(const char *path, int flags, ...)
-{
-    OPEN_MODE(mode, flags);
-    return open64(path, flags, mode);
-}
+OPEN_MADE(own_openat64, "openat64", SYS_openat,
+          (int dirfd, const char *path, int flags, mode_t mode), (dirfd, path, flags, mode), dirfd)
 
-EXPORT int openat(int dirfd, const char *path, int flags, ...)
-{
-    OPEN_MODE(mode, flags);
-    PRELOAD_MADE(int, openat, SYS_openat, icall_openat(dirfd, path, flags), dirfd, path, flags,
-                 mode);
-}
+OPEN_MADE(__open_2, "__open_2", ICALL_PATH, (const char *path, int flags), (path, flags), AT_FDCWD)
 
-EXPORT int openat64(int dirfd, const char *path, int flags, ...)
-{
-    OPEN_MODE(mode, flags);
-    PRELOAD_MADE(int, openat64, SYS_openat, icall_openat(dirfd, path, flags), dirfd, path, flags,
-                 mode);
-}
+OPEN_MADE(__open64_2, "__open64_2", ICALL_PATH, (const char *path, int flags), (path, flags),
+          AT_FDCWD)
 
-EXPORT int __open_2(const char *path, int flags)
-{
-    PRELOAD_MADE(int, __open_2, ICALL_PATH, icall_openat(AT_FDCWD, path, flags), path, flags);
-}
+OPEN_MADE(__openat_2, "__openat_2", SYS_openat, (int dirfd, const char *path, int flags),
+          (dirfd, path, flags), dirfd)
 
-EXPORT int __open64_2(const char *path, int flags)
-{
-    PRELOAD_MADE(int, __open64_2, ICALL_PATH, icall_openat(AT_FDCWD, path, flags), path, flags);
-}
+OPEN_MADE(__openat64_2, "__openat64_2", SYS_openat, (int dirfd, const char *path, int flags),
+          (dirfd, path, flags), dirfd)
 
-EXPORT int __openat_2(int dirfd, const char *path, int flags)
-{
-    PRELOAD_MADE(int, __openat_2, SYS_openat, icall_openat(dirfd, path, flags), dirfd, path, flags);
-}
+PRELOAD_CALL(int, fallocate, (int fd, int mode, off_t off, off_t len), (fd, mode, off, len),
+             icall_fallocate(fd, mode, off, len))
 
-EXPORT int __openat64_2(int dirfd, const char *path, int flags)
-{
-    PRELOAD_MADE(int, __openat64_2, SYS_openat, icall_openat(dirfd, path, flags), dirfd, path,
-                 flags);
-}
+PRELOAD_CALL(int, fallocate64, (int fd, int mode, off64_t off, off64_t len), (fd, mode, off, len),
+             icall_fallocate(fd, mode, off, len))
 
-EXPORT int fallocate(int fd, int mode, off_t off, off_t len)
-{
-    PRELOAD_CALL(int, fallocate, icall_fallocate(fd, mode, off, len), fd, mode, off, len);
-}
+PRELOAD_CALL(int, ftruncate, (int fd, off_t len), (fd, len), icall_ftruncate(fd, len))
 
-EXPORT int fallocate64(int fd, int mode, off64_t off, off64_t len)
-{
-    PRELOAD_CALL(int, fallocate64, icall_fallocate(fd, mode, off, len), fd, mode, off, len);
-}
+PRELOAD_CALL(int, ftruncate64, (int fd, off64_t len), (fd, len), icall_ftruncate(fd, len))
 
-EXPORT int ftruncate(int fd, off_t len)
-{
-    PRELOAD_CALL(int, ftruncate, icall_ftruncate(fd, len), fd, len);
-}
+PRELOAD_MADE(int, truncate, SYS_truncate, (const char *path, off_t len), (path, len),
+             icall_truncate(path, len))
 
-EXPORT int ftruncate64(int fd, off64_t len)
-{
-    PRELOAD_CALL(int, ftruncate64, icall_ftruncate(fd, len), fd, len);
-}
-
-EXPORT int truncate(const char *path, off_t len)
-{
-    PRELOAD_MADE(int, truncate, SYS_truncate, icall_truncate(path, len), path, len);
-}
-
-EXPORT int truncate64(const char *path, off64_t len)
-{
-    PRELOAD_MADE(int, truncate64, SYS_truncate, icall_truncate(path, len), path, len);
-}
+PRELOAD_MADE(int, truncate64, SYS_truncate, (const char *path, off64_t len), (path, len),
+             icall_truncate(path, len))

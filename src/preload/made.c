@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* libc's functions on hidden memory: between their way to fail and the kernel's. */
-#include "call_local.h"
+#include "preload_local.h"
 #include "intercept/pagemap.h"
 
 static long absent(long a, long b, long c, long d, long e, long f)
@@ -9,11 +9,11 @@ static long absent(long a, long b, long c, long d, long e, long f)
     return -1;
 }
 
-__attribute__((visibility("hidden"))) preload_fn *call_find(struct call_site *site)
+__attribute__((visibility("hidden"), noinline, cold)) void *preload_find(struct preload_site *site)
 {
-    preload_fn *fn = (preload_fn *)dlsym(RTLD_NEXT, site->name);
+    void *fn = dlsym(RTLD_NEXT, site->name);
 
-    site->fn = fn ? fn : absent;
+    site->fn = fn ? fn : (void *)absent;
     return site->fn;
 }
 
@@ -21,15 +21,16 @@ __attribute__((visibility("hidden"))) preload_fn *call_find(struct call_site *si
  * All of them at once, which takes 50 us: dlsym() takes a lock, and the first call may be in a
  * signal handler, or in the child of a fork that another thread's dlopen() was cut in two by.
  */
-extern struct call_site *__start_call_sites[] __attribute__((visibility("hidden")));
-extern struct call_site *__stop_call_sites[] __attribute__((visibility("hidden")));
+extern struct preload_site *__start_call_sites[] __attribute__((visibility("hidden")));
+extern struct preload_site *__stop_call_sites[] __attribute__((visibility("hidden")));
 
 __attribute__((constructor)) static void find_all(void)
 {
     /* cppcheck-suppress comparePointers ; the two ends of one section */
-    for (struct call_site **site = __start_call_sites; site < __stop_call_sites; site++) {
-        call_find(*site);
+    for (struct preload_site **site = __start_call_sites; site < __stop_call_sites; site++) {
+        preload_find(*site);
     }
+    core_bypass();
 }
 
 struct made {

@@ -2,97 +2,51 @@
 /* libc's functions on the address space. */
 /* Both the plain names and those with 64: without the macro that turns one into the other. */
 #undef _FILE_OFFSET_BITS
-#include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <unistd.h>
 
 #include "preload_local.h"
 
-void *__mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
-int __munmap(void *addr, size_t len);
-int __mprotect(void *addr, size_t len, int prot);
-int __madvise(void *addr, size_t len, int advice);
-void *__sbrk(intptr_t delta);
+/* In C with "...": see fd_syms.c. */
+void *own_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to) __asm__("mremap");
 
-EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
-{
-    PRELOAD_CALL(void *, mmap, icall_mmap(addr, len, prot, flags, fd, off), addr, len, prot, flags,
-                 fd, off);
-}
+PRELOAD_CALL(void *, mmap, (void *addr, size_t len, int prot, int flags, int fd, off_t off),
+             (addr, len, prot, flags, fd, off), icall_mmap(addr, len, prot, flags, fd, off))
 
-EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t off)
-{
-    PRELOAD_CALL(void *, mmap64, icall_mmap(addr, len, prot, flags, fd, off), addr, len, prot,
-                 flags, fd, off);
-}
+PRELOAD_CALL(void *, mmap64, (void *addr, size_t len, int prot, int flags, int fd, off64_t off),
+             (addr, len, prot, flags, fd, off), icall_mmap(addr, len, prot, flags, fd, off))
 
-EXPORT void *__mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
-{
-    return mmap(addr, len, prot, flags, fd, off);
-}
+PRELOAD_ALIAS(__mmap, mmap, "mmap");
 
-EXPORT int munmap(void *addr, size_t len)
-{
-    PRELOAD_CALL(int, munmap, icall_munmap(addr, len), addr, len);
-}
+PRELOAD_CALL(int, munmap, (void *addr, size_t len), (addr, len), icall_munmap(addr, len))
 
-EXPORT int __munmap(void *addr, size_t len)
-{
-    return munmap(addr, len);
-}
+PRELOAD_ALIAS(__munmap, munmap, "munmap");
 
-EXPORT void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
-{
-    va_list ap;
-    void *to;
+PRELOAD_CALL_AS(void *, own_mremap, "mremap",
+                (void *addr, size_t old_len, size_t new_len, int flags, void *to),
+                (addr, old_len, new_len, flags, to),
+                icall_mremap(addr, old_len, new_len, flags, to))
 
-    va_start(ap, flags);
-    to = va_arg(ap, void *);
-    va_end(ap);
-    PRELOAD_CALL(void *, mremap, icall_mremap(addr, old_len, new_len, flags, to), addr, old_len,
-                 new_len, flags, to);
-}
+PRELOAD_CALL(int, madvise, (void *addr, size_t len, int advice), (addr, len, advice),
+             icall_madvise(addr, len, advice))
 
-EXPORT int madvise(void *addr, size_t len, int advice)
-{
-    PRELOAD_CALL(int, madvise, icall_madvise(addr, len, advice), addr, len, advice);
-}
+PRELOAD_ALIAS(__madvise, madvise, "madvise");
 
-EXPORT int __madvise(void *addr, size_t len, int advice)
-{
-    return madvise(addr, len, advice);
-}
+PRELOAD_CALL(int, mprotect, (void *addr, size_t len, int prot), (addr, len, prot),
+             icall_mprotect(addr, len, prot))
 
-EXPORT int mprotect(void *addr, size_t len, int prot)
-{
-    PRELOAD_CALL(int, mprotect, icall_mprotect(addr, len, prot), addr, len, prot);
-}
+PRELOAD_ALIAS(__mprotect, mprotect, "mprotect");
 
-EXPORT int __mprotect(void *addr, size_t len, int prot)
-{
-    return mprotect(addr, len, prot);
-}
+PRELOAD_CALL(int, mlock, (const void *addr, size_t len), (addr, len), icall_mlock(addr, len, 0))
 
-EXPORT int mlock(const void *addr, size_t len)
-{
-    PRELOAD_CALL(int, mlock, icall_mlock(addr, len, 0), addr, len);
-}
+PRELOAD_MADE(int, mincore, SYS_mincore, (void *addr, size_t len, unsigned char *vec),
+             (addr, len, vec), icall_mincore(addr, len, vec))
 
-EXPORT int mincore(void *addr, size_t len, unsigned char *vec)
-{
-    PRELOAD_MADE(int, mincore, SYS_mincore, icall_mincore(addr, len, vec), addr, len, vec);
-}
+PRELOAD_CALL(int, munlock, (const void *addr, size_t len), (addr, len), icall_munlock(addr, len))
 
-EXPORT int munlock(const void *addr, size_t len)
-{
-    PRELOAD_CALL(int, munlock, icall_munlock(addr, len), addr, len);
-}
-
-EXPORT int mlock2(const void *addr, size_t len, unsigned flags)
-{
-    PRELOAD_CALL(int, mlock2, icall_mlock(addr, len, (int)flags), addr, len, flags);
-}
+PRELOAD_CALL(int, mlock2, (const void *addr, size_t len, unsigned flags), (addr, len, flags),
+             icall_mlock(addr, len, (int)flags))
 
 EXPORT void *shmat(int id, const void *addr, int flags)
 {
@@ -109,10 +63,7 @@ EXPORT void *shmat(int id, const void *addr, int flags)
     return ret;
 }
 
-EXPORT int shmdt(const void *addr)
-{
-    PRELOAD_CALL(int, shmdt, icall_shmdt(addr), addr);
-}
+PRELOAD_CALL(int, shmdt, (const void *addr), (addr), icall_shmdt(addr))
 
 EXPORT void *sbrk(intptr_t delta)
 {
@@ -129,22 +80,19 @@ EXPORT void *sbrk(intptr_t delta)
     return from;
 }
 
-EXPORT void *__sbrk(intptr_t delta)
-{
-    return sbrk(delta);
-}
+PRELOAD_ALIAS(__sbrk, sbrk, "sbrk");
 
 EXPORT int brk(void *to)
 {
     static __typeof__(&brk) real_fn;
-    uintptr_t from = (uintptr_t)sys_call(SYS_brk, 0);
+    uintptr_t from = preload_bypass() ? 0 : (uintptr_t)sys_call(SYS_brk, 0);
     int ret;
 
     if (!real_fn) {
         real_fn = REAL(brk);
     }
     ret = real_fn(to);
-    if (ret == 0) {
+    if (ret == 0 && from) {
         icall_brk_moved(from, (uintptr_t)to);
     }
     return ret;

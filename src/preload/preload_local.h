@@ -3,6 +3,8 @@
 #ifndef PRELOAD_LOCAL_H
 #define PRELOAD_LOCAL_H
 
+#include <stdatomic.h>
+
 #include "core/core.h"
 #include "intercept/calls.h"
 #include "real.h"
@@ -10,30 +12,68 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* libc's convention from the kernel's. */
-#define preload_ret(ret) real_errno(ret)
+/* libc's convention from the kernel's. Not inlined: it would cost the way past it a frame. */
+__attribute__((visibility("hidden"))) long preload_ret(long ret);
 
 /* Called from assembly. */
 long preload_syscall(long nr, long a, long b, long c, long d, long e, long f);
-long preload_failed(long ret);
+
+/* ---- libc's own functions: made.c */
+
+/* Arguments in registers, and all are integers or pointers: one type does for every function. */
+typedef long preload_fn(long a, long b, long c, long d, long e, long f);
+
+/* Found at the start, or at a call that comes before. */
+struct preload_site {
+    void *fn;
+    const char *name;
+};
+
+#define PRELOAD_SITE(id, symbol)                                                                   \
+    static struct preload_site id = {NULL, symbol};                                                \
+    static struct preload_site *ref_##id __attribute__((section("call_sites"), used)) = &(id)
+
+/* Not inlined: the way of a program that has a context. */
+__attribute__((visibility("hidden"), noinline, cold)) void *preload_find(struct preload_site *site);
+
+static inline void *preload_real(struct preload_site *site)
+{
+    return site->fn ? site->fn : preload_find(site);
+}
+
+/* Straight to libc: every site has been filled in by then. */
+static inline bool preload_bypass(void)
+{
+    /* Whoever has a context, or was told of one, has seen the store in core_end_bypass(). */
+    return __builtin_expect(atomic_load_explicit(&core_bypassed, memory_order_relaxed), true);
+}
 
 /*
- * The body of a thin wrapper: the facility's answer if the call concerns it, else libc's own
- * function, found at the first call.
+ * Defines a wrapper: libc's own function by a jump where nothing has to be asked, else what
+ * `asked` does. That is a function of its own, since the way past it is to save no register.
  */
-#define PRELOAD_CALL(type, name, answer, ...)                                                      \
-    do {                                                                                           \
-        static __typeof__(&(name)) real_fn;                                                        \
-        long ret_ = (answer);                                                                      \
-                                                                                                   \
-        if (ret_ != ICALL_PASS) {                                                                  \
-            return (type)preload_ret(ret_);                                                        \
+#define PRELOAD_WRAPPER(type, name, symbol, params, args, straight, ...)                           \
+    PRELOAD_SITE(site_##name, symbol);                                                             \
+    static __attribute__((noinline)) type asked_##name params{__VA_ARGS__} EXPORT type name params \
+    {                                                                                              \
+        if (preload_bypass() && (straight)) {                                                      \
+            return ((__typeof__(&(name)))site_##name.fn)args;                                      \
         }                                                                                          \
-        if (!real_fn) {                                                                            \
-            real_fn = REAL(name);                                                                  \
-        }                                                                                          \
-        return real_fn(__VA_ARGS__);                                                               \
-    } while (0)
+        return asked_##name args;                                                                  \
+    }
+
+/* The facility's answer if the call concerns it, else libc's own function. */
+#define PRELOAD_CALL_AS(type, name, symbol, params, args, answer)                                  \
+    PRELOAD_WRAPPER(type, name, symbol, params, args, true, long ret = (answer);                   \
+                    return ret != ICALL_PASS                                                       \
+                               ? (type)preload_ret(ret)                                            \
+                               : ((__typeof__(&(name)))preload_real(&site_##name))args;)
+#define PRELOAD_CALL(type, name, params, args, answer)                                             \
+    PRELOAD_CALL_AS(type, name, #name, params, args, answer)
+
+/* Another name of libc's for the same function. */
+#define PRELOAD_ALIAS(name, fn, symbol)                                                            \
+    EXPORT extern __typeof__(fn) name __attribute__((alias(symbol), nothrow, leaf))
 
 /* ---- functions whose pointers the kernel follows: made.c */
 
@@ -44,9 +84,6 @@ enum preload_ret {
     PRELOAD_POINTER, /* NULL: see errno */
     PRELOAD_ERROR,   /* the errno itself */
 };
-
-/* Arguments in registers, and all are integers or pointers: one type does for every function. */
-typedef long preload_fn(long a, long b, long c, long d, long e, long f);
 
 /**
  * preload_made() - call libc's function so that hidden memory is waited for, see icall_made()
@@ -66,24 +103,19 @@ long preload_made(void *fn, long nr, enum preload_ret ret, const long *args);
 #define PRELOAD_LONG6(a, b, c, d, e, f)         PRELOAD_LONG5(a, b, c, d, e), (long)(f)
 #define PRELOAD_LONGS(...)                      SYS_CAT(PRELOAD_LONG, PRELOAD_NARG(__VA_ARGS__))(__VA_ARGS__)
 
-/* As PRELOAD_CALL, for functions that return an int or a ssize_t. */
-#define PRELOAD_MADE(type, name, nr, answer, ...)                                                  \
-    do {                                                                                           \
-        static __typeof__(&(name)) real_fn;                                                        \
-        long ret_ = (answer);                                                                      \
-                                                                                                   \
-        if (ret_ != ICALL_PASS) {                                                                  \
-            return (type)preload_ret(ret_);                                                        \
-        }                                                                                          \
-        if (!real_fn) {                                                                            \
-            real_fn = REAL(name);                                                                  \
-        }                                                                                          \
-        if (!core_active) {                                                                        \
-            return real_fn(__VA_ARGS__);                                                           \
-        }                                                                                          \
-        return (type)preload_made((void *)real_fn, nr,                                             \
-                                  sizeof(type) == sizeof(int) ? PRELOAD_INT : PRELOAD_LONG,        \
-                                  (const long[6]){PRELOAD_LONGS(__VA_ARGS__)});                    \
-    } while (0)
+/*
+ * As PRELOAD_CALL, for functions that return an int or a ssize_t and follow pointers.
+ * @straight: what else must hold to go past the facility
+ */
+#define PRELOAD_MADE_AS(type, name, symbol, nr, params, args, straight, answer)                    \
+    PRELOAD_WRAPPER(                                                                               \
+        type, name, symbol, params, args, straight, long ret = (answer);                           \
+        return (type)(ret != ICALL_PASS                                                            \
+                          ? preload_ret(ret)                                                       \
+                          : preload_made(preload_real(&site_##name), nr,                           \
+                                         sizeof(type) == sizeof(int) ? PRELOAD_INT : PRELOAD_LONG, \
+                                         (const long[6]){PRELOAD_LONGS args}));)
+#define PRELOAD_MADE(type, name, nr, params, args, answer)                                         \
+    PRELOAD_MADE_AS(type, name, #name, nr, params, args, true, answer)
 
 #endif

@@ -11,7 +11,7 @@ __attribute__((visibility("hidden"))) long preload_syscall(long nr, long a, long
     return preload_ret(icall_syscall(nr, a, b, c, d, e, f));
 }
 
-__attribute__((visibility("hidden"))) long preload_failed(long ret)
+__attribute__((visibility("hidden"))) long preload_ret(long ret)
 {
-    return preload_ret(ret);
+    return real_errno(ret);
 }

@@ -9,36 +9,20 @@
 #include "intercept/signal.h"
 #include "preload_local.h"
 
-int __poll(struct pollfd *fds, nfds_t count, int timeout);
 int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t len);
 int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                 const sigset_t *mask, size_t len);
 
-static struct {
-    __typeof__(&poll) poll;
-    __typeof__(&ppoll) ppoll;
-    __typeof__(&select) select;
-    __typeof__(&pselect) pselect;
-    __typeof__(&epoll_pwait) epoll_pwait;
-    __typeof__(&epoll_pwait2) epoll_pwait2;
-} real;
+PRELOAD_SITE(poll_site, "poll");
+PRELOAD_SITE(ppoll_site, "ppoll");
+PRELOAD_SITE(select_site, "select");
+PRELOAD_SITE(pselect_site, "pselect");
+PRELOAD_SITE(epoll_pwait_site, "epoll_pwait");
+PRELOAD_SITE(epoll_pwait2_site, "epoll_pwait2");
 
-__attribute__((constructor)) static void find_real(void)
+__attribute__((constructor)) static void give_ppoll(void)
 {
-    real.poll = REAL(poll);
-    real.ppoll = REAL(ppoll);
-    real.select = REAL(select);
-    real.pselect = REAL(pselect);
-    real.epoll_pwait = REAL(epoll_pwait);
-    real.epoll_pwait2 = REAL(epoll_pwait2);
-    icall_real_ppoll = real.ppoll;
-}
-
-static void ensure_real(void)
-{
-    if (!real.ppoll) {
-        find_real(); /* another library's constructor came first */
-    }
+    icall_real_ppoll = (__typeof__(&ppoll))preload_real(&ppoll_site);
 }
 
 static const uint64_t *bits_of(const sigset_t *mask)
@@ -57,10 +41,10 @@ struct wait {
     const struct timespec *timeout;
 };
 
-/* Made so that hidden memory is waited for; the kernel's answer. */
-#define WAIT_MADE(fn, nr, ...)                                                                     \
-    kernel_ret((int)preload_made((void *)(fn), nr, PRELOAD_INT,                                    \
-                                 (const long[6]){PRELOAD_LONGS(__VA_ARGS__)}))
+/* Made so that hidden memory is waited for; as libc returns. */
+#define WAIT_MADE(site, nr, ...)                                                                   \
+    (int)preload_made(preload_real(&(site)), nr, PRELOAD_INT,                                      \
+                      (const long[6]){PRELOAD_LONGS(__VA_ARGS__)})
 
 static long kernel_ret(int ret)
 {
@@ -71,38 +55,37 @@ static long call_ppoll(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return WAIT_MADE(real.ppoll, SYS_ppoll, w->list, w->count, w->timeout, real_mask);
+    return kernel_ret(WAIT_MADE(ppoll_site, SYS_ppoll, w->list, w->count, w->timeout, real_mask));
 }
 
 static long call_pselect(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return WAIT_MADE(real.pselect, ICALL_SELECT, w->fd, w->list, w->write, w->except, w->timeout,
-                     real_mask);
+    return kernel_ret(WAIT_MADE(pselect_site, ICALL_SELECT, w->fd, w->list, w->write, w->except,
+                                w->timeout, real_mask));
 }
 
 static long call_epoll_pwait(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return WAIT_MADE(real.epoll_pwait, SYS_epoll_pwait, w->fd, w->list, w->max, w->timeout_ms,
-                     real_mask);
+    return kernel_ret(WAIT_MADE(epoll_pwait_site, SYS_epoll_pwait, w->fd, w->list, w->max,
+                                w->timeout_ms, real_mask));
 }
 
 static long call_epoll_pwait2(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return WAIT_MADE(real.epoll_pwait2, SYS_epoll_pwait2, w->fd, w->list, w->max, w->timeout,
-                     real_mask);
+    return kernel_ret(WAIT_MADE(epoll_pwait2_site, SYS_epoll_pwait2, w->fd, w->list, w->max,
+                                w->timeout, real_mask));
 }
 
 /* Unless the facility has answered already. */
 static int with_mask(long answer, const sigset_t *mask, isig_call *call, struct wait w)
 {
     if (answer == ICALL_PASS) {
-        ensure_real();
         answer = isig_with_mask(mask, call, &w);
     }
     return (int)preload_ret(answer);
@@ -117,28 +100,31 @@ static const struct timespec *from_ms(int ms, struct timespec *ts)
     return ts;
 }
 
-EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
+static __attribute__((noinline)) int poll_asked(struct pollfd *fds, nfds_t count, int timeout)
 {
     struct timespec ts;
     long ret = icall_ppoll(fds, count, from_ms(timeout, &ts), NULL);
 
-    if (ret != ICALL_PASS) {
-        return (int)preload_ret(ret);
-    }
-    ensure_real();
-    return (int)preload_made((void *)real.poll, ICALL_POLL, PRELOAD_INT,
-                             (const long[6]){PRELOAD_LONGS(fds, count, timeout)});
+    return ret != ICALL_PASS ? (int)preload_ret(ret)
+                             : WAIT_MADE(poll_site, ICALL_POLL, fds, count, timeout);
 }
 
-EXPORT int __poll(struct pollfd *fds, nfds_t count, int timeout)
+EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 {
-    return poll(fds, count, timeout);
+    if (preload_bypass()) {
+        return ((__typeof__(&poll))poll_site.fn)(fds, count, timeout);
+    }
+    return poll_asked(fds, count, timeout);
 }
+
+PRELOAD_ALIAS(__poll, poll, "poll");
 
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t len)
 {
-    if (len / sizeof *fds < count) {
-        PRELOAD_CALL(int, __poll_chk, ICALL_PASS, fds, count, timeout, len); /* aborts */
+    PRELOAD_SITE(site, "__poll_chk");
+
+    if (len / sizeof *fds < count) { /* aborts */
+        return ((__typeof__(&__poll_chk))preload_real(&site))(fds, count, timeout, len);
     }
     return poll(fds, count, timeout);
 }
@@ -153,13 +139,16 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                        const sigset_t *mask, size_t len)
 {
-    if (len / sizeof *fds < count) {
-        PRELOAD_CALL(int, __ppoll_chk, ICALL_PASS, fds, count, timeout, mask, len); /* aborts */
+    PRELOAD_SITE(site, "__ppoll_chk");
+
+    if (len / sizeof *fds < count) { /* aborts */
+        return ((__typeof__(&__ppoll_chk))preload_real(&site))(fds, count, timeout, mask, len);
     }
     return ppoll(fds, count, timeout, mask);
 }
 
-EXPORT int select(int count, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *timeout)
+static __attribute__((noinline)) int select_asked(int count, fd_set *rd, fd_set *wr, fd_set *ex,
+                                                  struct timeval *timeout)
 {
     struct timespec ts;
     long ret;
@@ -169,12 +158,16 @@ EXPORT int select(int count, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval 
                                timeout->tv_usec % 1000000 * 1000};
     }
     ret = icall_pselect(count, rd, wr, ex, timeout ? &ts : NULL, NULL);
-    if (ret != ICALL_PASS) {
-        return (int)preload_ret(ret);
+    return ret != ICALL_PASS ? (int)preload_ret(ret)
+                             : WAIT_MADE(select_site, ICALL_SELECT, count, rd, wr, ex, timeout);
+}
+
+EXPORT int select(int count, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *timeout)
+{
+    if (preload_bypass()) {
+        return ((__typeof__(&select))select_site.fn)(count, rd, wr, ex, timeout);
     }
-    ensure_real();
-    return (int)preload_made((void *)real.select, ICALL_SELECT, PRELOAD_INT,
-                             (const long[6]){PRELOAD_LONGS(count, rd, wr, ex, timeout)});
+    return select_asked(count, rd, wr, ex, timeout);
 }
 
 EXPORT int pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
@@ -185,11 +178,8 @@ EXPORT int pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct t
         (struct wait){.fd = count, .list = rd, .write = wr, .except = ex, .timeout = timeout});
 }
 
-EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
-{
-    PRELOAD_MADE(int, epoll_ctl, SYS_epoll_ctl, icall_epoll_ctl(epfd, op, fd, event), epfd, op, fd,
-                 event);
-}
+PRELOAD_MADE(int, epoll_ctl, SYS_epoll_ctl, (int epfd, int op, int fd, struct epoll_event *event),
+             (epfd, op, fd, event), icall_epoll_ctl(epfd, op, fd, event))
 
 EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
                        const sigset_t *mask)

@@ -3,8 +3,9 @@
  * libc's syscall(nr, ...).
  *
  * A raw vfork, or a clone that shares memory, returns twice on this stack or once on another: no
- * frame of ours may lie between the call and the program. Those are made here; all else goes on
- * to C, arguments where they are.
+ * frame of ours may lie between the call and the program. Those are made here, and those that
+ * concern nothing of ours, by their number (icall_concerns) and while there is no context
+ * (core_bypassed); all else goes on to C, arguments where they are.
  *
  *     rdi nr   rsi rdx rcx r8 r9 8(%rsp)  arguments
  */
@@ -13,19 +14,34 @@
 #define NR_CLONE3 435
 #define CLONE_VM  0x100
 
+#define NUMBERS      512 /* ICALL_NUMBERS */
+#define ALWAYS       1
+
+        .hidden core_bypassed
         .hidden core_tls_shared
+        .hidden icall_concerns
         .hidden arch_copy
         .text
         .globl  syscall
         .type   syscall, @function
 syscall:
-        cmp     $NR_CLONE, %rdi
+        cmp     $NUMBERS, %rdi
+        jae     0f
+        lea     icall_concerns(%rip), %rax
+        movzbl  (%rax, %rdi), %eax
+        cmp     $ALWAYS, %al
+        je      5f
+        ja      6f
+        cmpb    $0, core_bypassed(%rip)
+        jne     6f
+0:      jmp     preload_syscall
+5:      cmp     $NR_CLONE, %rdi
         je      1f
         cmp     $NR_VFORK, %rdi
         je      3f
         cmp     $NR_CLONE3, %rdi
-        je      2f
-0:      jmp     preload_syscall
+        jne     0b
+        jmp     2f
 1:      test    $CLONE_VM, %esi
         jz      0b
         jmp     3f
@@ -48,7 +64,7 @@ syscall:
         test    $CLONE_VM, %r10d
         jz      0b
 3:      movb    $1, core_tls_shared(%rip)
-        mov     %rdi, %rax
+6:      mov     %rdi, %rax
         mov     %rsi, %rdi
         mov     %rdx, %rsi
         mov     %rcx, %rdx
@@ -60,7 +76,7 @@ syscall:
         jae     4f
         ret
 4:      mov     %rax, %rdi
-        jmp     preload_failed
+        jmp     preload_ret
         .size   syscall, . - syscall
 
         .section .note.GNU-stack, "", @progbits

@@ -41,7 +41,17 @@ struct core_options {
 int core_init(const struct core_options *options);
 
 /* Whether any context exists or existed: callers skip everything else when not. One load. */
-extern _Atomic bool core_active;
+extern _Atomic bool core_active __attribute__((visibility("hidden")));
+
+/*
+ * Whether the front end goes straight to libc's own functions: it has found them, there is no
+ * context and never was, and nothing else of ours has to see what they return. What a call costs
+ * a program that does not use the facility is this load.
+ */
+extern _Atomic bool core_bypassed __attribute__((visibility("hidden")));
+/* The front end may; unless, now or later, something ends it for good. */
+void core_bypass(void);
+void core_end_bypass(void);
 
 /* ---- descriptors */
 

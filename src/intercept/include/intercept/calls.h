@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/select.h>
@@ -28,6 +29,8 @@ struct epoll_event;
 extern int (*const icall_start)(void);
 
 long icall_userfaultfd(int flags);
+/* Whether icall_openat() may have something to say about the path, context or not; cheap. */
+bool icall_opens(const char *path);
 long icall_openat(int dirfd, const char *path, int flags);
 long icall_ioctl(int fd, unsigned long req, void *arg);
 long icall_read(int fd, void *buf, size_t len);
@@ -121,6 +124,19 @@ enum icall_pseudo {
 };
 
 /* ---- syscall(): dispatch.c */
+
+/*
+ * When the number of a system call means something to icall_syscall(), or to who is in front of
+ * it (calls that make a child): read by the assembly, which makes all others itself.
+ */
+enum icall_concern {
+    ICALL_IF_CONTEXT, /* not as long as core_bypassed says so */
+    ICALL_ALWAYS,
+    ICALL_NEVER, /* has no pointer, no descriptor, and no address */
+};
+#define ICALL_NUMBERS 512
+extern const uint8_t icall_concerns[ICALL_NUMBERS] __attribute__((visibility("hidden")));
+
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f);
 
 #endif
