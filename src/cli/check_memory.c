@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "dispatch.h"
 #include "probe.h"
 
 #ifndef MADV_GUARD_INSTALL
@@ -147,11 +148,7 @@ static int try_cachestat(uint64_t *value)
 
 static int try_dispatch(uint64_t *value)
 {
-    static char allow = SYSCALL_DISPATCH_FILTER_ALLOW;
-
-    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &allow) != 0)
-        return errno;
-    return 0;
+    return dispatch_works() ? 0 : ENOSYS;
 }
 
 static bool fact(struct check *check, const char *id, const char *label, probe_fn *fn,
@@ -184,5 +181,5 @@ void check_memory(struct check *check)
     check->cachestat = fact(check, "cachestat", "cachestat(2)", try_cachestat,
                             "finds present pages of files fast", "since Linux 6.5");
     fact(check, "syscall_user_dispatch", "syscall user dispatch", try_dispatch,
-         "not used yet: raw system calls, later", "since Linux 5.11, x86");
+         "--trap=all works", "since Linux 5.11, x86");
 }

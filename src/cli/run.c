@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "dispatch.h"
 #include "launch.h"
 #include "program.h"
 #include "stats.h"
@@ -32,6 +33,7 @@ enum key {
     KEY_VMA_BUDGET,
     KEY_FORCE,
     KEY_DEVICE,
+    KEY_TRAP,
 };
 
 static const struct argp_option options[] = {
@@ -52,6 +54,10 @@ static const struct argp_option options[] = {
     {"force", KEY_FORCE, "LIST", 0,
      "For tests, do without: noguard, nomem, nocachestat, nospin, noscan, noprocmap, nostage; "
      "or always: stage",
+     0},
+    {"trap", KEY_TRAP, "NAME", 0,
+     "Which system calls are seen: libc (default: those of libc's functions) or all (also those "
+     "that libc makes for itself and those made without it)",
      0},
     {"device", KEY_DEVICE, "MODE:UID:GID", 0,
      "Mode, owner and group of /dev/userfaultfd (with --policy=kernel)", 0},
@@ -199,6 +205,17 @@ static void check_device(struct argp_state *state, const char *device)
         argp_error(state, "--device has a meaning with --policy=kernel only");
 }
 
+static void set_trap(struct argp_state *state, const char *name)
+{
+    static const char *const words[] = {"libc", "all", NULL};
+
+    set_one_of(state, "trap", "USERFAULT_TRAP", words, name);
+    if (strcmp(name, "all") == 0 && !dispatch_works())
+        argp_failure(state, CLI_EXIT_FAILED, 0,
+                     "--trap=all: the kernel has no syscall user dispatch, which came with "
+                     "Linux 5.11 for x86");
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     static const char *const backends[] = {"auto", "kernel", "user", NULL};
@@ -232,6 +249,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_DEVICE:
         device = arg;
         set_device(state, arg);
+        return 0;
+    case KEY_TRAP:
+        set_trap(state, arg);
         return 0;
     case ARGP_KEY_ARG:
         run->launch.argv = state->argv + state->next - 1;

@@ -33,7 +33,9 @@
 
 /* ---- space.c: the address space, entering and leaving the facility */
 
-#define CORE_ALL_SIGNALS (~(uint64_t)0 & ~((uint64_t)3 << 31)) /* but libc's own 32 and 33 */
+/* But libc's own 32 and 33, and SIGSYS where system calls are trapped. */
+#define CORE_ALL_SIGNALS core_all_signals
+extern uint64_t core_all_signals;
 
 struct core_guard {
     int tid;

@@ -21,6 +21,7 @@ _Atomic bool core_bypassed;
 _Atomic int core_program_handlers;
 _Atomic int core_undeferred_handlers;
 _Atomic bool core_cancels;
+uint64_t core_all_signals = ~((uint64_t)3 << 31);
 struct core_options core_options;
 int core_pid;
 
@@ -338,6 +339,16 @@ void core_edit_unlock(void)
 void core_edit_lock_reset(void)
 {
     atomic_store(&edit_lock.word, 0);
+}
+
+void core_never_block(uint64_t signals)
+{
+    core_all_signals &= ~signals;
+}
+
+void core_note(const char *text)
+{
+    core_log(text, 0);
 }
 
 void core_log(const char *text, uint64_t number)

@@ -170,30 +170,47 @@ void fault_action_import(int sig, const struct sys_sigaction *real)
                                            .mask = fault_mask_to_program(real->mask)});
 }
 
-/* The kernel's side of SIGSEGV or SIGBUS and of its surrogate, after the program's action. */
+void fault_install_surrogate(int sig, const struct fault_action *action)
+{
+    struct sys_sigaction act = {
+        .handler = fault_trampoline,
+        .flags = SA_SIGINFO | SA_RESTORER_ |
+                 (action->flags & ((uint64_t)SA_ONSTACK | SA_RESTART | (uint64_t)SA_NODEFER)),
+        .restorer = arch_sigreturn,
+        .mask = fault_mask_to_real(action->mask),
+    };
+
+    if (!fault_action_caught(action)) {
+        act.flags |= SA_RESTART;
+    }
+    if (action->handler == HANDLER_IGN) {
+        act.handler = (void (*)(int, siginfo_t *, void *))HANDLER_IGN;
+    }
+    sys_sigaction(fault_surrogate(sig), &act, NULL);
+}
+
+/*
+ * The kernel's side of a signal that is ours and of its surrogate, after the program's action. A
+ * thread that is cancelled or jumps out of our handler goes on with the mask that it has there: it
+ * must not block what its system calls are trapped by.
+ */
 void fault_install_own(int sig)
 {
     struct fault_action action = fault_action_get(sig);
     uint64_t mirrored = action.flags & ((uint64_t)SA_ONSTACK | SA_RESTART);
+    uint64_t trap = fault_trapped ? SYS_SIGBIT(SIGSYS) : 0;
     struct sys_sigaction act = {
         .handler = fault_entry,
         .flags = SA_SIGINFO | SA_RESTORER_ | mirrored,
         .restorer = arch_sigreturn,
-        .mask = ~LIBC_BITS,
+        .mask = ~(LIBC_BITS | trap),
     };
 
     if (!fault_action_caught(&action)) {
         act.flags |= SA_RESTART;
     }
     sys_sigaction(sig, &act, NULL);
-
-    act.handler = fault_trampoline;
-    act.flags |= action.flags & (uint64_t)SA_NODEFER;
-    act.mask = fault_mask_to_real(action.mask);
-    if (action.handler == HANDLER_IGN) {
-        act.handler = (void (*)(int, siginfo_t *, void *))HANDLER_IGN;
-    }
-    sys_sigaction(fault_surrogate(sig), &act, NULL);
+    fault_install_surrogate(sig, &action);
 }
 
 /* The kernel's side of any other signal. */
@@ -213,12 +230,11 @@ static long install_other(int sig, const struct fault_action *action, bool direc
     return sys_sigaction(sig, &act, NULL);
 }
 
-/* What the program is shown: the table's, unless libc has changed the signal by itself. */
-static struct fault_action action_shown(int sig)
+struct fault_action fault_action_shown(int sig)
 {
     struct sys_sigaction real;
 
-    if (fault_surrogate(sig) || sig == fault_surrogates[0] || sig == fault_surrogates[1]) {
+    if (fault_surrogate(sig) || fault_is_surrogate(sig)) {
         return fault_action_get(sig);
     }
     sys_sigaction(sig, NULL, &real);
@@ -239,12 +255,15 @@ static long action_change(int sig, const struct fault_action *action)
 {
     long ret = 0;
 
+    if (SYS_SIGBIT(sig) & LIBC_BITS) {
+        return install_other(sig, action, true); /* seen if all calls are: as if it were not */
+    }
     if (fault_surrogate(sig)) {
         action_set(sig, action);
         fault_install_own(sig);
         return 0;
     }
-    if (sig == fault_surrogates[0] || sig == fault_surrogates[1]) {
+    if (fault_is_surrogate(sig)) {
         action_set(sig, action); /* the kernel's side stays ours */
         return 0;
     }
@@ -260,15 +279,14 @@ static long action_change(int sig, const struct fault_action *action)
 /* In a child that borrows its parent's memory: its own dispositions, which an exec soon clears. */
 static long action_change_lent(int sig, const struct fault_action *action)
 {
-    struct sys_sigaction act = {.handler = (void (*)(int, siginfo_t *, void *))HANDLER_IGN};
-
-    if (!fault_surrogate(sig)) {
-        if (fault_action_caught(action)) {
-            atomic_fetch_add(&core_undeferred_handlers, 1);
-        }
-        return install_other(sig, action, true);
+    if (fault_surrogate(sig)) {
+        fault_install_surrogate(sig, action); /* what exec looks at */
+        return 0;
     }
-    return action->handler == HANDLER_IGN ? sys_sigaction(sig, &act, NULL) : 0;
+    if (fault_action_caught(action)) {
+        atomic_fetch_add(&core_undeferred_handlers, 1);
+    }
+    return install_other(sig, action, true);
 }
 
 /*
@@ -309,12 +327,12 @@ long fault_sigaction(int sig, const struct sys_sigaction *act, struct sys_sigact
     }
     sys_sigmask(SIG_SETMASK, &all, &mask);
     if (act && space_lent()) {
-        old = action_shown(sig);
+        old = fault_action_shown(sig);
         ret = action_change_lent(sig, &action);
     } else {
         /* Taken over from a dead holder, an entry is whole all the same: see the top. */
         base_lock_acquire(&space->lock, sys_gettid());
-        old = action_shown(sig);
+        old = fault_action_shown(sig);
         ret = act ? action_change(sig, &action) : 0;
         base_lock_release(&space->lock);
     }

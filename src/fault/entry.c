@@ -2,7 +2,8 @@
 /*
  * The handlers: of SIGSEGV and SIGBUS, and of every signal that the program catches.
  *
- *     fault_entry        SIGSEGV, SIGBUS; everything blocked
+ *     fault_entry        SIGSEGV, SIGBUS, perhaps SIGSYS; everything blocked
+ *       a trapped call   -> fault_trapped()
  *       sent             -> its surrogate                                    (requeue.c)
  *       an access        -> core_fault() -> retry | a failed copy of ours | the program's own:
  *                           its handler | the end of the process
@@ -15,8 +16,12 @@
 #include "core/signals.h"
 #include "state.h"
 
+#define SYS_USER_DISPATCH_ 2 /* Linux 5.11 */
+
+fault_trap *fault_trapped;
+
 /* Blocked while a wait is ended: all but libc's two, and what a bug of ours should die of. */
-const uint64_t fault_block_mask = ~(LIBC_BITS | OWN_BITS);
+uint64_t fault_block_mask = ~(LIBC_BITS | FAULT_BITS);
 
 void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucontext_t *uc)
 {
@@ -122,6 +127,10 @@ void fault_entry(int sig, siginfo_t *info, void *ctx)
     uintptr_t addr = (uintptr_t)info->si_addr;
     enum core_verdict verdict;
 
+    if (sig == SIGSYS && info->si_code == SYS_USER_DISPATCH_ && fault_trapped) {
+        fault_trapped(info, uc);
+        return;
+    }
     if (signal_sent(sig, info)) {
         fault_requeue(sig, info, uc);
         return;
@@ -143,7 +152,7 @@ static void deliver_again(int sig, siginfo_t *info, ucontext_t *uc)
 {
     const uint64_t bit = SYS_SIGBIT(sig);
 
-    if (sig == fault_surrogates[0] || sig == fault_surrogates[1]) {
+    if (fault_is_surrogate(sig)) {
         fault_die(sig, info, uc);
         return;
     }

@@ -2,10 +2,10 @@
 /* The beginning and the end of our reign: what a program image inherits, and hands on. */
 #include <errno.h>
 
+#include "core/signals.h"
 #include "state.h"
 
 static _Atomic bool ready;
-static const int own[2] = {SIGSEGV, SIGBUS};
 
 bool fault_ready(void)
 {
@@ -26,6 +26,19 @@ static void pending_move(int from, int to)
     }
 }
 
+static void take_over_one(int i, uint64_t *mask)
+{
+    uint64_t bit = SYS_SIGBIT(fault_owned[i]), surrogate = SYS_SIGBIT(fault_surrogates[i]);
+
+    fault_install_own(fault_owned[i]);
+    if (*mask & bit) {
+        fault_inherited |= *mask & surrogate;
+        pending_move(fault_owned[i], fault_surrogates[i]);
+    } else if (*mask & surrogate) {
+        *mask |= bit;
+    }
+}
+
 /*
  * Inherited over exec: SIGSEGV blocked becomes its surrogate blocked; ignored, it is ignored in
  * the table. A surrogate that comes in blocked, alone, was left so by a parent of ours whom libc
@@ -35,18 +48,10 @@ static void init_take_over(uint64_t *mask)
 {
     struct sys_sigaction old;
 
-    for (int i = 0; i < 2; i++) {
-        uint64_t bit = SYS_SIGBIT(own[i]), surrogate = SYS_SIGBIT(fault_surrogates[i]);
-
-        sys_sigaction(own[i], NULL, &old);
-        fault_action_import(own[i], &old);
-        fault_install_own(own[i]);
-        if (*mask & bit) {
-            fault_inherited |= *mask & surrogate;
-            pending_move(own[i], fault_surrogates[i]);
-        } else if (*mask & surrogate) {
-            *mask |= bit;
-        }
+    for (int i = 0; i < fault_own_count; i++) {
+        sys_sigaction(fault_owned[i], NULL, &old);
+        fault_action_import(fault_owned[i], &old);
+        take_over_one(i, mask);
     }
     *mask = fault_mask_to_real(*mask);
 }
@@ -70,6 +75,51 @@ int fault_init(void)
 }
 
 /*
+ * Others' constructors may have begun us, and the program have set SIGSYS, before it is known that
+ * calls are to be trapped; then it has been taken for any other signal.
+ */
+int fault_trap_init(int surrogate, fault_trap *trapped)
+{
+    const uint64_t all = ~(uint64_t)0;
+    const int own = FAULT_OWN_MAX - 1;
+    struct fault_action action;
+    uint64_t mask, program;
+
+    if (!fault_ready()) {
+        return -EINVAL;
+    }
+    sys_sigmask(SIG_SETMASK, &all, &mask);
+    program = fault_mask_to_program(mask);
+    action = fault_action_shown(SIGSYS);
+    fault_surrogates[own] = surrogate;
+    fault_own_count = FAULT_OWN_MAX;
+    fault_trapped = trapped;
+    fault_block_mask &= ~SYS_SIGBIT(SIGSYS);
+    core_never_block(SYS_SIGBIT(SIGSYS));
+    fault_action_import(SIGSYS, &(struct sys_sigaction){
+                                    .handler = (void (*)(int, siginfo_t *, void *))action.handler,
+                                    .flags = action.flags,
+                                    .restorer = (void (*)(void))action.restorer,
+                                    .mask = fault_mask_to_real(action.mask),
+                                });
+    take_over_one(own, &program);
+    fault_install_own(SIGSEGV);
+    fault_install_own(SIGBUS);
+    mask = fault_mask_to_real(program);
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
+    return 0;
+}
+
+/* The table says the same, but in a vfork child it is the parent's. */
+static bool ignored(int i)
+{
+    struct sys_sigaction real = {0};
+
+    sys_sigaction(fault_surrogates[i], NULL, &real);
+    return (uintptr_t)real.handler == HANDLER_IGN;
+}
+
+/*
  * Nothing is written to memory: in a vfork child it is the parent's. Ignored signals must be so
  * in the kernel before the exec; from here on a fault would end the process.
  */
@@ -88,12 +138,12 @@ void fault_exec_prepare(void)
     }
     sys_sigmask(SIG_SETMASK, &all, &mask);
     mask = fault_mask_to_program(mask);
-    for (int i = 0; i < 2; i++) {
-        if (mask & SYS_SIGBIT(own[i])) {
-            pending_move(fault_surrogates[i], own[i]);
+    for (int i = 0; i < fault_own_count; i++) {
+        if (mask & SYS_SIGBIT(fault_owned[i])) {
+            pending_move(fault_surrogates[i], fault_owned[i]);
         }
-        if (fault_action_get(own[i]).handler == HANDLER_IGN) {
-            sys_sigaction(own[i], &ignore, NULL);
+        if (ignored(i)) {
+            sys_sigaction(fault_owned[i], &ignore, NULL);
         }
     }
     mask |= fault_inherited;
@@ -109,12 +159,15 @@ void fault_exec_failed(void)
         return;
     }
     sys_sigmask(SIG_SETMASK, &all, &mask);
-    for (int i = 0; i < 2; i++) {
-        if (fault_action_get(own[i]).handler == HANDLER_IGN) {
-            fault_install_own(own[i]);
+    for (int i = 0; i < fault_own_count; i++) {
+        if (ignored(i)) {
+            const struct fault_action ignore = {.handler = HANDLER_IGN};
+
+            fault_install_own(fault_owned[i]);
+            fault_install_surrogate(fault_owned[i], &ignore);
         }
-        if (mask & SYS_SIGBIT(own[i])) {
-            pending_move(own[i], fault_surrogates[i]);
+        if (mask & SYS_SIGBIT(fault_owned[i])) {
+            pending_move(fault_owned[i], fault_surrogates[i]);
         }
     }
     mask = fault_mask_to_real(mask);

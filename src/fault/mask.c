@@ -2,19 +2,45 @@
 /* Masks and numbers, between the program's view and the kernel's: see fault/signal.h. */
 #include "state.h"
 
-int fault_surrogates[2] = {64, 63};
+const int fault_owned[FAULT_OWN_MAX] = {SIGSEGV, SIGBUS, SIGSYS};
+int fault_own_count = 2;
+int fault_surrogates[FAULT_OWN_MAX] = {64, 63, 62};
 uint64_t fault_inherited;
+
+uint64_t fault_own_bits(void)
+{
+    uint64_t bits = 0;
+
+    for (int i = 0; i < fault_own_count; i++) {
+        bits |= SYS_SIGBIT(fault_owned[i]);
+    }
+    return bits;
+}
 
 static uint64_t surrogate_bits(void)
 {
-    return SYS_SIGBIT(fault_surrogates[0]) | SYS_SIGBIT(fault_surrogates[1]);
+    uint64_t bits = 0;
+
+    for (int i = 0; i < fault_own_count; i++) {
+        bits |= SYS_SIGBIT(fault_surrogates[i]);
+    }
+    return bits;
 }
 
-/* The surrogates' bits that stand for the bits of SIGSEGV and SIGBUS in @program. */
+/* The surrogates' bits that stand for the bits of our signals in @program. */
 static uint64_t surrogates_of(uint64_t program)
 {
-    return (program & SYS_SIGBIT(SIGSEGV) ? SYS_SIGBIT(fault_surrogates[0]) : 0) |
-           (program & SYS_SIGBIT(SIGBUS) ? SYS_SIGBIT(fault_surrogates[1]) : 0);
+    uint64_t bits = 0;
+
+    for (int i = 0; i < fault_own_count; i++) {
+        bits |= program & SYS_SIGBIT(fault_owned[i]) ? SYS_SIGBIT(fault_surrogates[i]) : 0;
+    }
+    return bits;
+}
+
+bool fault_is_surrogate(int sig)
+{
+    return SYS_SIGBIT(sig) & surrogate_bits();
 }
 
 void fault_reserve(int segv, int bus)
@@ -25,40 +51,45 @@ void fault_reserve(int segv, int bus)
 
 uint64_t fault_mask_to_real(uint64_t program)
 {
-    return (program & ~(OWN_BITS | surrogate_bits())) | surrogates_of(program);
+    return (program & ~(fault_own_bits() | surrogate_bits())) | surrogates_of(program);
 }
 
 uint64_t fault_mask_to_program(uint64_t real)
 {
-    uint64_t program = real & ~(OWN_BITS | surrogate_bits());
+    uint64_t program = real & ~(fault_own_bits() | surrogate_bits());
 
-    program |= real & SYS_SIGBIT(fault_surrogates[0]) ? SYS_SIGBIT(SIGSEGV) : 0;
-    program |= real & SYS_SIGBIT(fault_surrogates[1]) ? SYS_SIGBIT(SIGBUS) : 0;
+    for (int i = 0; i < fault_own_count; i++) {
+        program |= real & SYS_SIGBIT(fault_surrogates[i]) ? SYS_SIGBIT(fault_owned[i]) : 0;
+    }
     return program;
 }
 
 uint64_t fault_mask_to_wait(uint64_t program)
 {
-    return fault_mask_to_real(program) | (program & OWN_BITS);
+    return fault_mask_to_real(program) | (program & fault_own_bits());
 }
 
 int fault_surrogate(int sig)
 {
-    return sig == SIGSEGV ? fault_surrogates[0] : sig == SIGBUS ? fault_surrogates[1] : 0;
+    for (int i = 0; i < fault_own_count; i++) {
+        if (fault_owned[i] == sig) {
+            return fault_surrogates[i];
+        }
+    }
+    return 0;
 }
 
 int fault_number(int sig, siginfo_t *info)
 {
-    if (sig == fault_surrogates[0]) {
-        sig = SIGSEGV;
-    } else if (sig == fault_surrogates[1]) {
-        sig = SIGBUS;
-    } else {
-        return sig;
-    }
-    if (info) {
-        info->si_signo = sig;
-        fault_requeue_clean(info);
+    for (int i = 0; i < fault_own_count; i++) {
+        if (sig != fault_surrogates[i]) {
+            continue;
+        }
+        if (info) {
+            info->si_signo = fault_owned[i];
+            fault_requeue_clean(info);
+        }
+        return fault_owned[i];
     }
     return sig;
 }

@@ -10,9 +10,10 @@
 #include "arch/context.h"
 #include "fault/signal.h"
 
-#define FAULT_NSIG 65
+#define FAULT_NSIG    65
+#define FAULT_OWN_MAX 3
 #define LIBC_BITS  (SYS_SIGBIT(32) | SYS_SIGBIT(33)) /* libc's own: cancellation, setxid */
-#define OWN_BITS   (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))
+#define FAULT_BITS (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))
 #define KILL_BITS  (SYS_SIGBIT(SIGKILL) | SYS_SIGBIT(SIGSTOP))
 
 #define SA_TAGBITS_   0x00000800ul
@@ -36,8 +37,14 @@ struct fault_action {
 
 #pragma GCC visibility push(hidden)
 
-extern int fault_surrogates[2];  /* of SIGSEGV and SIGBUS */
+/* The signals that are ours, in use up to fault_own_count, and their surrogates. */
+extern const int fault_owned[FAULT_OWN_MAX];
+extern int fault_own_count;
+extern int fault_surrogates[FAULT_OWN_MAX];
 extern uint64_t fault_inherited; /* surrogates' bits that the mask had before we took them over */
+
+/* mask.c */
+bool fault_is_surrogate(int sig);
 
 /* action.c: the table. Reads are lock-free and never torn. */
 bool fault_space_init(void);
@@ -45,8 +52,12 @@ struct fault_action fault_action_get(int sig);
 void fault_action_import(int sig, const struct sys_sigaction *real);
 /* The action for a delivery; with SA_RESETHAND, this delivery takes it, and only one does. */
 struct fault_action fault_action_take(int sig);
+/* What the program is shown: the table's, unless libc has changed the signal by itself. */
+struct fault_action fault_action_shown(int sig);
 bool fault_action_caught(const struct fault_action *action);
 void fault_install_own(int sig);
+/* The kernel's side of its surrogate alone. */
+void fault_install_surrogate(int sig, const struct fault_action *action);
 /* A delivery met SIG_DFL in the table: make the kernel's side agree. */
 void fault_action_settle(int sig);
 
@@ -68,7 +79,7 @@ void fault_requeue_clean(siginfo_t *info);
 void fault_trampoline(int sig, siginfo_t *info, void *ctx);
 void fault_deliver(int sig, siginfo_t *info, ucontext_t *uc);
 void fault_deliver_waiting(int sig, siginfo_t *info, ucontext_t *uc, uint64_t mask);
-extern const uint64_t fault_block_mask;
+extern uint64_t fault_block_mask;
 
 /* <isa>/context.c: the outer context if @uc was interrupted in the trampoline's first part. */
 ucontext_t *fault_trampoline_outer(ucontext_t *uc);

@@ -7,13 +7,21 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include "core/call.h"
 #include "core/core.h"
 #include "intercept/calls.h"
 #include "intercept/pagemap.h"
 #include "intercept/signal.h"
+#include "fault/signal.h"
 #include "sys/call.h"
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#endif
+
+bool icall_trapping;
 
 const uint8_t icall_concerns[ICALL_NUMBERS] = {
     /* ---- children */
@@ -36,6 +44,9 @@ const uint8_t icall_concerns[ICALL_NUMBERS] = {
     [SYS_rt_sigsuspend] = ICALL_ALWAYS,
     [SYS_rt_sigpending] = ICALL_ALWAYS,
     [SYS_rt_sigtimedwait] = ICALL_ALWAYS,
+#ifdef SYS_signalfd
+    [SYS_signalfd] = ICALL_ALWAYS,
+#endif
     [SYS_signalfd4] = ICALL_ALWAYS,
     [SYS_ppoll] = ICALL_ALWAYS,
     [SYS_pselect6] = ICALL_ALWAYS,
@@ -43,6 +54,12 @@ const uint8_t icall_concerns[ICALL_NUMBERS] = {
 #ifdef SYS_epoll_pwait2
     [SYS_epoll_pwait2] = ICALL_ALWAYS,
 #endif
+#ifdef SYS_io_pgetevents
+    [SYS_io_pgetevents] = ICALL_ALWAYS,
+#endif
+    [SYS_execve] = ICALL_ALWAYS,
+    [SYS_execveat] = ICALL_ALWAYS,
+    [SYS_prctl] = ICALL_ALWAYS, /* where calls are trapped */
     /* ---- common ones that say nothing of memory or descriptors */
     [SYS_getpid] = ICALL_NEVER,
     [SYS_gettid] = ICALL_NEVER,
@@ -132,6 +149,17 @@ static long epoll_call(long nr, long a, long b, long c, long d, long e, long f)
     return e && f == 8 ? isig_with_mask((const void *)e, masked_make, &call) : ICALL_PASS;
 }
 
+static long io_pgetevents_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+    struct mask_pair pair = {NULL, 0};
+    struct masked_call call = {nr, {a, b, c, d, e, 0}, .mask_at = 5, .pair = true};
+
+    if (!f || core_copy_in(&pair, (const void *)f, sizeof pair) || !pair.mask || pair.size != 8) {
+        return ICALL_PASS;
+    }
+    return isig_with_mask(pair.mask, masked_make, &call);
+}
+
 static struct timespec *from_ms(long ms, struct timespec *ts)
 {
     if (ms < 0) {
@@ -140,6 +168,23 @@ static struct timespec *from_ms(long ms, struct timespec *ts)
     *ts = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
     return ts;
 }
+
+#ifdef SYS_select
+/* As libc's: more microseconds than a second has are allowed, and what is left is not told. */
+static long select_call(long a, long b, long c, long d, long e)
+{
+    struct timeval tv;
+    struct timespec ts;
+
+    if (e) {
+        if (core_copy_in(&tv, (const void *)e, sizeof tv) || tv.tv_sec < 0 || tv.tv_usec < 0) {
+            return ICALL_PASS;
+        }
+        ts = (struct timespec){tv.tv_sec + tv.tv_usec / 1000000, tv.tv_usec % 1000000 * 1000};
+    }
+    return icall_pselect((int)a, (void *)b, (void *)c, (void *)d, e ? &ts : NULL, NULL);
+}
+#endif
 
 static long signal_call(long nr, long a, long b, long c, long d)
 {
@@ -154,6 +199,10 @@ static long signal_call(long nr, long a, long b, long c, long d)
         return isig_rt_sigpending((void *)a, (size_t)b);
     case SYS_rt_sigtimedwait:
         return isig_rt_sigtimedwait((const void *)a, (void *)b, (const void *)c, (size_t)d);
+#ifdef SYS_signalfd
+    case SYS_signalfd:
+        return isig_signalfd4((int)a, (const void *)b, (size_t)c, 0);
+#endif
     case SYS_signalfd4:
         return isig_signalfd4((int)a, (const void *)b, (size_t)c, (int)d);
     default:
@@ -216,6 +265,10 @@ static long waiting_call(long nr, long a, long b, long c, long d, long e, long f
     case SYS_poll:
         return icall_ppoll((void *)a, (unsigned long)b, from_ms(c, &ts), NULL);
 #endif
+#ifdef SYS_select
+    case SYS_select:
+        return core_active ? select_call(a, b, c, d, e) : ICALL_PASS;
+#endif
     case SYS_ppoll:
         return ppoll_call(nr, a, b, c, d, e);
     case SYS_pselect6:
@@ -225,6 +278,10 @@ static long waiting_call(long nr, long a, long b, long c, long d, long e, long f
     case SYS_epoll_pwait2:
 #endif
         return epoll_call(nr, a, b, c, d, e, f);
+#ifdef SYS_io_pgetevents
+    case SYS_io_pgetevents:
+        return io_pgetevents_call(nr, a, b, c, d, e, f);
+#endif
     default:
         return ICALL_PASS;
     }
@@ -258,6 +315,64 @@ static long memory_call(long nr, long a, long b, long c, long d, long e, long f)
     }
 }
 
+static long exec_make(void *nr, const long *a)
+{
+    long ret;
+
+    fault_exec_prepare();
+    ret = plain_make(nr, a);
+    fault_exec_failed();
+    return ret;
+}
+
+long icall_exec(long nr, const long *args)
+{
+    return icall_made(nr, args, exec_make, &nr);
+}
+
+static long brk_call(long to)
+{
+    uintptr_t from = (uintptr_t)sys_call(SYS_brk, 0), now = (uintptr_t)sys_call(SYS_brk, to);
+
+    icall_brk_moved(from, now);
+    return (long)now;
+}
+
+static long shmat_call(long a, long b, long c)
+{
+    long ret = sys_call(SYS_shmat, a, b, c);
+
+    if (!sys_failed(ret)) {
+        icall_shm_attached((int)a, (uintptr_t)ret);
+    }
+    return ret;
+}
+
+/* Calls that are made here in any case. */
+static long process_call(long nr, const long *args)
+{
+    switch (nr) {
+#ifdef SYS_fork
+    case SYS_fork:
+#endif
+    case SYS_clone:
+    case SYS_clone3:
+        return fork_like(nr, args[0], args[1], args[2], args[3], args[4]);
+    case SYS_execve:
+    case SYS_execveat:
+        return icall_exec(nr, args);
+    case SYS_shmat:
+        return shmat_call(args[0], args[1], args[2]);
+    case SYS_brk:
+        return core_active ? brk_call(args[0]) : ICALL_PASS;
+    case SYS_prctl:
+        /* There is one dispatcher a thread, and it is ours. As of a kernel that has none. */
+        return icall_trapping && args[0] == PR_SET_SYSCALL_USER_DISPATCH ? -EINVAL : ICALL_PASS;
+    default:
+        return ICALL_PASS;
+    }
+}
+
 /* What the kernel does later, for a thread that does not wait in it, cannot wait for a page. */
 static void note_asynchronous(long nr)
 {
@@ -276,27 +391,11 @@ static void note_asynchronous(long nr)
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
     const long args[6] = {a, b, c, d, e, f};
-    long ret;
+    long ret = process_call(nr, args);
 
-    switch (nr) {
-#ifdef SYS_fork
-    case SYS_fork:
-        return fork_like(nr, a, b, c, d, e);
-#endif
-    case SYS_clone:
-    case SYS_clone3:
-        return fork_like(nr, a, b, c, d, e);
-    default:
-        break;
+    if (ret == ICALL_PASS) {
+        ret = memory_call(nr, a, b, c, d, e, f);
     }
-    if (nr == SYS_shmat) {
-        ret = sys_call6(nr, a, b, c, d, e, f);
-        if (!sys_failed(ret)) {
-            icall_shm_attached((int)a, (uintptr_t)ret);
-        }
-        return ret;
-    }
-    ret = memory_call(nr, a, b, c, d, e, f);
     if (ret == ICALL_PASS) {
         ret = descriptor_call(nr, a, b, c, d, e);
     }

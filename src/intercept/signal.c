@@ -12,7 +12,7 @@
 
 #define MASK_BYTES 8
 
-/* Set for good once the program has asked a signalfd for one of the two signals that we rename. */
+/* Set for good once the program has asked a signalfd for one of the signals that we rename. */
 static _Atomic bool signalfd_renames;
 
 /* glibc's: takes one from the program's SIGRTMIN..SIGRTMAX, from the top. */
@@ -35,6 +35,14 @@ void isig_init(void)
         fault_reserve(segv, bus);
     }
     fault_init();
+}
+
+int isig_trap(void (*trapped)(siginfo_t *info, ucontext_t *uc))
+{
+    int surrogate = __libc_allocate_rtsig ? __libc_allocate_rtsig(0) : -1;
+
+    isig_init();
+    return surrogate > 0 ? fault_trap_init(surrogate, trapped) : -EAGAIN;
 }
 
 void isig_mask_to_real(uint64_t *mask)
@@ -62,7 +70,7 @@ int isig_number(int sig, siginfo_t *info)
 
 bool isig_woken_early(uint64_t mask)
 {
-    uint64_t own = (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS)) & ~mask;
+    uint64_t own = fault_own_bits() & ~mask;
     uint64_t pending = 0;
 
     sys_call(SYS_rt_sigpending, &pending, MASK_BYTES);
@@ -198,7 +206,7 @@ long isig_signalfd4(int fd, const void *set, size_t size, int flags)
     if (ret) {
         return ret;
     }
-    if (fault_mask_to_program(mask) & (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))) {
+    if (fault_mask_to_program(mask) & fault_own_bits()) {
         atomic_store(&signalfd_renames, true);
         core_end_bypass();
     }

@@ -312,6 +312,13 @@ static const struct icall_shape pseudo_shapes[ICALL_PSEUDO_END - ICALL_PSEUDO] =
 };
 /* clang-format on */
 
+bool icall_has_pointers(long nr)
+{
+    const struct icall_shape *shape = icall_shape_of(nr);
+
+    return shape && shape->mode != CALL_PLAIN;
+}
+
 const struct icall_shape *icall_shape_of(long nr)
 {
     if (nr >= 0 && nr < (long)(sizeof shapes / sizeof shapes[0])) {

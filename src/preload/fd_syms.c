@@ -96,7 +96,8 @@ EXPORT int fclose(FILE *file)
 {
     static __typeof__(&fclose) real_fn;
     int fd = fileno(file), ret;
-    uint32_t token = core_fd_kind(fd) == CORE_FD_NONE ? 0 : core_fd_closing(fd);
+    bool ours = !icall_trapping && core_fd_kind(fd) != CORE_FD_NONE;
+    uint32_t token = ours ? core_fd_closing(fd) : 0;
 
     if (!real_fn) {
         real_fn = REAL(fclose);

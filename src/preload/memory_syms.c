@@ -57,7 +57,7 @@ EXPORT void *shmat(int id, const void *addr, int flags)
         real_fn = REAL(shmat);
     }
     ret = real_fn(id, addr, flags);
-    if (ret != (void *)-1) {
+    if (ret != (void *)-1 && !icall_trapping) {
         icall_shm_attached(id, (uintptr_t)ret);
     }
     return ret;
@@ -74,7 +74,7 @@ EXPORT void *sbrk(intptr_t delta)
         real_fn = REAL(sbrk);
     }
     from = real_fn(delta);
-    if (from != (void *)-1 && delta < 0) {
+    if (from != (void *)-1 && delta < 0 && !icall_trapping) {
         icall_brk_moved((uintptr_t)from, (uintptr_t)from - (uintptr_t)-delta);
     }
     return from;
@@ -92,7 +92,7 @@ EXPORT int brk(void *to)
         real_fn = REAL(brk);
     }
     ret = real_fn(to);
-    if (ret == 0 && from) {
+    if (ret == 0 && from && !icall_trapping) {
         icall_brk_moved(from, (uintptr_t)to);
     }
     return ret;

@@ -26,6 +26,9 @@ EXPORT pid_t _Fork(void)
     if (!real_fn) {
         real_fn = REAL(_Fork);
     }
+    if (icall_trapping) {
+        return real_fn();
+    }
     core_fork_prepare();
     pid = real_fn();
     if (pid == 0) {
@@ -78,8 +81,8 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
     if (!real_fn) {
         real_fn = REAL(clone);
     }
-    if (flags & CLONE_VM) {
-        if (!(flags & CLONE_SETTLS)) {
+    if ((flags & CLONE_VM) || icall_trapping) {
+        if ((flags & CLONE_VM) && !(flags & CLONE_SETTLS)) {
             core_tls_shared = true;
         }
         return real_fn(fn, stack, flags, arg, parent_tid, tls, child_tid);
@@ -92,33 +95,19 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 
 /* ---- exec: the new image inherits masks and ignored signals as they truly are */
 
-static long exec_make(void *nr, const long *a)
-{
-    long ret;
-
-    fault_exec_prepare();
-    ret = sys_call6(*(long *)nr, a[0], a[1], a[2], a[3], a[4], 0);
-    fault_exec_failed();
-    return ret;
-}
-
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-    long nr = SYS_execve;
-
     return (int)preload_ret(
-        icall_made(nr, (const long[6]){PRELOAD_LONGS(path, argv, envp)}, exec_make, &nr));
+        icall_exec(SYS_execve, (const long[6]){PRELOAD_LONGS(path, argv, envp)}));
 }
 
 EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
 {
-    long nr = SYS_execveat;
-
-    return (int)preload_ret(icall_made(
-        nr, (const long[6]){PRELOAD_LONGS(dirfd, path, argv, envp, flags)}, exec_make, &nr));
+    return (int)preload_ret(icall_exec(
+        SYS_execveat, (const long[6]){PRELOAD_LONGS(dirfd, path, argv, envp, flags)}));
 }
 
-/* The others end in libc's own exec, which nothing of ours sees: prepare around them. */
+/* The others end in libc's own exec. Unless that is trapped, prepare around it. */
 #define EXEC_AROUND(name, ...)                                                                     \
     do {                                                                                           \
         static __typeof__(&(name)) real_fn;                                                        \
@@ -126,6 +115,9 @@ EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *const
                                                                                                    \
         if (!real_fn) {                                                                            \
             real_fn = REAL(name);                                                                  \
+        }                                                                                          \
+        if (icall_trapping) {                                                                      \
+            return real_fn(__VA_ARGS__);                                                           \
         }                                                                                          \
         fault_exec_prepare();                                                                      \
         ret_ = real_fn(__VA_ARGS__);                                                               \

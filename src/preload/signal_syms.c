@@ -4,6 +4,7 @@
 #include <sys/signalfd.h>
 
 #include "core/call.h"
+#include "intercept/calls.h"
 #include "signal_local.h"
 
 #define MASK_BYTES  8
@@ -77,6 +78,9 @@ int local_sigsuspend(uint64_t program)
     int ret;
 
     isig_mask_to_real(&mask);
+    if (icall_trapping) {
+        mask = program;
+    }
     if (!real.sigsuspend) {
         return (int)real_errno(isig_rt_sigsuspend(&program, MASK_BYTES));
     }
@@ -158,7 +162,9 @@ static int wait_for(const sigset_t *set, siginfo_t *info, const struct timespec 
     if (!real.sigtimedwait) {
         return (int)real_errno(isig_rt_sigtimedwait(&mask, info, timeout, MASK_BYTES));
     }
-    isig_mask_to_wait(&mask);
+    if (!icall_trapping) {
+        isig_mask_to_wait(&mask);
+    }
     sigemptyset(&waited);
     mask_into(&waited, mask);
     sig = real.sigtimedwait(&waited, &got, timeout);
@@ -216,8 +222,8 @@ EXPORT int pthread_attr_setsigmask_np(pthread_attr_t *attr, const sigset_t *set)
     if (!real.attr_set) {
         return ENOSYS;
     }
-    if (!set) {
-        return real.attr_set(attr, NULL);
+    if (!set || icall_trapping) {
+        return real.attr_set(attr, set);
     }
     mask = mask_of(set);
     isig_mask_to_real(&mask);
@@ -231,7 +237,7 @@ EXPORT int pthread_attr_getsigmask_np(const pthread_attr_t *attr, sigset_t *set)
     int ret = real.attr_get ? real.attr_get(attr, set) : ENOSYS;
     uint64_t mask;
 
-    if (ret == 0) {
+    if (ret == 0 && !icall_trapping) {
         mask = mask_of(set);
         isig_mask_to_program(&mask);
         mask_into(set, mask);

@@ -2,6 +2,7 @@
 /* libc's functions that wait for descriptors; those with a signal mask translate it. */
 #undef _FORTIFY_SOURCE
 #include <poll.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -20,9 +21,29 @@ PRELOAD_SITE(pselect_site, "pselect");
 PRELOAD_SITE(epoll_pwait_site, "epoll_pwait");
 PRELOAD_SITE(epoll_pwait2_site, "epoll_pwait2");
 
+/*
+ * For the facility: libc's own, for it is a cancellation point; but what is trapped there would
+ * come back to the facility. Then as libc makes one.
+ */
+static int ppoll_of_ours(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+                         const sigset_t *mask)
+{
+    struct timespec left = timeout ? *timeout : (struct timespec){0};
+    long ret;
+    int type;
+
+    if (!icall_trapping) {
+        return ((__typeof__(&ppoll))preload_real(&ppoll_site))(fds, count, timeout, mask);
+    }
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+    ret = sys_call(SYS_ppoll, fds, count, timeout ? &left : NULL, mask, 8);
+    pthread_setcanceltype(type, NULL);
+    return (int)real_errno(ret);
+}
+
 __attribute__((constructor)) static void give_ppoll(void)
 {
-    icall_real_ppoll = (__typeof__(&ppoll))preload_real(&ppoll_site);
+    icall_real_ppoll = ppoll_of_ours;
 }
 
 static const uint64_t *bits_of(const sigset_t *mask)
@@ -86,7 +107,7 @@ static long call_epoll_pwait2(void *arg, const sigset_t *real_mask)
 static int with_mask(long answer, const sigset_t *mask, isig_call *call, struct wait w)
 {
     if (answer == ICALL_PASS) {
-        answer = isig_with_mask(mask, call, &w);
+        answer = icall_trapping ? call(&w, mask) : isig_with_mask(mask, call, &w);
     }
     return (int)preload_ret(answer);
 }

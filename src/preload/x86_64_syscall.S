@@ -10,6 +10,7 @@
  *     rdi nr   rsi rdx rcx r8 r9 8(%rsp)  arguments
  */
 #define NR_CLONE  56
+#define NR_FORK   57
 #define NR_VFORK  58
 #define NR_CLONE3 435
 #define CLONE_VM  0x100
@@ -19,6 +20,8 @@
 
         .hidden core_bypassed
         .hidden core_tls_shared
+        .hidden icall_trapping
+        .hidden trap_entry
         .hidden icall_concerns
         .hidden arch_copy
         .text
@@ -35,7 +38,9 @@ syscall:
         cmpb    $0, core_bypassed(%rip)
         jne     6f
 0:      jmp     preload_syscall
-5:      cmp     $NR_CLONE, %rdi
+5:      cmpb    $0, icall_trapping(%rip)
+        jne     7f
+        cmp     $NR_CLONE, %rdi
         je      1f
         cmp     $NR_VFORK, %rdi
         je      3f
@@ -77,6 +82,26 @@ syscall:
         ret
 4:      mov     %rax, %rdi
         jmp     preload_ret
+7:      cmp     $NR_CLONE, %rdi         /* a child's calls are to be trapped too */
+        je      8f
+        cmp     $NR_FORK, %rdi
+        je      8f
+        cmp     $NR_VFORK, %rdi
+        je      8f
+        cmp     $NR_CLONE3, %rdi
+        jne     0b
+8:      mov     %rdi, %rax
+        mov     %rsi, %rdi
+        mov     %rdx, %rsi
+        mov     %rcx, %rdx
+        mov     %r8, %r10
+        mov     %r9, %r8
+        mov     8(%rsp), %r9
+        lea     9f(%rip), %rcx
+        jmp     trap_entry
+9:      cmp     $-4095, %rax
+        jae     4b
+        ret
         .size   syscall, . - syscall
 
         .section .note.GNU-stack, "", @progbits

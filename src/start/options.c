@@ -25,6 +25,13 @@ enum core_backend start_backend(void)
     return value && strcmp(value, "user") == 0 ? CORE_USER : CORE_AUTO;
 }
 
+bool start_trap(void)
+{
+    const char *value = secure_getenv("USERFAULT_TRAP");
+
+    return value && strcmp(value, "all") == 0;
+}
+
 /* Whether a comma-separated list holds the word. */
 static bool in_list(const char *list, const char *word)
 {

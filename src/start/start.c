@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "fault/signal.h"
+#include "intercept/calls.h"
 #include "intercept/signal.h"
 #include "options.h"
 #include "start/start.h"
@@ -12,6 +13,28 @@
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool is_preloaded;
 static int result;
+
+/* What is trapped is the call itself. */
+static void fork_prepare(void)
+{
+    if (!icall_trapping) {
+        core_fork_prepare();
+    }
+}
+
+static void fork_parent(void)
+{
+    if (!icall_trapping) {
+        core_fork_parent();
+    }
+}
+
+static void fork_child(void)
+{
+    if (!icall_trapping) {
+        core_forked();
+    }
+}
 
 static void start(void)
 {
@@ -25,7 +48,7 @@ static void start(void)
     if (result == 0 && !fault_ready()) {
         result = -ENOMEM;
     }
-    pthread_atfork(core_fork_prepare, core_fork_parent, core_forked);
+    pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
 int start_facility(bool preloaded)

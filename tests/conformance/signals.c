@@ -451,7 +451,8 @@ static void touch_in_handler_on_alternate_stack(enum mem_kind kind)
     CHECK_EQ(seen_count, 0x52);
 }
 
-#define SENT 2000
+#define SENT          2000
+#define FLOOD_SECONDS 60 /* each takes its turn between two threads, through traps perhaps */
 
 static struct flood {
     char *source;
@@ -560,8 +561,8 @@ const struct conf_case signal_cases[] = {
     {"signal/touch-in-handler", MAN_ACT, ONE_OF_EACH, .run = touch_in_handler},
     {"signal/touch-in-handler-on-altstack", "sigaltstack(2)",
      .run = touch_in_handler_on_alternate_stack},
-    {"signal/handlers-during-copy", "signal(7)", .run = handlers_during_copy},
-    {"signal/queued-during-copy", "signal(7)", .run = queued_during_copy},
-    {"signal/jumps-during-copy", "siglongjmp(3)", .run = jumps_during_copy},
+    {"signal/handlers-during-copy", "signal(7)", .seconds = FLOOD_SECONDS, .run = handlers_during_copy},
+    {"signal/queued-during-copy", "signal(7)", .seconds = FLOOD_SECONDS, .run = queued_during_copy},
+    {"signal/jumps-during-copy", "siglongjmp(3)", .seconds = FLOOD_SECONDS, .run = jumps_during_copy},
     {.id = NULL},
 };

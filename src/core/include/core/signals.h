@@ -3,6 +3,7 @@
 #define CORE_SIGNALS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <ucontext.h>
 
 /*
@@ -34,6 +35,9 @@ bool core_defer_signal(ucontext_t *uc);
  * every thread that entered when there was none is out again.
  */
 void core_handler_comes(int tid);
+
+/* From now on the facility leaves these signals open; before there is a context. */
+void core_never_block(uint64_t signals);
 
 /* Whether the program cancels threads: a waiter may then end without returning to us. */
 extern _Atomic bool core_cancels;

@@ -11,6 +11,7 @@
  *    the program blocks SIGSEGV, the kernel blocks its surrogate. What saves and restores masks
  *    behind our back (siglongjmp, fork, new threads, sigreturn, exec) so keeps the virtual state
  *    too, and no thread needs memory of its own.
+ *  - SIGSYS is ours in the same way, with a third surrogate, while system calls are trapped.
  *  - A SIGSEGV that was sent, not caused by an access, is sent on as its surrogate, with its
  *    siginfo: whether it stays pending, is ignored, or is waited for is then the kernel's work.
  *
@@ -27,6 +28,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <ucontext.h>
 
 #include "sys/thread.h"
 
@@ -48,6 +50,24 @@ int fault_init(void);
 /** fault_ready() - whether fault_init() has succeeded */
 bool fault_ready(void);
 
+/* A system call was trapped (siginfo of SYS_USER_DISPATCH): everything is blocked. */
+typedef void fault_trap(siginfo_t *info, ucontext_t *uc);
+
+/**
+ * fault_trap_init() - own SIGSYS as well, in the same way; after fault_init()
+ * @surrogate: its surrogate
+ * @trapped: called for system calls that syscall user dispatch stopped
+ *
+ * Context: one thread, at the start. Other threads that are there have SIGSYS blocked for real if
+ * they had it so.
+ * Return: 0 or -errno.
+ */
+int fault_trap_init(int surrogate, fault_trap *trapped);
+extern fault_trap *fault_trapped;
+
+/** fault_own_bits() - the signals that are ours, as a mask */
+uint64_t fault_own_bits(void);
+
 uint64_t fault_mask_to_real(uint64_t program);
 uint64_t fault_mask_to_program(uint64_t real);
 
@@ -61,7 +81,7 @@ uint64_t fault_mask_to_wait(uint64_t program);
  */
 int fault_number(int sig, siginfo_t *info);
 
-/** fault_surrogate() - the surrogate of SIGSEGV or SIGBUS, 0 for other signals */
+/** fault_surrogate() - the surrogate of a signal that is ours, 0 for other signals */
 int fault_surrogate(int sig);
 
 /**

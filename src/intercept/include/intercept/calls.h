@@ -91,6 +91,9 @@ typedef long icall_make(void *cookie, const long *args);
  */
 long icall_made(long nr, const long *args, icall_make *make, void *cookie);
 
+/* Whether a system call has pointers that icall_made() follows. */
+bool icall_has_pointers(long nr);
+
 /* Functions of libc that are no system call, or on some architectures none, but have pointers. */
 enum icall_pseudo {
     ICALL_PSEUDO = 1 << 20,
@@ -136,6 +139,12 @@ enum icall_concern {
 };
 #define ICALL_NUMBERS 512
 extern const uint8_t icall_concerns[ICALL_NUMBERS] __attribute__((visibility("hidden")));
+
+/* execve, execveat: with the signal state as a new image is to inherit it. */
+long icall_exec(long nr, const long *args);
+
+/* Set for good when the system calls of this process are trapped: trap/trap.h. */
+extern bool icall_trapping;
 
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f);
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <ucontext.h>
 
 /**
  * isig_init() - reserve the surrogates and install the handlers; may be called again
@@ -19,6 +20,9 @@
  * Every function here calls it: other libraries' constructors may come before ours.
  */
 void isig_init(void);
+
+/** isig_trap() - system calls will be trapped: own SIGSYS too, see fault_trap_init() */
+int isig_trap(void (*trapped)(siginfo_t *info, ucontext_t *uc));
 
 /* In place; isig_mask_to_wait() is for sets that are waited for (sigtimedwait). */
 void isig_mask_to_real(uint64_t *mask);

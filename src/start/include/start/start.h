@@ -15,6 +15,9 @@
 /* The backend that the environment asks for; CORE_AUTO when it is silent. */
 enum core_backend start_backend(void);
 
+/* Whether system calls are to be trapped. */
+bool start_trap(void);
+
 /**
  * start_facility() - read the options, own the handlers, begin
  * @preloaded: all of the program's calls are seen

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls that make a child: before and after, see x86_64/entry.S.
+ *
+ * Design notes. A record is free again when everyone has read it who has to: the parent, and a child
+ * that has the parent's memory. One with a copy of the memory reads the copy. A child that is killed
+ * before it ran leaves a record taken; there are enough.
+ */
+#include <sched.h>
+#include <stdbool.h>
+
+#include "core/call.h"
+#include "core/core.h"
+#include "fault/signal.h"
+#include "local.h"
+#include "sys/thread.h"
+
+#define RECORDS 256
+
+static struct trap_child records[RECORDS];
+
+static uint64_t flags_of(long nr, const long *args)
+{
+    uint64_t flags;
+
+    switch (nr) {
+    case SYS_vfork:
+        return CLONE_VM | CLONE_VFORK;
+    case SYS_clone:
+        return (uint64_t)args[0];
+    case SYS_clone3:
+        if (core_copy_in(&flags, (const void *)args[0], sizeof flags)) {
+            return 0; /* the kernel says what is wrong with it */
+        }
+        return flags; /* the first member of struct clone_args */
+    default:
+        return 0;
+    }
+}
+
+static struct trap_child *record_take(uint32_t users)
+{
+    for (int i = 0; i < RECORDS; i++) {
+        uint32_t none = 0;
+
+        if (atomic_compare_exchange_strong(&records[i].users, &none, users)) {
+            return &records[i];
+        }
+    }
+    return NULL;
+}
+
+struct trap_child *trap_child_begin(long nr, const long *args)
+{
+    const uint64_t all = ~fault_own_bits();
+    uint64_t flags = flags_of(nr, args);
+    bool shares = flags & CLONE_VM;
+    struct trap_child *record = record_take(shares ? 2 : 1);
+
+    if (!record) {
+        return NULL;
+    }
+    record->copy = !shares;
+    if (shares && !(flags & CLONE_SETTLS)) {
+        core_tls_shared = true;
+    }
+    if (!shares) {
+        core_fork_prepare();
+    }
+    sys_sigmask(SIG_SETMASK, &all, &record->mask);
+    return record;
+}
+
+/* After a call whose child has memory of its own: in both. */
+void trap_child_end(long pid)
+{
+    if (pid) {
+        core_fork_parent();
+        return;
+    }
+    for (int i = 0; i < RECORDS; i++) {
+        atomic_store(&records[i].users, 0); /* of threads that are not here */
+    }
+    core_forked();
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* What C and assembly share: the latter knows the numbers by the same names. */
+#ifndef TRAP_LOCAL_H
+#define TRAP_LOCAL_H
+
+/* What is done about a system call: trap_class[nr]. */
+#define TRAP_PLAIN     0 /* made as it is: nothing in it can concern us */
+#define TRAP_ACTIVE    1 /* handed on as soon as there are contexts */
+#define TRAP_ALWAYS    2
+#define TRAP_CHILD     3 /* returns twice */
+#define TRAP_SIGRETURN 4
+
+#define TRAP_NR 512 /* numbers from here on are plain */
+
+/* struct trap_child */
+#define CHILD_RBX   0
+#define CHILD_RET   8
+#define CHILD_FLAGS 16
+#define CHILD_MASK  24
+#define CHILD_USERS 32
+#define CHILD_COPY  36
+
+#ifndef __ASSEMBLER__
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+/*
+ * What parent and child find again after a call that returns twice, on stacks of which nothing is
+ * known: in memory that both see, by rbx.
+ */
+struct trap_child {
+    uint64_t rbx; /* the program's */
+    uint64_t ret;
+    uint64_t flags;
+    uint64_t mask;          /* of the thread; all is blocked until both are on their way */
+    _Atomic uint32_t users; /* who has not read it yet; 0: free */
+    uint32_t copy;          /* the child has memory of its own */
+};
+
+#pragma GCC visibility push(hidden)
+
+extern unsigned char trap_class[TRAP_NR];
+extern uintptr_t trap_text_at, trap_text_len; /* where system calls pass */
+
+/* x86_64/entry.S */
+void trap_entry(void);
+void trap_int80(void);
+extern uint32_t trap_state_size, trap_state_mask, trap_state_compact;
+
+/* Called from there, with the program's vector registers saved. */
+long trap_call(long nr, long *args);
+struct trap_child *trap_child_begin(long nr, const long *args);
+void trap_child_end(long pid);
+void trap_sigreturn(ucontext_t *uc);
+
+/* x86_64/context.c */
+void trap_arch_init(void);
+void trap_redirect(siginfo_t *info, ucontext_t *uc);
+
+#pragma GCC visibility pop
+
+#endif
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#include <cpuid.h>
+#include <linux/audit.h>
+
+#include "arch/context.h"
+#include "local.h"
+
+#define RED_ZONE    128
+#define FXSAVE_SIZE 512
+#define ALIGNMENT   64
+
+/* Parts of the vector state that code of ours, or libc's mem*, may change: x87, SSE, AVX, AVX-512. */
+#define STATE_PARTS 0xe7u
+#define HAS_XSAVE   (1u << 27) /* CPUID 1, ecx: and the kernel has switched it on */
+#define HAS_XSAVEC  (1u << 1)  /* CPUID 0xd.1, eax */
+
+_Static_assert(offsetof(struct trap_child, rbx) == CHILD_RBX, "");
+_Static_assert(offsetof(struct trap_child, ret) == CHILD_RET, "");
+_Static_assert(offsetof(struct trap_child, flags) == CHILD_FLAGS, "");
+_Static_assert(offsetof(struct trap_child, mask) == CHILD_MASK, "");
+_Static_assert(offsetof(struct trap_child, users) == CHILD_USERS, "");
+_Static_assert(offsetof(struct trap_child, copy) == CHILD_COPY, "");
+
+uint32_t trap_state_size = FXSAVE_SIZE, trap_state_mask, trap_state_compact;
+
+static uint32_t enabled_parts(void)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+void trap_arch_init(void)
+{
+    uint32_t a, b, c, d, end = FXSAVE_SIZE + ALIGNMENT; /* with the header */
+
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & HAS_XSAVE)) {
+        return;
+    }
+    trap_state_mask = enabled_parts() & STATE_PARTS;
+    for (unsigned part = 2; part < 32; part++) {
+        if (trap_state_mask & 1u << part) {
+            __cpuid_count(0xd, part, a, b, c, d);
+            end = b + a > end ? b + a : end;
+        }
+    }
+    __cpuid_count(0xd, 1, a, b, c, d);
+    trap_state_compact = a & HAS_XSAVEC;
+    trap_state_size = end + ALIGNMENT; /* compact, a part may be aligned */
+}
+
+/*
+ * To trap_entry, with everything else as it is: rcx is where to return to. In a call of the 32-bit
+ * interface, it is an argument.
+ */
+void trap_redirect(siginfo_t *info, ucontext_t *uc)
+{
+    greg_t *reg = uc->uc_mcontext.gregs;
+
+    if (info->si_arch == AUDIT_ARCH_X86_64) {
+        arch_set_pc(uc, (uintptr_t)trap_entry);
+        return;
+    }
+    reg[REG_RSP] -= RED_ZONE + (greg_t)sizeof(greg_t);
+    *(greg_t *)reg[REG_RSP] = reg[REG_RIP];
+    arch_set_pc(uc, (uintptr_t)trap_int80);
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a system call that was trapped goes on: all registers as at the `syscall` instruction,
+ * which includes rcx, where to return to, as the processor itself leaves it there.
+ *
+ *     trap_entry     rax number   rdi rsi rdx r10 r8 r9 arguments   rcx return address
+ *       | plain    -> syscall -> back
+ *       | a child  -> trap_child_begin() -> syscall -> in both: back, see below
+ *       | sigreturn -> trap_sigreturn() -> syscall
+ *       | else     -> trap_call() -> back
+ *
+ * A system call keeps all registers but rax, rcx and r11, flags and vector registers included, and
+ * nothing above 128 bytes below the stack pointer belongs to us. From there:
+ *
+ *     144 flags, return address    | 200 rbx r12 r9 r8 r10 rdx rsi rdi | vector registers
+ *
+ * The canonical frame address is the program's rsp, so that debuggers and pthread_cancel() find
+ * the way from the calls that wait in here to whoever made them.
+ */
+#include "local.h"
+
+#define NR_RT_SIGPROCMASK 14
+#define NR_RT_SIGRETURN   15
+#define NR_PRCTL          157
+#define SIG_SETMASK       2
+#define SET_DISPATCH      59
+#define DISPATCH_ON       1
+#define ERR_AGAIN         11
+
+#define RED_ZONE 128
+#define FRAME    208 /* from the program's rsp down to the saved rdi */
+
+        .hidden core_bypassed
+
+/* CFI after the flags and the return address were pushed. */
+        .macro  ENTERED
+        .cfi_def_cfa %rsp, RED_ZONE + 16
+        .cfi_offset %rip, -144
+        .endm
+/* CFI of a frame of which all is pushed; rbx is where it lies, or rsp is. */
+        .macro  FRAME_AT reg
+        .cfi_def_cfa \reg, FRAME
+        .cfi_offset %rip, -144
+        .cfi_offset %rbx, -152
+        .cfi_offset %r12, -160
+        .cfi_offset %r9, -168
+        .cfi_offset %r8, -176
+        .cfi_offset %r10, -184
+        .cfi_offset %rdx, -192
+        .cfi_offset %rsi, -200
+        .cfi_offset %rdi, -208
+        .endm
+
+        .macro  PUSH_ARGS
+        push    %r9
+        push    %r8
+        push    %r10
+        push    %rdx
+        push    %rsi
+        push    %rdi
+        .endm
+        .macro  POP_ARGS
+        pop     %rdi
+        pop     %rsi
+        pop     %rdx
+        pop     %r10
+        pop     %r8
+        pop     %r9
+        .endm
+
+/* Make room for the vector registers below the frame at rbx and save them. Changes rax, rdx. */
+        .macro  STATE_SAVE
+        mov     trap_state_size(%rip), %eax
+        sub     %rax, %rsp
+        and     $-64, %rsp
+        mov     trap_state_mask(%rip), %eax
+        test    %eax, %eax
+        jz      91f
+        xor     %edx, %edx
+        .irp    at, 0, 8, 16, 24, 32, 40, 48, 56
+        mov     %rdx, 512+\at(%rsp)     /* the header is to be zero but for what is written */
+        .endr
+        cmpl    $0, trap_state_compact(%rip)
+        jnz     90f
+        xsave64 (%rsp)
+        jmp     92f
+90:     xsavec64 (%rsp)
+        jmp     92f
+91:     fxsave64 (%rsp)
+92:     cld
+        .endm
+        .macro  STATE_RESTORE
+        mov     trap_state_mask(%rip), %eax
+        test    %eax, %eax
+        jz      93f
+        xor     %edx, %edx
+        xrstor64 (%rsp)
+        jmp     94f
+93:     fxrstor64 (%rsp)
+94:
+        .endm
+
+        .text
+        .globl  trap_entry
+        .hidden trap_entry
+        .type   trap_entry, @function
+trap_entry:
+        .cfi_startproc
+        .cfi_def_cfa %rsp, 0
+        .cfi_register %rip, %rcx
+        lea     -RED_ZONE(%rsp), %rsp
+        .cfi_def_cfa_offset RED_ZONE
+        pushfq
+        .cfi_def_cfa_offset RED_ZONE + 8
+        push    %rcx
+        .cfi_def_cfa_offset RED_ZONE + 16
+        .cfi_offset %rip, -144
+        cmp     $TRAP_NR, %rax
+        jae     0f
+        lea     trap_class(%rip), %r11
+        movzbl  (%r11,%rax), %r11d
+        cmp     $TRAP_ACTIVE, %r11d
+        jb      0f
+        ja      1f
+        cmpb    $0, core_bypassed(%rip)
+        je      2f
+0:      syscall
+back:   pop     %rcx
+        .cfi_def_cfa_offset RED_ZONE + 8
+        .cfi_register %rip, %rcx
+        popfq
+        .cfi_def_cfa_offset RED_ZONE
+        lea     RED_ZONE(%rsp), %rsp
+        .cfi_def_cfa_offset 0
+        jmp     *%rcx
+        .cfi_endproc
+
+        .cfi_startproc
+        ENTERED
+1:      cmp     $TRAP_CHILD, %r11d
+        je      child
+        ja      sigreturn
+2:      push    %rbx
+        push    %r12
+        PUSH_ARGS
+        mov     %rsp, %rbx
+        FRAME_AT %rbx
+        mov     %rax, %r12
+        STATE_SAVE
+        mov     %r12, %rdi
+        mov     %rbx, %rsi
+        call    trap_call
+        mov     %rax, %r12
+        STATE_RESTORE
+        mov     %rbx, %rsp
+        mov     %r12, %rax
+restore:
+        POP_ARGS
+        pop     %r12
+        pop     %rbx
+        .cfi_def_cfa %rsp, RED_ZONE + 16
+        .cfi_same_value %rbx
+        jmp     back
+        .cfi_endproc
+
+/*
+ * Calls that return twice. Of the stacks that they return on, only the parent's is known now, and a
+ * vfork child uses that; so what is needed after the call is in memory, at rbx. Signals are blocked
+ * around it, so that no handler runs in a child whose calls are not trapped yet.
+ */
+        .cfi_startproc
+        ENTERED
+child:  push    %rbx
+        push    %r12
+        PUSH_ARGS
+        mov     %rsp, %rbx
+        FRAME_AT %rbx
+        mov     %rax, %r12
+        STATE_SAVE
+        mov     %r12, %rdi
+        mov     %rbx, %rsi
+        call    trap_child_begin
+        mov     %rax, %rcx
+        STATE_RESTORE
+        mov     %rbx, %rsp
+        mov     %r12, %rax
+        test    %rcx, %rcx
+        jnz     3f
+        mov     $-ERR_AGAIN, %rax
+        jmp     restore
+3:      POP_ARGS
+        pop     %r12
+        pop     CHILD_RBX(%rcx)
+        pop     CHILD_RET(%rcx)
+        pop     CHILD_FLAGS(%rcx)
+        mov     %rcx, %rbx
+        .cfi_endproc
+        .cfi_startproc                  /* the way up is in memory now: none is told */
+        .cfi_undefined %rip
+        lea     RED_ZONE(%rsp), %rsp
+        syscall
+        lea     -RED_ZONE(%rsp), %rsp   /* as it was, or the child's own */
+        push    CHILD_FLAGS(%rbx)
+        push    CHILD_RET(%rbx)
+        push    CHILD_RBX(%rbx)
+        push    %r12
+        PUSH_ARGS
+        .cfi_endproc
+        .cfi_startproc
+        FRAME_AT %rsp
+        push    CHILD_MASK(%rbx)
+        .cfi_def_cfa_offset FRAME + 8
+        mov     CHILD_COPY(%rbx), %r12d
+        test    %rax, %rax
+        jns     6f
+        movl    $1, CHILD_USERS(%rbx)   /* there is no child */
+6:      lock decl CHILD_USERS(%rbx)
+        lea     8(%rsp), %rbx
+        .cfi_def_cfa_register %rbx
+        .cfi_def_cfa_offset FRAME
+        mov     %rax, %r9
+        test    %rax, %rax
+        jnz     4f
+        mov     $NR_PRCTL, %eax
+        mov     $SET_DISPATCH, %edi
+        mov     $DISPATCH_ON, %esi
+        mov     trap_text_at(%rip), %rdx
+        mov     trap_text_len(%rip), %r10
+        xor     %r8d, %r8d
+        syscall
+4:      mov     $NR_RT_SIGPROCMASK, %eax
+        mov     $SIG_SETMASK, %edi
+        mov     %rsp, %rsi
+        xor     %edx, %edx
+        mov     $8, %r10d
+        syscall
+        test    %r12d, %r12d
+        mov     %r9, %r12
+        jz      5f
+        STATE_SAVE
+        mov     %r12, %rdi
+        call    trap_child_end
+        STATE_RESTORE
+5:      mov     %rbx, %rsp
+        mov     %r12, %rax
+        jmp     restore
+        .cfi_endproc
+
+/* The frame of the signal lies at the program's rsp. Nothing comes back. */
+        .cfi_startproc
+        ENTERED
+sigreturn:
+        push    %rbx
+        push    %r12
+        PUSH_ARGS
+        mov     %rsp, %rbx
+        FRAME_AT %rbx
+        STATE_SAVE
+        lea     FRAME(%rbx), %rdi
+        call    trap_sigreturn
+        lea     FRAME(%rbx), %rsp
+        mov     $NR_RT_SIGRETURN, %eax
+        syscall
+        .cfi_endproc
+        .size   trap_entry, . - trap_entry
+
+/*
+ * A call of the 32-bit interface, of which we know nothing: made as it is. The return address was
+ * put below the program's red zone; rcx is an argument here.
+ */
+        .globl  trap_int80
+        .hidden trap_int80
+        .type   trap_int80, @function
+trap_int80:
+        .cfi_startproc
+        .cfi_def_cfa %rsp, RED_ZONE + 8
+        .cfi_offset %rip, -136
+        int     $0x80
+        ret     $RED_ZONE
+        .cfi_endproc
+        .size   trap_int80, . - trap_int80
+
+        .section .note.GNU-stack, "", @progbits
