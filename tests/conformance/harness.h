@@ -97,6 +97,8 @@ char *source_new(size_t pages, uint64_t seed);
 #define NEED_KERNEL 8u /* what ours does not do, with the reason beside the case */
 /* Ours cannot pass without cachestat(2), which tells of pages in a file that are not mapped. */
 #define NEED_CACHESTAT 32u
+/* Calls that are not libc's functions: ours does not see them without --trap=all. */
+#define NEED_ALL_CALLS 64u
 
 struct conf_case {
     const char *id;
@@ -120,7 +122,7 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     remap_cases[], file_cases[], signal_cases[], signal_wait_cases[], sigmask_cases[], fork_cases[],
     clone_cases[], bad_input_cases[], bad_waits_cases[], bulk_cases[], stress_cases[], wp_cases[],
     minor_cases[], poison_cases[], async_cases[], call_data_cases[], call_file_cases[],
-    call_system_cases[];
+    call_system_cases[], raw_cases[], sigsys_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {
@@ -134,6 +136,7 @@ extern struct conf_env conf_env;
 
 /* A program of its own for cases that look at what survives exec; see helper_main(). */
 int helper_main(const char *name, int argc, char **argv);
+int raw_helper(void);
 
 /* ------------------------------------------------------------------ checks */
 

@@ -42,5 +42,7 @@ int helper_main(const char *name, int argc, char **argv)
         return helper_descriptors(argc, argv);
     if (strcmp(name, "signals") == 0)
         return helper_signals(argc, argv);
+    if (strcmp(name, "raw") == 0)
+        return raw_helper();
     return 2;
 }

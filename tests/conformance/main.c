@@ -27,7 +27,7 @@ static const struct conf_case *const tables[] = {
     file_cases,        signal_cases,      signal_wait_cases, sigmask_cases,    fork_cases,
     clone_cases,       bad_input_cases,   bad_waits_cases,   bulk_cases,       stress_cases,
     wp_cases,          minor_cases,       poison_cases,      async_cases,      call_data_cases,
-    call_file_cases,   call_system_cases,
+    call_file_cases,   call_system_cases, raw_cases,         sigsys_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)
@@ -65,6 +65,13 @@ static bool cachestat_works(void)
     return syscall(451 /* SYS_cachestat */, -1, NULL, NULL, 0) != -1 || errno != ENOSYS;
 }
 
+static bool trapped(void)
+{
+    const char *trap = getenv("USERFAULT_TRAP");
+
+    return trap && strcmp(trap, "all") == 0;
+}
+
 static void check_needs(const struct conf_case *c)
 {
     if ((c->needs & NEED_ROOT) && geteuid() != 0)
@@ -75,6 +82,8 @@ static void check_needs(const struct conf_case *c)
         case_skip("states what only the kernel's facility does");
     if ((c->needs & NEED_CACHESTAT) && conf_env.user_backend && !cachestat_works())
         case_skip("needs cachestat to know what a file holds, see userfault(7)");
+    if ((c->needs & NEED_ALL_CALLS) && conf_env.user_backend && !trapped())
+        case_skip("needs --trap=all");
     if ((c->features & conf_env.features) != c->features)
         case_skip("needs features 0x%llx, 0x%llx are announced", (unsigned long long)c->features,
                   (unsigned long long)conf_env.features);

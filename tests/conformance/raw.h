@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* System calls by the instruction, for cases that say what becomes of them. */
+#ifndef CONFORMANCE_RAW_H
+#define CONFORMANCE_RAW_H
+
+#include <sys/syscall.h>
+
+#include "harness.h"
+
+static inline long raw6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    long ret;
+
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+
+/* RAW(nr, up to six arguments): the kernel's answer. */
+#define RAW(...) RAW_PADDED(__VA_ARGS__, 0, 0, 0, 0, 0, 0, )
+#define RAW_PADDED(nr, a, b, c, d, e, f, ...)                                                      \
+    raw6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+/* ---- raw_x86_64.S */
+
+/*
+ * A call with four arguments and a value of its own in every other register, vector registers and
+ * flags included, and in the red zone; it stops with an invalid instruction if one has changed.
+ */
+long raw_kept(long nr, long a, long b, long c, long d);
+
+/*
+ * vfork(2): the child reads 4 bytes from fd (unless that is -1), spoils what is below its parent's
+ * stack pointer and exits with `status`. Return: as vfork in the parent.
+ */
+long raw_vfork_exit(int fd, void *buf, int status);
+
+/* What a thread that has no libc makes, then it ends. */
+struct raw_thread {
+    long nr, args[3];
+    long ret; /* out */
+};
+
+/* Its id is told at *tid, and cleared when it has ended. Return: as clone(2). */
+long raw_clone(long flags, void *stack_top, int *tid, struct raw_thread *thread);
+long raw_clone3(void *clone_args, size_t size, struct raw_thread *thread);
+
+/* ---- the library beside the program: raw_library.c */
+long raw_of_library(long nr, long a, long b);
+
+#endif
