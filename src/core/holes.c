@@ -37,6 +37,12 @@ static void hide_over(const struct paging_area *part)
     paging_hide(part);
 }
 
+static void drop_cut(const struct paging_area *part)
+{
+    paging_unpoison(part);
+    paging_drop(part);
+}
+
 static void drop_over(const struct paging_area *part)
 {
     paging_drop_zeroes(part);
@@ -95,7 +101,7 @@ long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long 
     ret = sys_call6(nr, a, b, c, d, 0, 0);
     files_changed(hole->dev, hole->ino);
     if (ret == 0) {
-        each_over(hole, drop_over);
+        each_over(hole, hole->cut ? drop_cut : drop_over);
     }
     paging_unlock(PAGING_ALL_STRIPES);
     core_edit_unlock();

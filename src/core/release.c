@@ -28,7 +28,18 @@ static void keep(const struct range *range, const struct paging_area *area)
     ranges_replace(area->start, area->end, &kept);
 }
 
-/* A forked child's copy, of which MADV_DONTFORK may have left only parts. */
+/* The same in a forked child, of whose copy MADV_DONTFORK may have left only parts. */
+static void keep_mapped(const struct range *range, const struct paging_area *area)
+{
+    struct vma vma;
+
+    for (uintptr_t at = area->start; maps_next(at, area->end, &vma); at = vma.end) {
+        struct paging_area part = paging_slice(area, vma.start, vma.end);
+
+        keep(range, &part);
+    }
+}
+
 static void release_mapped(const struct paging_area *area)
 {
     struct vma vma;
@@ -96,7 +107,13 @@ int core_release_area(const struct range *range, const struct paging_area *area,
         ret = let_go(range, &part, how);
         if (ret == 0 || how != CORE_RELEASE_OR_KEEP) {
             part = paging_slice(area, start, end);
-            keep(range, &part);
+            if (how == CORE_RELEASE_COPY) {
+                paging_forget(&part);
+                ranges_replace(start, end, NULL);
+                keep_mapped(range, &part);
+            } else {
+                keep(range, &part);
+            }
             drop_alias(&part);
             ret = 0;
         }

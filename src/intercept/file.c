@@ -21,6 +21,7 @@ long icall_fallocate(int fd, int mode, off_t off, off_t len)
         return ICALL_PASS;
     }
     hole.off = PAGE_UP(off); /* only whole pages become holes */
+    hole.cut = false;
     hole.len = end > hole.off ? end - hole.off : 0;
     return core_make_hole(&hole, SYS_fallocate, fd, mode, off, len);
 }
@@ -37,6 +38,7 @@ long icall_ftruncate(int fd, off_t len)
     }
     hole.off = PAGE_UP(len);
     hole.len = TO_THE_END;
+    hole.cut = true;
     return core_make_hole(&hole, SYS_ftruncate, fd, len, 0, 0);
 }
 
@@ -60,5 +62,6 @@ long icall_truncate(const char *path, off_t len)
     }
     hole.off = PAGE_UP(len);
     hole.len = TO_THE_END;
+    hole.cut = true;
     return core_make_hole(&hole, SYS_truncate, (long)path, len, 0, 0);
 }

@@ -231,6 +231,47 @@ static void forked(enum mem_kind kind)
     CHECK_EXITED(child_status(child_touches, mem.addr), KIND(kind) & SHARED ? 1 : 0);
 }
 
+/* Of memory that the child does not have, nothing is left there. */
+static void not_forked(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(0);
+    siginfo_t info;
+    pid_t pid;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(madvise(mem_page(&mem, 1), page_size, MADV_DONTFORK), 0);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (!pid) {
+        bool ok = touch_caught(mem_page(&mem, 1), false, &info) == SIGSEGV &&
+                  info.si_code == SEGV_MAPERR &&
+                  touch_caught(mem_page(&mem, 2), false, &info) == SIGBUS;
+
+        _exit(ok ? 0 : 1);
+    }
+    CHECK_EXITED(child_wait(pid), 0);
+}
+
+/* The end of a file goes with what is poisoned there, a hole does not. */
+static void cut_off(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 5);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(fallocate(mem.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem.len), 0);
+    check_poisoned(mem_page(&mem, 3));
+    CHECK_EQ(ftruncate(mem.fd, (off_t)(2 * page_size)), 0);
+    CHECK_EQ(pwrite(mem.fd, source, 4 * page_size, 0), 4 * page_size);
+    check_poisoned(mem_page(&mem, 1));
+    CHECK(pattern_holds(mem_page(&mem, 2), 7));
+    CHECK(pattern_holds(mem_page(&mem, 3), 8));
+}
+
 static void moved(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -292,6 +333,8 @@ const struct conf_case poison_cases[] = {
     {"poison/unregister", MAN, EVERY_KIND, POISON, .run = unregistered},
     {"poison/last-of-table", MAN, ONE_OF_EACH, POISON, .run = last_of_table},
     {"poison/fork", MAN, ONE_OF_EACH, POISON, .run = forked},
+    {"poison/dont-fork", MAN, KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE), POISON, .run = not_forked},
+    {"poison/cut-off", MAN, FILE_SHARED | FILE_PRIVATE, POISON, .run = cut_off},
     {"poison/mremap", MAN, ONE_OF_EACH, POISON, .run = moved},
     {"poison/munmap", MAN, ONE_OF_EACH, POISON, .run = gone_with_mapping},
     {"poison/system-call", MAN, ONE_OF_EACH, POISON, .run = by_system_call},

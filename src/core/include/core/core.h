@@ -166,6 +166,7 @@ long core_shmdt(uintptr_t addr);
 struct core_hole {
     uint64_t dev, ino;
     uint64_t off, len;
+    bool cut; /* the end of the file: private copies go with it, and what was poisoned */
 };
 /* Whether any range could lie over the file; fills in which file it is. */
 bool core_over_file(int fd, struct core_hole *ret_hole);
