@@ -122,7 +122,7 @@ bool ranges_mapping(uintptr_t addr, uintptr_t *ret_start, uintptr_t *ret_end);
 bool ranges_alike(const struct range *a, const struct range *b);
 /* The same, but that contexts and protections may differ. */
 bool ranges_similar(const struct range *a, const struct range *b);
-/* In place. Context: edit lock held; no range is cut by start or end. */
+/* Of those that have none, in place. Context: edit lock held; no range is cut by start or end. */
 void ranges_set_root(uintptr_t start, uintptr_t end, uint32_t root);
 int ranges_init(void);
 
@@ -243,6 +243,8 @@ void mappings_prepare(uintptr_t addr);
 /* Where in (start, end) one of our mappings is two of the kernel's, of different anon_vmas; or end.
  */
 uintptr_t mappings_border(uintptr_t start, uintptr_t end);
+/* Writes to a range that hides nothing go unseen: has it an anon_vma by now? */
+void mappings_learn(uintptr_t addr);
 /* What is known of a mapping that is about to be registered; its part begins at @start. */
 void mappings_known(const struct vma *vma, uintptr_t start, uint32_t *ret_traits,
                     uint32_t *ret_root);

@@ -57,7 +57,10 @@ int core_each_part(uintptr_t start, uintptr_t end,
 /* A part of a range that is another from now on. Context: edit lock held. */
 static int change_range(const struct range *changed)
 {
-    int ret = ranges_replace(changed->area.start, changed->area.end, changed);
+    int ret;
+
+    mappings_learn(changed->area.start); /* as long as it is one with its neighbours */
+    ret = ranges_replace(changed->area.start, changed->area.end, changed);
 
     mappings_settle(changed->area.start);
     mappings_settle(changed->area.end);

@@ -284,11 +284,25 @@ static void set_root(uintptr_t addr, uint32_t root)
     }
 }
 
+void mappings_learn(uintptr_t addr)
+{
+    struct range range;
+    uintptr_t start, end;
+
+    if (ranges_find(addr, &range) && range.ctx && !range.root && !paging_hides(&range.area) &&
+        range.area.kind != PAGING_SHARED && ranges_mapping(addr, &start, &end) &&
+        paging_has_copies(start, end)) {
+        mappings_prepare(addr);
+    }
+}
+
 void mappings_settle(uintptr_t addr)
 {
     struct range left, right;
     bool divided;
 
+    mappings_learn(addr - 1);
+    mappings_learn(addr);
     if (!ranges_find(addr - 1, &left) || !ranges_find(addr, &right) || right.area.start != addr ||
         !left.ctx || !ranges_alike(&left, &right)) {
         return;

@@ -201,7 +201,9 @@ void ranges_set_root(uintptr_t start, uintptr_t end, uint32_t root)
 
     for (uint32_t i = lower_bound(array, count, start); i < count && array->at[i].area.start < end;
          i++) {
-        __atomic_store_n(&array->at[i].root, root, __ATOMIC_RELAXED);
+        if (!array->at[i].root) { /* else a border that is yet to be settled */
+            __atomic_store_n(&array->at[i].root, root, __ATOMIC_RELAXED);
+        }
     }
 }
 

@@ -159,6 +159,10 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     if (range.ctx && (range.mode & mode) == mode) {
         return 0;
     }
+    if (!range.root) {
+        mappings_learn(piece->start);
+        ranges_find(piece->start, &range);
+    }
     range.ctx = atomic_load(&ctx->id);
     range.area = paging_slice(&range.area, piece->start, piece->end);
     range.area.missing = mode & UF_REGISTER_MODE_MISSING;

@@ -80,12 +80,6 @@ static inline int paging_readonly(int prot)
     return prot & PROT_WRITE ? (prot & ~PROT_WRITE) | PROT_READ : prot;
 }
 
-/* Whether pages have to be let through one by one. */
-static inline bool paging_hides(const struct paging_area *area)
-{
-    return area->missing || area->minor;
-}
-
 /* Whether the page may be let through as it is. */
 static inline bool paging_passable(const struct paging_area *area, uintptr_t addr)
 {

@@ -87,6 +87,36 @@ static void read_apart(enum mem_kind kind)
     touch_join(&touch);
 }
 
+/* Two that have one each, and what lies between becomes one with the first. */
+static void joined_between(enum mem_kind kind)
+{
+    struct mem mem = map_alone(kind);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 3), page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 3), source, page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 2), 2 * page_size),
+             KIND(kind) & EVERY_PRIVATE ? -ENOENT : -EAGAIN);
+}
+
+/* Written to while nothing was to be reported of it. */
+static void written_unseen(enum mem_kind kind)
+{
+    struct mem mem = map_alone(kind);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register_mode(uffd, mem_page(&mem, 2), 2 * page_size, UF_REGISTER_MODE_WP, NULL),
+             0);
+    *mem_page(&mem, 3) = 1;
+    *mem.addr = 1;
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_border(uffd, &mem, KIND(kind) & EVERY_PRIVATE);
+}
+
 static void protection_back(enum mem_kind kind)
 {
     struct mem mem = map_alone(kind);
@@ -152,6 +182,9 @@ const struct conf_case border_cases[] = {
     {"border/refused-copy", MAN_COPY, ONE_OF_EACH, .run = refused_copy},
     {"border/written-apart", MAN_COPY, ONE_OF_EACH, .run = written_apart},
     {"border/read-apart", MAN_COPY, ONE_OF_EACH, .run = read_apart},
+    {"border/joined-between", MAN_COPY, ONE_OF_EACH, .run = joined_between},
+    {"border/written-unseen", MAN_COPY, ONE_OF_EACH, .features = UF_FEATURE_PAGEFAULT_FLAG_WP,
+     .run = written_unseen},
     {"border/protection-back", MAN_COPY, ONE_OF_EACH, .run = protection_back},
     {"border/advice", "madvise(2)", ONE_OF_EACH, .run = advice_remembered},
     {"border/filled-apart", MAN_COPY, KIND(MEM_ANON), .run = filled_apart},

@@ -50,6 +50,12 @@ struct paging_area {
     uint64_t dev, ino;
 };
 
+/* Whether pages have to be let through one by one. */
+static inline bool paging_hides(const struct paging_area *area)
+{
+    return area->missing || area->minor;
+}
+
 /* What the host allows, and what was forced off; found out with the first context. */
 struct paging_env {
     bool guards;      /* MADV_GUARD_INSTALL on private anonymous memory */
