@@ -95,21 +95,41 @@ static bool admit(const struct range *range, uintptr_t addr)
     return admitted;
 }
 
-/* A read may bring in more than its page. */
-static void read_around(const struct range *range, uintptr_t addr)
+/* The area of what is one mapping to the kernel. */
+static bool whole_mapping(const struct range *range, uintptr_t addr, struct paging_area *ret)
 {
-    paging_stripes held = paging_lock(addr, addr + 1, core_tid());
-    struct range now;
     uintptr_t start, end;
 
+    if (!ranges_mapping(addr, &start, &end)) {
+        return false;
+    }
+    *ret = range->area;
+    ret->off -= ret->start - start;
+    ret->start = start;
+    ret->end = end;
+    return true;
+}
+
+/* A read may bring in more than its page. Return: whether nothing is there, nor the page itself. */
+static bool read_around(const struct range *range, uintptr_t addr)
+{
+    struct paging_area area;
+    paging_stripes held;
+    struct range now;
+
+    if (!whole_mapping(range, addr, &area)) {
+        return false;
+    }
+    if (paging_bare_around(&area, addr)) {
+        return true;
+    }
+    held = paging_lock(addr, addr + 1, core_tid());
     if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy &&
-        ranges_mapping(addr, &start, &end)) {
-        now.area.off -= now.area.start - start; /* all of the mapping */
-        now.area.start = start;
-        now.area.end = end;
-        paging_read_around(&now.area, addr);
+        paging_reads_around(&now.area) && whole_mapping(&now, addr, &area)) {
+        paging_read_around(&area, addr);
     }
     paging_unlock(held);
+    return false;
 }
 
 static void wait_for_edit(void)
@@ -167,11 +187,12 @@ static bool protected_from(const struct range *range, uintptr_t addr, enum arch_
 
 /*
  * A write to a protected place: when it is reported, the kernel has brought in the page already, to
- * be read. Pages of private memory are protected as they are, or there would be nothing to protect.
+ * be read, unless that was to be reported first. Pages of private memory are protected as they are,
+ * or there would be nothing to protect.
  */
 static void bring_content(const struct range *range, uintptr_t addr)
 {
-    if (range->area.missing || range->area.minor) {
+    if (paging_hides(&range->area) && (paging_byte(addr) & PAGE_PUBLISHED)) {
         return;
     }
     if (!paging_page_open(addr)) {
@@ -213,6 +234,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     enum paging_content content;
     struct range range;
     struct vma vma;
+    bool bare = false;
 
     *ret_woken = false;
     if (!ranges_find(addr, &range)) {
@@ -230,14 +252,14 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         mappings_prepare(addr);
         core_edit_unlock();
     }
-    if (range.area.kind == PAGING_PRIVATE_FILE && access != ARCH_WRITE &&
-        !(paging_byte(addr) & PAGE_PUBLISHED)) {
-        read_around(&range, addr); /* also where the page itself is beyond the end */
+    if (access != ARCH_WRITE && paging_reads_around(&range.area) &&
+        !(paging_byte(addr) & (PAGE_PUBLISHED | PAGE_POISONED))) {
+        bare = read_around(&range, addr); /* also where the page itself is beyond the end */
     }
     if (range.area.kind != PAGING_ANON && paging_beyond_eof(&range.area, addr)) {
         return CORE_SIGBUS;
     }
-    content = paging_content(&range.area, addr);
+    content = bare ? PAGING_EMPTY : paging_content(&range.area, addr);
     if (content == PAGING_BROKEN) {
         return CORE_POISONED;
     }

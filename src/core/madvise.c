@@ -64,7 +64,7 @@ static bool keeps_content(const struct paging_area *area)
 {
     bool tells = paging_env.cachestat && area->fd >= 0; /* what the file has that is not mapped */
 
-    return area->kind == PAGING_SHARED && !area->minor && !tells;
+    return area->kind == PAGING_SHARED && paging_hides(area) && !area->minor && !tells;
 }
 
 /* Hide first, then drop, or another thread sees zeroes in between. */
@@ -128,14 +128,17 @@ static long fault_in_range(uintptr_t addr, uintptr_t end, int advice)
             ret = sys_madvise(at, PAGING_PAGE, advice); /* a hole ends it */
         } else if (!permitted(&range, access)) {
             ret = -EINVAL;
-        } else if (!paging_page_passes(at, access == ARCH_WRITE)) {
-            ret = core_fault_in(at, access);
+        } else {
+            bool passes = paging_page_passes(at, access == ARCH_WRITE);
+
+            ret = passes ? 0 : core_fault_in(at, access);
             if (ret && (paging_byte(at) & PAGE_POISONED)) {
                 ret = -EHWPOISON;
             } else if (ret && ranges_find(at, &range) && !permitted(&range, access)) {
                 ret = -EINVAL; /* mapped anew meanwhile */
             }
-            if (ret == 0 && !ranges_find(at, &range)) { /* let go while it was waited for */
+            /* Let through is there, but where that is the kernel's affair. */
+            if (ret == 0 && (!ranges_find(at, &range) || !paging_hides(&range.area))) {
                 ret = sys_madvise(at, PAGING_PAGE, advice);
             }
         }

@@ -40,6 +40,6 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
     pages.registered = range.area.wp;
     pages.async = range.area.wp && is_async(range.ctx);
     pages.is_protected = range.area.wp && (byte & PAGE_PROTECTED);
-    pages.hidden = (range.area.missing || range.area.minor) && !(byte & PAGE_PUBLISHED);
+    pages.hidden = paging_hides(&range.area) && !(byte & PAGE_PUBLISHED);
     return pages;
 }

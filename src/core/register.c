@@ -152,7 +152,7 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
                         int tid)
 {
     struct range range = piece->range;
-    bool hid = range.area.missing || range.area.minor;
+    bool hid = paging_hides(&range.area);
     paging_stripes held;
     int ret = 0;
 
@@ -172,13 +172,16 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     held = paging_lock(piece->start, piece->end, tid);
     paging_cut(piece->start);
     paging_cut(piece->end);
-    if (!hid && (range.area.missing || range.area.minor)) {
+    if (paging_hides(&range.area) && (!hid || range.area.minor)) {
         range.busy = 1;
         ret = ranges_replace(piece->start, piece->end, &range);
         if (ret == 0) {
-            ret = paging_expect_missing(&range.area);
+            /* What is mapped is no fault, of whatever kind. */
+            ret = hid ? paging_adopt(&range.area) : paging_expect_missing(&range.area);
         }
         range.busy = 0;
+    } else if (hid && !paging_hides(&range.area)) {
+        paging_expect_all(&range.area);
     }
     if (ret == 0) {
         ret = ranges_replace(piece->start, piece->end, &range);

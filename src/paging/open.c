@@ -121,7 +121,7 @@ static int open_run(const struct paging_area *area, uintptr_t start, uintptr_t e
 
     paging_table_change(
         start, end, PAGE_PUBLISHED | PAGE_OPEN | (protected ? PAGE_PROTECTED | PAGE_READONLY : 0),
-        0xff & ~(unsigned)PAGE_ZEROED);
+        0xff & ~(unsigned)(PAGE_ZEROED | PAGE_HERE));
     ret = (int)sys_mprotect(start, end - start, prot);
     if (ret != 0) {
         paging_table_change(start, end, 0, PAGE_OPEN | PAGE_READONLY);

@@ -90,7 +90,7 @@ static inline bool paging_passable(const struct paging_area *area, uintptr_t add
 static inline bool paging_mapped(const struct paging_area *area, uintptr_t addr)
 {
     if (!paging_hides(area)) {
-        return paging_page_here(addr);
+        return (paging_byte(addr) & PAGE_HERE) || paging_page_here(addr);
     }
     /* Shared memory that was mapped when it was registered is let through at the next touch. */
     return (paging_byte(addr) & PAGE_PUBLISHED) ||

@@ -17,15 +17,15 @@ struct cachestat {
 };
 
 /* Pages of the file in memory or in swap; mincore knows memory only. */
-static bool file_cached(const struct paging_area *area, uintptr_t start, uintptr_t end)
+static uint64_t file_cached(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     struct cachestat_range range = {paging_file_off(area, start), end - start};
     struct cachestat cs;
 
     if (sys_call(PAGING_SYS_CACHESTAT, area->fd, &range, &cs, 0) != 0) {
-        return false;
+        return 0;
     }
-    return cs.nr_cache || cs.nr_evicted;
+    return cs.nr_cache + cs.nr_evicted;
 }
 
 static bool resident(uintptr_t addr)
@@ -38,7 +38,7 @@ static bool resident(uintptr_t addr)
 bool paging_file_present(const struct paging_area *area, uintptr_t addr)
 {
     if (area->fd >= 0 && paging_env.cachestat) {
-        return file_cached(area, addr, addr + PAGING_PAGE);
+        return file_cached(area, addr, addr + PAGING_PAGE) > 0;
     }
     return resident(addr);
 }
@@ -70,18 +70,45 @@ enum paging_content paging_content(const struct paging_area *area, uintptr_t add
 
 #define AROUND_PAGES 16
 
+/* What a read of addr may map, by do_fault_around(). */
+static void around(const struct paging_area *area, uintptr_t addr, uintptr_t *ret_start,
+                   uintptr_t *ret_end)
+{
+    uintptr_t base = paging_chunk_base(addr);
+    uintptr_t start = paging_max(addr & ~(AROUND_PAGES * PAGING_PAGE - 1), area->start);
+
+    /* So many from there on, also where the mapping begins within the 16. */
+    *ret_start = start;
+    *ret_end =
+        paging_min(start + AROUND_PAGES * PAGING_PAGE, paging_min(base + PAGING_CHUNK, area->end));
+}
+
+bool paging_reads_around(const struct paging_area *area)
+{
+    return area->kind != PAGING_ANON && area->missing && !area->minor && !area->wp;
+}
+
+bool paging_bare_around(const struct paging_area *area, uintptr_t addr)
+{
+    uint64_t published = 0;
+    uintptr_t start, end;
+
+    if (area->kind != PAGING_SHARED || area->fd < 0 || !paging_env.cachestat) {
+        return false;
+    }
+    around(area, addr, &start, &end);
+    for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
+        published += !!(paging_byte(at) & PAGE_PUBLISHED);
+    }
+    return file_cached(area, start, end) <= published;
+}
+
 void paging_read_around(const struct paging_area *area, uintptr_t addr)
 {
-    uintptr_t base = paging_chunk_base(addr), start = addr & ~(AROUND_PAGES * PAGING_PAGE - 1), end;
     unsigned char vec[AROUND_PAGES];
+    uintptr_t start, end;
 
-    if (area->kind != PAGING_PRIVATE_FILE || area->minor || area->wp || !area->missing) {
-        return;
-    }
-    /* So many from there on, also where the mapping begins within the 16. */
-    start = paging_max(start, area->start);
-    end =
-        paging_min(start + AROUND_PAGES * PAGING_PAGE, paging_min(base + PAGING_CHUNK, area->end));
+    around(area, addr, &start, &end);
     /* Not cachestat: pages that were allocated and never filled are left out. */
     if (sys_call(SYS_mincore, start, end - start, vec) != 0) {
         return;

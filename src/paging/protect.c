@@ -118,7 +118,13 @@ void paging_unprotect(const struct paging_area *area)
 
 static void forget_content(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
-    paging_table_change(start, end, 0, READ_ONLY);
+    for (uintptr_t stop; start < end; start = stop) {
+        bool here = paging_byte(start) & PAGE_HERE;
+
+        stop = paging_run_of(start, end, PAGE_HERE);
+        paging_table_change(start, stop, here ? PAGE_PUBLISHED : 0,
+                            PAGE_HERE | (here ? READ_ONLY & ~PAGE_PUBLISHED : READ_ONLY));
+    }
 }
 
 int paging_expect_missing(struct paging_area *area)
@@ -130,4 +136,19 @@ int paging_expect_missing(struct paging_area *area)
         ret = paging_adopt(area);
     }
     return ret;
+}
+
+static void note_here(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    for (uintptr_t stop; start < end; start = stop) {
+        stop = paging_run_end(start, end);
+        if (paging_byte(start) & PAGE_PUBLISHED) {
+            paging_table_change(start, stop, PAGE_HERE, 0);
+        }
+    }
+}
+
+void paging_expect_all(const struct paging_area *area)
+{
+    paging_each_used(area, note_here);
 }

@@ -302,7 +302,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         return n;
     }
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
-    set = (protect ? PAGE_PROTECTED : 0) |
+    set = (protect ? PAGE_PROTECTED : 0) | (paging_hides(area) ? 0 : PAGE_HERE) |
           (zero && area->kind == PAGING_PRIVATE_FILE ? PAGE_ZEROED : 0);
     paging_table_change(start, start + (size_t)n, set, protect ? PAGE_POISONED : PAGE_MARKS);
     /* Where the kernel is to say what is there, zeroes have to be there. */

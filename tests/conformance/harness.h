@@ -121,8 +121,8 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     poll_cases[], descriptor_cases[], madvise_cases[], border_cases[], mapping_cases[],
     remap_cases[], file_cases[], signal_cases[], signal_wait_cases[], sigmask_cases[], fork_cases[],
     clone_cases[], bad_input_cases[], bad_waits_cases[], bulk_cases[], stress_cases[], wp_cases[],
-    minor_cases[], poison_cases[], async_cases[], call_data_cases[], call_file_cases[],
-    call_system_cases[], raw_cases[], sigsys_cases[];
+    minor_cases[], poison_cases[], mapped_cases[], async_cases[], call_data_cases[],
+    call_file_cases[], call_system_cases[], raw_cases[], sigsys_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {

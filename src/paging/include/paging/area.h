@@ -232,6 +232,9 @@ void paging_unprotect(const struct paging_area *area);
  */
 int paging_expect_missing(struct paging_area *area);
 
+/* One whose pages were hidden and are the kernel's from now on. Context: stripes held. */
+void paging_expect_all(const struct paging_area *area);
+
 /**
  * paging_admit() - a page that traps although it has its content: let accesses through
  *
@@ -245,13 +248,18 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr);
 
 /**
  * paging_read_around() - a read of the page traps: what the kernel maps besides
+ * @area: one of paging_reads_around(), all of what is one mapping to the kernel
  *
- * Of a private mapping of a file, a fault of a read maps what the file has in the 16 pages around
- * it (fault_around_bytes); to UFFDIO_COPY such pages are there.
+ * Of a mapping of a file, a fault of a read maps what the file has in the 16 pages around it
+ * (fault_around_bytes), unless faults of such pages, or writes to them, are to be reported. To
+ * UFFDIO_POISON and UFFDIO_CONTINUE such pages are there, of a private mapping to UFFDIO_COPY too.
  *
  * Context: stripes of the chunk held.
  */
 void paging_read_around(const struct paging_area *area, uintptr_t addr);
+bool paging_reads_around(const struct paging_area *area);
+/* Whether there are none, nor the page itself, as far as one question tells. Context: any. */
+bool paging_bare_around(const struct paging_area *area, uintptr_t addr);
 
 /*
  * Whether the kernel has private copies of pages in [start, end), as far as its page tables tell.

@@ -16,6 +16,8 @@
  *   byte & PAGE_PROTECTED     writes are to be reported; of a hidden page: once it has its content
  *   byte & PAGE_POISONED      every access is to end in SIGBUS; the page is closed
  *   byte & PAGE_ZEROED        the kernel would have its page of zeroes there, unless written to
+ *   byte & PAGE_HERE          where nothing is hidden: the kernel would have it mapped, and what
+ *                             our mapping has does not tell
  *   PAGE_OPEN => PAGE_PUBLISHED;  PAGE_OPEN & PAGE_PROTECTED => PAGE_READONLY
  * and for a chunk with CHUNK_GUARDED: every hidden page holds a guard, the chunk's VMA lets
  * accesses through unless CHUNK_CLOSED, PAGE_OPEN is not kept, and no page is protected or
@@ -49,6 +51,7 @@
 #define PAGE_READONLY  0x08
 #define PAGE_POISONED  0x10
 #define PAGE_ZEROED    0x20 /* of private mappings of a file */
+#define PAGE_HERE      0x40
 
 #define PAGE_MARKS (PAGE_PROTECTED | PAGE_POISONED) /* what the kernel has markers for */
 

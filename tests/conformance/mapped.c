@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is mapped, beside what was touched or provided: a page that UFFDIO_CONTINUE or UFFDIO_POISON
+ * finds mapped is EEXIST, whether or not its file has it.
+ */
+#include "harness.h"
+
+#define MODE_MISSING UF_REGISTER_MODE_MISSING
+#define MODE_WP      UF_REGISTER_MODE_WP
+#define MODE_MINOR   UF_REGISTER_MODE_MINOR
+
+#define AROUND 16 /* pages: fault_around_bytes */
+
+/* Memory of a file that has every page, through a mapping that is dropped again. */
+static struct mem mem_filled(enum mem_kind kind, size_t pages)
+{
+    struct mem mem = mem_map(kind, pages);
+    char *other = mem.fd >= 0 ? mmap(NULL, mem.len, PROT_READ | PROT_WRITE, MAP_SHARED, mem.fd, 0)
+                              : mremap(mem.addr, 0, mem.len, MREMAP_MAYMOVE);
+
+    CHECK(other != MAP_FAILED);
+    for (size_t n = 0; n < pages; n++)
+        pattern_fill(other + n * page_size, n);
+    CHECK_EQ(munmap(other, mem.len), 0);
+    return mem;
+}
+
+/* The first of 16 pages that a fault of one of them may map. */
+static char *aligned_page(const struct mem *mem)
+{
+    uintptr_t window = AROUND * page_size;
+
+    return (char *)(((uintptr_t)mem->addr + window - 1) & ~(window - 1));
+}
+
+static void read_around(enum mem_kind kind)
+{
+    struct mem mem = mem_filled(kind, 4 * AROUND);
+    char *first = aligned_page(&mem);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, first + 2 * page_size, page_size, 0, NULL), 0);
+    check_native(first + 3 * page_size, *(first + 3 * page_size));
+    CHECK_EQ(uffd_poison(uffd, first, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_poison(uffd, first + (AROUND - 1) * page_size, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_continue(uffd, first + 4 * page_size, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(touch_caught(first + 2 * page_size, false, NULL), SIGBUS);
+    CHECK_EQ(uffd_poison(uffd, first + AROUND * page_size, page_size, 0, NULL), 0);
+    uffd_check_silent(uffd);
+}
+
+/* A write maps its own page, and so does a fault where others are to be reported. */
+static void write_alone(enum mem_kind kind)
+{
+    struct mem mem = mem_filled(kind, 4 * AROUND);
+    char *first = aligned_page(&mem);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    *(volatile char *)(first + 3 * page_size) = 1;
+    CHECK_EQ(uffd_poison(uffd, first + 4 * page_size, page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_MISSING | MODE_WP, NULL), 0);
+    check_native(first + 7 * page_size, *(first + 7 * page_size));
+    CHECK_EQ(uffd_poison(uffd, first + 8 * page_size, page_size, 0, NULL), 0);
+}
+
+/* Also the fault of a page that is missing, before it is reported. */
+static void missing_around(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4 * AROUND);
+    char *first = aligned_page(&mem), *source = source_new(1, 5);
+    struct touch touch = {0};
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    if (mem.fd >= 0)
+        CHECK_EQ(pwrite(mem.fd, source, page_size, first + 2 * page_size - mem.addr), page_size);
+    else
+        CHECK_EQ(uffd_copy(uffd, first + 2 * page_size, source, page_size), 0);
+    CHECK_EQ(madvise(first + 2 * page_size, page_size, MADV_DONTNEED), 0);
+    touch_start(&touch, first + 3 * page_size, false);
+    uffd_next_fault(uffd, first + 3 * page_size, 0);
+    CHECK_EQ(uffd_poison(uffd, first + 2 * page_size, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_poison(uffd, first + 4 * page_size, page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_zero(uffd, first + 3 * page_size, page_size), 0);
+    touch_join(&touch);
+}
+
+/* A write to a protected place without content: there when it is reported. */
+static void protected_absent(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    struct touch touch = {.value = 1};
+    int uffd = uffd_open(UF_FEATURE_MINOR_SHMEM);
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_MINOR | MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_writeprotect(uffd, mem.addr, mem.len, UF_WRITEPROTECT_MODE_WP), 0);
+    touch_start(&touch, mem.addr, true);
+    uffd_next_fault(uffd, mem.addr, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), -EEXIST);
+    CHECK_EQ(uffd_continue(uffd, mem.addr, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_writeprotect(uffd, mem.addr, mem.len, 0), 0);
+    touch_join(&touch);
+}
+
+/* Continued where nothing is missing: there, though the mapping cannot or need not show it. */
+static void continued_plain(enum mem_kind kind)
+{
+    struct mem mem = mem_filled(kind, 2);
+    char *source = source_new(1, 5);
+    int uffd = uffd_open(0);
+    int64_t copied = 0;
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 1), page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 1), page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_copy_mode(uffd, mem_page(&mem, 1), source, page_size, 0, &copied), -EEXIST);
+    CHECK_EQ(copied, -EEXIST);
+    CHECK(pattern_holds(mem_page(&mem, 1), 1));
+}
+
+static void inaccessible(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    char *source = source_new(3, 5);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_NONE), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
+    for (size_t n = 0; n < 2; n++)
+        CHECK_EQ(uffd_poison(uffd, mem_page(&mem, n), page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 2), page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_DONTNEED), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), 0);
+}
+
+/* Faults of a mode that comes later: what is mapped by then is no minor fault. */
+static void minor_later(enum mem_kind kind)
+{
+    struct mem mem = mem_filled(kind, 3);
+    int uffd = uffd_open(UF_FEATURE_MINOR_SHMEM);
+    struct touch touch = {0};
+
+    *(volatile char *)mem.addr = 1;
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    *(volatile char *)mem_page(&mem, 1) = 1;
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_MISSING | MODE_MINOR, NULL), 0);
+    check_native(mem.addr, 1);
+    check_native(mem_page(&mem, 1), 1);
+    touch_start(&touch, mem_page(&mem, 2), false);
+    uffd_next_fault(uffd, mem_page(&mem, 2), UF_PAGEFAULT_FLAG_MINOR);
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 2), page_size, 0, NULL), 0);
+    touch_join(&touch);
+}
+
+/* Populated beyond the end of the file, and before a hole, where nothing is missing. */
+static void populated_beyond(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(ftruncate(mem.fd, (off_t)(2 * page_size)), 0);
+    CHECK_EQ(munmap(mem_page(&mem, 3), page_size), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, 3 * page_size, MODE_WP, NULL), 0);
+    CHECK_ERRNO(madvise(mem.addr, 3 * page_size, MADV_POPULATE_WRITE), EFAULT);
+    CHECK_ERRNO(madvise(mem.addr, 4 * page_size, MADV_POPULATE_READ), EFAULT);
+    CHECK_EQ(ftruncate(mem.fd, (off_t)(3 * page_size)), 0);
+    CHECK_ERRNO(madvise(mem.addr, 4 * page_size, MADV_POPULATE_READ), ENOMEM);
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 1), 2 * page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 2), page_size, 0, NULL), -EEXIST);
+}
+
+#define RST      "rst: Resolving Userfaults"
+#define POISONED "UFFDIO_POISON (Linux 6.6)"
+#define FILES    (SHARED | FILE_PRIVATE)
+/* A page that is in the file and not mapped: only cachestat(2) tells. */
+#define POISON NEED_CACHESTAT, UF_FEATURE_POISON
+#define MINOR  NEED_CACHESTAT, UF_FEATURE_MINOR_SHMEM
+#define BOTH   NEED_CACHESTAT, UF_FEATURE_POISON | UF_FEATURE_PAGEFAULT_FLAG_WP
+
+const struct conf_case mapped_cases[] = {
+    {"mapped/read-around", POISONED, FILES, POISON, .run = read_around},
+    {"mapped/write-alone", POISONED, FILES, BOTH, .run = write_alone},
+    {"mapped/missing-around", POISONED, FILES, POISON, .run = missing_around},
+    {"mapped/protected-and-absent", RST, SHARED, MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM,
+     .run = protected_absent},
+    {"mapped/continued", RST, FILES, MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = continued_plain},
+    {"mapped/inaccessible", POISONED, SHARED, BOTH, .run = inaccessible},
+    {"mapped/populated-beyond", "madvise(2)", FILE_SHARED | FILE_PRIVATE,
+     MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = populated_beyond},
+    {"mapped/minor-later", RST, SHARED, MINOR, .run = minor_later},
+    {.id = NULL},
+};
