@@ -312,8 +312,8 @@ int core_release_area(const struct range *range, const struct paging_area *area,
                       enum core_release how);
 /*
  * A read fault maps what the file has around it in the VMA. One that is open for us and plain
- * memory beside it must not be one, or pages of that would be there too early: private mappings of
- * files are marked by advice that has no effect on them.
+ * memory beside it must not be one, or pages of that would be there too early: mappings of files
+ * are marked by advice that has no effect on a tmpfs.
  */
 void core_keep_apart(const struct paging_area *area);
 /* The advice of the program instead, where the range is, or was moved to. */

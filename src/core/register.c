@@ -369,8 +369,13 @@ static int release_part(const struct range *range, uintptr_t start, uintptr_t en
     }
     not_busy(area.start, area.end);
     paging_unlock(held);
-    /* Whoever waits there proceeds as if it had never been registered. */
-    waiters_wake(range->ctx, area.start, area.end);
+    /*
+     * Whoever waits there proceeds as if it had never been registered. The kernel forgets those
+     * who wait where missing pages are not reported (any more).
+     */
+    if (range->area.missing) {
+        waiters_wake(range->ctx, area.start, area.end);
+    }
     return ret;
 }
 

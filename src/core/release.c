@@ -80,14 +80,14 @@ static int let_go(const struct range *range, const struct paging_area *area, enu
 
 void core_keep_apart(const struct paging_area *area)
 {
-    if (area->kind == PAGING_PRIVATE_FILE) {
+    if (area->kind != PAGING_ANON) {
         sys_madvise(area->start, area->end - area->start, MADV_RANDOM);
     }
 }
 
 void core_keep_apart_no_more(const struct range *range, uintptr_t start, size_t len)
 {
-    if (range->area.kind == PAGING_PRIVATE_FILE) {
+    if (range->area.kind != PAGING_ANON) {
         sys_madvise(start, len,
                     range->traits & 1   ? MADV_RANDOM
                     : range->traits & 2 ? MADV_SEQUENTIAL

@@ -48,7 +48,7 @@ long paging_continue(const struct paging_area *area, uintptr_t start, size_t len
                         protect ? PAGE_POISONED : PAGE_MARKS);
     ret = paging_open(area, start, end);
     if (ret == 0) {
-        paging_populate(area, start, end - start, false);
+        paging_populate(area, start, end - start, true);
     }
     return (long)(end - start);
 }

@@ -322,9 +322,29 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
     }
 }
 
+/*
+ * Pages of a mapping that cannot be accessed, and so could not be brought into it: the kernel's
+ * mapping has them, and from now on ours tells what is mapped.
+ */
+static void map_unseen(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    char byte;
+
+    for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
+        if (paging_byte(at) & (PAGE_PUBLISHED | PAGE_HERE)) {
+            sys_pread(paging_mem_fd(), &byte, 1, at);
+        }
+    }
+}
+
 int paging_release(const struct paging_area *area)
 {
-    int ret = paging_restore(area->start, area->end, area->prot);
+    int ret = 0;
+
+    if (area->prot == PROT_NONE && area->kind != PAGING_ANON && paging_env.mem) {
+        paging_each_used(area, map_unseen);
+    }
+    ret = paging_restore(area->start, area->end, area->prot);
 
     if (ret == 0) {
         paging_each_used(area, release_in_chunk);

@@ -65,6 +65,22 @@ static void write_alone(enum mem_kind kind)
     CHECK_EQ(uffd_poison(uffd, first + 8 * page_size, page_size, 0, NULL), 0);
 }
 
+/* Not beyond the mapping, though all but the registration be alike. */
+static void not_across(enum mem_kind kind)
+{
+    struct mem mem = mem_filled(kind, 4 * AROUND);
+    char *first = aligned_page(&mem);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, first + 4 * page_size, 4 * page_size), 0);
+    check_native(first + 4 * page_size, *(first + 4 * page_size));
+    check_native(first + 9 * page_size, *(first + 9 * page_size));
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, first + 3 * page_size, page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_poison(uffd, first + 5 * page_size, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_poison(uffd, first + 10 * page_size, page_size, 0, NULL), -EEXIST);
+}
+
 /* Also the fault of a page that is missing, before it is reported. */
 static void missing_around(enum mem_kind kind)
 {
@@ -133,6 +149,10 @@ static void inaccessible(enum mem_kind kind)
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
     for (size_t n = 0; n < 2; n++)
         CHECK_EQ(uffd_poison(uffd, mem_page(&mem, n), page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    for (size_t n = 0; n < 2; n++)
+        CHECK_EQ(uffd_poison(uffd, mem_page(&mem, n), page_size, 0, NULL), -EEXIST);
     CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 2), page_size, 0, NULL), 0);
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), -EEXIST);
@@ -187,6 +207,7 @@ static void populated_beyond(enum mem_kind kind)
 const struct conf_case mapped_cases[] = {
     {"mapped/read-around", POISONED, FILES, POISON, .run = read_around},
     {"mapped/write-alone", POISONED, FILES, BOTH, .run = write_alone},
+    {"mapped/not-across", POISONED, FILES, POISON, .run = not_across},
     {"mapped/missing-around", POISONED, FILES, POISON, .run = missing_around},
     {"mapped/protected-and-absent", RST, SHARED, MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM,
      .run = protected_absent},

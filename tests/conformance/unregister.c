@@ -89,6 +89,24 @@ static void unregister_wakes_only_its_range(enum mem_kind kind)
     touch_join(&outside);
 }
 
+/* Nobody else is woken where missing pages are not reported. */
+static void unregister_forgets(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    struct touch touch = {0};
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, UF_REGISTER_MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    thread_await_sleep(touch.tid);
+    CHECK(!touch_is_done(&touch));
+    CHECK_EQ(uffd_wake(uffd, mem.addr, mem.len), 0);
+    touch_join(&touch);
+}
+
 static void unregister_over_hole(enum mem_kind kind)
 {
     struct mem mem = mem_map(MEM_ANON, 6);
@@ -145,6 +163,8 @@ const struct conf_case unregister_cases[] = {
     {"unregister/part", MAN_UNREG, EVERY_KIND, .run = unregister_part},
     {"unregister/again", MAN_UNREG, ONE_OF_EACH, .run = unregister_again},
     {"unregister/wakes", MAN_UNREG, EVERY_KIND, .run = unregister_wakes},
+    {"unregister/forgets", MAN_UNREG, ONE_OF_EACH, .features = UF_FEATURE_PAGEFAULT_FLAG_WP,
+     .run = unregister_forgets},
     {"unregister/wakes-its-range", MAN_UNREG, .run = unregister_wakes_only_its_range},
     {"unregister/over-a-hole", MAN_UNREG, .run = unregister_over_hole},
     {"unregister/bad-range", MAN_UNREG, .run = unregister_bad_range},
