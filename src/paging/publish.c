@@ -353,7 +353,7 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
     }
     paging_lift_guards(area, addr, PAGING_PAGE);
     if (paging_open(area, addr, addr + PAGING_PAGE) == 0) {
-        paging_populate(area, addr, PAGING_PAGE, false);
+        paging_populate(area, addr, PAGING_PAGE, true);
     }
     return true;
 }

@@ -196,6 +196,18 @@ static void populated_beyond(enum mem_kind kind)
     CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 2), page_size, 0, NULL), -EEXIST);
 }
 
+/* What the file does not have is no minor fault, and is there when it was populated. */
+static void populated_absent(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_MINOR, NULL), 0);
+    CHECK_EQ(uffd_continue(uffd, mem.addr, page_size, 0, NULL), -EFAULT);
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_POPULATE_READ), 0);
+    CHECK_EQ(uffd_continue(uffd, mem.addr, page_size, 0, NULL), -EEXIST);
+}
+
 #define RST      "rst: Resolving Userfaults"
 #define POISONED "UFFDIO_POISON (Linux 6.6)"
 #define FILES    (SHARED | FILE_PRIVATE)
@@ -215,6 +227,7 @@ const struct conf_case mapped_cases[] = {
     {"mapped/inaccessible", POISONED, SHARED, BOTH, .run = inaccessible},
     {"mapped/populated-beyond", "madvise(2)", FILE_SHARED | FILE_PRIVATE,
      MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = populated_beyond},
+    {"mapped/populated-absent", "madvise(2)", FILES, MINOR, .run = populated_absent},
     {"mapped/minor-later", RST, SHARED, MINOR, .run = minor_later},
     {.id = NULL},
 };

@@ -307,7 +307,9 @@ static void ends_with(enum mem_kind kind, bool close_it)
         CHECK_EQ(close(uffd), 0);
     } else {
         CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
-        /* The kernel wakes those who wait for missing pages only, by itself. */
+        /* Of itself it wakes only those who wait for missing pages. */
+        thread_await_sleep(touch.tid);
+        CHECK(!touch_is_done(&touch));
         CHECK_EQ(uffd_wake(uffd, mem.addr, mem.len), 0);
     }
     touch_join(&touch);
