@@ -2,47 +2,17 @@
 /*
  * Comparing two traces of one sequence.
  *
- * They must be equal line by line, but for the differences in the table of known ones. Each entry
- * there is a pair of shell patterns for a line of the kernel's trace and the line of ours that
- * stands in its place, and the reason why that is as it should be. From such a line on the two go
- * different ways; so the operation that it is about is left out, and both sides are run again:
+ * They must be equal line by line, but for known differences (known.c). From such a line on the two
+ * go different ways; so the operation that it is about is left out, and both sides are run again:
  * see explain.c. Nothing that follows goes uncompared, and if that operation was not the reason,
  * the difference is found again.
  */
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "difftest.h"
-
-/* Each is a row of userfault(7)'s table of differences. */
-#define MERGING                                                                                    \
-    "whether two mappings that are alike and touch are one to the kernel depends on history that " \
-    "it shows nobody: which was faulted first, advice given before they were registered"
-#define ZEROES                                                                                     \
-    "of pages of zeroes that were provided and not touched, nothing is mapped: mincore says so "   \
-    "once they are not registered any more"
-#define FILTER                                                                                     \
-    "the launcher's filter, which forbids the kernel's facility for this test, looks at the "      \
-    "command before anybody looks at the descriptor"
-static const struct known {
-    const char *kernel, *ours, *reason;
-} known[] = {
-    {"*UFFDIO_COPY*ENOENT*", "*UFFDIO_COPY*", MERGING},
-    {"*UFFDIO_COPY*", "*UFFDIO_COPY*ENOENT*", MERGING},
-    {"*UFFDIO_ZEROPAGE*ENOENT*", "*UFFDIO_ZEROPAGE*", MERGING},
-    {"*UFFDIO_ZEROPAGE*", "*UFFDIO_ZEROPAGE*ENOENT*", MERGING},
-    {"*ioctl-pointer * 0xc02[08]aa0[34] * ENOENT", "*ioctl-pointer *", MERGING},
-    {"*ioctl-pointer * 0xc02[08]aa0[34] *", "*ioctl-pointer * ENOENT", MERGING},
-    {"*mremap: = EFAULT", "*mremap: = [@e]*", MERGING},
-    {"*mremap: = [@e]*", "*mremap: = EFAULT", MERGING},
-    {"*mremap: = EFAULT", "*mremap: = ENOMEM", MERGING}, /* the move itself is refused, too */
-    {"*mremap: = ENOMEM", "*mremap: = EFAULT", MERGING},
-    {"* mincore *", "* mincore *", ZEROES},
-    {"*ioctl-unknown * 0xaa00 = EBADF", "*ioctl-unknown * 0xaa00 = EPERM", FILTER},
-    {NULL, NULL, NULL},
-};
+#include "known.h"
 
 bool find_sequence(const struct output *out, uint64_t seed, struct sequence *ret)
 {
@@ -63,84 +33,39 @@ bool find_sequence(const struct output *out, uint64_t seed, struct sequence *ret
     return true;
 }
 
-static bool lines_explained(const char *a, const char *b)
+static int split(char *text, char **ret_lines, int max)
 {
-    for (const struct known *k = known; k->reason; k++) {
-        if (!fnmatch(k->kernel, a, 0) && !fnmatch(k->ours, b, 0))
-            return true;
+    char *rest;
+    int n = 0;
+
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (n < max)
+            ret_lines[n++] = line;
     }
-    return false;
+    return n;
 }
 
-/*
- * A difference that shows late: UFFDIO_ZEROPAGE on a private mapping of a file, which is not
- * registered any more when a hole is punched in the file. Return: the last such operation before
- * the line that differs, or -1.
- */
-static int late_zeropage(const struct sequence *seq, size_t line)
+enum comparison compare_sequences(const struct sequence *a, const struct sequence *b,
+                                  struct known *ret)
 {
-    char *copy = strndup(seq->start, seq->len), *rest;
-    bool private_file = false;
-    int last = -1, found = -1;
-    size_t n = 0;
-
-    for (char *at = strtok_r(copy, "\n", &rest); at && n < line;
-         at = strtok_r(NULL, "\n", &rest), n++) {
-        private_file |= !fnmatch("*mmap memfd-private*= 0", at, 0);
-        if (private_file && !fnmatch("* UFFDIO_ZEROPAGE*zeropage=[1-9]*", at, 0))
-            last = atoi(at);
-        if (last >= 0 &&
-            (!fnmatch("* fallocate*= 0", at, 0) || !fnmatch("* ftruncate*= 0", at, 0) ||
-             !fnmatch("* madvise*arg=9 *", at, 0)))
-            found = last;
-    }
-    free(copy);
-    return found;
-}
-
-/* "12 touch ..." and "    w2 finishes 12 touch: ...": 12. -1: a line that belongs to none. */
-static int operation_of(const char *line)
-{
-    int op;
-
-    if (sscanf(line, " w%*d finishes %d", &op) == 1 || sscanf(line, "%d ", &op) == 1)
-        return op;
-    return -1;
-}
-
-static enum comparison compare_lines(const char *a, const char *b, int *ret_op)
-{
-    if (a && b && !strcmp(a, b))
-        return SAME;
-    if (!a || !b || !lines_explained(a, b))
-        return DIFFERENT;
-    *ret_op = operation_of(a);
-    return *ret_op >= 0 && *ret_op == operation_of(b) ? EXPLAINED : DIFFERENT;
-}
-
-enum comparison compare_sequences(const struct sequence *a, const struct sequence *b, int *ret_op)
-{
-    char *copy_a, *copy_b, *rest_a, *rest_b, *line_a, *line_b;
-    enum comparison result = SAME;
-    size_t line = 0;
+    static char *lines[2][MAX_LINES];
+    char *text[2];
+    int count[2], n = 0;
 
     if (a->len == b->len && !memcmp(a->start, b->start, a->len))
         return SAME;
-    copy_a = strndup(a->start, a->len);
-    copy_b = strndup(b->start, b->len);
-    line_a = strtok_r(copy_a, "\n", &rest_a);
-    line_b = strtok_r(copy_b, "\n", &rest_b);
-    while (result == SAME && (line_a || line_b)) {
-        result = compare_lines(line_a, line_b, ret_op);
-        line_a = strtok_r(NULL, "\n", &rest_a);
-        line_b = strtok_r(NULL, "\n", &rest_b);
-        line++;
-    }
-    if (result == DIFFERENT && (*ret_op = late_zeropage(a, line)) >= 0)
-        result = EXPLAINED;
-    free(copy_a);
-    free(copy_b);
-    return result;
+    text[0] = strndup(a->start, a->len);
+    text[1] = strndup(b->start, b->len);
+    for (int i = 0; i < 2; i++)
+        count[i] = split(text[i], lines[i], MAX_LINES);
+    while (n < count[0] && n < count[1] && !strcmp(lines[0][n], lines[1][n]))
+        n++;
+    ret->reason =
+        known_reason((const char *const *)lines[0], (size_t)n, n < count[0] ? lines[0][n] : NULL,
+                     n < count[1] ? lines[1][n] : NULL, &ret->op);
+    free(text[0]);
+    free(text[1]);
+    return ret->reason ? EXPLAINED : DIFFERENT;
 }
 
 /* The words of a line that say what happened: no number of an operation, no address. */
@@ -192,22 +117,10 @@ void difference_kind(const struct sequence *a, const struct sequence *b, char *b
     snprintf(buf, size, "%s against %s", kind[0], kind[1]);
 }
 
-static int split(char *text, char **ret_lines, int max)
-{
-    char *rest;
-    int n = 0;
-
-    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (n < max)
-            ret_lines[n++] = line;
-    }
-    return n;
-}
-
 /* Both traces as one, like diff: lines of the first side only with '-', of the second with '+'. */
 static void print_merged(char **a, int na, char **b, int nb)
 {
-    static short longest[1024][1024];
+    static short longest[MAX_LINES + 1][MAX_LINES + 1];
     int i, j;
 
     for (i = na; i >= 0; i--) {
@@ -235,7 +148,7 @@ static void print_merged(char **a, int na, char **b, int nb)
 
 void print_pair(const struct setup *setup, const struct output out[2], uint64_t seed)
 {
-    char *text[2], *lines[2][1023];
+    char *text[2], *lines[2][MAX_LINES];
     int count[2];
 
     printf("    (-: %s, +: %s)\n", setup->side[0].name, setup->side[1].name);
@@ -244,7 +157,7 @@ void print_pair(const struct setup *setup, const struct output out[2], uint64_t 
 
         find_sequence(&out[i], seed, &seq);
         text[i] = strndup(seq.start, seq.len);
-        count[i] = split(text[i], lines[i], 1023);
+        count[i] = split(text[i], lines[i], MAX_LINES);
     }
     print_merged(lines[0], count[0], lines[1], count[1]);
     for (int i = 0; i < 2; i++) {

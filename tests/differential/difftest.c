@@ -48,17 +48,18 @@ static const char usage[] =
     "Exit status: 0 no difference, 1 differences, 2 trouble, 77 a facility is not to be had.\n";
 
 #define MAX_KINDS   256
+#define MAX_REASONS 32
 #define KIND_SHRUNK 2 /* so many of each kind are shrunk and shown, the others counted */
 
 struct kind {
     _Atomic uint64_t hash, count;
-    char text[128];
+    char text[256];
 };
 
 /* Shared by the jobs. */
 struct progress {
     _Atomic uint64_t next, done, differences, explained, shown, shrunk_ops;
-    struct kind kinds[MAX_KINDS];
+    struct kind kinds[MAX_KINDS], reasons[MAX_REASONS];
 };
 
 static struct setup setup;
@@ -92,15 +93,14 @@ static void report(uint64_t seed, uint64_t batch_start)
     fflush(stdout);
 }
 
-/* Counts a difference; true when its kind has not been shown often enough. */
-static bool count_kind(const char *text)
+/* Return: how many of the kind there were before. */
+static uint64_t count_text(struct kind *kind, int max, const char *text)
 {
     uint64_t hash = 14695981039346656037ull;
-    struct kind *kind = progress->kinds;
 
     for (const char *p = text; *p; p++)
         hash = (hash ^ (unsigned char)*p) * 1099511628211ull;
-    for (int i = 0; i < MAX_KINDS - 1; i++, kind++) {
+    for (int i = 0; i < max - 1; i++, kind++) {
         uint64_t old = 0;
 
         if (atomic_compare_exchange_strong(&kind->hash, &old, hash))
@@ -108,27 +108,33 @@ static bool count_kind(const char *text)
         if (!old || old == hash)
             break;
     }
-    atomic_fetch_add(&progress->differences, 1);
-    return atomic_fetch_add(&kind->count, 1) < KIND_SHRUNK;
+    return atomic_fetch_add(&kind->count, 1);
 }
 
-static void print_kinds(void)
+/* Counts a difference; true when its kind has not been shown often enough. */
+static bool count_kind(const char *text)
 {
-    for (int i = 0; i < MAX_KINDS; i++) {
-        const struct kind *kind = &progress->kinds[i];
+    atomic_fetch_add(&progress->differences, 1);
+    return count_text(progress->kinds, MAX_KINDS, text) < KIND_SHRUNK;
+}
 
-        if (kind->count)
-            printf("  %6llu times first %s\n", (unsigned long long)kind->count, kind->text);
+static void print_kinds(const struct kind *kinds, int max, const char *what)
+{
+    for (int i = 0; i < max; i++) {
+        if (kinds[i].count)
+            printf("  %6llu times %s %s\n", (unsigned long long)kinds[i].count, what,
+                   kinds[i].text);
     }
 }
 
-/* A sequence that differs in a known way, first in operation op: does the rest of it, too? */
-static bool rest_differs(uint64_t seed, int op)
+/* A sequence that differs in a known way: does the rest of it, too? */
+static bool rest_differs(uint64_t seed, const struct known *known)
 {
     int ops[MAX_OPS], count = list_ops(&setup, seed, ops);
 
     atomic_fetch_add(&progress->explained, 1);
-    ops_remove(ops, &count, op);
+    count_text(progress->reasons, MAX_REASONS, known->reason);
+    ops_remove(ops, &count, known->op);
     return ops_differ(&setup, seed, ops, &count);
 }
 
@@ -136,19 +142,19 @@ static bool sequence_differs(const struct output out[2], uint64_t seed, char *ki
 {
     struct sequence a = {.start = ""}, b = {.start = ""};
     bool have_a = find_sequence(&out[0], seed, &a), have_b = find_sequence(&out[1], seed, &b);
-    int op;
+    struct known known;
 
     if (!have_a || !have_b || !a.complete || !b.complete) {
         if (have_a && have_b)
             difference_kind(&a, &b, kind, size);
         return true;
     }
-    switch (compare_sequences(&a, &b, &op)) {
+    switch (compare_sequences(&a, &b, &known)) {
     case SAME:
         return false;
     case EXPLAINED:
         snprintf(kind, size, "after a known one");
-        return rest_differs(seed, op);
+        return rest_differs(seed, &known);
     case DIFFERENT:
     default:
         difference_kind(&a, &b, kind, size);
@@ -379,7 +385,8 @@ static int verdict(void)
            setup.side[0].name, setup.side[1].name, (unsigned long long)setup.features,
            (unsigned long long)differences, (unsigned long long)atomic_load(&progress->explained),
            (double)(now_ms() - started_ms) / 1000);
-    print_kinds();
+    print_kinds(progress->kinds, MAX_KINDS, "first");
+    print_kinds(progress->reasons, MAX_REASONS, "known:");
     if (!options.perturb)
         return differences ? 1 : 0;
     /* The lie is told by the result of one COPY; open, enable, map and register must precede it. */

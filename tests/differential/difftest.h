@@ -9,6 +9,7 @@
 
 #define MAX_WORDS 32
 #define MAX_OPS   128
+#define MAX_LINES 1023 /* of a trace that are compared, and shown */
 
 /* One of the two facilities: the words to write before `difffuzz ...`. */
 struct side {
@@ -51,8 +52,13 @@ void print_command(const struct setup *setup, int which, uint64_t seed, const ch
 
 bool find_sequence(const struct output *out, uint64_t seed, struct sequence *ret);
 enum comparison { SAME, EXPLAINED, DIFFERENT };
-/* EXPLAINED: at the first line that differs, which is about operation *ret_op. */
-enum comparison compare_sequences(const struct sequence *a, const struct sequence *b, int *ret_op);
+struct known {
+    int op; /* the operation that a difference is about */
+    const char *reason;
+};
+/* EXPLAINED: at the first line that differs, by *ret. */
+enum comparison compare_sequences(const struct sequence *a, const struct sequence *b,
+                                  struct known *ret);
 void difference_kind(const struct sequence *a, const struct sequence *b, char *buf, size_t size);
 void print_pair(const struct setup *setup, const struct output out[2], uint64_t seed);
 

@@ -30,7 +30,7 @@ void ops_remove(int *ops, int *count, int op)
 }
 
 static enum comparison run_and_compare(const struct setup *setup, uint64_t seed, const int *ops,
-                                       int count, int *ret_op)
+                                       int count, struct known *ret)
 {
     struct output out[2];
     struct sequence seq[2];
@@ -45,7 +45,7 @@ static enum comparison run_and_compare(const struct setup *setup, uint64_t seed,
     if (found[0] != found[1] || out[0].end[0] || out[1].end[0])
         result = DIFFERENT;
     else if (found[0])
-        result = compare_sequences(&seq[0], &seq[1], ret_op);
+        result = compare_sequences(&seq[0], &seq[1], ret);
     output_fini(&out[0]);
     output_fini(&out[1]);
     return result;
@@ -54,9 +54,9 @@ static enum comparison run_and_compare(const struct setup *setup, uint64_t seed,
 bool ops_differ(const struct setup *setup, uint64_t seed, int *ops, int *count)
 {
     enum comparison result;
-    int op;
+    struct known known;
 
-    while ((result = run_and_compare(setup, seed, ops, *count, &op)) == EXPLAINED)
-        ops_remove(ops, count, op);
+    while ((result = run_and_compare(setup, seed, ops, *count, &known)) == EXPLAINED)
+        ops_remove(ops, count, known.op);
     return result == DIFFERENT;
 }

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Differences that are as they should be. Each is a row of userfault(7)'s table of differences.
+ *
+ * A rule is a pair of shell patterns, for a line of the kernel's trace and the line of ours that
+ * stands in its place, and what must have gone before in the sequence for its reason to apply. All
+ * that went before is alike on both sides.
+ */
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "known.h"
+
+#define PAGE   4096
+#define AROUND 16 /* pages that a fault of a read may map: fault_around_bytes */
+
+/* What a line says: the operation that it is about, and the pages of the arena that this is. */
+struct event {
+    const char *line;
+    int op;
+    char name[24];
+    int first, end; /* -1: none */
+};
+
+struct story {
+    const char *const *lines; /* the kernel's, before the two that differ */
+    size_t count;
+    const char *kernel, *ours;
+    struct event op; /* the line with which their operation began */
+};
+
+static unsigned long long number_after(const char *line, const char *word)
+{
+    const char *at = strstr(line, word);
+
+    return at ? strtoull(at + strlen(word), NULL, 0) : 0;
+}
+
+static bool parse(const char *line, struct event *ret)
+{
+    const char *at, *len;
+    char *rest;
+
+    *ret = (struct event){.line = line, .first = -1, .end = -1};
+    if (sscanf(line, "%d %23s", &ret->op, ret->name) != 2)
+        return false;
+    at = strchr(line, '@');
+    if (at) {
+        unsigned long long off = 0, bytes = !strcmp(ret->name, "touch") ? 1 : 0;
+
+        ret->first = (int)strtol(at + 1, &rest, 10);
+        if (*rest == '+')
+            off = strtoull(rest + 1, NULL, 0);
+        len = strstr(line, " len=");
+        if (len) {
+            bytes = strtoull(len + 5, &rest, 0);
+            bytes *= *rest == 'p' ? PAGE : 1;
+        }
+        ret->end = ret->first + (int)((off + bytes + PAGE - 1) / PAGE);
+        ret->end += !fnmatch("* touch cross *", line, 0);
+    }
+    return true;
+}
+
+static bool covers(const struct event *event, int page)
+{
+    return event->first <= page && event->end > page;
+}
+
+static bool is_one_of(const char *name, const char *const *names)
+{
+    for (; *names; names++) {
+        if (!strcmp(name, *names))
+            return true;
+    }
+    return false;
+}
+
+/* "... = 0 copy=4096", "... = EAGAIN mapped=4096", "... = EEXIST updated=-17": bytes done. */
+static long long bytes_done(const char *line)
+{
+    const char *at = strrchr(line, '=');
+    long long done = at ? strtoll(at + 1, NULL, 10) : 0;
+
+    return done > 0 ? done : 0;
+}
+
+/* ---- whether two mappings are one */
+
+/* A place within the operation's range where a mapping began or ended, or changed. */
+static bool border_inside(const struct story *story)
+{
+    static const char *const names[] = {
+        "mmap",  "munmap",  "mremap",          "mprotect",          "madvise",
+        "mlock", "munlock", "UFFDIO_REGISTER", "UFFDIO_UNREGISTER", NULL};
+
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+        int other;
+
+        if (!parse(story->lines[i], &e) || !is_one_of(e.name, names))
+            continue;
+        if ((e.first > story->op.first && e.first < story->op.end) ||
+            (e.end > story->op.first && e.end < story->op.end))
+            return true;
+        if (strcmp(e.name, "mremap") != 0)
+            continue;
+        other = (int)number_after(strstr(e.line, " flags="), "@");
+        if (other > story->op.first && other < story->op.end)
+            return true;
+        other += (int)number_after(e.line, " to=");
+        if (other > story->op.first && other < story->op.end)
+            return true;
+    }
+    return false;
+}
+
+/* ---- what a read maps besides its page, in ranges with write protection alone */
+
+static bool of_file(const char *line)
+{
+    return !fnmatch("*mmap memfd-*", line, 0) || !fnmatch("*mmap shared-anon *", line, 0) ||
+           !fnmatch("*mmap zero-shared *", line, 0);
+}
+
+static bool reads(const struct event *event)
+{
+    static const char *const names[] = {"mlock", "sys-write", "sys-pwrite", NULL};
+
+    return is_one_of(event->name, names) || !fnmatch("* touch read *", event->line, 0) ||
+           !fnmatch("* touch cross *", event->line, 0) ||
+           !fnmatch("* madvise *arg=2[23] *", event->line, 0);
+}
+
+static bool reads_near(const struct event *event, int page)
+{
+    int start = page / AROUND * AROUND;
+
+    return reads(event) && event->first < start + AROUND && event->end > start &&
+           !(event->first == page && event->end == page + 1);
+}
+
+/* Of the page at which ours stopped, because it is mapped, the kernel says that it is not. */
+static bool mapped_around(const struct story *story)
+{
+    int page = story->op.first + (int)(bytes_done(story->ours) / PAGE);
+    bool file = false, wp = false;
+
+    if (bytes_done(story->kernel) <= bytes_done(story->ours))
+        return false;
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (!parse(story->lines[i], &e))
+            continue;
+        if (covers(&e, page) && !strcmp(e.name, "mmap")) {
+            file = of_file(e.line);
+            wp = false;
+        }
+        wp |= covers(&e, page) && !fnmatch("*UFFDIO_REGISTER*mode=0x2 = 0*", e.line, 0);
+        if (file && wp && reads_near(&e, page))
+            return true;
+    }
+    return false;
+}
+
+/* ---- calls that write to a file, of memory that goes while they wait */
+
+/* The kernel stops at the beginning of a page of the file, ours at the page that went. */
+static bool memory_goes(const struct story *story)
+{
+    static const char *const names[] = {"mmap",    "munmap",    "mremap",    "mprotect",
+                                        "madvise", "ftruncate", "fallocate", NULL};
+    const char *kernel = strstr(story->kernel, " = "), *ours = strstr(story->ours, " = ");
+    unsigned long long more = strtoull(ours + 3, NULL, 10);
+    unsigned long long less = strcmp(kernel, " = EFAULT") ? strtoull(kernel + 3, NULL, 10) : 0;
+
+    if (less % PAGE || less >= more)
+        return false;
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (parse(story->lines[i], &e) && e.op > story->op.op && is_one_of(e.name, names) &&
+            (e.first < 0 || (e.first < story->op.end && e.end > story->op.first)))
+            return true;
+    }
+    return false;
+}
+
+/* ---- pages of zeroes */
+
+static bool zeroed(const struct story *story, int page)
+{
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (parse(story->lines[i], &e) && !strcmp(e.name, "UFFDIO_ZEROPAGE") && e.first <= page &&
+            e.first + (int)(bytes_done(e.line) / PAGE) > page)
+            return true;
+    }
+    return false;
+}
+
+/* Whatever page only the kernel says is there was provided by UFFDIO_ZEROPAGE. */
+static bool zeroes_gone(const struct story *story)
+{
+    const char *kernel = strstr(story->kernel, " = 0"), *ours = strstr(story->ours, " = 0");
+    int page = story->op.first;
+
+    if (!kernel || !ours || strlen(kernel) != strlen(ours))
+        return false;
+    for (kernel += 4, ours += 4; *kernel; kernel += 2, ours += 2, page++) {
+        if (kernel[1] != ours[1] && (kernel[1] != '1' || !zeroed(story, page)))
+            return false;
+    }
+    return true;
+}
+
+/* ---- the rules */
+
+#define MERGING                                                                                    \
+    "whether two mappings that are alike and touch are one to the kernel depends on history that " \
+    "it shows nobody: which was faulted first, advice given before they were registered"
+#define AROUND_WP                                                                                  \
+    "where writes alone are reported, a read maps what the file has around it: our range is "      \
+    "plain memory to the kernel, which would not do so in one of its own"
+#define WRITES                                                                                     \
+    "a call that writes to a file: the kernel waits for all that goes to one page of the file "    \
+    "before it moves any of it, ours moves what comes before the hidden page"
+#define ZEROES                                                                                     \
+    "of pages of zeroes that were provided and not touched, nothing is mapped: mincore says so "   \
+    "once they are not registered any more"
+#define FILTER                                                                                     \
+    "the launcher's filter, which forbids the kernel's facility for this test, looks at the "      \
+    "command before anybody looks at the descriptor"
+#define LATE_ZEROES                                                                                \
+    "a hole in a file drops the kernel's page of zeroes from a private mapping; ours is a copy, "  \
+    "which stays where it is not registered any more"
+static const struct rule {
+    const char *kernel, *ours;
+    bool (*fits)(const struct story *story);
+    const char *reason;
+} rules[] = {
+    {"* UFFDIO_[CZP]*ENOENT*", "* UFFDIO_[CZP]*", border_inside, MERGING},
+    {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]*ENOENT*", border_inside, MERGING},
+    {"*ioctl-pointer * 0xc02[08]aa0[34] * ENOENT", "*ioctl-pointer *", border_inside, MERGING},
+    {"*ioctl-pointer * 0xc02[08]aa0[34] *", "*ioctl-pointer * ENOENT", border_inside, MERGING},
+    {"*mremap: = EFAULT", "*mremap: = [@e]*", border_inside, MERGING},
+    {"*mremap: = [@e]*", "*mremap: = EFAULT", border_inside, MERGING},
+    /* the move itself is refused, too */
+    {"*mremap: = EFAULT", "*mremap: = ENOMEM", border_inside, MERGING},
+    {"*mremap: = ENOMEM", "*mremap: = EFAULT", border_inside, MERGING},
+    {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]* = E[EA]*", mapped_around, AROUND_WP},
+    {"*finishes*write: = *", "*finishes*write: = [1-9]*", memory_goes, WRITES},
+    {"* mincore * = 0*", "* mincore * = 0*", zeroes_gone, ZEROES},
+    {"*ioctl-unknown * 0xaa00 = EBADF", "*ioctl-unknown * 0xaa00 = EPERM", NULL, FILTER},
+    {NULL, NULL, NULL, NULL},
+};
+
+/* "12 touch ..." and "    w2 finishes 12 touch: ...": 12. -1: a line that belongs to none. */
+static int operation_of(const char *line)
+{
+    int op;
+
+    if (sscanf(line, " w%*d finishes %d", &op) == 1 || sscanf(line, "%d ", &op) == 1)
+        return op;
+    return -1;
+}
+
+/*
+ * A difference that shows late: UFFDIO_ZEROPAGE on a private mapping of a file, which is not
+ * registered any more when a hole is punched in the file. Return: the last such operation before
+ * the line that differs, or -1.
+ */
+static int late_zeropage(const struct story *story)
+{
+    bool private_file = false;
+    int last = -1, found = -1;
+
+    for (size_t i = 0; i < story->count; i++) {
+        const char *at = story->lines[i];
+
+        private_file |= !fnmatch("*mmap memfd-private*= 0", at, 0);
+        if (private_file && !fnmatch("* UFFDIO_ZEROPAGE*zeropage=[1-9]*", at, 0))
+            last = atoi(at);
+        if (last >= 0 &&
+            (!fnmatch("* fallocate*= 0", at, 0) || !fnmatch("* ftruncate*= 0", at, 0) ||
+             !fnmatch("* madvise*arg=9 *", at, 0)))
+            found = last;
+    }
+    return found;
+}
+
+static void find_operation(struct story *story, int op)
+{
+    for (size_t i = 0; i < story->count; i++) {
+        if (parse(story->lines[i], &story->op) && story->op.op == op)
+            return;
+    }
+    parse(story->kernel, &story->op);
+}
+
+static const char *reason_of(struct story *story, int *ret_op)
+{
+    int op = operation_of(story->kernel);
+
+    if (op < 0 || op != operation_of(story->ours))
+        return NULL;
+    find_operation(story, op);
+    for (const struct rule *rule = rules; rule->reason; rule++) {
+        if (!fnmatch(rule->kernel, story->kernel, 0) && !fnmatch(rule->ours, story->ours, 0) &&
+            (!rule->fits || rule->fits(story))) {
+            *ret_op = op;
+            return rule->reason;
+        }
+    }
+    return NULL;
+}
+
+const char *known_reason(const char *const *lines, size_t count, const char *kernel,
+                         const char *ours, int *ret_op)
+{
+    struct story story = {.lines = lines, .count = count, .kernel = kernel, .ours = ours};
+    const char *reason = kernel && ours ? reason_of(&story, ret_op) : NULL;
+    int late;
+
+    if (reason)
+        return reason;
+    late = late_zeropage(&story);
+    if (late < 0)
+        return NULL;
+    *ret_op = late;
+    return LATE_ZEROES;
+}
