@@ -165,7 +165,7 @@ long core_mincore(uintptr_t addr, size_t len, unsigned char *vec)
 
     for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
         if (ranges_find(at, &range) && range.area.kind != PAGING_SHARED &&
-            (paging_byte(at) & PAGE_PUBLISHED)) {
+            (paging_byte(at) & (paging_hides(&range.area) ? PAGE_PUBLISHED : PAGE_HERE))) {
             core_copy_out(vec + ((at - addr) >> PAGING_SHIFT), &here, 1);
         }
     }

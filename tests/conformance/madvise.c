@@ -583,6 +583,22 @@ static void mincore_tells(enum mem_kind kind)
     CHECK_EQ(vec[2] & 1, 1);
 }
 
+/* Where nothing is missing, a page that was not touched is not there. */
+static void mincore_untouched(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    unsigned char vec[3] = {9, 9, 9};
+    int uffd = uffd_open(0), pipes[2];
+
+    CHECK_EQ(pipe(pipes), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, UF_REGISTER_MODE_WP, NULL), 0);
+    CHECK_EQ(write(pipes[1], mem_page(&mem, 1), page_size), page_size);
+    CHECK_EQ(mincore(mem.addr, mem.len, vec), 0);
+    CHECK_EQ(vec[0] & 1, 0);
+    CHECK_EQ(vec[1] & 1, 1);
+    CHECK_EQ(vec[2] & 1, 0);
+}
+
 #define RST_REMOVE "rst: Non-cooperative userfaultfd, removal"
 #define MAN_ADVISE "madvise(2)"
 #define MAN_LOCK   "mlock(2)"
@@ -613,6 +629,8 @@ const struct conf_case madvise_cases[] = {
     {"madvise/populate-in-order", MAN_ADVISE, ONE_OF_EACH | KIND(MEM_ANON_SHARED), NEED_FULL,
      .run = populate_in_order},
     {"mincore/provided", "mincore(2)", ONE_OF_EACH, .run = mincore_tells},
+    {"mincore/untouched", "mincore(2)", ONE_OF_EACH, NEED_FULL, UF_FEATURE_PAGEFAULT_FLAG_WP,
+     .run = mincore_untouched},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
     {"mlock/dontneed-after", MAN_LOCK, KIND(MEM_ANON), .run = dontneed_after_locked},
     {"mlock/hole", MAN_LOCK, KIND(MEM_ANON), .run = mlock_up_to_a_hole},
