@@ -100,6 +100,7 @@ struct range {
 };
 
 #define TRAIT_NOHUGEPAGE 16u
+#define TRAIT_WIPEONFORK 64u
 #define TRAIT_LOCKED     ((uint32_t)1 << 31)
 #define TRAIT_ONFAULT    ((uint32_t)1 << 29) /* with it: what is not there is not brought in */
 #define TRAIT_ACCOUNTED  ((uint32_t)1 << 30) /* private memory that was writable once */

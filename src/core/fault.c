@@ -198,7 +198,7 @@ static void bring_content(const struct range *range, uintptr_t addr)
     if (!paging_page_open(addr)) {
         admit(range, addr);
     }
-    sys_madvise(addr & ~(PAGING_PAGE - 1), PAGING_PAGE, MADV_POPULATE_READ);
+    paging_bring(&range->area, addr & ~(PAGING_PAGE - 1));
 }
 
 /* Asynchronous: the write is let through, and that it was shows in the pagemap. */

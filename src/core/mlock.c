@@ -58,6 +58,10 @@ long core_populate_locked(uintptr_t start, uintptr_t end)
                 return -ENOMEM;
             }
             stop = at;
+        } else if (!paging_hides(&range.area) &&
+                   sys_madvise(at, PAGING_PAGE, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) ==
+                       -EFAULT) {
+            return -ENOMEM; /* let through, and the kernel's affair: beyond the end of a file */
         }
     }
     return 0;

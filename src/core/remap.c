@@ -324,6 +324,21 @@ static bool moves_among_others(const struct vma *vma)
     return !vma->special && !(vma->dev_zero && !vma->shared) && moves_many();
 }
 
+/* What stays poisoned in plain memory moves with it, and leaves plain memory behind. */
+static void move_kept(const struct move *move, const struct range *kept, uintptr_t at, size_t len,
+                      uintptr_t to)
+{
+    struct paging_area part = paging_slice(&kept->area, at, at + len);
+
+    sys_mprotect(to, len, part.prot);
+    core_move_poison(kept, &part, to);
+    if (move->flags & MREMAP_DONTUNMAP) {
+        sys_mprotect(at, len, part.prot);
+    }
+    paging_forget(&part);
+    ranges_replace(at, at + len, NULL);
+}
+
 /* Mapping by mapping, as the kernel does; the gaps between them leave what is there as it is. */
 static long move_parts(const struct move *move)
 {
@@ -332,7 +347,7 @@ static long move_parts(const struct move *move)
     uintptr_t stop;
 
     for (uintptr_t at = move->addr; at < move->old_end; at = stop) {
-        bool first = at == move->addr;
+        bool first = at == move->addr, ranged;
         uintptr_t to;
         long ret;
 
@@ -341,10 +356,15 @@ static long move_parts(const struct move *move)
         }
         at = vma.start > at ? vma.start : at;
         stop = vma.end < move->old_end ? vma.end : move->old_end;
-        if (ranges_next(at, stop, &range)) {
+        ranged = ranges_next(at, stop, &range);
+        if (ranged && range.area.start > at) {
             stop = range.area.start;
+            ranged = false;
+        } else if (ranged) {
+            stop = range.area.end < stop ? range.area.end : stop;
         }
-        if (stop == at || (!(first && stop == move->old_end) && !moves_among_others(&vma))) {
+        if ((ranged && range.ctx) ||
+            (!(first && stop == move->old_end) && !moves_among_others(&vma))) {
             return -EFAULT; /* as far as it came, it stays moved */
         }
         to = move->to + (at - move->addr);
@@ -353,6 +373,9 @@ static long move_parts(const struct move *move)
             return ret;
         }
         core_forget_gone(to, to + (stop - at));
+        if (ranged) {
+            move_kept(move, &range, at, stop - at, to);
+        }
         mappings_move(at, to, stop - at, 0);
     }
     return (long)move->to;
@@ -395,7 +418,8 @@ static long mremap_locked(const struct move *move, bool *ret_grown)
     struct range range;
     long ret;
 
-    if (!ranges_find(move->addr, &range)) {
+    if (!ranges_find(move->addr, &range) ||
+        (!range.ctx && (move->flags & MREMAP_FIXED) && move->new_len == move->old_len)) {
         return move_plain(move, stays);
     }
     if (stays && move->new_len == move->old_len) {

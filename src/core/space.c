@@ -422,7 +422,7 @@ static void forget_parent(void)
     contexts_forget();
     files_fork_child();
     for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
-        if (range.area.kind == PAGING_SHARED) {
+        if (range.area.kind == PAGING_SHARED || (range.traits & TRAIT_WIPEONFORK)) {
             paging_unpoison(&range.area); /* its page table is not copied */
         }
         core_release_area(&range, &range.area, CORE_RELEASE_COPY);

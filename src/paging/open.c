@@ -331,8 +331,13 @@ static void map_unseen(const struct paging_area *area, uintptr_t start, uintptr_
     char byte;
 
     for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
-        if (paging_byte(at) & (PAGE_PUBLISHED | PAGE_HERE)) {
+        if (!(paging_byte(at) & (PAGE_PUBLISHED | PAGE_HERE))) {
+            continue;
+        }
+        if (paging_env.mem) {
             sys_pread(paging_mem_fd(), &byte, 1, at);
+        } else if (sys_mprotect(at, PAGING_PAGE, PROT_READ) == 0) {
+            sys_madvise(at, PAGING_PAGE, MADV_POPULATE_READ);
         }
     }
 }
@@ -341,7 +346,7 @@ int paging_release(const struct paging_area *area)
 {
     int ret = 0;
 
-    if (area->prot == PROT_NONE && area->kind != PAGING_ANON && paging_env.mem) {
+    if (area->prot == PROT_NONE && area->kind != PAGING_ANON) {
         paging_each_used(area, map_unseen);
     }
     ret = paging_restore(area->start, area->end, area->prot);

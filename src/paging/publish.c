@@ -357,3 +357,16 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
     }
     return true;
 }
+
+void paging_bring(const struct paging_area *area, uintptr_t page)
+{
+    char byte;
+
+    /* A write makes a copy at once, but of a page that is mapped already. */
+    if (area->kind == PAGING_PRIVATE_FILE && paging_env.mem && !paging_page_here(page) &&
+        sys_pread(paging_mem_fd(), &byte, 1, page) == 1) {
+        sys_pwrite(paging_mem_fd(), &byte, 1, page);
+        return;
+    }
+    sys_madvise(page, PAGING_PAGE, MADV_POPULATE_READ);
+}

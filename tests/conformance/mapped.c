@@ -120,6 +120,57 @@ static void protected_absent(enum mem_kind kind)
     touch_join(&touch);
 }
 
+/* In a private mapping it is a copy by then, which a hole in the file leaves. */
+static void protected_copied(enum mem_kind kind)
+{
+    const char *forced = getenv("USERFAULT_FORCE");
+    struct mem mem = mem_filled(kind, 2);
+    struct touch touch = {.value = 1};
+    int uffd = uffd_open(0);
+
+    if (forced && strstr(forced, "nomem"))
+        case_skip("only /proc/self/mem writes to what nobody may write to");
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_writeprotect(uffd, mem.addr, mem.len, UF_WRITEPROTECT_MODE_WP), 0);
+    touch_start(&touch, mem.addr, true);
+    uffd_next_fault(uffd, mem.addr, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+    check_native(mem_page(&mem, 1), *mem_page(&mem, 1)); /* this one is the file's */
+    CHECK_EQ(
+        fallocate(mem.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)(2 * page_size)),
+        0);
+    CHECK_EQ(uffd_writeprotect(uffd, mem.addr, mem.len, 0), 0);
+    touch_join(&touch);
+    *(volatile unsigned char *)mem.addr = *(mem.addr + 1);
+    check_native(mem_page(&mem, 1), 0);
+    CHECK_EQ(memcmp(mem.addr + 8, source_new(1, 0) + 8, page_size - 8), 0);
+}
+
+static void *lock_main(void *arg)
+{
+    const struct mem *mem = arg;
+
+    return (void *)(intptr_t)(mlock(mem->addr, mem->len) ? errno : 0);
+}
+
+/* Page by page as it comes to them, also where nothing is missing. */
+static void locked_in_order(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(UF_FEATURE_WP_UNPOPULATED);
+    pthread_t thread;
+    void *err;
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_writeprotect(uffd, mem_page(&mem, 1), page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, lock_main, &mem), 0);
+    uffd_next_fault(uffd, mem_page(&mem, 1), UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source_new(1, 1), page_size), -EEXIST);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source_new(1, 1), page_size), 0);
+    CHECK_EQ(uffd_writeprotect(uffd, mem.addr, mem.len, 0), 0);
+    CHECK_EQ(pthread_join(thread, &err), 0);
+    CHECK_EQ((intptr_t)err, 0);
+}
+
 /* Continued where nothing is missing: there, though the mapping cannot or need not show it. */
 static void continued_plain(enum mem_kind kind)
 {
@@ -223,6 +274,10 @@ const struct conf_case mapped_cases[] = {
     {"mapped/missing-around", POISONED, FILES, POISON, .run = missing_around},
     {"mapped/protected-and-absent", RST, SHARED, MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM,
      .run = protected_absent},
+    {"mapped/protected-and-copied", RST, FILE_PRIVATE, NEED_CACHESTAT,
+     UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = protected_copied},
+    {"mapped/locked-in-order", "mlock(2)", KIND(MEM_ANON) | FILE_PRIVATE, NEED_FULL,
+     UF_FEATURE_WP_UNPOPULATED, .run = locked_in_order},
     {"mapped/continued", RST, FILES, MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = continued_plain},
     {"mapped/inaccessible", POISONED, SHARED, BOTH, .run = inaccessible},
     {"mapped/populated-beyond", "madvise(2)", FILE_SHARED | FILE_PRIVATE,

@@ -254,6 +254,19 @@ static void not_forked(enum mem_kind kind)
     CHECK_EXITED(child_wait(pid), 0);
 }
 
+static void wiped_on_fork(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_WIPEONFORK), 0);
+    CHECK_EXITED(child_status(child_touches, mem.addr), 1);
+    CHECK_EXITED(child_status(child_touches, mem_page(&mem, 1)), 0);
+    check_poisoned(mem.addr);
+}
+
 /* The end of a file goes with what is poisoned there, a hole does not. */
 static void cut_off(enum mem_kind kind)
 {
@@ -287,6 +300,29 @@ static void moved(enum mem_kind kind)
     CHECK_EQ(munmap(to, mem.len), 0);
     CHECK(mmap(to, mem.len, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == to);
     check_native(to, 0);
+}
+
+/* Poison in plain memory moves with it, as far as that moves: up to what is registered. */
+static void moved_in_part(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    char *to = mmap(NULL, mem.len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(to != MAP_FAILED);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 1), 3 * page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, 3 * page_size), 0);
+    CHECK(mremap(mem.addr, 3 * page_size, 3 * page_size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+    check_native(to, 0);
+    check_poisoned(to + page_size);
+    check_poisoned(to + 2 * page_size);
+    CHECK(mremap(to + page_size, page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED | 4,
+                 mem.addr) == mem.addr);
+    check_poisoned(mem.addr);
+    check_native(to + page_size, 0);
+    check_poisoned(to + 2 * page_size);
+    check_poisoned(mem_page(&mem, 3));
 }
 
 static void gone_with_mapping(enum mem_kind kind)
@@ -334,6 +370,8 @@ const struct conf_case poison_cases[] = {
     {"poison/last-of-table", MAN, ONE_OF_EACH, POISON, .run = last_of_table},
     {"poison/fork", MAN, ONE_OF_EACH, POISON, .run = forked},
     {"poison/dont-fork", MAN, KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE), POISON, .run = not_forked},
+    {"poison/wipe-on-fork", MAN, KIND(MEM_ANON), POISON, .run = wiped_on_fork},
+    {"poison/mremap-plain", MAN, ONE_OF_EACH, POISON, .run = moved_in_part},
     {"poison/cut-off", MAN, FILE_SHARED | FILE_PRIVATE, POISON, .run = cut_off},
     {"poison/mremap", MAN, ONE_OF_EACH, POISON, .run = moved},
     {"poison/munmap", MAN, ONE_OF_EACH, POISON, .run = gone_with_mapping},

@@ -246,6 +246,10 @@ void paging_expect_all(const struct paging_area *area);
  */
 bool paging_admit(const struct paging_area *area, uintptr_t addr);
 
+/* A page of a protected place that can be read now is to be there: the access that traps is a
+ * write. Context: any. */
+void paging_bring(const struct paging_area *area, uintptr_t page);
+
 /**
  * paging_read_around() - a read of the page traps: what the kernel maps besides
  * @area: one of paging_reads_around(), all of what is one mapping to the kernel
