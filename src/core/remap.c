@@ -230,7 +230,6 @@ static long move_away(const struct move *move, const struct range *range, uintpt
     long ret = move_vmas(move);
 
     if (sys_failed(ret)) {
-        forget_unmapped(move);
         return ret;
     }
     to = (uintptr_t)ret;
@@ -491,6 +490,9 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
         paging_cut(to + move.new_len);
     }
     ret = mremap_locked(&move, &grown);
+    if (sys_failed(ret)) {
+        forget_unmapped(&move);
+    }
     core_change_end(&change);
     if (grown) {
         /* What was added to locked memory is faulted in, and nobody asks whether it could be. */

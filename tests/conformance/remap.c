@@ -349,6 +349,20 @@ static void remap_replaces_and_fails(enum mem_kind kind)
     replace_and_fail(kind, true);
 }
 
+/* Nothing is to be duplicated, onto itself and what lies behind it: refused, but that is gone. */
+static void remap_onto_itself(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    siginfo_t info;
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_ERRNO((long)mremap(mem.addr, 0, 4 * page_size, MREMAP_MAYMOVE | MREMAP_FIXED, mem.addr),
+                EFAULT);
+    CHECK_EQ(touch_caught(mem_page(&mem, 2), false, &info), SIGSEGV);
+    CHECK_EQ(info.si_code, SEGV_MAPERR);
+}
+
 #define MAN_REMAP "mremap(2)"
 #define RST_REMAP "rst: Non-cooperative userfaultfd, remapping"
 
@@ -370,6 +384,7 @@ const struct conf_case remap_cases[] = {
      .run = remap_grows_locked_before},
     {"mremap/grow-locked-on-fault", MAN_REMAP, ONE_OF_EACH, .run = remap_grows_locked_onfault},
     {"mremap/replaces-and-fails", MAN_REMAP, ONE_OF_EACH, .run = remap_replaces_and_fails},
+    {"mremap/onto-itself", MAN_REMAP, SHARED, .run = remap_onto_itself},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
     {.id = NULL},
 };
