@@ -411,6 +411,24 @@ static void end_copying(void)
     }
 }
 
+/*
+ * Several that wait to touch memory would be woken by one close, and what they write may be the
+ * same page of a file, or a copy of it: one after the other, then.
+ */
+static void end_touching(void)
+{
+    for (uint64_t i = 0; worker_busy(JOB_TOUCH) > 1 && i < FUZZ_PAGES; i++) {
+        for (int slot = 0; slot < FUZZ_CTXS; slot++) {
+            struct uf_io_range range = {FUZZ_ARENA + i * fuzz_page, fuzz_page};
+
+            if (fds[slot] >= 0) {
+                ioctl(fds[slot], UF_IO_UNREGISTER, &range);
+                worker_settle();
+            }
+        }
+    }
+}
+
 /* The end of a sequence: what is still to be read, then the last close, which frees all waiters. */
 void ctx_finish(void)
 {
@@ -427,6 +445,7 @@ void ctx_finish(void)
         read_drain(fds[i]);
     }
     end_copying();
+    end_touching();
     for (int i = 0; i < FUZZ_CTXS; i++) {
         if (fds[i] < 0)
             continue;
