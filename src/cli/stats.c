@@ -107,6 +107,8 @@ static void print_faults(const struct uf_stats *s, FILE *out)
 {
     fprintf(out, "  faults      %" PRIu64 " missing read, %" PRIu64 " missing write\n",
             s->faults_missing_read, s->faults_missing_write);
+    if (s->faults_rwp)
+        fprintf(out, "              %" PRIu64 " read-write-protect\n", s->faults_rwp);
     if (s->faults_wp || s->faults_minor)
         fprintf(out, "              %" PRIu64 " write-protect, %" PRIu64 " minor\n", s->faults_wp,
                 s->faults_minor);
@@ -182,6 +184,7 @@ static const struct field {
     FIELD("faults", "missing_read", faults_missing_read),
     FIELD("faults", "missing_write", faults_missing_write),
     FIELD("faults", "wp", faults_wp),
+    FIELD("faults", "rwp", faults_rwp),
     FIELD("faults", "minor", faults_minor),
     FIELD("faults", "sigbus", faults_sigbus),
     FIELD("faults", "callback", faults_callback),

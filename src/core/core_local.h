@@ -170,15 +170,17 @@ struct context {
     (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS |                 \
      UF_FEATURE_THREAD_ID | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS |                    \
      UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON |               \
-     UF_FEATURE_WP_ASYNC)
+     UF_FEATURE_WP_ASYNC | UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC)
 #define CORE_API_IOCTLS                                                                            \
-    ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER | (uint64_t)1 << UF_NR_API)
+    ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER |                             \
+     (uint64_t)1 << UF_NR_SET_MODE | (uint64_t)1 << UF_NR_API)
 #define CORE_RANGE_IOCTLS                                                                          \
     ((uint64_t)1 << UF_NR_WAKE | (uint64_t)1 << UF_NR_COPY | (uint64_t)1 << UF_NR_ZEROPAGE |       \
      (uint64_t)1 << UF_NR_POISON)
 
 /* UF_REGISTER_MODE_... that can be asked for. */
-#define CORE_MODES (UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP | UF_REGISTER_MODE_MINOR)
+#define CORE_MODES                                                                                 \
+    (UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP | UF_REGISTER_MODE_MINOR | UF_REGISTER_MODE_RWP)
 
 int contexts_init(void);
 struct context *context_of_id(uint32_t id);
@@ -202,6 +204,8 @@ void context_release_if_closed(struct context *ctx);
 int waiters_init(void);
 /* Wake the context's waiters in [start, end). */
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end);
+/* Those of them whose reports have all of these flags. */
+void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t flags);
 /* Take the oldest unread message. */
 bool waiters_take(struct context *ctx, struct uf_msg *ret);
 bool waiters_pending(uint32_t ctx_id);
@@ -324,8 +328,8 @@ void core_move_poison(const struct range *range, const struct paging_area *from,
 
 /* ---- pagemap.c */
 
-/* From now on there are ranges with write protection. */
-void core_note_wp(void);
+/* From now on there may be protected pages. */
+void core_note_protection(void);
 
 /* ---- register.c */
 
@@ -370,6 +374,9 @@ void core_note_released(uintptr_t start, uintptr_t end);
 /* Whether an access that the program's own protection allows passes: published, and open. */
 bool core_page_ready(uintptr_t addr, enum arch_access access);
 
+/* Whether accesses to protected pages of the range are let through without a message. */
+bool core_lifts_alone(const struct range *range);
+
 /* A page that normal code is about to need: fault it in as an access would. -EFAULT or 0. */
 int core_fault_in(uintptr_t addr, enum arch_access access);
 /* One round of it: 0 is to look again, what may be accessed may be another thing by now. */
@@ -392,6 +399,7 @@ long core_ioctl_copy(struct context *ctx, void *arg);
 long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);
 long core_ioctl_writeprotect(struct context *ctx, void *arg);
+long core_ioctl_rwprotect(struct context *ctx, void *arg);
 long core_ioctl_continue(struct context *ctx, void *arg);
 long core_ioctl_poison(struct context *ctx, void *arg);
 /* What is done to a part of a range within one chunk, whose stripes are held. Return: bytes, or

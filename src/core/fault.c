@@ -5,7 +5,7 @@
  *     range?  no  -> foreign (or the trap raced a release: look at the kernel's view)
  *     busy?       -> wait for whoever changes it, retry
  *     permitted by the program's own protection?  no -> SEGV_ACCERR
- *     a write to a protected page, or hidden: missing, or in its file and minor
+ *     protected from this access, or hidden: missing, or in its file and minor
  *                 -> SIGBUS feature | callback | message and wait, retry
  *     published?  -> admit, retry
  */
@@ -179,10 +179,11 @@ static enum core_verdict report(const struct range *range, const struct core_rep
     return CORE_RETRY;
 }
 
-/* Whether a write to the page is for the manager to know first. */
+/* Whether an access to the page is for the manager to know first. */
 static bool protected_from(const struct range *range, uintptr_t addr, enum arch_access access)
 {
-    return access == ARCH_WRITE && range->area.wp && (paging_byte(addr) & PAGE_PROTECTED);
+    return (range->area.rwp || (access == ARCH_WRITE && range->area.wp)) &&
+           (paging_byte(addr) & PAGE_PROTECTED);
 }
 
 /*
@@ -201,12 +202,13 @@ static void bring_content(const struct range *range, uintptr_t addr)
     paging_bring(&range->area, addr & ~(PAGING_PAGE - 1));
 }
 
-/* Asynchronous: the write is let through, and that it was shows in the pagemap. */
-static bool lifts_alone(const struct range *range)
+/* Asynchronous: the access is let through, and that it was shows in the pagemap. */
+bool core_lifts_alone(const struct range *range)
 {
-    struct context *ctx = context_of_id(range->ctx);
+    const struct context *ctx = context_of_id(range->ctx);
 
-    return ctx && (atomic_load(&ctx->features) & UF_FEATURE_WP_ASYNC);
+    return ctx && (atomic_load(&ctx->features) &
+                   (range->area.rwp ? UF_FEATURE_RWP_ASYNC : UF_FEATURE_WP_ASYNC));
 }
 
 static void lift(const struct range *range, uintptr_t addr)
@@ -218,10 +220,14 @@ static void lift(const struct range *range, uintptr_t addr)
 
     paging_make_room(ranges_area_of, tid);
     held = paging_lock(page, page + PAGING_PAGE, tid);
-    if (ranges_find(page, &now) && now.ctx == range->ctx && now.area.wp && !now.busy) {
+    if (ranges_find(page, &now) && now.ctx == range->ctx && !now.busy) {
         struct paging_area area = paging_slice(&now.area, page, page + PAGING_PAGE);
 
-        paging_unprotect(&area);
+        if (area.rwp) {
+            paging_admit_access(&area);
+        } else if (area.wp) {
+            paging_unprotect(&area);
+        }
     }
     paging_unlock(held);
 }
@@ -267,9 +273,11 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         what.flags |= UF_PAGEFAULT_FLAG_MINOR;
     } else if (content == PAGING_EMPTY && range.area.missing) {
         /* as it is */
-    } else if (protected_from(&range, addr, access) && lifts_alone(&range)) {
+    } else if (protected_from(&range, addr, access) && core_lifts_alone(&range)) {
         lift(&range, addr);
         return CORE_RETRY;
+    } else if (range.area.rwp && protected_from(&range, addr, access)) {
+        what.flags |= UF_PAGEFAULT_FLAG_RWP;
     } else if (protected_from(&range, addr, access)) {
         bring_content(&range, addr);
         what.flags |= UF_PAGEFAULT_FLAG_WP;

@@ -65,7 +65,8 @@ static long ioctl_api(struct context *ctx, void *arg)
     if (api.features & UF_FEATURE_WP_ASYNC) {
         want |= UF_FEATURE_WP_UNPOPULATED;
     }
-    if (api.api != UF_API || (api.features & ~CORE_FEATURES)) {
+    if (api.api != UF_API || (api.features & ~CORE_FEATURES) ||
+        ((api.features & UF_FEATURE_RWP_ASYNC) && !(api.features & UF_FEATURE_RWP))) {
         return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
     }
     api.features = CORE_FEATURES;
@@ -76,6 +77,32 @@ static long ioctl_api(struct context *ctx, void *arg)
     }
     if (!atomic_compare_exchange_strong(&ctx->features, &none, want)) {
         return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
+    }
+    if (want & UF_FEATURE_RWP) {
+        core_note_protection(); /* its category of the pagemap may be asked for from now on */
+    }
+    return 0;
+}
+
+/* Who waits when messages are turned off goes on, and is let in by itself. */
+static long ioctl_set_mode(struct context *ctx, void *arg)
+{
+    struct uf_io_set_mode set;
+
+    if (core_copy_in(&set, arg, sizeof set)) {
+        return -EFAULT;
+    }
+    if (((set.enable | set.disable) & ~UF_FEATURE_RWP_ASYNC) || (set.enable & set.disable) ||
+        !(atomic_load(&ctx->features) & UF_FEATURE_RWP)) {
+        return -EINVAL;
+    }
+    if (set.disable) {
+        atomic_fetch_and(&ctx->features, ~set.disable);
+    }
+    if (set.enable) {
+        /* First this, then the look at who waits: see still_traps(). */
+        atomic_fetch_or(&ctx->features, set.enable);
+        waiters_wake_of(atomic_load(&ctx->id), 0, PAGING_TOP, UF_PAGEFAULT_FLAG_RWP);
     }
     return 0;
 }
@@ -107,6 +134,10 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg)
         return core_ioctl_poison(ctx, arg);
     case UF_IO_WRITEPROTECT:
         return core_ioctl_writeprotect(ctx, arg);
+    case UF_IO_RWPROTECT:
+        return core_ioctl_rwprotect(ctx, arg);
+    case UF_IO_SET_MODE:
+        return ioctl_set_mode(ctx, arg);
     default:
         return -EINVAL;
     }

@@ -78,6 +78,9 @@ static long drop_part(const struct paging_area *area, int advice)
     }
     if (ret == 0) {
         paging_unpoison(area);
+        if (keeps_content(area) && area->rwp) {
+            paging_admit_access(area); /* protected was the entry */
+        }
         ret = keeps_content(area) ? 0 : paging_drop(area);
     }
     return ret;

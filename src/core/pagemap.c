@@ -2,23 +2,16 @@
 #include "core/pagemap.h"
 #include "core_local.h"
 
-static _Atomic bool wp_in_use;
+static _Atomic bool protection_in_use;
 
-void core_note_wp(void)
+void core_note_protection(void)
 {
-    atomic_store_explicit(&wp_in_use, true, memory_order_relaxed);
+    atomic_store_explicit(&protection_in_use, true, memory_order_relaxed);
 }
 
-bool core_wp_in_use(void)
+bool core_protects(void)
 {
-    return atomic_load_explicit(&wp_in_use, memory_order_relaxed) && core_same_space();
-}
-
-static bool is_async(uint32_t ctx_id)
-{
-    struct context *ctx = context_of_id(ctx_id);
-
-    return ctx && (atomic_load(&ctx->features) & UF_FEATURE_WP_ASYNC);
+    return atomic_load_explicit(&protection_in_use, memory_order_relaxed) && core_same_space();
 }
 
 struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
@@ -37,9 +30,11 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
     pages.end = paging_run_of(addr, range.area.end < end ? range.area.end : end,
                               PAGE_PUBLISHED | PAGE_PROTECTED);
     byte = paging_byte(addr);
-    pages.registered = range.area.wp;
-    pages.async = range.area.wp && is_async(range.ctx);
-    pages.is_protected = range.area.wp && (byte & PAGE_PROTECTED);
+    pages.registered = range.area.wp || range.area.rwp;
+    pages.access = range.area.rwp;
+    pages.async = range.area.wp && core_lifts_alone(&range);
+    pages.is_protected = pages.registered && (byte & PAGE_PROTECTED);
+    pages.published = paging_hides(&range.area) && (byte & PAGE_PUBLISHED);
     pages.hidden = paging_hides(&range.area) && !(byte & PAGE_PUBLISHED);
     return pages;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* UFFDIO_WRITEPROTECT. */
+/* UFFDIO_WRITEPROTECT and UFFDIO_RWPROTECT. */
 #include <errno.h>
 
 #include "core/pagemap.h"
@@ -22,9 +22,38 @@ static bool protects_empty(const struct range *range)
     return ctx && (atomic_load(&ctx->features) & UF_FEATURE_WP_UNPOPULATED);
 }
 
+/* What is asked for. */
+struct protection {
+    bool access; /* from all accesses, else from writes */
+    bool on;
+};
+
+static bool allows(const struct range *range, const struct protection *what)
+{
+    return what->access ? range->area.rwp : range->area.wp;
+}
+
+/* Context: stripes of [start, end), which lies in the range, held. */
+static int apply(const struct range *range, uintptr_t start, uintptr_t end,
+                 const struct protection *what)
+{
+    struct paging_area part = paging_slice(&range->area, start, end);
+
+    if (what->on) {
+        return what->access ? paging_protect_access(&range->area, start, end)
+                            : paging_protect(&part, protects_empty(range));
+    }
+    if (what->access) {
+        paging_admit_access(&part);
+    } else {
+        paging_unprotect(&part);
+    }
+    return 0;
+}
+
 /* The part of one range. Context: no lock held. */
-static int protect_part(const struct range *seen, uintptr_t start, uintptr_t end, bool protect,
-                        int tid)
+static int protect_part(const struct range *seen, uintptr_t start, uintptr_t end,
+                        const struct protection *what, int tid)
 {
     paging_stripes held;
     struct range range;
@@ -34,22 +63,15 @@ static int protect_part(const struct range *seen, uintptr_t start, uintptr_t end
     held = paging_lock(start, end, tid);
     /* It may have been cut meanwhile: what is there no more is not found, as in the kernel. */
     if (ranges_find(start, &range) && range.area.end >= end && range.ctx == seen->ctx &&
-        range.area.wp && !range.busy) {
-        struct paging_area area = paging_slice(&range.area, start, end);
-
-        ret = 0;
-        if (protect) {
-            ret = paging_protect(&area, protects_empty(&range));
-        } else {
-            paging_unprotect(&area);
-        }
+        allows(&range, what) && !range.busy) {
+        ret = apply(&range, start, end, what);
     }
     paging_unlock(held);
     return ret;
 }
 
-/* Mapping by mapping in rising order, until one is not registered for write protection. */
-static int protect_range(uintptr_t start, uintptr_t end, bool protect, int tid)
+/* Mapping by mapping in rising order, until one is not registered for it. */
+static int protect_range(uintptr_t start, uintptr_t end, const struct protection *what, int tid)
 {
     uintptr_t at = start;
     struct range range;
@@ -58,11 +80,11 @@ static int protect_range(uintptr_t start, uintptr_t end, bool protect, int tid)
     while (at < end && ranges_next(at, end, &range)) {
         uintptr_t stop = range.area.end < end ? range.area.end : end;
 
-        if (mapped(at, range.area.start) || !range.area.wp) {
+        if (mapped(at, range.area.start) || !allows(&range, what)) {
             return -ENOENT;
         }
         at = range.area.start > at ? range.area.start : at;
-        ret = protect_part(&range, at, stop, protect, tid);
+        ret = protect_part(&range, at, stop, what, tid);
         if (ret) {
             return ret;
         }
@@ -71,43 +93,57 @@ static int protect_range(uintptr_t start, uintptr_t end, bool protect, int tid)
     return mapped(at, end) ? -ENOENT : ret;
 }
 
-int core_protect_pages(uintptr_t start, uintptr_t end)
+static int protect(uintptr_t start, uintptr_t end, const struct protection *what)
 {
     struct core_guard guard;
     int ret;
 
     core_enter(&guard);
-    ret = protect_range(start, end, true, guard.tid);
+    ret = protect_range(start, end, what, guard.tid);
     core_leave(&guard);
     core_count_paging();
     return ret;
 }
 
-long core_ioctl_writeprotect(struct context *ctx, void *arg)
+int core_protect_pages(uintptr_t start, uintptr_t end)
 {
+    return protect(start, end, &(struct protection){.on = true});
+}
+
+/* Both ioctls are alike, in their arguments too. */
+_Static_assert(sizeof(struct uf_io_rwprotect) == sizeof(struct uf_io_writeprotect) &&
+                   UF_RWPROTECT_MODE_RWP == UF_WRITEPROTECT_MODE_WP &&
+                   UF_RWPROTECT_MODE_DONTWAKE == UF_WRITEPROTECT_MODE_DONTWAKE,
+               "one function serves both");
+
+static long ioctl_protect(struct context *ctx, void *arg, bool access)
+{
+    struct protection what = {.access = access};
     struct uf_io_writeprotect wp;
-    struct core_guard guard;
-    bool protect;
     int ret;
 
     if (core_copy_in(&wp, arg, sizeof wp)) {
         return -EFAULT;
     }
-    protect = wp.mode & UF_WRITEPROTECT_MODE_WP;
+    what.on = wp.mode & UF_WRITEPROTECT_MODE_WP;
     if (core_check_range(wp.range.start, wp.range.len) ||
         (wp.mode & ~(UF_WRITEPROTECT_MODE_WP | UF_WRITEPROTECT_MODE_DONTWAKE)) ||
-        (protect && (wp.mode & UF_WRITEPROTECT_MODE_DONTWAKE))) {
+        (what.on && (wp.mode & UF_WRITEPROTECT_MODE_DONTWAKE))) {
         return -EINVAL;
     }
-    core_enter(&guard);
-    ret = protect_range(wp.range.start, wp.range.start + wp.range.len, protect, guard.tid);
-    core_leave(&guard);
-    core_count_paging();
-    if (ret) {
-        return ret;
-    }
-    if (!(wp.mode & (UF_WRITEPROTECT_MODE_WP | UF_WRITEPROTECT_MODE_DONTWAKE))) {
+    ret = protect(wp.range.start, wp.range.start + wp.range.len, &what);
+    if (ret == 0 && !(wp.mode & (UF_WRITEPROTECT_MODE_WP | UF_WRITEPROTECT_MODE_DONTWAKE))) {
         waiters_wake(atomic_load(&ctx->id), wp.range.start, wp.range.start + wp.range.len);
     }
-    return 0;
+    return ret;
+}
+
+long core_ioctl_writeprotect(struct context *ctx, void *arg)
+{
+    return ioctl_protect(ctx, arg, false);
+}
+
+long core_ioctl_rwprotect(struct context *ctx, void *arg)
+{
+    return ioctl_protect(ctx, arg, true);
 }

@@ -75,6 +75,15 @@ static int check_writable(const struct piece *piece)
     return ret == -EACCES ? -EPERM : 0;
 }
 
+/* Protection from all accesses is not given up by registering again, nor taken for another. */
+static bool drops_access(const struct range *range, uint64_t mode)
+{
+    bool stays = (range->mode & mode) == mode;
+
+    return !stays && (range->area.rwp != !!(mode & UF_REGISTER_MODE_RWP)) &&
+           (range->area.rwp || range->area.wp);
+}
+
 static int check_piece(const struct context *ctx, const struct piece *piece, uint64_t mode,
                        uintptr_t sp)
 {
@@ -86,8 +95,13 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
     if (kind < 0 || (kind == PAGING_ANON && (mode & UF_REGISTER_MODE_MINOR))) {
         return -EINVAL;
     }
+    if (piece->registered && piece->range.ctx) {
+        return piece->range.ctx != atomic_load(&ctx->id) || drops_access(&piece->range, mode)
+                   ? -EBUSY
+                   : 0;
+    }
     if (piece->registered) {
-        return !piece->range.ctx || piece->range.ctx == atomic_load(&ctx->id) ? 0 : -EBUSY;
+        return 0;
     }
     if (sp >= piece->start && sp < piece->end) {
         core_log("refused to register the stack of the calling thread, a signal frame must fit "
@@ -135,7 +149,7 @@ static int enter_area(struct paging_area *area)
     bool shadow = !paging_env.mem && area->kind != PAGING_SHARED;
     int ret = 0;
 
-    if (area->missing || area->minor || shadow) {
+    if (area->missing || area->minor || area->rwp || shadow) {
         ret = paging_enter(area);
     } else {
         area->rooted = false;
@@ -168,6 +182,7 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     range.area.missing = mode & UF_REGISTER_MODE_MISSING;
     range.area.minor = mode & UF_REGISTER_MODE_MINOR;
     range.area.wp = mode & UF_REGISTER_MODE_WP;
+    range.area.rwp = mode & UF_REGISTER_MODE_RWP;
     range.mode = mode;
     held = paging_lock(piece->start, piece->end, tid);
     paging_cut(piece->start);
@@ -218,6 +233,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
                 .missing = mode & UF_REGISTER_MODE_MISSING,
                 .minor = mode & UF_REGISTER_MODE_MINOR,
                 .wp = mode & UF_REGISTER_MODE_WP,
+                .rwp = mode & UF_REGISTER_MODE_RWP,
                 .divided = divided,
                 .nofill = piece->vma.dev_zero && !piece->vma.shared,
                 .rooted = kind == PAGING_ANON && (piece->vma.prot & PROT_WRITE) && paging_env.mem,
@@ -295,6 +311,8 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
     return any ? 0 : -EINVAL;
 }
 
+#define BOTH (UF_REGISTER_MODE_WP | UF_REGISTER_MODE_RWP)
+
 long core_ioctl_register(struct context *ctx, void *arg)
 {
     uint64_t ioctls = CORE_RANGE_IOCTLS;
@@ -306,12 +324,14 @@ long core_ioctl_register(struct context *ctx, void *arg)
     if (core_copy_in(&reg, user, sizeof reg - sizeof reg.ioctls)) {
         return -EFAULT;
     }
-    if (!reg.mode || (reg.mode & ~CORE_MODES) || core_check_range(reg.range.start, reg.range.len)) {
+    if (!reg.mode || (reg.mode & ~CORE_MODES) || (reg.mode & BOTH) == BOTH ||
+        core_check_range(reg.range.start, reg.range.len)) {
         return -EINVAL;
     }
-    if (reg.mode & UF_REGISTER_MODE_WP) {
-        core_note_wp();
-        ioctls |= (uint64_t)1 << UF_NR_WRITEPROTECT;
+    if (reg.mode & BOTH) {
+        core_note_protection();
+        ioctls |=
+            (uint64_t)1 << (reg.mode & UF_REGISTER_MODE_WP ? UF_NR_WRITEPROTECT : UF_NR_RWPROTECT);
     }
     if (reg.mode & UF_REGISTER_MODE_MINOR) {
         ioctls |= (uint64_t)1 << UF_NR_CONTINUE;

@@ -19,7 +19,7 @@ static void keep(const struct range *range, const struct paging_area *area)
     struct range kept = *range;
 
     kept.area = *area;
-    kept.area.missing = kept.area.minor = kept.area.wp = false;
+    kept.area.missing = kept.area.minor = kept.area.wp = kept.area.rwp = false;
     kept.area.alias = 0;
     kept.ctx = 0;
     kept.mode = 0;

@@ -232,6 +232,11 @@ static bool slot_matches(const struct slot *slot, uint32_t ctx_id, uintptr_t sta
 
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end)
 {
+    waiters_wake_of(ctx_id, start, end, 0);
+}
+
+void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t flags)
+{
     uint32_t top = atomic_load(&slots_top);
 
     for (uint32_t i = 0; i < top; i++) {
@@ -241,7 +246,7 @@ void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end)
         while ((word & STATE_MASK) == SLOT_PENDING || (word & STATE_MASK) == SLOT_READ) {
             uint32_t woken = (word & ~(STATE_MASK | SLEEPS)) | SLOT_WOKEN;
 
-            if (!slot_matches(slot, ctx_id, start, end)) {
+            if (!slot_matches(slot, ctx_id, start, end) || (slot->flags & flags) != flags) {
                 break;
             }
             if ((word & STATE_MASK) == SLOT_PENDING) {
@@ -483,6 +488,8 @@ static void count_fault(uint64_t flags)
 {
     if (flags & UF_PAGEFAULT_FLAG_WP) {
         STAT(faults_wp);
+    } else if (flags & UF_PAGEFAULT_FLAG_RWP) {
+        STAT(faults_rwp);
     } else if (flags & UF_PAGEFAULT_FLAG_MINOR) {
         STAT(faults_minor);
     } else if (flags & UF_PAGEFAULT_FLAG_WRITE) {
@@ -512,6 +519,9 @@ static bool still_traps(const struct core_report *report, uint32_t ctx_id)
     }
     if (report->flags & UF_PAGEFAULT_FLAG_WP) {
         return range.area.wp && (byte & PAGE_PROTECTED);
+    }
+    if (report->flags & UF_PAGEFAULT_FLAG_RWP) {
+        return range.area.rwp && (byte & PAGE_PROTECTED) && !core_lifts_alone(&range);
     }
     return !(byte & PAGE_PUBLISHED) &&
            (report->flags & UF_PAGEFAULT_FLAG_MINOR ? range.area.minor : range.area.missing);

@@ -78,7 +78,8 @@ static uint64_t entry_of(const struct core_pages *pages, uint64_t entry)
         entry = 0;
     }
     if (pages->is_protected) {
-        entry |= PAGEMAP_WP | (entry & PAGEMAP_HERE ? 0 : PAGEMAP_SWAPPED);
+        entry |= PAGEMAP_WP;
+        entry |= entry & PAGEMAP_HERE ? 0 : pages->access ? PAGEMAP_PRESENT : PAGEMAP_SWAPPED;
     }
     return entry;
 }
@@ -88,7 +89,7 @@ void ipagemap_read_done(int fd, void *buf, long ret, int64_t off)
     uint64_t first, count;
     uint64_t *entry = buf;
 
-    if (ret < 8 || !opened || !core_wp_in_use() || !is_own(fd)) {
+    if (ret < 8 || !opened || !core_protects() || !is_own(fd)) {
         return;
     }
     if (off < 0) {
@@ -186,6 +187,12 @@ static uint64_t categories_of(const struct scan *scan, const struct core_pages *
                       : kernels & ~(uint64_t)(PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN | PAGE_IS_GUARD);
     bool here = categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED);
 
+    if (pages->access) {
+        categories |= here || !pages->published ? 0 : PAGE_IS_PRESENT; /* zeroes nobody touched */
+        here = here || pages->published;
+        return here && !pages->is_protected ? categories | PAGE_IS_WRITTEN | PAGE_IS_ACCESSED
+                                            : categories;
+    }
     if (pages->async) {
         categories |= PAGE_IS_WPALLOWED;
     }
@@ -226,6 +233,9 @@ static int scan_ours(struct scan *scan, const struct core_pages *pages)
 
     arg.return_mask = ~(uint64_t)(PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN) & 0xff;
     arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+    if ((scan->arg.flags & PM_SCAN_WP_MATCHING) && pages->access) {
+        return -EINVAL;
+    }
     if ((scan->arg.flags & PM_SCAN_CHECK_WPASYNC) && !pages->async) {
         return -EPERM;
     }
@@ -253,12 +263,35 @@ static int scan_ours(struct scan *scan, const struct core_pages *pages)
     return ret;
 }
 
+/*
+ * The category that the kernel may not know taken out of what is asked of memory that cannot have
+ * it. False: nothing there can match.
+ */
+static bool without_accessed(struct pm_scan_arg *arg)
+{
+    const uint64_t accessed = PAGE_IS_ACCESSED;
+    bool counts = arg->category_inverted & accessed;
+
+    if (!counts && ((arg->category_mask & accessed) || arg->category_anyof_mask == accessed)) {
+        return false;
+    }
+    arg->category_anyof_mask &= counts && (arg->category_anyof_mask & accessed) ? 0 : ~accessed;
+    arg->category_mask &= ~accessed;
+    arg->category_inverted &= ~accessed;
+    arg->return_mask &= ~accessed;
+    return true;
+}
+
 /* Memory that is not protected by us. */
 static int scan_kernels(struct scan *scan, uint64_t start, uint64_t end)
 {
     struct page_region region[REGIONS];
     struct pm_scan_arg arg = scan->arg;
 
+    if (!without_accessed(&arg)) {
+        scan->arg.walk_end = end;
+        return 0;
+    }
     while (!scan->full && start < end) {
         long n;
 
@@ -305,6 +338,10 @@ static long check(int fd, const struct pm_scan_arg *arg)
 
     none.end = none.start;
     none.flags = 0;
+    none.category_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
+    none.category_anyof_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
+    none.category_inverted &= ~(uint64_t)PAGE_IS_ACCESSED;
+    none.return_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
     return arg->flags & ~(uint64_t)(PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC)
                ? -EINVAL
                : sys_ioctl(fd, PAGEMAP_SCAN_NR, &none);
@@ -316,7 +353,7 @@ long ipagemap_scan(int fd, void *arg)
     struct scan scan = {.fd = fd};
     long ret;
 
-    if (!core_wp_in_use() || core_copy_in(&scan.arg, arg, sizeof scan.arg) || !is_own(fd) ||
+    if (!core_protects() || core_copy_in(&scan.arg, arg, sizeof scan.arg) || !is_own(fd) ||
         scan.arg.end < scan.arg.start) {
         return ICALL_PASS;
     }

@@ -25,8 +25,8 @@ static int refusal(const struct paging_area *area, uintptr_t base)
 {
     size_t count = 0;
 
-    if (area->kind == PAGING_PRIVATE_FILE || (area->wp && area->kind != PAGING_ANON) ||
-        paging_chunk_of(base)->marked) {
+    if (area->kind == PAGING_PRIVATE_FILE ||
+        ((area->wp || area->rwp) && area->kind != PAGING_ANON) || paging_chunk_of(base)->marked) {
         return -EINVAL;
     }
     for (uintptr_t at = base; at < base + PAGING_CHUNK; at += PAGING_PAGE) {

@@ -151,7 +151,7 @@ int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
     while (ret == 0 && start < end) {
         uintptr_t stop = paging_run_of(start, end, PAGE_PROTECTED);
 
-        ret = open_run(area, start, stop);
+        ret = paging_shut(area, start) ? 0 : open_run(area, start, stop);
         start = stop;
     }
     if (ret != 0) {
@@ -272,7 +272,9 @@ static void drop_in_chunk(const struct paging_area *area, uintptr_t start, uintp
     paging_unguard(start);
     /* In a mapping of a file, a mark is the place's and not the content's. */
     paging_table_change(start, end, 0,
-                        area->kind == PAGING_ANON ? 0xff : 0xff & ~(unsigned)PAGE_MARKS);
+                        area->kind == PAGING_ANON ? 0xff
+                        : area->rwp               ? 0xff & ~(unsigned)PAGE_POISONED
+                                                  : 0xff & ~(unsigned)PAGE_MARKS);
 }
 
 int paging_drop(const struct paging_area *area)

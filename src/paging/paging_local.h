@@ -86,6 +86,12 @@ static inline bool paging_passable(const struct paging_area *area, uintptr_t add
     return !paging_hides(area) || (paging_byte(addr) & PAGE_PUBLISHED);
 }
 
+/* Whether no access may pass although the page is there. */
+static inline bool paging_shut(const struct paging_area *area, uintptr_t addr)
+{
+    return area->rwp && (paging_byte(addr) & PAGE_PROTECTED);
+}
+
 /* Whether the page is there, of one that no access can reach now. */
 static inline bool paging_mapped(const struct paging_area *area, uintptr_t addr)
 {

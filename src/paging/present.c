@@ -85,7 +85,7 @@ static void around(const struct paging_area *area, uintptr_t addr, uintptr_t *re
 
 bool paging_reads_around(const struct paging_area *area)
 {
-    return area->kind != PAGING_ANON && area->missing && !area->minor && !area->wp;
+    return area->kind != PAGING_ANON && area->missing && !area->minor && !area->wp && !area->rwp;
 }
 
 bool paging_bare_around(const struct paging_area *area, uintptr_t addr)

@@ -342,6 +342,9 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
     uintptr_t start, end;
 
     addr = page_down(addr);
+    if (paging_shut(area, addr)) {
+        return false;
+    }
     if (paging_passable(area, addr)) {
         run_around(area, addr, &start, &end);
         return paging_open(area, start, end) == 0;

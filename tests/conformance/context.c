@@ -94,6 +94,13 @@ int uffd_writeprotect(int uffd, void *addr, size_t len, uint64_t mode)
     return ioctl(uffd, UF_IO_WRITEPROTECT, &arg) == 0 ? 0 : -errno;
 }
 
+int uffd_rwprotect(int uffd, void *addr, size_t len, uint64_t mode)
+{
+    struct uf_io_rwprotect arg = {.range = {(uintptr_t)addr, len}, .mode = mode};
+
+    return ioctl(uffd, UF_IO_RWPROTECT, &arg) == 0 ? 0 : -errno;
+}
+
 int uffd_continue(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_mapped)
 {
     struct uf_io_continue arg = {

@@ -123,6 +123,7 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     clone_cases[], bad_input_cases[], bad_waits_cases[], bulk_cases[], stress_cases[], wp_cases[],
     minor_cases[], poison_cases[], mapped_cases[], async_cases[], call_data_cases[],
     call_file_cases[], call_system_cases[], raw_cases[], sigsys_cases[];
+extern const struct conf_case rwp_cases[], accessed_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {
@@ -192,6 +193,7 @@ int uffd_register_mode(int uffd, void *addr, size_t len, uint64_t mode, uint64_t
 int uffd_unregister(int uffd, void *addr, size_t len);
 int uffd_wake(int uffd, void *addr, size_t len);
 int uffd_writeprotect(int uffd, void *addr, size_t len, uint64_t mode);
+int uffd_rwprotect(int uffd, void *addr, size_t len, uint64_t mode);
 int uffd_continue(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_mapped);
 int uffd_poison(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_updated);
 int uffd_copy(int uffd, void *dst, const void *src, size_t len);

@@ -18,6 +18,7 @@
 #define PAGE_IS_PRESENT   0x008
 #define PAGE_IS_SWAPPED   0x010
 #define PAGE_IS_GUARD     0x100
+#define PAGE_IS_ACCESSED  0x200 /* with UFFD_FEATURE_RWP */
 
 #define PM_SCAN_WP_MATCHING   1
 #define PM_SCAN_CHECK_WPASYNC 2

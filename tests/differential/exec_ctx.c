@@ -47,14 +47,16 @@ static void op_open(const struct op *op)
 
 static void op_api(const struct op *op)
 {
+    const uint64_t of_rwp = (uint64_t)1 << UF_NR_SET_MODE;
     struct uf_io_api api = {.api = op->arg, .features = op->arg2, .ioctls = 77};
     int ret = ioctl(fds[op->slot], UF_IO_API, &api);
 
     trace_result(ret, errno);
-    /* Which features there are may differ; those that were asked for may not. */
+    /* Which features and ioctls there are may differ; those that were asked for may not. */
     trace_printf(" api=%llx features=%llx ioctls=%llx", (unsigned long long)api.api,
                  (unsigned long long)(ret ? api.features : api.features & op->arg2),
-                 (unsigned long long)api.ioctls);
+                 (unsigned long long)(ret || (op->arg2 & UF_FEATURE_RWP) ? api.ioctls
+                                                                         : api.ioctls & ~of_rwp));
 }
 
 static void op_register(const struct op *op)

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ static const struct test {
     const char *name;
     void (*run)(enum memory memory);
     enum memory memory;
+    uint64_t features; /* skip unless announced */
 } tests[] = {
     {"fault", test_fault, MEMORY_PRIVATE},
     {"fault-shared", test_fault, MEMORY_SHARED},
@@ -54,6 +56,8 @@ static const struct test {
     {"million", test_million, MEMORY_PRIVATE},
     {"alternate", test_alternate, MEMORY_PRIVATE},
     {"alternate-shared", test_alternate, MEMORY_SHARED},
+    {"alternate-access", test_alternate_access, MEMORY_PRIVATE, UF_FEATURE_RWP},
+    {"alternate-access-shared", test_alternate_access, MEMORY_SHARED, UF_FEATURE_RWP},
 };
 
 static const char *current = "start";
@@ -119,6 +123,17 @@ static bool selected(const struct test *test, char **names)
     return !*names;
 }
 
+/* What a context could be opened with. */
+static uint64_t announced(void)
+{
+    struct uf_io_api api = {.api = UF_API};
+    int fd = (int)syscall(SYS_userfaultfd, 0);
+
+    stress_check(fd >= 0 && ioctl(fd, UF_IO_API, &api) == 0);
+    close(fd);
+    return api.features;
+}
+
 static void run(char **names)
 {
     int number = 0, planned = 0;
@@ -132,6 +147,11 @@ static void run(char **names)
 
         if (!selected(&tests[i], names))
             continue;
+        if (tests[i].features & ~announced()) {
+            printf("ok %d - %s # SKIP needs features 0x%llx\n", ++number, tests[i].name,
+                   (unsigned long long)tests[i].features);
+            continue;
+        }
         current = tests[i].name;
         stress_alive();
         tests[i].run(tests[i].memory);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Write protection at size: of a large region every second page is unprotected, one by one. Nothing
- * may fail, and of what is written then each protected page is reported once, and no other.
+ * Protection at size: of a large region every second page is unprotected, one by one. Nothing may
+ * fail, and of what is written then each protected page is reported once, and no other. Where
+ * protection is from all accesses it is of pages that are there: few, all over the region.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -20,17 +21,27 @@
 
 struct guard {
     int fd, stop;
+    bool access; /* protected from all accesses, else from writes */
     char *base;
     uint64_t pages;
     uint8_t *reports; /* of each page that is written to */
     pthread_t thread;
 };
 
-static void write_protect(int fd, void *base, uint64_t bytes, uint64_t mode)
+/* Both ioctls take the same: mode 1 protects, 0 does not any more. */
+static void protect(const struct guard *guard, uint64_t page, uint64_t pages, uint64_t mode)
 {
-    struct uf_io_writeprotect wp = {.range = {(uintptr_t)base, bytes}, .mode = mode};
+    struct uf_io_writeprotect arg = {
+        .range = {(uintptr_t)guard->base + page * page_bytes, pages * page_bytes}, .mode = mode};
 
-    stress_check(ioctl(fd, UF_IO_WRITEPROTECT, &wp) == 0);
+    stress_check(ioctl(guard->fd, guard->access ? UF_IO_RWPROTECT : UF_IO_WRITEPROTECT, &arg) == 0);
+}
+
+/* What is in the flags of each message, but that an access that reads first is none that writes. */
+static bool flags_good(const struct guard *guard, uint64_t flags)
+{
+    return guard->access ? (flags & ~UF_PAGEFAULT_FLAG_WRITE) == UF_PAGEFAULT_FLAG_RWP
+                         : flags == (UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
 }
 
 static void answer(struct guard *guard, const struct uf_msg *msg)
@@ -38,14 +49,14 @@ static void answer(struct guard *guard, const struct uf_msg *msg)
     uint64_t page = (msg->arg.pagefault.address - (uintptr_t)guard->base) / page_bytes;
 
     stress_check(page < guard->pages);
-    if (msg->arg.pagefault.flags != (UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE))
+    if (!flags_good(guard, msg->arg.pagefault.flags))
         stress_fail("page %llu: flags 0x%llx", (unsigned long long)page,
                     (unsigned long long)msg->arg.pagefault.flags);
     if (page % 2 == 0)
         stress_fail("page %llu is not protected", (unsigned long long)page);
     if (++guard->reports[page / (WRITE_EACH / 2)] != 1)
         stress_fail("page %llu was reported again", (unsigned long long)page);
-    write_protect(guard->fd, guard->base + page * page_bytes, page_bytes, 0);
+    protect(guard, page, 1, 0);
 }
 
 static void *guard_main(void *arg)
@@ -88,22 +99,37 @@ static void check_words(const struct guard *guard)
                          PASSES * (page + odd + 1));
 }
 
-void test_alternate(enum memory memory)
+/* Of private memory that nobody wrote to, each page is the kernel's one page of zeroes. */
+static void open_guard(struct guard *guard, enum memory memory)
 {
-    struct guard guard = {.pages = stress_count(PAGES) / WRITE_EACH * WRITE_EACH};
-    uint64_t bytes = guard.pages * page_bytes, start, reports = 0, vmas = stress_vmas(), peak = 0;
+    uint64_t bytes = guard->pages * page_bytes;
+
+    guard->fd = context_open(O_NONBLOCK, guard->access ? UF_FEATURE_RWP
+                                                       : UF_FEATURE_PAGEFAULT_FLAG_WP |
+                                                             UF_FEATURE_WP_UNPOPULATED);
+    guard->stop = eventfd(0, EFD_CLOEXEC);
+    guard->base = map_pages(memory, guard->pages);
+    guard->reports = calloc(guard->pages / (WRITE_EACH / 2) + 1, 1);
+    stress_check(guard->stop >= 0 && guard->reports);
+    if (guard->access) {
+        madvise(guard->base, bytes, MADV_NOHUGEPAGE);
+        stress_check(madvise(guard->base, bytes, MADV_POPULATE_READ) == 0);
+    }
+    context_register_mode(guard->fd, guard->base, bytes,
+                          guard->access ? UF_REGISTER_MODE_RWP : UF_REGISTER_MODE_WP);
+    protect(guard, 0, guard->pages, 1);
+}
+
+static void alternate(enum memory memory, bool access)
+{
+    struct guard guard = {.pages = stress_count(PAGES) / WRITE_EACH * WRITE_EACH, .access = access};
+    uint64_t start, reports = 0, vmas = stress_vmas(), peak = 0;
     uint64_t written = 0;
 
-    guard.fd = context_open(O_NONBLOCK, UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_UNPOPULATED);
-    guard.stop = eventfd(0, EFD_CLOEXEC);
-    guard.base = map_pages(memory, guard.pages);
-    guard.reports = calloc(guard.pages / (WRITE_EACH / 2) + 1, 1);
-    stress_check(guard.stop >= 0 && guard.reports);
-    context_register_mode(guard.fd, guard.base, bytes, UF_REGISTER_MODE_WP);
-    write_protect(guard.fd, guard.base, bytes, UF_WRITEPROTECT_MODE_WP);
+    open_guard(&guard, memory);
     start = now_ns();
     for (uint64_t page = 0; page < guard.pages; page += 2) {
-        write_protect(guard.fd, guard.base + page * page_bytes, page_bytes, 0);
+        protect(&guard, page, 1, 0);
         if (page % (guard.pages / 64 * 2) == 0) {
             uint64_t now = stress_vmas() - vmas;
 
@@ -134,4 +160,14 @@ void test_alternate(enum memory memory)
     close(guard.stop);
     free(guard.reports);
     unmap_pages(guard.base, guard.pages);
+}
+
+void test_alternate(enum memory memory)
+{
+    alternate(memory, false);
+}
+
+void test_alternate_access(enum memory memory)
+{
+    alternate(memory, true);
 }

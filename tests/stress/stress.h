@@ -108,5 +108,6 @@ void test_million(enum memory memory);
 void test_tebibyte(enum memory memory);
 void test_spread(enum memory memory);
 void test_alternate(enum memory memory);
+void test_alternate_access(enum memory memory);
 
 #endif

@@ -27,6 +27,7 @@ struct uf_stats {
     uint64_t faults_missing_read;
     uint64_t faults_missing_write;
     uint64_t faults_wp;
+    uint64_t faults_rwp;
     uint64_t faults_minor;
     uint64_t faults_sigbus;   /* answered by SIGBUS (UF_FEATURE_SIGBUS) */
     uint64_t faults_callback; /* answered by a callback in the faulting thread */

@@ -9,14 +9,16 @@
 /* A run of pages that are alike. */
 struct core_pages {
     uintptr_t start, end;
-    bool registered; /* for write protection */
-    bool async;      /* ... which is lifted without a message */
+    bool registered; /* for protection */
+    bool access;     /* ... from all accesses; else from writes */
+    bool async;      /* ... from writes, which is lifted without a message */
     bool is_protected;
-    bool hidden; /* without content: whatever the kernel holds there is ours */
+    bool published; /* ours has given it its content, though the kernel may have nothing there */
+    bool hidden;    /* without content: whatever the kernel holds there is ours */
 };
 
-/* Whether there ever was a range with write protection: nobody else needs to ask. One load. */
-bool core_wp_in_use(void);
+/* Whether there ever was a range with protection: nobody else needs to ask. One load. */
+bool core_protects(void);
 
 /* The run at @addr, page-aligned, within [@addr, @end). Context: any. */
 struct core_pages core_pages_at(uintptr_t addr, uintptr_t end);

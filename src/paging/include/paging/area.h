@@ -38,6 +38,7 @@ struct paging_area {
     bool missing; /* pages without content are hidden; else they are as the kernel has them */
     bool minor;   /* pages that their file has are hidden until they are continued */
     bool wp;      /* protected pages trap when written to */
+    bool rwp;     /* ... or on any access; never both */
     bool noguard; /* guard pages were refused here (locked memory) */
     bool divided; /* the kernel has a mapping of its own from start on, though all is alike */
     bool nofill;  /* private /dev/zero: a file of size 0, nothing can be put there */
@@ -193,6 +194,21 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
 int paging_protect(const struct paging_area *area, bool empty);
 
 /**
+ * paging_protect_access() - any access to pages that are there traps from now on
+ * @area: with rwp, and hidden since it was registered
+ * @start: page-aligned, in the area
+ * @end: the same
+ *
+ * All others are left alone, of mappings of a file too, and are not protected when they get some.
+ *
+ * Context: stripes of [start, end) held. Return: 0 or -errno.
+ */
+int paging_protect_access(const struct paging_area *area, uintptr_t start, uintptr_t end);
+
+/* Accesses to its protected pages pass again. Context: stripes of the area held. */
+void paging_admit_access(const struct paging_area *area);
+
+/**
  * paging_collapse() - a huge page in the place of small ones
  * @base: of a chunk that lies within the area
  *
@@ -238,8 +254,8 @@ void paging_expect_all(const struct paging_area *area);
 /**
  * paging_admit() - a page that traps although it has its content: let accesses through
  *
- * A protected page is let be read only. Also finds that shared memory was filled behind our back,
- * by another mapping of the file.
+ * A protected page is let be read only, or not at all. Also finds that shared memory was filled
+ * behind our back, by another mapping of the file.
  *
  * Context: stripes of the page held.
  * Return: true when accesses pass now, false when the page is missing.

@@ -13,7 +13,8 @@
  *   byte & PAGE_PUBLISHED     the page has its content
  *   byte & PAGE_OPEN          ... and its VMA lets reads through (else it was taken back)
  *   byte & PAGE_READONLY      with PAGE_OPEN: ... and no writes
- *   byte & PAGE_PROTECTED     writes are to be reported; of a hidden page: once it has its content
+ *   byte & PAGE_PROTECTED     writes are to be reported; of a hidden page: once it has its content;
+ *                             in an area with rwp all accesses are, and the page is closed
  *   byte & PAGE_POISONED      every access is to end in SIGBUS; the page is closed
  *   byte & PAGE_ZEROED        the kernel would have its page of zeroes there, unless written to
  *   byte & PAGE_HERE          where nothing is hidden: the kernel would have it mapped, and what

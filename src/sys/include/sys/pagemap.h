@@ -11,6 +11,7 @@
 #define PAGEMAP_GUARD   (1ull << 58)
 #define PAGEMAP_FILE    (1ull << 61)
 #define PAGEMAP_SWAPPED (1ull << 62)
+#define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_HERE    (3ull << 62) /* present or swapped */
 
 #define PAGEMAP_SCAN_NR 0xc0606610ul /* _IOWR('f', 16, struct pm_scan_arg); since Linux 6.7 */
@@ -22,6 +23,7 @@
 #define PAGE_IS_SWAPPED   0x010
 #define PAGE_IS_ZEROES    0x020 /* the kernel's page of zeroes */
 #define PAGE_IS_GUARD     0x100
+#define PAGE_IS_ACCESSED  0x200 /* there, and not protected from all accesses; newer than 6.18 */
 
 #define PM_SCAN_WP_MATCHING   1
 #define PM_SCAN_CHECK_WPASYNC 2
