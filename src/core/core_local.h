@@ -209,6 +209,8 @@ void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t f
 /* Take the oldest unread message. */
 bool waiters_take(struct context *ctx, struct uf_msg *ret);
 bool waiters_pending(uint32_t ctx_id);
+/* How many messages are pending, and how many threads wait whose messages were read. */
+void waiters_count(uint32_t ctx_id, uint64_t *ret_pending, uint64_t *ret_read);
 void waiters_reset(void);
 
 /* A fault that is to be reported. */

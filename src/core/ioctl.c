@@ -107,6 +107,26 @@ static long ioctl_set_mode(struct context *ctx, void *arg)
     return 0;
 }
 
+/* Beside its features the kernel marks that UFFDIO_API was called. */
+#define INITIALIZED ((uint64_t)1 << 31)
+
+bool core_fdinfo(int fd, struct core_fdinfo *ret)
+{
+    struct context *ctx = context_of_fd(fd);
+    uint64_t features, read;
+
+    if (!ctx) {
+        return false;
+    }
+    features = atomic_load(&ctx->features);
+    waiters_count(atomic_load(&ctx->id), &ret->pending, &read);
+    ret->total = ret->pending + read;
+    ret->features = features & CONTEXT_READY ? (features & ~CONTEXT_READY) | INITIALIZED : 0;
+    ret->ioctls = CORE_API_IOCTLS | CORE_RANGE_IOCTLS | (uint64_t)1 << UF_NR_WRITEPROTECT |
+                  (uint64_t)1 << UF_NR_CONTINUE | (uint64_t)1 << UF_NR_RWPROTECT;
+    return true;
+}
+
 long context_ioctl(struct context *ctx, unsigned long req, void *arg)
 {
     uint32_t cmd = (uint32_t)req;

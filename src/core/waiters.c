@@ -275,6 +275,21 @@ bool waiters_pending(uint32_t ctx_id)
     return false;
 }
 
+void waiters_count(uint32_t ctx_id, uint64_t *ret_pending, uint64_t *ret_read)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    *ret_pending = *ret_read = 0;
+    for (uint32_t i = 0; i < top; i++) {
+        uint32_t word = atomic_load(&slots[i].word);
+
+        if (slots[i].ctx == ctx_id) {
+            *ret_pending += slot_pending(&slots[i], word);
+            *ret_read += (word & STATE_MASK) == SLOT_READ;
+        }
+    }
+}
+
 void core_fill_message(const struct context *ctx, const struct core_report *report, uint32_t tid,
                        struct uf_msg *ret)
 {

@@ -106,6 +106,10 @@ long icall_openat(int dirfd, const char *path, int flags)
         return ICALL_PASS;
     }
     ipagemap_opening(path);
+    fd = icall_open_fdinfo(dirfd, path, flags);
+    if (fd != ICALL_PASS) {
+        return fd;
+    }
     if (!names_device(dirfd, path)) {
         return ICALL_PASS;
     }

@@ -91,6 +91,51 @@ PRELOAD_CALL(int, close, (int fd), (fd), icall_close(fd))
 
 PRELOAD_ALIAS(__close, close, "close");
 
+/* libc opens it by itself, unseen: of what is shown instead of a file, a stream is made here. */
+static FILE *open_shown(const char *path, const char *mode)
+{
+    long fd = ICALL_PASS;
+    bool close_on_exec = false;
+    FILE *file;
+
+    if (core_active && path && mode[0] == 'r') {
+        for (const char *at = mode; *at; at++) {
+            if (*at == '+') {
+                return NULL;
+            }
+            close_on_exec |= *at == 'e';
+        }
+        fd = icall_open_fdinfo(AT_FDCWD, path, O_RDONLY | (close_on_exec ? O_CLOEXEC : 0));
+    }
+    file = fd >= 0 ? fdopen((int)fd, mode) : NULL;
+    if (fd >= 0 && !file) {
+        close((int)fd);
+    }
+    return file;
+}
+
+EXPORT FILE *fopen(const char *path, const char *mode)
+{
+    static __typeof__(&fopen) real_fn;
+    FILE *shown = open_shown(path, mode);
+
+    if (!real_fn) {
+        real_fn = REAL(fopen);
+    }
+    return shown ? shown : real_fn(path, mode);
+}
+
+EXPORT FILE *fopen64(const char *path, const char *mode)
+{
+    static __typeof__(&fopen64) real_fn;
+    FILE *shown = open_shown(path, mode);
+
+    if (!real_fn) {
+        real_fn = REAL(fopen64);
+    }
+    return shown ? shown : real_fn(path, mode);
+}
+
 /* Closes inside libc, where nothing of ours sees it. */
 EXPORT int fclose(FILE *file)
 {

@@ -123,7 +123,7 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     clone_cases[], bad_input_cases[], bad_waits_cases[], bulk_cases[], stress_cases[], wp_cases[],
     minor_cases[], poison_cases[], mapped_cases[], async_cases[], call_data_cases[],
     call_file_cases[], call_system_cases[], raw_cases[], sigsys_cases[];
-extern const struct conf_case rwp_cases[], accessed_cases[];
+extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {

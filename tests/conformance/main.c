@@ -28,7 +28,7 @@ static const struct conf_case *const tables[] = {
     clone_cases,       bad_input_cases, bad_waits_cases,   bulk_cases,       stress_cases,
     wp_cases,          minor_cases,     poison_cases,      mapped_cases,     async_cases,
     call_data_cases,   call_file_cases, call_system_cases, raw_cases,        sigsys_cases,
-    rwp_cases,         accessed_cases,
+    rwp_cases,         accessed_cases,  fdinfo_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)

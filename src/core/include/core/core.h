@@ -112,6 +112,14 @@ long core_read(uint32_t token, void *buf, size_t len);
 /* poll(2)'s events of a context as the kernel would report them, given its O_NONBLOCK. */
 short core_poll(int fd, bool nonblock);
 
+/* What the kernel's facility tells of a context in /proc/PID/fdinfo. */
+struct core_fdinfo {
+    uint64_t pending, total; /* messages that were not read, and threads that wait */
+    uint64_t features, ioctls;
+};
+/* Return: false when it is no context. */
+bool core_fdinfo(int fd, struct core_fdinfo *ret);
+
 /* Let the doorbell of a descriptor fall silent if nothing is to be read. */
 void core_drain(int fd);
 /* The kernel says that it rings though nothing is to be read: whatever there is, takes it out. */

@@ -32,6 +32,8 @@ long icall_userfaultfd(int flags);
 /* Whether icall_openat() may have something to say about the path, context or not; cheap. */
 bool icall_opens(const char *path);
 long icall_openat(int dirfd, const char *path, int flags);
+/* /proc/self/fdinfo/N of a context, by whichever name: fdinfo.c. A part of icall_openat(). */
+long icall_open_fdinfo(int dirfd, const char *path, int flags);
 long icall_ioctl(int fd, unsigned long req, void *arg);
 long icall_read(int fd, void *buf, size_t len);
 long icall_readv(int fd, const void *iov, int count);
