@@ -163,7 +163,8 @@ static long bring_in(struct walk *walk, size_t data)
 /* Of a driver's own ioctl it is not known what it has done before it met the memory. */
 static enum icall_mode mode_of(const struct walk *walk)
 {
-    if (walk->shape->arg[2].how == ARG_IOCTL && !walk_ioctl_listed((unsigned)walk->args[1])) {
+    if ((walk->shape->arg[2].how == ARG_IOCTL && !walk_ioctl_listed((unsigned)walk->args[1])) ||
+        (walk->shape->arg[1].how == ARG_BPF && walk_bpf_acts(walk->args[0]))) {
         return CALL_READY;
     }
     return (enum icall_mode)walk->shape->mode;
@@ -221,7 +222,7 @@ long icall_made(long nr, const long *args, icall_make *make, void *cookie)
     bool steps;
     long ret;
 
-    if (!core_active || !shape || shape->mode == CALL_PLAIN) {
+    if (!core_active || !shape || shape->mode < CALL_RETRY) {
         return make(cookie, args);
     }
     steps = prepare(&walk);

@@ -11,7 +11,11 @@
 #include <stdint.h>
 
 enum icall_mode {
-    CALL_PLAIN = 0, /* no pointers, or not known */
+    CALL_UNKNOWN = 0, /* no such call through Linux 6.18 */
+    CALL_NONE,        /* the kernel touches no memory of the caller's */
+    CALL_OWN,         /* our own code touches it, or changes it: there a hidden page is a fault */
+    CALL_LATER,       /* touched when the call is over: nothing can be brought in for that */
+    CALL_GONE,        /* a number without a call: ENOSYS */
     /*
      * Failing with EFAULT it has done nothing: it is made, and only when it fails so is the first
      * page that was in the way brought in, and the call made again. So an error that comes before
@@ -45,19 +49,42 @@ enum icall_how {
     ARG_FDSET, /* as many bits as argument `by` says, in words */
     ARG_SIZED, /* as many bytes as the int behind argument `by` says; that is read, and written */
     /* structures of which other arguments say what they are, or that point further: nested.c */
-    ARG_HEADED,    /* as many bytes as its own first 32 bits say, at most `size` */
+    ARG_HEADED,    /* as many bytes as its own first 32 bits say, at most `size`; also written */
+    ARG_HEADED_IN, /* the same, only read */
     ARG_MASKPAIR,  /* a pointer and a size */
     ARG_MSGBUF_IN, /* struct msgbuf with `by` bytes of text */
     ARG_MSGBUF_OUT,
-    ARG_HANDLE, /* struct file_handle */
-    ARG_IOCTL,  /* what the request, argument 1, says */
-    ARG_FCNTL,  /* the command, argument 1 */
-    ARG_FUTEX,  /* the operation, argument 1: this pointer and two more */
-    ARG_PRCTL,  /* the option, argument 0 */
-    ARG_SEMCTL, /* the command, argument 2 */
-    ARG_MSGCTL, /* the command, argument 1 */
+    ARG_HANDLE,   /* struct file_handle */
+    ARG_IOCTL,    /* what the request, argument 1, says */
+    ARG_PAGES,    /* a byte for each page of a length, argument 1 */
+    ARG_NODES_IN, /* NUMA nodes: as many bits as argument `by` says, less one, in words */
+    ARG_NODES_OUT,
+    ARG_XATTR_IN, /* struct xattr_args, and the value behind it */
+    ARG_XATTR_OUT,
+    ARG_PERF,    /* struct perf_event_attr */
+    ARG_IOCBS,   /* `by` pointers to struct iocb */
+    ARG_KEXEC,   /* `by` of struct kexec_segment */
+    ARG_FUTEX,   /* the operation, argument 1: this pointer and two more */
+    ARG_FUTEX2,  /* the flags, argument `by`: the word that is waited on, or woken */
+    ARG_WAITERS, /* `by` of struct futex_waitv, and their words */
+    /* what a command, one of the arguments, says: commands.c; it may mean others as well */
+    ARG_FCNTL,
+    ARG_PRCTL,
+    ARG_SEMCTL,
+    ARG_MSGCTL,
     ARG_SHMCTL,
-    ARG_PAGES, /* a byte for each page of a length, argument 1 */
+    ARG_ARCH_PRCTL,
+    ARG_LDT,
+    ARG_PTRACE,
+    ARG_SYSFS,
+    ARG_FSCONFIG,
+    ARG_QUOTA, /* the command, argument `by` */
+    ARG_KEYCTL,
+    ARG_BPF,
+    ARG_SECCOMP,
+    ARG_LANDLOCK,
+    ARG_URING_ENTER,
+    ARG_URING_REGISTER,
 };
 
 struct icall_arg {
@@ -73,7 +100,7 @@ struct icall_shape {
     struct icall_arg arg[6];
 };
 
-/* NULL: a number that is not known. */
+/* NULL: a number beyond the table. */
 const struct icall_shape *icall_shape_of(long nr);
 
 #endif

@@ -1,23 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of system calls; see shape.h for the words.
+ * The table of system calls; see shape.h for the words. Every number that x86-64 and aarch64 have
+ * through Linux 6.18 stands here (tests/intercept/table.sh).
  *
- * Left out are
- *  - calls whose memory is touched by our own code, where a hidden page is a fault like any other:
- *    signal actions and masks (signal.c), what operates on contexts and on the address space;
- *  - clone and its relatives: their pointers are stacks, or words that are written after the
- *    child began to live; set_tid_address, set_robust_list, rseq: touched when the thread ends
- *    or moves;
- *  - what the vDSO answers without the kernel (it does touch memory as the program would);
- *  - calls into other address spaces (process_vm_readv's remote side, ptrace), kernel modules,
- *    bpf, perf, keys, NUMA policies, swap, quota, accounting, kexec: EFAULT stays.
+ * Where a call has memory that is not brought in, its line says so by its word:
+ *  - OWN: memory that our own code touches, where a hidden page is a fault like any other (signal
+ *    actions and masks), and the calls on the address space; clone and its relatives: their
+ *    pointers are stacks, or words that are written when the child began to live;
+ *  - LATER: what is touched when the thread ends or moves, where no kernel waits for a page either.
+ * What the vDSO answers without the kernel does touch memory as the program would. The other side
+ * of a call into another address space (process_vm_readv, ptrace) is not ours to bring in.
  */
 #include <stddef.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/times.h>
 #include <sys/timex.h>
@@ -26,6 +24,7 @@
 #include <time.h>
 
 #include "intercept/calls.h"
+#include "numbers.h"
 #include "shape.h"
 
 /* clang-format off */
@@ -49,6 +48,10 @@
 #define BY(how, n)    {how, (n) + 1, 0}
 #define OF(how)       {how, 0, 0}
 
+#define NONE  {CALL_NONE, 0, 0, {__}}
+#define OWN   {CALL_OWN, 0, 0, {__}}
+#define LATER {CALL_LATER, 0, 0, {__}}
+#define GONE  {CALL_GONE, 0, 0, {__}}
 #define RETRY(...)    {CALL_RETRY, 0, 0, {__VA_ARGS__}}
 #define READY(...)    {CALL_READY, 0, 0, {__VA_ARGS__}}
 #define SEND(...)     {CALL_SEND, 0, 0, {__VA_ARGS__}}
@@ -67,7 +70,8 @@
 
 enum {
     SIGINFO = 128, SIGEVENT = 64, STATX = 256, SOCKADDR_MAX = 128, MQ_ATTR = 64, TIMER_SPEC = 32,
-    SCHED_ATTR_MAX = 4096, IO_EVENT = 32, STACK = 24,
+    SCHED_ATTR_MAX = 4096, IO_EVENT = 32, STACK = 24, USTAT = 32, CACHESTAT = 40, URING_PARAMS = 120,
+    MNT_REQ_MAX = 4096, IOCB_KEY = 12,
 };
 
 static const struct icall_shape shapes[] = {
@@ -88,6 +92,10 @@ static const struct icall_shape shapes[] = {
     [SYS_copy_file_range] = RETRY(__, INOUT(LONG), __, INOUT(LONG)),
     [SYS_getdents64] = RETRY(__, OUT_N(2, 1)),
     [SYS_getrandom] = READY(OUT_N(1, 1)),
+    [SYS_lseek] = NONE, [SYS_tee] = NONE, [SYS_readahead] = NONE, [SYS_fadvise64] = NONE,
+    [SYS_sync] = NONE, [SYS_syncfs] = NONE, [SYS_fsync] = NONE, [SYS_fdatasync] = NONE,
+    [SYS_sync_file_range] = NONE, [SYS_fallocate] = NONE, [SYS_ftruncate] = NONE,
+    [SYS_cachestat] = RETRY(__, IN(2 * LONG), OUT(CACHESTAT)),
 
     /* ---- sockets */
     [SYS_sendto] = SEND_MSG(3, __, FROM(2), __, __, IN_N(5, 1)),
@@ -105,6 +113,7 @@ static const struct icall_shape shapes[] = {
     [SYS_getsockopt] = READY(__, __, __, SIZED(4)), /* SO_ERROR is gone once it was read */
     [SYS_setsockopt] = RETRY(__, __, __, IN_N(4, 1)),
     [SYS_socketpair] = RETRY(__, __, __, OUT(2 * INT)),
+    [SYS_socket] = NONE, [SYS_listen] = NONE, [SYS_shutdown] = NONE,
 
     /* ---- paths */
     [SYS_openat] = RETRY(__, PATH),
@@ -126,6 +135,7 @@ static const struct icall_shape shapes[] = {
     [SYS_linkat] = RETRY(__, PATH, __, PATH),
     [SYS_symlinkat] = RETRY(PATH, __, PATH),
     [SYS_fchmodat] = RETRY(__, PATH),
+    [SYS_fchmodat2] = RETRY(__, PATH),
     [SYS_fchownat] = RETRY(__, PATH),
     [SYS_utimensat] = RETRY(__, PATH, IN(2 * TS)),
     [SYS_truncate] = RETRY(PATH),
@@ -138,6 +148,14 @@ static const struct icall_shape shapes[] = {
     [SYS_memfd_create] = RETRY(STR),
     [SYS_inotify_add_watch] = RETRY(__, PATH),
     [SYS_fanotify_mark] = RETRY(__, __, __, __, PATH),
+    [SYS_fchdir] = NONE, [SYS_fchmod] = NONE, [SYS_fchown] = NONE, [SYS_umask] = NONE,
+    [SYS_inotify_init1] = NONE, [SYS_inotify_rm_watch] = NONE, [SYS_fanotify_init] = NONE,
+    [SYS_memfd_secret] = NONE,
+    [SYS_file_getattr] = RETRY(__, PATH, OUT_N(3, 1)),
+    [SYS_file_setattr] = RETRY(__, PATH, IN_N(3, 1)),
+    [SYS_acct] = RETRY(PATH),
+    [SYS_quotactl] = RETRY(__, PATH, __, BY(ARG_QUOTA, 0)),
+    [SYS_quotactl_fd] = RETRY(__, __, __, BY(ARG_QUOTA, 1)),
 #ifdef SYS_open
     [SYS_open] = RETRY(PATH),
     [SYS_creat] = RETRY(PATH),
@@ -159,6 +177,10 @@ static const struct icall_shape shapes[] = {
     [SYS_utimes] = RETRY(PATH, IN(2 * TV)),
     [SYS_futimesat] = RETRY(__, PATH, IN(2 * TV)),
     [SYS_getdents] = RETRY(__, OUT_N(2, 1)),
+    [SYS_uselib] = RETRY(PATH),
+    [SYS_ustat] = RETRY(__, OUT(USTAT)),
+    [SYS_sysfs] = RETRY(OF(ARG_SYSFS)),
+    [SYS_inotify_init] = NONE,
 #endif
     [SYS_setxattr] = RETRY(PATH, STR, IN_N(3, 1)),
     [SYS_lsetxattr] = RETRY(PATH, STR, IN_N(3, 1)),
@@ -172,6 +194,10 @@ static const struct icall_shape shapes[] = {
     [SYS_removexattr] = RETRY(PATH, STR),
     [SYS_lremovexattr] = RETRY(PATH, STR),
     [SYS_fremovexattr] = RETRY(__, STR),
+    [SYS_setxattrat] = RETRY(__, PATH, __, STR, OF(ARG_XATTR_IN)),
+    [SYS_getxattrat] = RETRY(__, PATH, __, STR, OF(ARG_XATTR_OUT)),
+    [SYS_listxattrat] = RETRY(__, PATH, __, OUT_N(4, 1)),
+    [SYS_removexattrat] = RETRY(__, PATH, __, STR),
 
     /* ---- mounts: what follows a string may be cut off at a page that is not there */
     [SYS_mount] = READY(PATH, PATH, STR, __, STR),
@@ -182,6 +208,11 @@ static const struct icall_shape shapes[] = {
     [SYS_fsopen] = RETRY(STR),
     [SYS_fspick] = RETRY(__, PATH),
     [SYS_mount_setattr] = RETRY(__, PATH, __, IN_N(4, 1)),
+    [SYS_open_tree_attr] = RETRY(__, PATH, __, IN_N(4, 1)),
+    [SYS_fsconfig] = RETRY(__, __, STR, OF(ARG_FSCONFIG)),
+    [SYS_fsmount] = NONE,
+    [SYS_statmount] = RETRY({ARG_HEADED_IN, 0, MNT_REQ_MAX}, OUT_N(2, 1)),
+    [SYS_listmount] = RETRY({ARG_HEADED_IN, 0, MNT_REQ_MAX}, OUT_N(2, LONG)),
 
     /* ---- descriptors */
     [SYS_pipe2] = RETRY(OUT(2 * INT)),
@@ -200,10 +231,33 @@ static const struct icall_shape shapes[] = {
     [SYS_select] = RETRY(__, FDSET(0), FDSET(0), FDSET(0), INOUT(TV)),
     [SYS_epoll_wait] = RETRY(__, OUT_N(2, sizeof(struct epoll_event))),
 #endif
+    [SYS_epoll_create1] = NONE, [SYS_eventfd2] = NONE, [SYS_timerfd_create] = NONE,
+    [SYS_close] = NONE, [SYS_close_range] = NONE, [SYS_dup] = NONE, [SYS_dup3] = NONE,
+    [SYS_flock] = NONE, [SYS_userfaultfd] = NONE,
+#ifdef SYS_poll
+    [SYS_dup2] = NONE, [SYS_epoll_create] = NONE, [SYS_eventfd] = NONE,
+#endif
     [SYS_timerfd_settime] = READY(__, __, IN(TIMER_SPEC), OUT(TIMER_SPEC)),
     [SYS_timerfd_gettime] = RETRY(__, OUT(TIMER_SPEC)),
     [SYS_process_vm_readv] = RETRY(__, IOV_TO(2), __, IN_N(4, 16)),
     [SYS_process_vm_writev] = RETRY(__, IOV_FROM(2), __, IN_N(4, 16)),
+
+    /* ---- the address space */
+    [SYS_brk] = OWN, [SYS_mmap] = OWN, [SYS_munmap] = OWN, [SYS_mprotect] = OWN, [SYS_mremap] = OWN,
+    [SYS_madvise] = OWN, [SYS_mlock] = OWN, [SYS_mlock2] = OWN, [SYS_munlock] = OWN,
+    [SYS_shmat] = OWN, [SYS_shmdt] = OWN,
+    [SYS_mincore] = RETRY(__, __, OF(ARG_PAGES)),
+    [SYS_mlockall] = NONE, [SYS_munlockall] = NONE, [SYS_msync] = NONE, [SYS_mseal] = NONE,
+    [SYS_remap_file_pages] = NONE, [SYS_map_shadow_stack] = NONE, [SYS_membarrier] = NONE,
+    [SYS_pkey_alloc] = NONE, [SYS_pkey_free] = NONE, [SYS_pkey_mprotect] = NONE,
+    [SYS_process_madvise] = RETRY(__, IN_N(2, 16)),
+    [SYS_process_mrelease] = NONE,
+    [SYS_mbind] = RETRY(__, __, __, BY(ARG_NODES_IN, 4)),
+    [SYS_set_mempolicy] = RETRY(__, BY(ARG_NODES_IN, 2)),
+    [SYS_get_mempolicy] = RETRY(OUT(INT), BY(ARG_NODES_OUT, 2)),
+    [SYS_set_mempolicy_home_node] = NONE,
+    [SYS_migrate_pages] = RETRY(__, __, BY(ARG_NODES_IN, 1), BY(ARG_NODES_IN, 1)),
+    [SYS_move_pages] = RETRY(__, __, IN_N(1, LONG), IN_N(1, INT), OUT_N(1, INT)),
 
     /* ---- processes: what was waited for is gone, also when it could not be told */
     [SYS_wait4] = READY(__, OUT(INT), __, OUT(sizeof(struct rusage))),
@@ -224,7 +278,7 @@ static const struct icall_shape shapes[] = {
     [SYS_capget] = RETRY(INOUT(8), OUT(24)),
     [SYS_capset] = RETRY(INOUT(8), IN(24)),
     [SYS_prctl] = RETRY(__, OF(ARG_PRCTL)),
-    [SYS_syslog] = RETRY(__, OUT_N(2, 1)),
+    [SYS_syslog] = READY(__, OUT_N(2, 1)),
     [SYS_getcpu] = RETRY(OUT(INT), OUT(INT)),
     [SYS_sched_setparam] = RETRY(__, IN(INT)),
     [SYS_sched_getparam] = RETRY(__, OUT(INT)),
@@ -234,7 +288,42 @@ static const struct icall_shape shapes[] = {
     [SYS_sched_setaffinity] = RETRY(__, __, IN_N(1, 1)),
     [SYS_sched_getaffinity] = RETRY(__, __, OUT_N(1, 1)),
     [SYS_sched_rr_get_interval] = RETRY(__, OUT(TS)),
-    [SYS_mincore] = RETRY(__, __, OF(ARG_PAGES)),
+    [SYS_sched_yield] = NONE, [SYS_sched_getscheduler] = NONE,
+    [SYS_sched_get_priority_max] = NONE, [SYS_sched_get_priority_min] = NONE,
+    [SYS_getpriority] = NONE, [SYS_setpriority] = NONE,
+    [SYS_ioprio_get] = NONE, [SYS_ioprio_set] = NONE,
+    [SYS_getpid] = NONE, [SYS_gettid] = NONE, [SYS_getppid] = NONE, [SYS_getpgid] = NONE,
+    [SYS_setpgid] = NONE, [SYS_getsid] = NONE, [SYS_setsid] = NONE,
+    [SYS_getuid] = NONE, [SYS_geteuid] = NONE, [SYS_getgid] = NONE, [SYS_getegid] = NONE,
+    [SYS_setuid] = NONE, [SYS_setgid] = NONE, [SYS_setreuid] = NONE, [SYS_setregid] = NONE,
+    [SYS_setresuid] = NONE, [SYS_setresgid] = NONE, [SYS_setfsuid] = NONE, [SYS_setfsgid] = NONE,
+    [SYS_exit] = NONE, [SYS_exit_group] = NONE, [SYS_personality] = NONE, [SYS_vhangup] = NONE,
+    [SYS_unshare] = NONE, [SYS_setns] = NONE, [SYS_kcmp] = NONE,
+    [SYS_pidfd_open] = NONE, [SYS_pidfd_getfd] = NONE,
+    [SYS_clone] = OWN, [SYS_clone3] = OWN,
+    [SYS_set_tid_address] = LATER, [SYS_set_robust_list] = LATER, [SYS_rseq] = LATER,
+    [SYS_get_robust_list] = RETRY(__, OUT(LONG), OUT(LONG)),
+    [SYS_ptrace] = RETRY(OF(ARG_PTRACE)),
+#ifdef SYS_fork
+    [SYS_fork] = OWN, [SYS_vfork] = OWN, [SYS_getpgrp] = NONE,
+#endif
+#ifdef SYS_arch_prctl
+    [SYS_arch_prctl] = RETRY(__, OF(ARG_ARCH_PRCTL)),
+    [SYS_modify_ldt] = RETRY(__, OF(ARG_LDT)),
+    [SYS_iopl] = NONE, [SYS_ioperm] = NONE,
+    /* made by pages that the kernel maps for uprobes */
+    [SYS_uretprobe] = NONE, [SYS_uprobe] = NONE,
+#endif
+
+    /* ---- signals */
+    [SYS_rt_sigaction] = OWN, [SYS_rt_sigprocmask] = OWN, [SYS_rt_sigpending] = OWN,
+    [SYS_rt_sigsuspend] = OWN, [SYS_rt_sigtimedwait] = OWN, [SYS_rt_sigreturn] = OWN,
+    [SYS_signalfd4] = OWN,
+#ifdef SYS_signalfd
+    [SYS_signalfd] = RETRY(__, IN(MASK)),
+    [SYS_pause] = NONE, [SYS_alarm] = NONE,
+#endif
+    [SYS_kill] = NONE, [SYS_tkill] = NONE, [SYS_tgkill] = NONE, [SYS_restart_syscall] = NONE,
     [SYS_sigaltstack] = RETRY(IN(STACK), OUT(STACK)),
     [SYS_rt_sigqueueinfo] = RETRY(__, __, IN(SIGINFO)),
     [SYS_rt_tgsigqueueinfo] = RETRY(__, __, __, IN(SIGINFO)),
@@ -258,6 +347,7 @@ static const struct icall_shape shapes[] = {
     [SYS_timer_create] = READY(__, IN(SIGEVENT), OUT(INT)),
     [SYS_timer_settime] = READY(__, __, IN(TIMER_SPEC), OUT(TIMER_SPEC)),
     [SYS_timer_gettime] = RETRY(__, OUT(TIMER_SPEC)),
+    [SYS_timer_getoverrun] = NONE, [SYS_timer_delete] = NONE,
 
     /* ---- System V, message queues, futexes */
     [SYS_semop] = RETRY(__, IN_N(2, 6)),
@@ -273,12 +363,56 @@ static const struct icall_shape shapes[] = {
     [SYS_mq_timedreceive] = READY(__, OUT_N(2, 1), __, OUT(INT), IN(TS)),
     [SYS_mq_notify] = RETRY(__, IN(SIGEVENT)),
     [SYS_mq_getsetattr] = READY(__, IN(MQ_ATTR), OUT(MQ_ATTR)),
+    [SYS_semget] = NONE, [SYS_msgget] = NONE, [SYS_shmget] = NONE,
     [SYS_futex] = RETRY(OF(ARG_FUTEX)),
+    [SYS_futex_waitv] = RETRY(BY(ARG_WAITERS, 1), __, __, IN(TS)),
+    [SYS_futex_wait] = RETRY(BY(ARG_FUTEX2, 3), __, __, __, IN(TS)),
+    [SYS_futex_wake] = RETRY(BY(ARG_FUTEX2, 3)),
+    [SYS_futex_requeue] = RETRY(OF(ARG_WAITERS)),
 
     /* ---- asynchronous: the arguments; the buffers are touched when nobody can wait for them */
     [SYS_io_setup] = RETRY(__, INOUT(LONG)),
+    [SYS_io_destroy] = NONE,
+    [SYS_io_submit] = READY(__, __, BY(ARG_IOCBS, 1)),
+    [SYS_io_cancel] = RETRY(__, IN(IOCB_KEY)),
     [SYS_io_getevents] = READY(__, __, __, OUT_N(2, IO_EVENT), IN(TS)),
     [SYS_io_pgetevents] = READY(__, __, __, OUT_N(2, IO_EVENT), IN(TS), OF(ARG_MASKPAIR)),
+    [SYS_io_uring_setup] = READY(__, INOUT(URING_PARAMS)),
+    [SYS_io_uring_enter] = READY(__, __, __, __, OF(ARG_URING_ENTER)),
+    [SYS_io_uring_register] = READY(__, __, OF(ARG_URING_REGISTER)),
+
+    /* ---- the machine, and what is let into the kernel */
+    [SYS_add_key] = RETRY(STR, STR, IN_N(3, 1)),
+    [SYS_request_key] = RETRY(STR, STR, STR),
+    [SYS_keyctl] = RETRY(OF(ARG_KEYCTL)),
+    [SYS_bpf] = RETRY(__, OF(ARG_BPF)),
+    [SYS_perf_event_open] = RETRY(OF(ARG_PERF)),
+    [SYS_seccomp] = RETRY(__, __, OF(ARG_SECCOMP)),
+    [SYS_landlock_create_ruleset] = RETRY(IN_N(1, 1)),
+    [SYS_landlock_add_rule] = RETRY(__, __, OF(ARG_LANDLOCK)),
+    [SYS_landlock_restrict_self] = NONE,
+    [SYS_lsm_get_self_attr] = RETRY(__, SIZED(2), INOUT(INT)),
+    [SYS_lsm_set_self_attr] = RETRY(__, IN_N(2, 1)),
+    [SYS_lsm_list_modules] = RETRY(SIZED(1), INOUT(INT)),
+    [SYS_swapon] = RETRY(PATH),
+    [SYS_swapoff] = RETRY(PATH),
+    [SYS_init_module] = RETRY(IN_N(1, 1), __, STR),
+    [SYS_finit_module] = RETRY(__, STR),
+    [SYS_delete_module] = RETRY(STR),
+    [SYS_kexec_load] = RETRY(__, __, BY(ARG_KEXEC, 1)),
+    [SYS_kexec_file_load] = RETRY(__, __, __, IN_N(2, 1)),
+    [SYS_reboot] = RETRY(__, __, __, STR), /* read by one command; others are not asked about it */
+
+    /* ---- numbers that calls had once, or never */
+    [SYS_lookup_dcookie] = RETRY(__, OUT_N(2, 1)), /* before Linux 6.7 */
+    [SYS_nfsservctl] = GONE,
+#ifdef SYS__sysctl
+    [SYS__sysctl] = GONE, [SYS_create_module] = GONE, [SYS_get_kernel_syms] = GONE,
+    [SYS_query_module] = GONE, [SYS_getpmsg] = GONE, [SYS_putpmsg] = GONE,
+    [SYS_afs_syscall] = GONE, [SYS_tuxcall] = GONE, [SYS_security] = GONE, [SYS_vserver] = GONE,
+    [SYS_set_thread_area] = GONE, [SYS_get_thread_area] = GONE,
+    [SYS_epoll_ctl_old] = GONE, [SYS_epoll_wait_old] = GONE,
+#endif
 };
 #define AT(name) [ICALL_##name - ICALL_PSEUDO]
 
@@ -316,7 +450,7 @@ bool icall_has_pointers(long nr)
 {
     const struct icall_shape *shape = icall_shape_of(nr);
 
-    return shape && shape->mode != CALL_PLAIN;
+    return shape && shape->mode >= CALL_RETRY;
 }
 
 const struct icall_shape *icall_shape_of(long nr)

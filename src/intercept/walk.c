@@ -9,9 +9,8 @@
 #include "walk.h"
 
 #define PAGE_LEFT(addr) (4096 - ((addr)&4095))
-#define ARG_MAX_STRING  (32 * 4096) /* the kernel's MAX_ARG_STRLEN */
-#define MSGS_MAX        1024        /* UIO_MAXIOV, of vectors and of messages */
-#define OPTION_MAX      65536       /* longer than any address, option or control data */
+#define MSGS_MAX        1024  /* UIO_MAXIOV, of vectors and of messages */
+#define OPTION_MAX      65536 /* longer than any address, option or control data */
 
 static long look(struct walk *walk, uintptr_t addr, size_t len, enum arch_access access)
 {
@@ -67,7 +66,7 @@ long walk_fetch(struct walk *walk, uintptr_t addr, void *into, size_t len, enum 
     return ret ? ret : arch_copy(into, (const void *)addr, len) ? -EFAULT : 0;
 }
 
-static long string(struct walk *walk, uintptr_t addr, size_t max)
+long walk_string(struct walk *walk, uintptr_t addr, size_t max)
 {
     char part[64];
 
@@ -102,12 +101,12 @@ static long strings(struct walk *walk, uintptr_t addr)
         if (ret || !at) {
             break;
         }
-        ret = string(walk, at, ARG_MAX_STRING);
+        ret = walk_string(walk, at, WALK_STRING_MAX);
     }
     return ret;
 }
 
-static long vectors(struct walk *walk, uintptr_t addr, size_t count, enum arch_access access)
+long walk_vectors(struct walk *walk, uintptr_t addr, size_t count, enum arch_access access)
 {
     struct iovec iov[8];
     long ret;
@@ -148,7 +147,7 @@ static long message(struct walk *walk, uintptr_t addr, bool out)
         ret = walk_span(walk, (uintptr_t)msg.msg_control, at_most(msg.msg_controllen, OPTION_MAX),
                         access);
     }
-    return ret ? ret : vectors(walk, (uintptr_t)msg.msg_iov, msg.msg_iovlen, access);
+    return ret ? ret : walk_vectors(walk, (uintptr_t)msg.msg_iov, msg.msg_iovlen, access);
 }
 
 static long messages(struct walk *walk, uintptr_t addr, size_t count, bool out)
@@ -189,7 +188,7 @@ static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t a
 {
     size_t by = arg->by ? (size_t)walk->args[arg->by - 1] : 0;
 
-    switch ((enum icall_how)arg->how) {
+    switch (arg->how) {
     case ARG_VALUE:
         return 0;
     case ARG_IN:
@@ -203,15 +202,15 @@ static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t a
     case ARG_DATA_OUT:
         return data(walk, addr, by, ARCH_WRITE);
     case ARG_PATH:
-        return string(walk, addr, PATH_MAX);
+        return walk_string(walk, addr, PATH_MAX);
     case ARG_STRING:
-        return string(walk, addr, ARG_MAX_STRING);
+        return walk_string(walk, addr, WALK_STRING_MAX);
     case ARG_STRINGS:
         return strings(walk, addr);
     case ARG_IOV_IN:
-        return vectors(walk, addr, by, ARCH_READ);
+        return walk_vectors(walk, addr, by, ARCH_READ);
     case ARG_IOV_OUT:
-        return vectors(walk, addr, by, ARCH_WRITE);
+        return walk_vectors(walk, addr, by, ARCH_WRITE);
     case ARG_MSG_IN:
         return message(walk, addr, false);
     case ARG_MSG_OUT:
@@ -224,22 +223,9 @@ static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t a
         return walk_both(walk, addr, (at_most(by, INT_MAX) + 63) / 64 * 8);
     case ARG_SIZED:
         return sized(walk, addr, by);
-    case ARG_HEADED:
-    case ARG_MASKPAIR:
-    case ARG_MSGBUF_IN:
-    case ARG_MSGBUF_OUT:
-    case ARG_HANDLE:
-    case ARG_IOCTL:
-    case ARG_FCNTL:
-    case ARG_FUTEX:
-    case ARG_PRCTL:
-    case ARG_SEMCTL:
-    case ARG_MSGCTL:
-    case ARG_SHMCTL:
-    case ARG_PAGES:
+    default:
         return walk_nested(walk, arg, addr);
     }
-    return 0;
 }
 
 long walk_call(struct walk *walk, enum walk_mode mode)

@@ -50,9 +50,38 @@ long walk_fetch(struct walk *walk, uintptr_t addr, void *into, size_t len, enum 
 /* The kernel reads it, and later writes it: reported as a read. */
 long walk_both(struct walk *walk, uintptr_t addr, size_t len);
 
-/* An argument that tells only with others what it is. */
+/* A terminated string, and of it at most so many bytes. */
+long walk_string(struct walk *walk, uintptr_t addr, size_t max);
+#define WALK_STRING_MAX ((size_t)32 * 4096) /* the kernel's MAX_ARG_STRLEN */
+/* So many struct iovec, and the data behind them. */
+long walk_vectors(struct walk *walk, uintptr_t addr, size_t count, enum arch_access access);
+
+/* ---- arguments that tell only with others what they are */
+
+/* Structures that point further, or tell their own size: nested.c */
 long walk_nested(struct walk *walk, const struct icall_arg *arg, uintptr_t addr);
-/* Whether it is an ioctl that only asks or sets: one that failed with EFAULT may be repeated. */
+/* What a command says: commands.c, keys.c */
+long walk_command(struct walk *walk, const struct icall_arg *arg, uintptr_t addr);
+long walk_keyctl(struct walk *walk);
+long walk_bpf(struct walk *walk);
+/* Whether the command has done something when it fails with EFAULT. */
+bool walk_bpf_acts(long cmd);
+
+/* ioctl's, of which the request says what it is: ioctl.c */
+long walk_ioctl(struct walk *walk, unsigned req, uintptr_t addr);
+/* Whether it is one that only asks or sets: having failed with EFAULT it may be repeated. */
 bool walk_ioctl_listed(unsigned req);
+
+/* What a command does with its argument; a list of them ends with a line without bytes. */
+struct walk_cmd {
+    unsigned cmd;
+    uint16_t bytes;
+    uint8_t how; /* ARG_IN, ARG_OUT, ARG_INOUT; ARG_STRING: at most `bytes` of one */
+};
+
+const struct walk_cmd *walk_find(const struct walk_cmd *list, unsigned cmd);
+long walk_cmd(struct walk *walk, const struct walk_cmd *cmd, uintptr_t addr);
+/* How the kernel touches what is so described. */
+long walk_as(struct walk *walk, unsigned how, uintptr_t addr, size_t len);
 
 #endif
