@@ -126,6 +126,7 @@ CALL(pivot_root, SYS_pivot_root, INT, 2)
 CALL(open_tree, SYS_open_tree, INT, 3)
 CALL(move_mount, SYS_move_mount, INT, 5)
 CALL(fsopen, SYS_fsopen, INT, 2)
+CALL(fsconfig, SYS_fsconfig, INT, 5)
 CALL(fspick, SYS_fspick, INT, 3)
 CALL(mount_setattr, SYS_mount_setattr, INT, 5)
 /* clang-format on */

@@ -39,11 +39,25 @@ CALL(sched_setaffinity, SYS_sched_setaffinity, INT, 3)
 CALL(sched_getaffinity, SYS_sched_getaffinity, INT, 3)
 CALL(sched_rr_get_interval, SYS_sched_rr_get_interval, INT, 2)
 CALL(sigaltstack, SYS_sigaltstack, INT, 2)
+CALL(pidfd_send_signal, SYS_pidfd_send_signal, INT, 4)
+CALL(process_madvise, SYS_process_madvise, LONG, 5)
+CALL(getentropy, SYS_getrandom, INT, 2)
+CALL(acct, SYS_acct, INT, 1)
+CALL(swapon, SYS_swapon, INT, 2)
+CALL(swapoff, SYS_swapoff, INT, 1)
+CALL(quotactl, SYS_quotactl, INT, 4)
+CALL(init_module, SYS_init_module, INT, 3)
+CALL(delete_module, SYS_delete_module, INT, 2)
+#ifdef SYS_arch_prctl
+CALL(arch_prctl, SYS_arch_prctl, INT, 2)
+CALL(modify_ldt, SYS_modify_ldt, INT, 3)
+#endif
 
 CALL(nanosleep, SYS_nanosleep, INT, 2)
 CALL(__nanosleep, SYS_nanosleep, INT, 2)
 CALL(clock_nanosleep, SYS_clock_nanosleep, ERROR, 4)
 CALL(clock_gettime, SYS_clock_gettime, INT, 2)
+CALL(settimeofday, SYS_settimeofday, INT, 2)
 CALL(clock_settime, SYS_clock_settime, INT, 2)
 CALL(clock_getres, SYS_clock_getres, INT, 2)
 CALL(clock_adjtime, SYS_clock_adjtime, INT, 2)
@@ -57,3 +71,22 @@ CALL(timer_gettime, SYS_timer_gettime, INT, 2)
 CALL(timerfd_settime, SYS_timerfd_settime, INT, 4)
 CALL(timerfd_gettime, SYS_timerfd_gettime, INT, 2)
 /* clang-format on */
+
+#define PTRACE_PEEKTEXT 1
+#define PTRACE_PEEKUSER 3
+
+/* What libc peeks, it returns: any value, and the kernel's pointer is to libc's own stack. */
+EXPORT long call_ptrace(long request, long pid, long addr, long data) __asm__("ptrace");
+EXPORT long call_ptrace(long request, long pid, long addr, long data)
+{
+    static preload_fn *real_fn;
+
+    if (!real_fn) {
+        real_fn = (preload_fn *)dlsym(RTLD_NEXT, "ptrace");
+    }
+    if (!core_active || (request >= PTRACE_PEEKTEXT && request <= PTRACE_PEEKUSER)) {
+        return real_fn(request, pid, addr, data, 0, 0);
+    }
+    return preload_made((void *)real_fn, SYS_ptrace, PRELOAD_LONG,
+                        (const long[6]){request, pid, addr, data});
+}

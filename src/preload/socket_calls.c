@@ -43,6 +43,7 @@ CALL(mq_timedreceive, SYS_mq_timedreceive, LONG, 5)
 CALL(mq_open, SYS_mq_open, INT, 4)
 CALL(mq_unlink, SYS_mq_unlink, INT, 1)
 CALL(mq_getattr, ICALL_MQ_GETATTR, INT, 2)
+CALL(mq_notify, SYS_mq_notify, INT, 2)
 CALL(mq_setattr, SYS_mq_getsetattr, INT, 3)
 /* clang-format on */
 
