@@ -203,19 +203,16 @@ static const struct walk_cmd listed[] = {
     {SIOCDARP, sizeof(struct arpreq), ARG_IN},
     {SIOCBRADDBR, IFNAMSIZ, ARG_IN},
     {SIOCBRDELBR, IFNAMSIZ, ARG_IN},
-    {TUNSETIFF, sizeof(struct ifreq), ARG_INOUT},
     {TUNGETIFF, sizeof(struct ifreq), ARG_OUT},
     {TUNSETQUEUE, sizeof(struct ifreq), ARG_IN},
     /* others */
     {I2C_FUNCS, LONG, ARG_OUT},
-    {USBDEVFS_REAPURB, LONG, ARG_OUT},
-    {USBDEVFS_REAPURBNDELAY, LONG, ARG_OUT},
     {PERF_EVENT_IOC_SET_FILTER, 4096, ARG_STRING},
     {UI_SET_PHYS, 1024, ARG_STRING},
     {0},
 };
 
-/* These do something before they met the memory, and have no size in their numbers. */
+/* These have done something before they meet all of the memory. */
 static const struct walk_cmd acting[] = {
     {SG_IO, sizeof(struct sg_io_hdr), ARG_INOUT},
     {CDROM_SEND_PACKET, sizeof(struct cdrom_generic_command), ARG_INOUT},
@@ -224,6 +221,9 @@ static const struct walk_cmd acting[] = {
     {HDIO_DRIVE_CMD, 4, ARG_INOUT},
     {VT_WAITEVENT, sizeof(struct vt_event), ARG_INOUT},
     {KDFONTOP, sizeof(struct console_font_op), ARG_INOUT},
+    {TUNSETIFF, sizeof(struct ifreq), ARG_INOUT},
+    {USBDEVFS_REAPURB, LONG, ARG_OUT},
+    {USBDEVFS_REAPURBNDELAY, LONG, ARG_OUT},
     {I2C_RDWR, sizeof(struct i2c_rdwr_ioctl_data), ARG_IN},
     {I2C_SMBUS, sizeof(struct i2c_smbus_ioctl_data), ARG_IN},
     {0},

@@ -87,9 +87,10 @@ static const struct icall_shape shapes[] = {
     [SYS_preadv2] = RECV_AT(3, __, IOV_TO(2)),
     [SYS_pwritev2] = SEND_AT(3, __, IOV_FROM(2)),
     [SYS_vmsplice] = SEND(__, IOV_FROM(2)),
-    [SYS_sendfile] = RETRY(__, __, INOUT(LONG)),
-    [SYS_splice] = RETRY(__, INOUT(LONG), __, INOUT(LONG)),
-    [SYS_copy_file_range] = RETRY(__, INOUT(LONG), __, INOUT(LONG)),
+    /* what was moved is moved, also when it cannot be told how far */
+    [SYS_sendfile] = READY(__, __, INOUT(LONG)),
+    [SYS_splice] = READY(__, INOUT(LONG), __, INOUT(LONG)),
+    [SYS_copy_file_range] = READY(__, INOUT(LONG), __, INOUT(LONG)),
     [SYS_getdents64] = RETRY(__, OUT_N(2, 1)),
     [SYS_getrandom] = READY(OUT_N(1, 1)),
     [SYS_lseek] = NONE, [SYS_tee] = NONE, [SYS_readahead] = NONE, [SYS_fadvise64] = NONE,
@@ -218,8 +219,9 @@ static const struct icall_shape shapes[] = {
     [SYS_pipe2] = RETRY(OUT(2 * INT)),
     [SYS_ioctl] = RETRY(__, __, OF(ARG_IOCTL)),
     [SYS_fcntl] = RETRY(__, __, OF(ARG_FCNTL)),
-    [SYS_ppoll] = RETRY(INOUT_N(1, sizeof(struct pollfd)), __, IN(TS), IN(MASK)),
-    [SYS_pselect6] = RETRY(__, FDSET(0), FDSET(0), FDSET(0), IN(TS), OF(ARG_MASKPAIR)),
+    /* how much of the time is left, the kernel writes without saying when it cannot */
+    [SYS_ppoll] = READY(INOUT_N(1, sizeof(struct pollfd)), __, INOUT(TS), IN(MASK)),
+    [SYS_pselect6] = READY(__, FDSET(0), FDSET(0), FDSET(0), INOUT(TS), OF(ARG_MASKPAIR)),
     [SYS_epoll_ctl] = RETRY(__, __, __, IN(sizeof(struct epoll_event))),
     [SYS_epoll_pwait] =
         RETRY(__, OUT_N(2, sizeof(struct epoll_event)), __, __, IN(MASK)),
@@ -228,7 +230,7 @@ static const struct icall_shape shapes[] = {
 #ifdef SYS_poll
     [SYS_pipe] = RETRY(OUT(2 * INT)),
     [SYS_poll] = RETRY(INOUT_N(1, sizeof(struct pollfd))),
-    [SYS_select] = RETRY(__, FDSET(0), FDSET(0), FDSET(0), INOUT(TV)),
+    [SYS_select] = READY(__, FDSET(0), FDSET(0), FDSET(0), INOUT(TV)),
     [SYS_epoll_wait] = RETRY(__, OUT_N(2, sizeof(struct epoll_event))),
 #endif
     [SYS_epoll_create1] = NONE, [SYS_eventfd2] = NONE, [SYS_timerfd_create] = NONE,
@@ -239,8 +241,8 @@ static const struct icall_shape shapes[] = {
 #endif
     [SYS_timerfd_settime] = READY(__, __, IN(TIMER_SPEC), OUT(TIMER_SPEC)),
     [SYS_timerfd_gettime] = RETRY(__, OUT(TIMER_SPEC)),
-    [SYS_process_vm_readv] = RETRY(__, IOV_TO(2), __, IN_N(4, 16)),
-    [SYS_process_vm_writev] = RETRY(__, IOV_FROM(2), __, IN_N(4, 16)),
+    [SYS_process_vm_readv] = READY(__, IOV_TO(2), __, IN_N(4, 16)),
+    [SYS_process_vm_writev] = READY(__, IOV_FROM(2), __, IN_N(4, 16)),
 
     /* ---- the address space */
     [SYS_brk] = OWN, [SYS_mmap] = OWN, [SYS_munmap] = OWN, [SYS_mprotect] = OWN, [SYS_mremap] = OWN,
@@ -324,7 +326,7 @@ static const struct icall_shape shapes[] = {
     [SYS_pause] = NONE, [SYS_alarm] = NONE,
 #endif
     [SYS_kill] = NONE, [SYS_tkill] = NONE, [SYS_tgkill] = NONE, [SYS_restart_syscall] = NONE,
-    [SYS_sigaltstack] = RETRY(IN(STACK), OUT(STACK)),
+    [SYS_sigaltstack] = READY(IN(STACK), OUT(STACK)),
     [SYS_rt_sigqueueinfo] = RETRY(__, __, IN(SIGINFO)),
     [SYS_rt_tgsigqueueinfo] = RETRY(__, __, __, IN(SIGINFO)),
     [SYS_pidfd_send_signal] = RETRY(__, __, IN(SIGINFO)),
@@ -432,6 +434,7 @@ static const struct icall_shape pseudo_shapes[ICALL_PSEUDO_END - ICALL_PSEUDO] =
     AT(FUTIMENS) = RETRY(__, IN(2 * TS)),
     AT(FUTIMESAT) = RETRY(__, PATH, IN(2 * TV)),
     AT(POLL) = RETRY(INOUT_N(1, sizeof(struct pollfd))),
+    AT(PPOLL) = RETRY(INOUT_N(1, sizeof(struct pollfd)), __, IN(TS), IN(MASK)),
     AT(SELECT) = RETRY(__, FDSET(0), FDSET(0), FDSET(0)),
     AT(PIPE) = RETRY(OUT(2 * INT)),
     AT(WAIT) = READY(OUT(INT)),

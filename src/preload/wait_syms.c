@@ -76,7 +76,7 @@ static long call_ppoll(void *arg, const sigset_t *real_mask)
 {
     const struct wait *w = arg;
 
-    return kernel_ret(WAIT_MADE(ppoll_site, SYS_ppoll, w->list, w->count, w->timeout, real_mask));
+    return kernel_ret(WAIT_MADE(ppoll_site, ICALL_PPOLL, w->list, w->count, w->timeout, real_mask));
 }
 
 static long call_pselect(void *arg, const sigset_t *real_mask)

@@ -5,14 +5,20 @@
 
 void place_each(enum mem_kind kind, void (*body)(struct place *place))
 {
-    for (enum placing placing = HIDDEN; placing < PLACINGS; placing++) {
+    bool can_protect = conf_env.features & UF_FEATURE_PAGEFAULT_FLAG_WP;
+
+    for (enum placing placing = HIDDEN; placing < (can_protect ? PLACINGS : PROTECTED); placing++) {
         struct place place = {.mem = mem_map(kind, PLACE_PAGES), .placing = placing};
         int uffd = uffd_open(0);
 
         place.image =
             mmap(NULL, place.mem.len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         CHECK(place.image != MAP_FAILED);
-        CHECK_EQ(uffd_register(uffd, place.mem.addr, place.mem.len), 0);
+        CHECK_EQ(uffd_register_mode(uffd, place.mem.addr, place.mem.len,
+                                    UF_REGISTER_MODE_MISSING |
+                                        (placing < PROTECTED ? 0 : UF_REGISTER_MODE_WP),
+                                    NULL),
+                 0);
         pager_start_image(&place.pager, uffd, place.mem.addr, place.mem.len, place.image);
         body(&place);
         pager_stop(&place.pager);
@@ -37,17 +43,31 @@ static char *place_new(struct place *place, size_t len)
     return place->mem.addr + at + page_size - first;
 }
 
+/* The page is there. */
+static void provide(struct place *place, char *page, uint64_t mode)
+{
+    CHECK_EQ(uffd_copy_mode(place->pager.uffd, page, place->image + (page - place->mem.addr),
+                            page_size, mode, NULL),
+             0);
+}
+
 void *place_in(struct place *place, const void *bytes, size_t len)
 {
     char *addr = place_new(place, len);
-    char *page = place->mem.addr + (size_t)(addr - place->mem.addr) / page_size * page_size;
+    char *first = place->mem.addr + (size_t)(addr - place->mem.addr) / page_size * page_size;
 
     memcpy(place->image + (addr - place->mem.addr), bytes, len);
-    if (place->placing == HALF_HIDDEN)
-        CHECK_EQ(
-            uffd_copy(place->pager.uffd, page, place->image + (page - place->mem.addr), page_size),
-            0);
+    if (place->placing != HIDDEN)
+        provide(place, first, place->placing == PROTECTED ? UF_COPY_MODE_WP : 0);
+    if (place->placing >= PROTECTED)
+        for (char *page = first + page_size; page < addr + len; page += page_size)
+            provide(place, page, UF_COPY_MODE_WP);
     return addr;
+}
+
+unsigned long place_closed(const struct place *place)
+{
+    return place->placing == HIDDEN || place->placing == PROTECTED ? 2 : 1;
 }
 
 char *place_text(struct place *place, const char *text)

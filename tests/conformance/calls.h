@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Objects in hidden memory, for cases that hand them to system calls.
+ * Objects in hidden or protected memory, for cases that hand them to system calls.
  *
  * Each object lies over the border of two pages of its own. They are missing, both or the second
- * one, until the call touches them; a thread brings in what the case put there.
+ * one, until the call touches them, and a thread brings in what the case put there; or they are
+ * there and protected, and the thread lets the call write.
  */
 #ifndef CONFORMANCE_CALLS_H
 #define CONFORMANCE_CALLS_H
@@ -13,6 +14,8 @@
 enum placing {
     HIDDEN,
     HALF_HIDDEN, /* the first page is there */
+    PROTECTED,
+    HALF_PROTECTED, /* the first page may be written to */
     PLACINGS,
 };
 
@@ -33,6 +36,8 @@ void *place_in(struct place *place, const void *bytes, size_t len);
 char *place_text(struct place *place, const char *text);
 /* An object full of zeroes. */
 void *place_out(struct place *place, size_t len);
+/* How many pages of such an object a call has to ask for that writes all of it. */
+unsigned long place_closed(const struct place *place);
 /* How many pages were asked for since the last time. */
 unsigned long place_faults(struct place *place);
 

@@ -366,6 +366,10 @@ static void pager_answer(struct pager *pager, char *page)
     else
         pattern_fill(page, pager->seed + (size_t)(addr - pager->base) / page_size);
     atomic_fetch_add(&pager->faults, 1); /* before the waiter can look at it */
+    if (msg.arg.pagefault.flags & UF_PAGEFAULT_FLAG_WP) {
+        CHECK_EQ(uffd_writeprotect(pager->uffd, addr, page_size, 0), 0);
+        return;
+    }
     int ret = uffd_copy(pager->uffd, addr, page, page_size);
     if (ret == -EEXIST) /* another thread's fault on the same page came first */
         ret = uffd_wake(pager->uffd, addr, page_size);

@@ -259,7 +259,8 @@ int child_wait(pid_t pid);
 
 /* ------------------------------------------------------------------ a manager thread */
 
-/* Answers every fault of [base, base + len) by COPY of the pattern of seed + page number. */
+/* Answers every fault of [base, base + len) by COPY of the pattern of seed + page number, or lets
+ * write where the page is protected. */
 struct pager {
     int uffd;
     char *base;

@@ -141,7 +141,7 @@ static void stdio_data(enum mem_kind kind)
 
 static void paths_in(struct place *place)
 {
-    unsigned long pages = place->placing == HIDDEN ? 2 : 1;
+    unsigned long pages = place->placing < PROTECTED ? place_closed(place) : 0; /* they are read */
     char *path = place_text(place, "/dev/zero");
     FILE *file = fopen(path, "re");
 

@@ -114,6 +114,7 @@ enum icall_pseudo {
     ICALL_FUTIMENS,            /* fd, two struct timespec */
     ICALL_FUTIMESAT,           /* dirfd, path, two struct timeval */
     ICALL_POLL,                /* set, count */
+    ICALL_PPOLL,               /* set, count, struct timespec, mask */
     ICALL_SELECT,              /* count, three sets */
     ICALL_PIPE,                /* two descriptors */
     ICALL_WAIT,                /* status */
