@@ -120,7 +120,7 @@ long core_call_ready(struct core_call *call, uintptr_t addr, size_t len, enum ar
         if (once) {
             hold(call, closed, closed + 1);
         }
-        if (core_fault_in(closed, access)) {
+        if (call->hasty ? core_fault_unasked(closed, access) : core_fault_in(closed, access)) {
             return -EFAULT;
         }
         opened++;

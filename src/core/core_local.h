@@ -381,6 +381,8 @@ bool core_lifts_alone(const struct range *range);
 
 /* A page that normal code is about to need: fault it in as an access would. -EFAULT or 0. */
 int core_fault_in(uintptr_t addr, enum arch_access access);
+/* The same, but -EFAULT where it would be reported: there the kernel could not wait. */
+int core_fault_unasked(uintptr_t addr, enum arch_access access);
 /* One round of it: 0 is to look again, what may be accessed may be another thing by now. */
 int core_fault_round(uintptr_t addr, enum arch_access access);
 

@@ -386,3 +386,20 @@ int core_fault_in(uintptr_t addr, enum arch_access access)
     /* The program may have forbidden the access while it was waited for. */
     return found && !permits(range.area.prot, access) ? -EFAULT : ret;
 }
+
+int core_fault_unasked(uintptr_t addr, enum arch_access access)
+{
+    enum paging_content content;
+    struct range range;
+
+    if (!ranges_find(addr, &range)) {
+        return -EFAULT;
+    }
+    content = paging_content(&range.area, addr);
+    if (content == PAGING_BROKEN || (content == PAGING_CACHED && range.area.minor) ||
+        (content == PAGING_EMPTY && range.area.missing) ||
+        (protected_from(&range, addr, access) && !core_lifts_alone(&range))) {
+        return -EFAULT;
+    }
+    return core_fault_in(addr, access);
+}

@@ -170,6 +170,15 @@ static enum icall_mode mode_of(const struct walk *walk)
     return (enum icall_mode)walk->shape->mode;
 }
 
+/* Whether the call looks up futexes; if so, the next walks are for that. */
+static bool has_futex_keys(struct walk *walk)
+{
+    unsigned how = walk->shape->arg[0].how;
+
+    walk->keys = how == ARG_FUTEX || how == ARG_FUTEX2 || how == ARG_WAITERS;
+    return walk->keys;
+}
+
 /* Before the call. Return: whether it is to be made in steps. */
 static bool prepare(struct walk *walk)
 {
@@ -177,6 +186,10 @@ static bool prepare(struct walk *walk)
     struct flow flow = {EVERYTHING, false, false, false};
 
     if (mode == CALL_RETRY) {
+        if (has_futex_keys(walk) && walk_call(walk, WALK_LOOK)) {
+            walk_call(walk, WALK_ALL);
+        }
+        walk->keys = false;
         return false;
     }
     if (!walk_call(walk, WALK_LOOK)) {

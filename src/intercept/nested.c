@@ -7,6 +7,7 @@
 #include <linux/perf_event.h>
 
 #include "core/core.h"
+#include "sys/call.h"
 #include "walk.h"
 
 #define ITEMS_MAX ((size_t)1 << 16) /* of any list: more than that no call takes */
@@ -25,25 +26,69 @@ static bool futex_has_second(int op)
            op == FUTEX_WAIT_REQUEUE_PI || op == FUTEX_CMP_REQUEUE_PI;
 }
 
-/* Without FUTEX_PRIVATE_FLAG the kernel looks for the page behind the word, as for a write. */
+/* A word that the kernel changes in place: for that it does not wait. */
+static long futex_change(struct walk *walk, uintptr_t addr)
+{
+    return walk_hasty(walk, addr, sizeof(uint32_t), ARCH_WRITE);
+}
+
+/* Private words are known by their addresses: only what is compared, or changed, is touched. */
+static long futex_private(struct walk *walk, int op, uintptr_t addr, uintptr_t second)
+{
+    long ret;
+
+    switch (op) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_CMP_REQUEUE:
+    case FUTEX_WAIT_REQUEUE_PI:
+        return walk_span(walk, addr, sizeof(uint32_t), ARCH_READ);
+    case FUTEX_CMP_REQUEUE_PI:
+        ret = walk_span(walk, addr, sizeof(uint32_t), ARCH_READ);
+        return ret ? ret : futex_change(walk, second);
+    case FUTEX_UNLOCK_PI:
+        ret = walk_span(walk, addr, sizeof(uint32_t), ARCH_READ);
+        return ret ? ret : futex_change(walk, addr);
+    case FUTEX_LOCK_PI:
+    case FUTEX_LOCK_PI2:
+    case FUTEX_TRYLOCK_PI:
+        return futex_change(walk, addr);
+    case FUTEX_WAKE_OP:
+        return futex_change(walk, second);
+    default:
+        return 0;
+    }
+}
+
+/*
+ * Shared ones by the page behind them, which is looked up as for a write. That a page was protected
+ * by us, the kernel would not say: it is content with reading. So they are brought in before.
+ */
 static long futex_words(struct walk *walk, uintptr_t addr)
 {
     int op = (int)walk->args[1] & FUTEX_CMD_MASK;
-    bool only_read = (walk->args[1] & FUTEX_PRIVATE_FLAG) &&
-                     (op == FUTEX_WAIT || op == FUTEX_WAIT_BITSET || op == FUTEX_CMP_REQUEUE);
+    uintptr_t second = (uintptr_t)walk->args[4];
+    uint32_t value;
     long ret = 0;
 
+    if (addr % sizeof(uint32_t) || (walk->keys && (walk->args[1] & FUTEX_PRIVATE_FLAG))) {
+        return 0; /* EINVAL, or nothing to look up */
+    }
     if (futex_times_out(op)) { /* read first */
         ret = walk_span(walk, (uintptr_t)walk->args[3], sizeof(struct timespec), ARCH_READ);
     }
-    if (ret == 0 &&
-        !((walk->args[1] & FUTEX_PRIVATE_FLAG) && (op == FUTEX_WAKE || op == FUTEX_WAKE_BITSET))) {
-        ret = walk_span(walk, addr, sizeof(uint32_t), only_read ? ARCH_READ : ARCH_WRITE);
+    if (ret == 0 && (walk->args[1] & FUTEX_PRIVATE_FLAG)) {
+        return futex_private(walk, op, addr, second);
     }
-    if (ret == 0 && futex_has_second(op)) {
-        ret = walk_span(walk, (uintptr_t)walk->args[4], sizeof(uint32_t), ARCH_WRITE);
+    if (ret == 0 && op == FUTEX_UNLOCK_PI) { /* looked at first: somebody else's is left alone */
+        ret = walk_fetch(walk, addr, &value, sizeof value, ARCH_READ);
+        if (ret || (value & FUTEX_TID_MASK) != (uint32_t)sys_call(SYS_gettid)) {
+            return ret;
+        }
     }
-    return ret;
+    ret = ret ? ret : walk_span(walk, addr, sizeof(uint32_t), ARCH_WRITE);
+    return ret || !futex_has_second(op) ? ret
+                                        : walk_span(walk, second, sizeof(uint32_t), ARCH_WRITE);
 }
 
 /*
@@ -55,7 +100,7 @@ static long futex2_word(struct walk *walk, uintptr_t addr, unsigned flags, bool 
     static const uint8_t bytes[] = {1, 2, 4, 8};
     bool is_private = flags & FUTEX_PRIVATE_FLAG;
 
-    if (is_private && !compares) {
+    if (is_private && (walk->keys || !compares)) {
         return 0;
     }
     return walk_span(walk, addr, bytes[flags & 3], is_private ? ARCH_READ : ARCH_WRITE);
@@ -66,6 +111,9 @@ static long futex2(struct walk *walk, uintptr_t addr, unsigned flags)
     bool waits = walk->shape->arg[4].how == ARG_IN; /* for so long */
     long ret = 0;
 
+    if (walk->keys && (flags & FUTEX_PRIVATE_FLAG)) {
+        return 0;
+    }
     if (waits) {
         ret = walk_span(walk, (uintptr_t)walk->args[4], sizeof(struct timespec), ARCH_READ);
     }

@@ -44,6 +44,16 @@ long walk_span(struct walk *walk, uintptr_t addr, size_t len, enum arch_access a
     return walk->mode == WALK_ONE && ret > 0;
 }
 
+long walk_hasty(struct walk *walk, uintptr_t addr, size_t len, enum arch_access access)
+{
+    long ret;
+
+    walk->call.hasty = true;
+    ret = walk_span(walk, addr, len, access);
+    walk->call.hasty = false;
+    return ret;
+}
+
 static long data(struct walk *walk, uintptr_t addr, size_t len, enum arch_access access)
 {
     len = len < walk->data_left ? len : walk->data_left;

@@ -23,6 +23,7 @@ struct walk {
     enum walk_mode mode;
     size_t data_max; /* so many bytes of data will be moved at most */
     size_t data_left;
+    bool keys;    /* of a futex call: only what its shared words are looked up by */
     bool touched; /* some of it is registered */
     long opened;  /* pages brought in so far */
 };
@@ -45,6 +46,8 @@ long walk_steps(struct walk *walk, icall_make *make, void *cookie);
 
 /* The kernel touches [addr, addr + len); nothing if either is 0. */
 long walk_span(struct walk *walk, uintptr_t addr, size_t len, enum arch_access access);
+/* The same, where the kernel fails instead of waiting: only what was closed by us is opened. */
+long walk_hasty(struct walk *walk, uintptr_t addr, size_t len, enum arch_access access);
 /* A structure that points further, at hand once it was visited. */
 long walk_fetch(struct walk *walk, uintptr_t addr, void *into, size_t len, enum arch_access access);
 /* The kernel reads it, and later writes it: reported as a read. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "calls.h"
 
-#define PLACE_PAGES 128
+#define PLACE_PAGES 256
 
 void place_each(enum mem_kind kind, void (*body)(struct place *place))
 {

@@ -20,6 +20,7 @@ struct paging_pin;
 struct core_call {
     struct paging_pin *pin;
     bool asked; /* whether a pin was asked for: perhaps none could be had */
+    bool hasty; /* for now: the kernel would not wait here, so nobody is told */
 };
 
 enum core_memory {
