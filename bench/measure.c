@@ -14,14 +14,15 @@ struct scenario {
 };
 
 static const struct scenario scenarios[] = {
-    {"fault", bench_fault}, {"copy", bench_bulk},
-    {"touch", bench_touch}, {"register", bench_register_huge},
-    {"plain", bench_plain}, {"protect", bench_protect_all},
+    {"fault", bench_fault},         {"copy", bench_bulk},
+    {"touch", bench_touch},         {"register", bench_register_huge},
+    {"plain", bench_plain},         {"published", bench_published},
+    {"protect", bench_protect_all},
 };
 
 static void usage(FILE *file)
 {
-    fputs("usage: bench-measure fault|copy|touch|register|plain|protect [OPTIONS]\n"
+    fputs("usage: bench-measure fault|copy|touch|register|plain|published|protect [OPTIONS]\n"
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"
@@ -31,7 +32,7 @@ static void usage(FILE *file)
           "  --apart                            pin faulters and handler to two CPUs\n"
           "  --sparse                           touch: publish every second page only;\n"
           "                                     protect: memory cut into 30,000 runs\n"
-          "  --op=NAME                          plain: which system call\n",
+          "  --op=NAME                          plain, published: which system call\n",
           file);
 }
 

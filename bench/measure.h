@@ -37,8 +37,8 @@ struct bench_options {
     unsigned long threads;
     unsigned long batch;     /* messages a read() may return */
     unsigned long chunk_kib; /* bytes of one COPY */
-    unsigned long rounds;    /* plain: calls; touch: passes; 0 is the scenario's own number */
-    const char *op;          /* plain: which system call */
+    unsigned long rounds;    /* the same: calls; touch: passes; 0 is the scenario's own number */
+    const char *op;          /* plain, published: which system call */
 };
 
 /* What one measurement found. Times are of the whole; the line prints them per unit. */
@@ -119,5 +119,6 @@ void bench_touch(const struct bench_options *options, struct bench_result *resul
 void bench_register_huge(const struct bench_options *options, struct bench_result *result);
 void bench_protect_all(const struct bench_options *options, struct bench_result *result);
 void bench_plain(const struct bench_options *options, struct bench_result *result);
+void bench_published(const struct bench_options *options, struct bench_result *result);
 
 #endif

@@ -2,20 +2,21 @@
 /* What is measured, and the goals. A goal that is met on one machine may be missed on another. */
 #include "runner.h"
 
-#define FAULT   "fault: a handler thread polls, reads, copies; us a page"
-#define SPIN    "fault: the handler thread spins on read; us a page"
-#define DIRECT  "fault: resolved in the faulting thread; us a page"
-#define SIGSEGV "fault: ours against GNU libsigsegv (mprotect and copy in its handler); us a page"
-#define WP      "wp: a write to a protected page; us a page"
-#define MINOR   "minor: a page of shared memory that its file has; us a page"
-#define PROTECT "protect: 1 GiB in one call, protected and unprotected in turn; us a call"
-#define COPY    "copy: pages that nobody waits for; us a page"
-#define TOUCH   "touch: memory that has been published; us a word"
-#define PLAIN   "plain: a program that has no context; us a call"
-#define THREADS "threads: several touch pages of one context; us a page of all"
-#define STRESS  "stress-ng --userfaultfd N; operations a second"
-#define SIZE    "size: registration of 1 TiB; us"
-#define LONG    "long: us a page"
+#define FAULT     "fault: a handler thread polls, reads, copies; us a page"
+#define SPIN      "fault: the handler thread spins on read; us a page"
+#define DIRECT    "fault: resolved in the faulting thread; us a page"
+#define SIGSEGV   "fault: ours against GNU libsigsegv (mprotect and copy in its handler); us a page"
+#define WP        "wp: a write to a protected page; us a page"
+#define MINOR     "minor: a page of shared memory that its file has; us a page"
+#define PROTECT   "protect: 1 GiB in one call, protected and unprotected in turn; us a call"
+#define COPY      "copy: pages that nobody waits for; us a page"
+#define TOUCH     "touch: memory that has been published; us a word"
+#define PLAIN     "plain: a program that has no context; us a call"
+#define PUBLISHED "published: a system call on memory that has been published; us a call"
+#define THREADS   "threads: several touch pages of one context; us a page of all"
+#define STRESS    "stress-ng --userfaultfd N; operations a second"
+#define SIZE      "size: registration of 1 TiB; us"
+#define LONG      "long: us a page"
 
 #define CALLBACK(order) .command = "measure fault --order=" order, .ours = "callback " order
 
@@ -95,6 +96,12 @@ const struct bench_row bench_rows[] = {
     {"plain.sigmask", PLAIN, "measure plain --op=sigmask", .is_quiet = true},
     {"plain.thread", PLAIN, "measure plain --op=thread", .is_quiet = true},
     {"plain.fork", PLAIN, "measure plain --op=fork", .is_quiet = true},
+    {"published.read", PUBLISHED, "measure published --op=read", .goal = 1.05},
+    {"published.pread", PUBLISHED, "measure published --op=pread", .goal = 1.05},
+    {"published.write", PUBLISHED, "measure published --op=write", .goal = 1.05},
+    {"published.fstat", PUBLISHED, "measure published --op=fstat", .goal = 1.05},
+    {"published.poll", PUBLISHED, "measure published --op=poll", .goal = 1.05},
+    {"published.getppid", PUBLISHED, "measure published --op=getppid"},
     {"threads.1", THREADS, "measure fault --threads=1", .has_pages = true},
     {"threads.16", THREADS, "measure fault --threads=16", .has_pages = true},
     {"threads.16.batch", THREADS, "measure fault --threads=16 --batch=16", .has_pages = true},

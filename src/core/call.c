@@ -68,20 +68,35 @@ bool core_call_passes(uintptr_t addr, size_t len)
            (!((addr ^ last) >> PAGING_SHIFT) || paging_readable(last, 1));
 }
 
-/* Pin, and wait out who may be taking these very pages back, having looked for pins before. */
-static void hold(struct core_call *call, uintptr_t start, uintptr_t end)
+/* Wait out who changes these very pages: takes them back, having looked for pins before, or opens.
+ */
+static void wait_out(uintptr_t start, uintptr_t end)
 {
     const uint64_t all = CORE_ALL_SIGNALS;
     uint64_t mask;
 
+    sys_sigmask(SIG_BLOCK, &all, &mask);
+    paging_unlock(paging_lock(start, end, core_tid()));
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
+/* The pages look open and are held: until they truly are. */
+static void settle(uintptr_t start, uintptr_t end)
+{
+    if (atomic_load(&paging_promises)) {
+        wait_out(start, end);
+    }
+}
+
+/* Pin. */
+static void hold(struct core_call *call, uintptr_t start, uintptr_t end)
+{
     if (!call->asked) {
         call->asked = true;
         call->pin = paging_pin_get(core_tid(), (uintptr_t)call);
     }
     if (paging_pin_add(call->pin, start, end)) {
-        sys_sigmask(SIG_BLOCK, &all, &mask);
-        paging_unlock(paging_lock(start, end, core_tid()));
-        sys_sigmask(SIG_SETMASK, &mask, NULL);
+        wait_out(start, end);
     }
 }
 
@@ -98,7 +113,30 @@ enum core_memory core_call_look(struct core_call *call, uintptr_t addr, size_t l
     if (call) {
         hold(call, addr, end);
     }
-    return closed_from(addr, end, &range, access) < end ? CORE_CLOSED : CORE_OPEN;
+    if (closed_from(addr, end, &range, access) < end) {
+        return CORE_CLOSED;
+    }
+    if (call) {
+        settle(addr, end);
+    }
+    return CORE_OPEN;
+}
+
+enum core_memory core_call_open(uintptr_t addr, size_t len, enum arch_access access)
+{
+    uintptr_t end = end_of(addr, len);
+    struct range range;
+
+    if (!addr || !len) {
+        return CORE_PLAIN;
+    }
+    if (end <= addr || !core_same_space()) {
+        return CORE_CLOSED;
+    }
+    if (paging_passes_until(addr, end, access == ARCH_WRITE) >= end) {
+        return CORE_OPEN;
+    }
+    return paging_unknown(addr, end) || !ranges_next(addr, end, &range) ? CORE_PLAIN : CORE_CLOSED;
 }
 
 long core_call_ready(struct core_call *call, uintptr_t addr, size_t len, enum arch_access access,
@@ -129,6 +167,7 @@ long core_call_ready(struct core_call *call, uintptr_t addr, size_t len, enum ar
         }
         at = closed;
     }
+    settle(addr, end);
     return opened;
 }
 

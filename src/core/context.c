@@ -21,7 +21,7 @@
 #include "sys/thread.h"
 
 #define CONTEXTS_MAX 65535
-#define FDS_MAX      (1u << 20)
+#define FDS_MAX      CORE_FDS_MAX
 #define UNHEARD_MAX  8 /* a socket's queue holds ten by default */
 #define HUB_BUFFER   (64 << 20)
 #define FD_DEVICE    0xffffffffu
@@ -33,7 +33,7 @@ static struct bell_name hub_name;
 static bool hub_stale = true; /* none yet, or after fork the parent's */
 
 static struct context *contexts;      /* [CONTEXTS_MAX], index 0 unused */
-static _Atomic uint32_t *fdmap;       /* [FDS_MAX]: context id, FD_DEVICE, FD_FOREIGN or 0 */
+_Atomic uint32_t *core_fdmap;         /* [FDS_MAX]: context id, FD_DEVICE, FD_FOREIGN or 0 */
 static _Atomic uint32_t contexts_top; /* indexes below were used at least once */
 static _Atomic int fdmap_top;
 
@@ -102,22 +102,15 @@ static int ensure_hub(void)
 int contexts_init(void)
 {
     contexts = sys_table((CONTEXTS_MAX + 1) * sizeof *contexts);
-    fdmap = sys_table(FDS_MAX * sizeof *fdmap);
-    return contexts && fdmap ? 0 : -ENOMEM;
-}
-
-static uint32_t fdmap_get(int fd)
-{
-    return fdmap && fd >= 0 && (unsigned)fd < FDS_MAX
-               ? atomic_load_explicit(&fdmap[fd], memory_order_acquire)
-               : 0;
+    core_fdmap = sys_table(FDS_MAX * sizeof *core_fdmap);
+    return contexts && core_fdmap ? 0 : -ENOMEM;
 }
 
 static void fdmap_set(int fd, uint32_t value)
 {
     int top = atomic_load(&fdmap_top);
 
-    atomic_store(&fdmap[fd], value);
+    atomic_store(&core_fdmap[fd], value);
     while (fd >= top && !atomic_compare_exchange_weak(&fdmap_top, &top, fd + 1)) {
     }
 }
@@ -131,14 +124,14 @@ struct context *context_of_id(uint32_t id)
 
 struct context *context_of_fd(int fd)
 {
-    uint32_t id = fdmap_get(fd);
+    uint32_t id = core_fdmap_get(fd);
 
     return id && id < FD_FOREIGN ? context_of_id(id) : NULL;
 }
 
 enum core_fd_kind core_fd_kind(int fd)
 {
-    uint32_t id = fdmap_get(fd);
+    uint32_t id = core_fdmap_get(fd);
 
     if (id == 0) {
         return CORE_FD_NONE;
@@ -416,16 +409,16 @@ static long device_ioctl(unsigned long req, void *arg)
 
 void core_fd_duped(int from, int to)
 {
-    uint32_t id = fdmap_get(from);
+    uint32_t id = core_fdmap_get(from);
 
-    if (to >= 0 && (unsigned)to < FDS_MAX && (id || fdmap_get(to)) && own_table()) {
+    if (to >= 0 && (unsigned)to < FDS_MAX && (id || core_fdmap_get(to)) && own_table()) {
         fdmap_set(to, id);
     }
 }
 
 uint32_t core_fd_token(int fd)
 {
-    return fdmap_get(fd);
+    return core_fdmap_get(fd);
 }
 
 void core_fd_in_epoll(int fd)
@@ -439,10 +432,10 @@ void core_fd_in_epoll(int fd)
 
 uint32_t core_fd_closing(int fd)
 {
-    if (!fdmap_get(fd) || !own_table()) {
+    if (!core_fdmap_get(fd) || !own_table()) {
         return 0;
     }
-    return fd >= 0 && (unsigned)fd < FDS_MAX ? atomic_exchange(&fdmap[fd], 0) : 0;
+    return fd >= 0 && (unsigned)fd < FDS_MAX ? atomic_exchange(&core_fdmap[fd], 0) : 0;
 }
 
 void core_fd_closed(uint32_t token)
@@ -531,10 +524,10 @@ void contexts_forget(void)
         }
     }
     for (int fd = 0; fd < top; fd++) {
-        uint32_t id = fdmap_get(fd);
+        uint32_t id = core_fdmap_get(fd);
 
         if (id && id != FD_DEVICE) {
-            atomic_store(&fdmap[fd], FD_FOREIGN);
+            atomic_store(&core_fdmap[fd], FD_FOREIGN);
         }
     }
 }

@@ -73,9 +73,6 @@ extern struct uf_stats *core_stats;
 extern struct core_options core_options;
 extern int core_pid; /* of the process that made the address space */
 
-/* Whether this is the address space that core_init() ran in (fork gives another one). */
-bool core_same_space(void);
-
 /* After fork: descriptors that stand for the parent are replaced, once. */
 int core_reopen(void); /* 0, or for want of descriptors or memory -errno */
 

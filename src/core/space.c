@@ -28,12 +28,8 @@ int core_pid;
 static struct uf_stats own_stats;
 struct uf_stats *core_stats = &own_stats;
 static struct base_lock edit_lock;
-static _Atomic uint32_t *space_mark; /* 1 here, wiped to 0 in a forked child */
-
-bool core_same_space(void)
-{
-    return !space_mark || atomic_load_explicit(space_mark, memory_order_relaxed);
-}
+static _Atomic uint32_t before_start = 1;
+_Atomic uint32_t *core_space_mark = &before_start;
 
 static _Atomic bool bypass_ended;
 
@@ -59,20 +55,23 @@ void core_activate(void)
 
 bool core_started(void)
 {
-    return space_mark;
+    return core_space_mark != &before_start;
 }
 
 static int mark_space(void)
 {
-    if (!space_mark) {
-        space_mark = sys_table(PAGING_PAGE);
-        if (!space_mark) {
+    if (!core_started()) {
+        _Atomic uint32_t *mark = sys_table(PAGING_PAGE);
+
+        if (!mark) {
             return -ENOMEM;
         }
-        sys_madvise((uintptr_t)space_mark, PAGING_PAGE, MADV_WIPEONFORK);
+        sys_madvise((uintptr_t)mark, PAGING_PAGE, MADV_WIPEONFORK);
+        atomic_store(mark, 1);
+        core_space_mark = mark;
     }
     core_pid = sys_getpid();
-    atomic_store(space_mark, 1);
+    atomic_store(core_space_mark, 1);
     return 0;
 }
 
@@ -90,7 +89,7 @@ int core_init(const struct core_options *options)
     };
     int ret;
 
-    if (space_mark) {
+    if (core_started()) {
         return 0;
     }
     core_options = *options;
@@ -99,6 +98,9 @@ int core_init(const struct core_options *options)
     }
     STAT(processes);
     paging_init(&force);
+    if (options->preloaded) {
+        paging_lanes_begin();
+    }
     if (core_stats->vma_budget < (uint64_t)paging_env.budget) {
         core_stats->vma_budget = (uint64_t)paging_env.budget;
     }
@@ -113,6 +115,27 @@ int core_init(const struct core_options *options)
 }
 
 _Atomic bool core_tls_shared;
+_Atomic long core_short_way;
+static _Atomic bool short_way_ended;
+
+void core_short_way_at(long offset)
+{
+    if (!atomic_load(&short_way_ended)) {
+        atomic_store(&core_short_way, offset);
+    }
+}
+
+void core_end_short_way(void)
+{
+    atomic_store(&short_way_ended, true);
+    atomic_store(&core_short_way, 0);
+}
+
+void core_share_tls(void)
+{
+    atomic_store(&core_tls_shared, true);
+    core_end_short_way();
+}
 
 /* What paging counted since the last time, into the run's statistics. */
 void core_count_paging(void)
@@ -443,7 +466,7 @@ void core_fork_child(void)
 
     mask = fork_guard.mask;
     if (core_tid() != sys_gettid()) {
-        atomic_store(&core_tls_shared, true); /* a raw fork: libc does not know */
+        core_share_tls(); /* a raw fork: libc does not know */
     }
     paging_lock_reset();
     paging_pins_reset();

@@ -161,28 +161,34 @@ static long bring_in(struct walk *walk, size_t data)
 }
 
 /* Of a driver's own ioctl it is not known what it has done before it met the memory. */
-static enum icall_mode mode_of(const struct walk *walk)
+static enum icall_mode mode_of(const struct icall_shape *shape, const long *args)
 {
-    if ((walk->shape->arg[2].how == ARG_IOCTL && !walk_ioctl_listed((unsigned)walk->args[1])) ||
-        (walk->shape->arg[1].how == ARG_BPF && walk_bpf_acts(walk->args[0]))) {
+    if ((shape->arg[2].how == ARG_IOCTL && !walk_ioctl_listed((unsigned)args[1])) ||
+        (shape->arg[1].how == ARG_BPF && walk_bpf_acts(args[0]))) {
         return CALL_READY;
     }
-    return (enum icall_mode)walk->shape->mode;
+    return (enum icall_mode)shape->mode;
 }
 
-/* Whether the call looks up futexes; if so, the next walks are for that. */
+/* Whether the call looks up futexes. */
+static bool looks_up(const struct icall_shape *shape)
+{
+    unsigned how = shape->arg[0].how;
+
+    return how == ARG_FUTEX || how == ARG_FUTEX2 || how == ARG_WAITERS;
+}
+
+/* The same; if so, the next walks are for that. */
 static bool has_futex_keys(struct walk *walk)
 {
-    unsigned how = walk->shape->arg[0].how;
-
-    walk->keys = how == ARG_FUTEX || how == ARG_FUTEX2 || how == ARG_WAITERS;
+    walk->keys = looks_up(walk->shape);
     return walk->keys;
 }
 
 /* Before the call. Return: whether it is to be made in steps. */
 static bool prepare(struct walk *walk)
 {
-    enum icall_mode mode = mode_of(walk);
+    enum icall_mode mode = mode_of(walk->shape, walk->args);
     struct flow flow = {EVERYTHING, false, false, false};
 
     if (mode == CALL_RETRY) {
@@ -204,7 +210,7 @@ static bool prepare(struct walk *walk)
 /* After EFAULT: another try? It may also be made in steps then. */
 static bool again(struct walk *walk, int *clean, bool *steps)
 {
-    struct flow flow = {.retry = mode_of(walk) == CALL_RETRY};
+    struct flow flow = {.retry = mode_of(walk->shape, walk->args) == CALL_RETRY};
     long found;
 
     walk->opened = 0;
@@ -227,21 +233,91 @@ static bool again(struct walk *walk, int *clean, bool *steps)
     return found == 0 && walk->touched && (*clean)++ == 0;
 }
 
+/*
+ * The usual case: nothing is in the way, which takes a look for calls that send from one buffer,
+ * and none for those that may be repeated. Return: whether it was made.
+ */
+static bool made_at_once(const struct icall_shape *shape, const long *args, icall_make *make,
+                         void *cookie, long *ret)
+{
+    enum icall_mode mode = mode_of(shape, args);
+
+    if (mode == CALL_SEND) {
+        /* On a socket there may be an address too, in the last two. */
+        if (shape->arg[1].how != ARG_DATA_IN || args[4] || args[5] ||
+            core_call_open((uintptr_t)args[1], (size_t)args[2], ARCH_READ) == CORE_CLOSED) {
+            return false;
+        }
+    } else if (mode != CALL_RETRY || looks_up(shape)) {
+        return false;
+    }
+    *ret = make(cookie, args);
+    return true;
+}
+
+/* @made: it was made at once, and met memory that was in the way. */
+static __attribute__((noinline)) long made_with_care(const struct icall_shape *shape,
+                                                     const long *args, icall_make *make,
+                                                     void *cookie, bool made)
+{
+    struct walk walk = {.shape = shape, .args = args, .data_max = EVERYTHING};
+    int clean = 0;
+    bool steps = false;
+    long ret = -EFAULT;
+
+    if (!made) {
+        steps = prepare(&walk);
+    } else if (shape->mode != CALL_RETRY) {
+        walk_call(&walk, WALK_LOOK);
+    }
+    while (!made || (ret == -EFAULT && !steps && again(&walk, &clean, &steps))) {
+        ret = steps ? walk_steps(&walk, make, cookie) : make(cookie, args);
+        made = true;
+    }
+    core_call_end(&walk.call);
+    return ret;
+}
+
+enum icall_way icall_way_of(long nr, int argc)
+{
+    const struct icall_shape *shape = icall_shape_of(nr);
+
+    if (!shape) {
+        return ICALL_CARE;
+    }
+    for (int i = 2; i < argc; i++) {
+        if (shape->mode != CALL_RETRY && shape->arg[i].how != ARG_VALUE) {
+            return ICALL_CARE;
+        }
+    }
+    if (shape->mode == CALL_RETRY) {
+        bool asks = shape->arg[2].how == ARG_IOCTL || shape->arg[1].how == ARG_BPF;
+
+        return asks || looks_up(shape) ? ICALL_CARE : ICALL_REPEATS;
+    }
+    if (shape->mode == CALL_SEND && shape->arg[1].how == ARG_DATA_IN) {
+        return ICALL_SENDS;
+    }
+    return shape->mode == CALL_RECV && shape->arg[1].how == ARG_DATA_OUT ? ICALL_RECEIVES
+                                                                         : ICALL_CARE;
+}
+
+long icall_made_again(long nr, const long *args, icall_make *make, void *cookie)
+{
+    const struct icall_shape *shape = icall_shape_of(nr);
+
+    return core_active && shape ? made_with_care(shape, args, make, cookie, true) : -EFAULT;
+}
+
 long icall_made(long nr, const long *args, icall_make *make, void *cookie)
 {
     const struct icall_shape *shape = icall_shape_of(nr);
-    struct walk walk = {.shape = shape, .args = args, .data_max = EVERYTHING};
-    int clean = 0;
-    bool steps;
+    bool made;
     long ret;
 
     if (!core_active || !shape || shape->mode < CALL_RETRY) {
         return make(cookie, args);
     }
-    steps = prepare(&walk);
-    do {
-        ret = steps ? walk_steps(&walk, make, cookie) : make(cookie, args);
-    } while (ret == -EFAULT && !steps && again(&walk, &clean, &steps));
-    core_call_end(&walk.call);
-    return ret;
+    made = made_at_once(shape, args, make, cookie, &ret);
+    return made && ret != -EFAULT ? ret : made_with_care(shape, args, make, cookie, made);
 }

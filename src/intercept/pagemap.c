@@ -49,6 +49,7 @@ void ipagemap_opening(const char *path)
     } while (text[n++]);
     if (n > len && !memcmp(text + n - 1 - len, name, len)) {
         opened = true;
+        core_end_short_way(); /* reads go by ipagemap_read_done() */
     }
 }
 

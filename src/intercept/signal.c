@@ -208,6 +208,7 @@ long isig_signalfd4(int fd, const void *set, size_t size, int flags)
     }
     if (fault_mask_to_program(mask) & fault_own_bits()) {
         atomic_store(&signalfd_renames, true);
+        core_end_short_way(); /* reads go by isig_read_done() */
         core_end_bypass();
     }
     return sys_call(SYS_signalfd4, fd, &mask, MASK_BYTES, flags);

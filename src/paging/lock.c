@@ -57,4 +57,5 @@ void paging_lock_reset(void)
     for (int i = 0; i < STRIPES; i++) {
         atomic_store(&stripe[i].word, 0);
     }
+    atomic_store(&paging_promises, 0);
 }

@@ -130,7 +130,7 @@ static int open_run(const struct paging_area *area, uintptr_t start, uintptr_t e
 }
 
 /* Let accesses to [start, end), all with their content now, pass. In one chunk. */
-int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
+static int open_pages(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     struct paging_chunk *chunk = paging_chunk_of(start);
     uintptr_t base = paging_chunk_base(start);
@@ -163,6 +163,16 @@ int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
         compact(area, base);
     }
     return 0;
+}
+
+int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    int ret;
+
+    paging_promise_begin();
+    ret = open_pages(area, start, end);
+    paging_promise_end();
+    return ret;
 }
 
 /* Close what is open of an area within one chunk; VMAs first, so that no byte lies. */
@@ -371,17 +381,15 @@ struct paging_area paging_slice(const struct paging_area *area, uintptr_t start,
     return part;
 }
 
-/* Take back whatever is open in one chunk. */
+/* Take back whatever is open in one chunk. Context: between paging_take_begin() and _end(). */
 static void take_back(bool (*area_of)(uintptr_t, struct paging_area *), uintptr_t base, int tid)
 {
     paging_stripes held;
     struct paging_area area;
 
-    paging_take_begin();
     held = paging_lock(base, base + PAGING_CHUNK, tid);
     if (paging_pinned(base, base + PAGING_CHUNK)) {
         paging_unlock(held);
-        paging_take_end();
         return; /* a running call needs it: over the budget for so long */
     }
     for (uintptr_t at = base; at < base + PAGING_CHUNK;) {
@@ -396,7 +404,6 @@ static void take_back(bool (*area_of)(uintptr_t, struct paging_area *), uintptr_
         at = area.end;
     }
     paging_unlock(held);
-    paging_take_end();
     atomic_fetch_add_explicit(&paging_counts.taken_back, 1, memory_order_relaxed);
 }
 
@@ -409,6 +416,7 @@ void paging_make_room(bool (*area_of)(uintptr_t, struct paging_area *), int tid)
     if (paging_vmas() < paging_env.budget - paging_env.budget / 16) {
         return; /* what is under way in other threads fits into the rest */
     }
+    paging_take_begin(); /* once for all of them: it interrupts every CPU that runs the program */
     while (paging_vmas() > goal && wraps < 3) {
         uintptr_t at = paging_next_used(atomic_load(&hand), PAGING_TOP);
         struct paging_chunk *chunk;
@@ -430,4 +438,5 @@ void paging_make_room(bool (*area_of)(uintptr_t, struct paging_area *), int tid)
         }
         take_back(area_of, at, tid);
     }
+    paging_take_end();
 }

@@ -49,6 +49,17 @@ bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_
 /* Hidden pages about to be filled: what one who died has moved in there is dropped. */
 void paging_undo_move(uintptr_t start, size_t len);
 
+/* Around what the bytes say before the VMA does. A thread killed at it leaves one too many. */
+static inline void paging_promise_begin(void)
+{
+    atomic_fetch_add(&paging_promises, 1);
+}
+
+static inline void paging_promise_end(void)
+{
+    atomic_fetch_sub(&paging_promises, 1);
+}
+
 /* open.c */
 /* The program's protection again, if need be with one VMA first. Return: 0, -errno. */
 int paging_restore(uintptr_t start, uintptr_t end, int prot);

@@ -5,7 +5,7 @@
 
 #include "base/cpu.h"
 #include "base/lock.h"
-#include "paging/pin.h"
+#include "lane_local.h"
 #include "sys/thread.h"
 
 #define PINS       256
@@ -24,7 +24,7 @@ struct paging_pin {
 };
 
 static struct paging_pin pins[PINS];
-static _Atomic uint32_t taking; /* a thread killed at it leaves one too many: that costs locking */
+_Atomic uint32_t paging_taking;
 
 static struct paging_pin *pin_place(int tid, uint32_t i)
 {
@@ -43,7 +43,7 @@ static bool pin_claim(struct paging_pin *pin, uint64_t was, uint64_t name, uintp
     return true;
 }
 
-static bool on_alternate_stack(void)
+bool paging_on_alternate_stack(void)
 {
     stack_t stack;
 
@@ -59,7 +59,7 @@ static bool pin_lost(struct paging_pin *pin, uint64_t name, int tid, uintptr_t f
     int owner = (int)(name & TID_MASK);
 
     if (owner == tid) {
-        return atomic_load(&pin->frame) < frame && !on_alternate_stack();
+        return atomic_load(&pin->frame) <= frame && !paging_on_alternate_stack();
     }
     return base_thread_dead(owner) ||
            base_thread_newer(owner, ((name >> TID_BITS) + 1) << TICK_SHIFT);
@@ -124,17 +124,18 @@ bool paging_pin_add(struct paging_pin *pin, uintptr_t start, uintptr_t end)
         atomic_store_explicit(&pin->span[best].end, end, memory_order_release);
     }
     atomic_thread_fence(memory_order_seq_cst); /* before the look; see paging_take_begin() */
-    return atomic_load(&taking) != 0;
+    return atomic_load(&paging_taking) != 0;
 }
 
 void paging_take_begin(void)
 {
-    atomic_fetch_add(&taking, 1);
+    atomic_fetch_add(&paging_taking, 1);
+    paging_lanes_settle(); /* each for himself: another's barrier may not have come yet */
 }
 
 void paging_take_end(void)
 {
-    atomic_fetch_sub(&taking, 1);
+    atomic_fetch_sub(&paging_taking, 1);
 }
 
 bool paging_pinned(uintptr_t start, uintptr_t end)
@@ -150,7 +151,7 @@ bool paging_pinned(uintptr_t start, uintptr_t end)
             }
         }
     }
-    return false;
+    return paging_lanes_pinned(start, end);
 }
 
 void paging_pins_reset(void)
@@ -158,5 +159,6 @@ void paging_pins_reset(void)
     for (int p = 0; p < PINS; p++) {
         atomic_store(&pins[p].name, 0);
     }
-    atomic_store(&taking, 0);
+    atomic_store(&paging_taking, 0);
+    paging_lanes_reset();
 }

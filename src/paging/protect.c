@@ -106,11 +106,13 @@ void paging_unprotect(const struct paging_area *area)
         unsigned byte = paging_byte(at);
 
         if (byte & PAGE_PROTECTED) {
+            paging_promise_begin();
             paging_table_change(at, stop, 0, PAGE_PROTECTED | PAGE_READONLY);
             /* Out of VMAs: the next write traps and is let through then. */
             if ((byte & PAGE_OPEN) && sys_mprotect(at, stop - at, area->prot) != 0) {
                 paging_table_change(at, stop, PAGE_READONLY, 0);
             }
+            paging_promise_end();
         }
         at = paging_next_used(stop, area->end);
     }

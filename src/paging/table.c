@@ -1,31 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 
-#include "paging/table.h"
+#include "paging/quick.h"
 #include "sys/mem.h"
 
-#define LEAF_PAGES  (PAGING_LEAF >> PAGING_SHIFT)
-#define LEAF_CHUNKS (PAGING_LEAF >> PAGING_CHUNK_SHIFT)
 #define CHUNK_PAGES (PAGING_CHUNK >> PAGING_SHIFT)
-#define LEAVES      (PAGING_TOP >> PAGING_LEAF_SHIFT)
-
-struct leaf {
-    _Atomic uint8_t page[LEAF_PAGES];
-    struct paging_chunk chunk[LEAF_CHUNKS];
-};
 
 /* Reserved leaves; those that were ever written (a leaf that was not need not be read). */
-static _Atomic(struct leaf *) table_leaf[LEAVES];
-static _Atomic uint8_t table_used[LEAVES];
+_Atomic(struct paging_leaf *) paging_leaves[PAGING_LEAVES];
+_Atomic uint32_t paging_promises;
+static _Atomic uint8_t table_used[PAGING_LEAVES];
 static atomic_long table_edges;
-
-static struct leaf *leaf_of(uintptr_t addr)
-{
-    if (addr >= PAGING_TOP) {
-        return NULL;
-    }
-    return atomic_load_explicit(&table_leaf[addr >> PAGING_LEAF_SHIFT], memory_order_acquire);
-}
 
 int paging_table_reserve(uintptr_t start, uintptr_t end)
 {
@@ -34,9 +19,9 @@ int paging_table_reserve(uintptr_t start, uintptr_t end)
 
     for (size_t i = first; i <= last;) {
         size_t missing = 0;
-        struct leaf *leaves;
+        struct paging_leaf *leaves;
 
-        while (i + missing <= last && !atomic_load(&table_leaf[i + missing])) {
+        while (i + missing <= last && !atomic_load(&paging_leaves[i + missing])) {
             missing++;
         }
         if (!missing) {
@@ -48,10 +33,10 @@ int paging_table_reserve(uintptr_t start, uintptr_t end)
             return -ENOMEM;
         }
         for (size_t k = 0; k < missing; k++) {
-            struct leaf *none = NULL;
+            struct paging_leaf *none = NULL;
 
             /* Lost a race: the reservation costs address space only, leave it. */
-            atomic_compare_exchange_strong(&table_leaf[i + k], &none, leaves + k);
+            atomic_compare_exchange_strong(&paging_leaves[i + k], &none, leaves + k);
         }
         i += missing;
     }
@@ -60,16 +45,16 @@ int paging_table_reserve(uintptr_t start, uintptr_t end)
 
 unsigned paging_byte(uintptr_t addr)
 {
-    struct leaf *leaf = leaf_of(addr);
+    struct paging_leaf *leaf = paging_leaf_of(addr);
 
-    return leaf ? atomic_load(&leaf->page[(addr >> PAGING_SHIFT) % LEAF_PAGES]) : 0;
+    return leaf ? atomic_load(&leaf->page[(addr >> PAGING_SHIFT) % PAGING_LEAF_PAGES]) : 0;
 }
 
 struct paging_chunk *paging_chunk_of(uintptr_t addr)
 {
-    struct leaf *leaf = leaf_of(addr);
+    struct paging_leaf *leaf = paging_leaf_of(addr);
 
-    return leaf ? &leaf->chunk[(addr >> PAGING_CHUNK_SHIFT) % LEAF_CHUNKS] : NULL;
+    return leaf ? &leaf->chunk[(addr >> PAGING_CHUNK_SHIFT) % PAGING_LEAF_CHUNKS] : NULL;
 }
 
 /* What the page's VMA lets through. */
@@ -102,10 +87,33 @@ bool paging_page_passes(uintptr_t addr, bool write)
     return level_of(addr) >= (write ? LEVEL_ALL : LEVEL_READ);
 }
 
+uintptr_t paging_passes_until(uintptr_t start, uintptr_t end, bool write)
+{
+    while (start < end) {
+        const struct paging_leaf *leaf = paging_leaf_of(start);
+
+        if (!leaf || !paging_leaf_passes(leaf, start, write)) {
+            return start;
+        }
+        start = (start | (PAGING_PAGE - 1)) + 1;
+    }
+    return end;
+}
+
+bool paging_unknown(uintptr_t start, uintptr_t end)
+{
+    for (size_t i = start >> PAGING_LEAF_SHIFT; i <= (end - 1) >> PAGING_LEAF_SHIFT; i++) {
+        if (i < PAGING_LEAVES && atomic_load_explicit(&paging_leaves[i], memory_order_acquire)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Edges of the pages [first, last] with their successors, all pages of one chunk. */
 static unsigned count_edges(uintptr_t first, uintptr_t last)
 {
-    const struct leaf *leaf = leaf_of(first);
+    const struct paging_leaf *leaf = paging_leaf_of(first);
     const struct paging_chunk *chunk = paging_chunk_of(first);
     enum level level = level_of(first);
     unsigned edges = 0;
@@ -115,7 +123,7 @@ static unsigned count_edges(uintptr_t first, uintptr_t last)
         for (uintptr_t at = first; at < last; at += PAGING_PAGE) {
             size_t i = (at + PAGING_PAGE) >> PAGING_SHIFT;
             enum level next = level_of_byte(
-                atomic_load_explicit(&leaf->page[i % LEAF_PAGES], memory_order_relaxed));
+                atomic_load_explicit(&leaf->page[i % PAGING_LEAF_PAGES], memory_order_relaxed));
 
             edges += level != next;
             level = next;
@@ -147,7 +155,7 @@ static uint16_t counted(uint16_t count, unsigned bits, unsigned old, unsigned no
 /* The part of a change that lies in one chunk. */
 static void change_in_chunk(uintptr_t start, uintptr_t end, unsigned set, unsigned clear)
 {
-    struct leaf *leaf = leaf_of(start);
+    struct paging_leaf *leaf = paging_leaf_of(start);
     struct paging_chunk *chunk = paging_chunk_of(start);
     uintptr_t base = start & ~(PAGING_CHUNK - 1);
     uintptr_t first = start > base ? start - PAGING_PAGE : start;
@@ -160,7 +168,7 @@ static void change_in_chunk(uintptr_t start, uintptr_t end, unsigned set, unsign
         before_prev = count_edges(prev, prev);
     }
     for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
-        _Atomic uint8_t *slot = &leaf->page[(at >> PAGING_SHIFT) % LEAF_PAGES];
+        _Atomic uint8_t *slot = &leaf->page[(at >> PAGING_SHIFT) % PAGING_LEAF_PAGES];
         unsigned old = atomic_load_explicit(slot, memory_order_relaxed);
         unsigned now = (old & ~clear) | set;
 

@@ -12,17 +12,18 @@
  * whatever the register holds, and goes on to libc as it came.
  */
 #define CALL(name, nr_, ret_, argc)                                                                \
-    PRELOAD_SITE(site_##name, #name);                                                              \
+    PRELOAD_SITE_OF(site_##name, #name, nr_, ret_, argc);                                          \
     EXPORT long call_##name(long a, long b, long c, long d, long e, long f) __asm__(#name);        \
     EXPORT long call_##name(long a, long b, long c, long d, long e, long f)                        \
     {                                                                                              \
         if (preload_bypass()) {                                                                    \
             return ((preload_fn *)site_##name.fn)(a, b, c, d, e, f);                               \
         }                                                                                          \
+        if ((argc) < 6) {                                                                          \
+            return preload_call(a, b, c, d, e, &site_##name);                                      \
+        }                                                                                          \
         return preload_made(preload_real(&site_##name), nr_, PRELOAD_##ret_,                       \
-                            (const long[6]){a, (argc) > 1 ? b : 0, (argc) > 2 ? c : 0,             \
-                                            (argc) > 3 ? d : 0, (argc) > 4 ? e : 0,                \
-                                            (argc) > 5 ? f : 0});                                  \
+                            (const long[6]){a, b, c, d, e, f});                                    \
     }
 
 #endif

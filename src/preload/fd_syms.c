@@ -10,8 +10,6 @@
 #include <unistd.h>
 
 #include "core/core.h"
-#include "intercept/pagemap.h"
-#include "intercept/signal.h"
 #include "preload_local.h"
 
 /* Not in the headers: what _FORTIFY_SOURCE makes of read() and open(). */
@@ -38,31 +36,25 @@ int own_openat64(int dirfd, const char *path, int flags, mode_t mode) __asm__("o
 PRELOAD_MADE_AS(int, own_ioctl, "ioctl", SYS_ioctl, (int fd, unsigned long req, void *arg),
                 (fd, req, arg), (uint32_t)req != UF_IO_API, icall_ioctl(fd, req, arg))
 
-PRELOAD_SITE(read_site, "read");
-
-/* libc's own, and what it reads from a signalfd in the program's view. */
-static ssize_t read_libc(int fd, void *buf, size_t len)
-{
-    ssize_t n = ((__typeof__(&read))preload_real(&read_site))(fd, buf, len);
-
-    isig_read_done(fd, buf, n);
-    ipagemap_read_done(fd, buf, n, -1);
-    return n;
-}
+PRELOAD_SITE_OF(read_site, "read", SYS_read, LONG, 3);
 
 static __attribute__((noinline)) ssize_t read_asked(int fd, void *buf, size_t len)
 {
     long ret = icall_read(fd, buf, len);
 
     return ret != ICALL_PASS ? preload_ret(ret)
-                             : preload_made((void *)read_libc, SYS_read, PRELOAD_LONG,
-                                            (const long[6]){PRELOAD_LONGS(fd, buf, len)});
+                             : preload_call(fd, (long)buf, (long)len, 0, 0, &read_site);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
     if (preload_bypass()) {
-        return ((__typeof__(&read))read_site.fn)(fd, buf, len);
+        __typeof__(&read) fn = read_site.fn;
+
+        return fn(fd, buf, len);
+    }
+    if (!core_fdmap_get(fd)) {
+        return preload_call(fd, (long)buf, (long)len, 0, 0, &read_site);
     }
     return read_asked(fd, buf, len);
 }
@@ -74,7 +66,9 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len)
     PRELOAD_SITE(site, "__read_chk");
 
     if (len > buf_len) { /* aborts */
-        return ((__typeof__(&__read_chk))preload_real(&site))(fd, buf, len, buf_len);
+        __typeof__(&__read_chk) fn = preload_real(&site);
+
+        return fn(fd, buf, len, buf_len);
     }
     return read(fd, buf, len);
 }
@@ -82,8 +76,28 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len)
 PRELOAD_MADE(ssize_t, readv, SYS_readv, (int fd, const struct iovec *iov, int count),
              (fd, iov, count), icall_readv(fd, iov, count))
 
-PRELOAD_MADE(ssize_t, write, SYS_write, (int fd, const void *buf, size_t len), (fd, buf, len),
-             icall_write(fd))
+PRELOAD_SITE_OF(write_site, "write", SYS_write, LONG, 3);
+
+static __attribute__((noinline)) ssize_t write_asked(int fd, const void *buf, size_t len)
+{
+    long ret = icall_write(fd);
+
+    return ret != ICALL_PASS ? preload_ret(ret)
+                             : preload_call(fd, (long)buf, (long)len, 0, 0, &write_site);
+}
+
+EXPORT ssize_t write(int fd, const void *buf, size_t len)
+{
+    if (preload_bypass()) {
+        __typeof__(&write) fn = write_site.fn;
+
+        return fn(fd, buf, len);
+    }
+    if (!core_fdmap_get(fd)) {
+        return preload_call(fd, (long)buf, (long)len, 0, 0, &write_site);
+    }
+    return write_asked(fd, buf, len);
+}
 
 PRELOAD_ALIAS(__write, write, "write");
 

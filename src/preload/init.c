@@ -13,7 +13,7 @@ static void trap(void)
 {
     if (start_trap() && trap_start() != 0) {
         core_note("--trap=all: the kernel has no syscall user dispatch: only libc's "
-                           "functions are seen");
+                  "functions are seen");
     }
 }
 

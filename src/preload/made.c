@@ -1,7 +1,53 @@
 /* SPDX-License-Identifier: MIT */
 /* libc's functions on hidden memory: between their way to fail and the kernel's. */
-#include "preload_local.h"
+#include "core/call.h"
 #include "intercept/pagemap.h"
+#include "intercept/signal.h"
+#include "paging/quick.h"
+#include "preload_local.h"
+
+#if defined(__x86_64__)
+/* errno lies equally far from the thread pointer in each thread: libc came with the start. */
+static ptrdiff_t errno_at; /* 0: not found yet */
+
+static inline char *thread_pointer(void)
+{
+    char *self;
+
+    __asm__("movq %%fs:0, %0" : "=r"(self));
+    return self;
+}
+
+static bool errno_found(void)
+{
+    return errno_at;
+}
+
+static void find_errno(void)
+{
+    errno_at = (char *)&errno - thread_pointer();
+}
+
+/* Once it was found. */
+static inline int *own_errno(void)
+{
+    return (int *)(thread_pointer() + errno_at);
+}
+#else
+static bool errno_found(void)
+{
+    return true;
+}
+
+static void find_errno(void)
+{
+}
+
+static int *own_errno(void)
+{
+    return &errno;
+}
+#endif
 
 static long absent(long a, long b, long c, long d, long e, long f)
 {
@@ -13,6 +59,7 @@ __attribute__((visibility("hidden"), noinline, cold)) void *preload_find(struct 
 {
     void *fn = dlsym(RTLD_NEXT, site->name);
 
+    site->way = (uint8_t)(errno_found() ? icall_way_of(site->nr, site->argc) : ICALL_CARE);
     site->fn = fn ? fn : (void *)absent;
     return site->fn;
 }
@@ -26,6 +73,7 @@ extern struct preload_site *__stop_call_sites[] __attribute__((visibility("hidde
 
 __attribute__((constructor)) static void find_all(void)
 {
+    find_errno();
     /* cppcheck-suppress comparePointers ; the two ends of one section */
     for (struct preload_site **site = __start_call_sites; site < __stop_call_sites; site++) {
         preload_find(*site);
@@ -58,20 +106,25 @@ static long call_libc(void *cookie, const long *a)
     return ret;
 }
 
-__attribute__((visibility("hidden"))) long preload_made(void *fn, long nr, enum preload_ret kind,
-                                                        const long *args)
+static long made(preload_fn *fn, long nr, enum preload_ret kind, const long *args, bool again)
 {
-    struct made made = {.fn = (preload_fn *)fn, .ret = kind};
-    int saved = errno;
-    long ret;
+    struct made made = {.fn = fn, .ret = kind};
+    long ret = again ? icall_made_again(nr, args, call_libc, &made)
+                     : icall_made(nr, args, call_libc, &made);
 
-    if (icall_trapping) { /* what libc's function does is trapped */
-        return made.fn(args[0], args[1], args[2], args[3], args[4], args[5]);
+    if (nr == SYS_read) {
+        isig_read_done((int)args[0], (void *)args[1], ret);
     }
-    ret = icall_made(nr, args, call_libc, &made);
-    if (nr == SYS_pread64) {
-        ipagemap_read_done((int)args[0], (void *)args[1], ret, args[3]);
+    if (nr == SYS_read || nr == SYS_pread64) {
+        ipagemap_read_done((int)args[0], (void *)args[1], ret, nr == SYS_read ? -1 : args[3]);
     }
+    return kind == PRELOAD_POINTER && ret == 0 ? made.got : ret;
+}
+
+/* As libc's function returns. @saved: errno, of before a try that the program does not know about
+ */
+static long answered(long ret, enum preload_ret kind, int saved)
+{
     if (kind == PRELOAD_ERROR) {
         return -ret;
     }
@@ -79,6 +132,151 @@ __attribute__((visibility("hidden"))) long preload_made(void *fn, long nr, enum 
         errno = (int)-ret;
         return kind == PRELOAD_POINTER ? 0 : -1;
     }
-    errno = saved; /* not that of a try that the program does not know about */
-    return kind == PRELOAD_POINTER ? made.got : ret;
+    errno = saved;
+    return ret;
+}
+
+__attribute__((visibility("hidden"))) long preload_made(void *fn, long nr, enum preload_ret kind,
+                                                        const long *args)
+{
+    int saved = errno;
+
+    if (icall_trapping) { /* what libc's function does is trapped */
+        return ((preload_fn *)fn)(args[0], args[1], args[2], args[3], args[4], args[5]);
+    }
+    return answered(made((preload_fn *)fn, nr, kind, args, false), kind, saved);
+}
+
+/* ---- nothing is in the way */
+
+static inline bool is_efault(long ret, enum preload_ret kind)
+{
+    switch (kind) {
+    case PRELOAD_INT:
+        return __builtin_expect((int)ret == -1, false) && *own_errno() == EFAULT;
+    case PRELOAD_LONG:
+        return __builtin_expect(ret == -1, false) && *own_errno() == EFAULT;
+    case PRELOAD_POINTER:
+        return __builtin_expect(!ret, false) && *own_errno() == EFAULT;
+    case PRELOAD_ERROR:
+        return (int)ret == EFAULT;
+    }
+    return false;
+}
+
+/* Only the arguments that there are. */
+static __attribute__((noinline)) long call_with_care(const struct preload_site *site,
+                                                     const long *all, bool again, int saved)
+{
+    long args[6] = {0};
+
+    for (int i = 0; i < site->argc; i++) {
+        args[i] = all[i];
+    }
+    return answered(made((preload_fn *)site->fn, site->nr, site->ret, args, again), site->ret,
+                    saved);
+}
+
+/* clang-format off */
+#define ALL       (const long[]){a, b, c, d, e}
+#define LIKELY(x) __builtin_expect(!!(x), true)
+/* clang-format on */
+
+static __attribute__((noinline)) long repeats(long a, long b, long c, long d, long e,
+                                              struct preload_site *site)
+{
+    int saved = *own_errno();
+    long ret = ((preload_fn *)site->fn)(a, b, c, d, e, 0);
+
+    return is_efault(ret, site->ret) ? call_with_care(site, ALL, true, saved) : ret;
+}
+
+/* Whether it is one page, or memory of which no table was ever reserved. */
+static inline bool simple(uintptr_t addr, size_t len, const struct paging_leaf *leaf)
+{
+    uintptr_t shift = leaf ? PAGING_SHIFT : PAGING_LEAF_SHIFT;
+
+    return !((addr ^ (addr + len - 1)) >> shift);
+}
+
+static __attribute__((noinline)) long sends(long a, long b, long c, long d, long e,
+                                            struct preload_site *site)
+{
+    uintptr_t addr = (uintptr_t)b;
+    const struct paging_leaf *leaf = paging_leaf_of(addr);
+    bool open = LIKELY(core_same_space() && simple(addr, (size_t)c, leaf)) &&
+                (!leaf || LIKELY(paging_leaf_passes(leaf, addr, false)));
+    int saved = *own_errno();
+    long ret;
+
+    if (!open && core_call_open(addr, (size_t)c, ARCH_READ) == CORE_CLOSED) {
+        return call_with_care(site, ALL, false, saved);
+    }
+    ret = ((preload_fn *)site->fn)(a, b, c, d, e, 0);
+    return is_efault(ret, PRELOAD_LONG) ? call_with_care(site, ALL, true, saved) : ret;
+}
+
+/* Not to be held: plain memory, or with care. */
+static __attribute__((noinline)) long receives_unheld(long a, long b, long c, long d, long e,
+                                                      struct preload_site *site)
+{
+    if (core_short_way_tid() && core_call_open((uintptr_t)b, (size_t)c, ARCH_WRITE) == CORE_PLAIN) {
+        return repeats(a, b, c, d, e, site);
+    }
+    return call_with_care(site, ALL, false, *own_errno());
+}
+
+static __attribute__((noinline)) long receives(long a, long b, long c, long d, long e,
+                                               struct preload_site *site)
+{
+    uintptr_t addr = (uintptr_t)b, end = addr + (size_t)c, below;
+    const struct paging_leaf *leaf = paging_leaf_of(addr);
+    int tid = core_short_way_tid(), saved;
+    struct paging_lane *lane;
+    char here;
+    long ret;
+
+    if (!LIKELY(leaf && tid && core_same_space() && end > addr)) {
+        return receives_unheld(a, b, c, d, e, site);
+    }
+    lane = paging_hold(tid, (uintptr_t)&here, addr, end, &below);
+    if (!LIKELY(lane)) {
+        return receives_unheld(a, b, c, d, e, site);
+    }
+    if (!(LIKELY(simple(addr, (size_t)c, leaf)) ? LIKELY(paging_leaf_passes(leaf, addr, true))
+                                                : paging_passes_until(addr, end, true) >= end) ||
+        !LIKELY(!atomic_load_explicit(&paging_promises, memory_order_acquire))) {
+        paging_let_go(lane, below);
+        return receives_unheld(a, b, c, d, e, site);
+    }
+    saved = *own_errno();
+    ret = ((preload_fn *)site->fn)(a, b, c, d, e, 0);
+    paging_let_go(lane, below);
+    return is_efault(ret, PRELOAD_LONG) ? call_with_care(site, ALL, true, saved) : ret;
+}
+
+static __attribute__((noinline)) long cares(long a, long b, long c, long d, long e,
+                                            struct preload_site *site)
+{
+    preload_real(site);
+    return call_with_care(site, ALL, false, errno);
+}
+
+__attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, long d, long e,
+                                                        struct preload_site *site)
+{
+    if (icall_trapping) {
+        return ((preload_fn *)preload_real(site))(a, b, c, d, e, 0);
+    }
+    switch ((enum icall_way)site->way) {
+    case ICALL_REPEATS:
+        return repeats(a, b, c, d, e, site);
+    case ICALL_SENDS:
+        return sends(a, b, c, d, e, site);
+    case ICALL_RECEIVES:
+        return receives(a, b, c, d, e, site);
+    case ICALL_CARE:
+        break;
+    }
+    return cares(a, b, c, d, e, site);
 }

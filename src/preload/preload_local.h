@@ -23,15 +23,28 @@ long preload_syscall(long nr, long a, long b, long c, long d, long e, long f);
 /* Arguments in registers, and all are integers or pointers: one type does for every function. */
 typedef long preload_fn(long a, long b, long c, long d, long e, long f);
 
-/* Found at the start, or at a call that comes before. */
+/* What a function of libc returns. */
+enum preload_ret {
+    PRELOAD_INT,
+    PRELOAD_LONG,
+    PRELOAD_POINTER, /* NULL: see errno */
+    PRELOAD_ERROR,   /* the errno itself */
+};
+
+/* A function of libc: found at the start, or at a call that comes before. */
 struct preload_site {
     void *fn;
     const char *name;
+    int nr;       /* what its arguments are like; -1: nobody asks */
+    uint8_t ret;  /* enum preload_ret */
+    uint8_t argc; /* how many there are */
+    uint8_t way;  /* enum icall_way, as soon as it is found */
 };
 
-#define PRELOAD_SITE(id, symbol)                                                                   \
-    static struct preload_site id = {NULL, symbol};                                                \
+#define PRELOAD_SITE_OF(id, symbol, nr, ret, argc)                                                 \
+    static struct preload_site id = {NULL, symbol, nr, PRELOAD_##ret, argc, ICALL_CARE};           \
     static struct preload_site *ref_##id __attribute__((section("call_sites"), used)) = &(id)
+#define PRELOAD_SITE(id, symbol) PRELOAD_SITE_OF(id, symbol, -1, INT, 0)
 
 /* Not inlined: the way of a program that has a context. */
 __attribute__((visibility("hidden"), noinline, cold)) void *preload_find(struct preload_site *site);
@@ -52,22 +65,29 @@ static inline bool preload_bypass(void)
  * Defines a wrapper: libc's own function by a jump where nothing has to be asked, else what
  * `asked` does. That is a function of its own, since the way past it is to save no register.
  */
+/* clang-format off */
 #define PRELOAD_WRAPPER(type, name, symbol, params, args, straight, ...)                           \
     PRELOAD_SITE(site_##name, symbol);                                                             \
-    static __attribute__((noinline)) type asked_##name params{__VA_ARGS__} EXPORT type name params \
+    static __attribute__((noinline)) type asked_##name params                                      \
     {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }                                                                                              \
+    EXPORT type name params                                                                        \
+    {                                                                                              \
+        type (*fn) params = site_##name.fn;                                                        \
+                                                                                                   \
         if (preload_bypass() && (straight)) {                                                      \
-            return ((__typeof__(&(name)))site_##name.fn)args;                                      \
+            return fn args;                                                                        \
         }                                                                                          \
         return asked_##name args;                                                                  \
     }
+/* clang-format on */
 
 /* The facility's answer if the call concerns it, else libc's own function. */
 #define PRELOAD_CALL_AS(type, name, symbol, params, args, answer)                                  \
     PRELOAD_WRAPPER(type, name, symbol, params, args, true, long ret = (answer);                   \
-                    return ret != ICALL_PASS                                                       \
-                               ? (type)preload_ret(ret)                                            \
-                               : ((__typeof__(&(name)))preload_real(&site_##name))args;)
+                    type(*fn) params = preload_real(&site_##name);                                 \
+                    return ret != ICALL_PASS ? (type)preload_ret(ret) : fn args;)
 #define PRELOAD_CALL(type, name, params, args, answer)                                             \
     PRELOAD_CALL_AS(type, name, #name, params, args, answer)
 
@@ -77,14 +97,6 @@ static inline bool preload_bypass(void)
 
 /* ---- functions whose pointers the kernel follows: made.c */
 
-/* What a function of libc returns. */
-enum preload_ret {
-    PRELOAD_INT,
-    PRELOAD_LONG,
-    PRELOAD_POINTER, /* NULL: see errno */
-    PRELOAD_ERROR,   /* the errno itself */
-};
-
 /**
  * preload_made() - call libc's function so that hidden memory is waited for, see icall_made()
  * @nr: what its arguments are like
@@ -92,6 +104,14 @@ enum preload_ret {
  * Return: what it returns, with errno as it leaves it.
  */
 long preload_made(void *fn, long nr, enum preload_ret ret, const long *args);
+
+/**
+ * preload_call() - the same for a function with at most five arguments; what it has not is ignored
+ *
+ * Where nothing is in the way, this is one function between the program's call and libc's.
+ */
+__attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, long d, long e,
+                                                        struct preload_site *site);
 
 #define PRELOAD_NARG(...)                       PRELOAD_NARG_(__VA_ARGS__, 6, 5, 4, 3, 2, 1)
 #define PRELOAD_NARG_(a, b, c, d, e, f, n, ...) n

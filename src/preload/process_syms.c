@@ -83,7 +83,7 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
     }
     if ((flags & CLONE_VM) || icall_trapping) {
         if ((flags & CLONE_VM) && !(flags & CLONE_SETTLS)) {
-            core_tls_shared = true;
+            core_share_tls();
         }
         return real_fn(fn, stack, flags, arg, parent_tid, tls, child_tid);
     }
@@ -103,8 +103,8 @@ EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 
 EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
 {
-    return (int)preload_ret(icall_exec(
-        SYS_execveat, (const long[6]){PRELOAD_LONGS(dirfd, path, argv, envp, flags)}));
+    return (int)preload_ret(
+        icall_exec(SYS_execveat, (const long[6]){PRELOAD_LONGS(dirfd, path, argv, envp, flags)}));
 }
 
 /* The others end in libc's own exec. Unless that is trapped, prepare around it. */

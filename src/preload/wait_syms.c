@@ -14,7 +14,7 @@ int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t len);
 int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                 const sigset_t *mask, size_t len);
 
-PRELOAD_SITE(poll_site, "poll");
+PRELOAD_SITE_OF(poll_site, "poll", ICALL_POLL, INT, 3);
 PRELOAD_SITE(ppoll_site, "ppoll");
 PRELOAD_SITE(select_site, "select");
 PRELOAD_SITE(pselect_site, "pselect");
@@ -33,7 +33,9 @@ static int ppoll_of_ours(struct pollfd *fds, nfds_t count, const struct timespec
     int type;
 
     if (!icall_trapping) {
-        return ((__typeof__(&ppoll))preload_real(&ppoll_site))(fds, count, timeout, mask);
+        __typeof__(&ppoll) fn = preload_real(&ppoll_site);
+
+        return fn(fds, count, timeout, mask);
     }
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
     ret = sys_call(SYS_ppoll, fds, count, timeout ? &left : NULL, mask, 8);
@@ -127,13 +129,15 @@ static __attribute__((noinline)) int poll_asked(struct pollfd *fds, nfds_t count
     long ret = icall_ppoll(fds, count, from_ms(timeout, &ts), NULL);
 
     return ret != ICALL_PASS ? (int)preload_ret(ret)
-                             : WAIT_MADE(poll_site, ICALL_POLL, fds, count, timeout);
+                             : (int)preload_call((long)fds, (long)count, timeout, 0, 0, &poll_site);
 }
 
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 {
     if (preload_bypass()) {
-        return ((__typeof__(&poll))poll_site.fn)(fds, count, timeout);
+        __typeof__(&poll) fn = poll_site.fn;
+
+        return fn(fds, count, timeout);
     }
     return poll_asked(fds, count, timeout);
 }
@@ -145,7 +149,9 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t len)
     PRELOAD_SITE(site, "__poll_chk");
 
     if (len / sizeof *fds < count) { /* aborts */
-        return ((__typeof__(&__poll_chk))preload_real(&site))(fds, count, timeout, len);
+        __typeof__(&__poll_chk) fn = preload_real(&site);
+
+        return fn(fds, count, timeout, len);
     }
     return poll(fds, count, timeout);
 }
@@ -163,7 +169,9 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *
     PRELOAD_SITE(site, "__ppoll_chk");
 
     if (len / sizeof *fds < count) { /* aborts */
-        return ((__typeof__(&__ppoll_chk))preload_real(&site))(fds, count, timeout, mask, len);
+        __typeof__(&__ppoll_chk) fn = preload_real(&site);
+
+        return fn(fds, count, timeout, mask, len);
     }
     return ppoll(fds, count, timeout, mask);
 }
@@ -186,7 +194,9 @@ static __attribute__((noinline)) int select_asked(int count, fd_set *rd, fd_set 
 EXPORT int select(int count, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *timeout)
 {
     if (preload_bypass()) {
-        return ((__typeof__(&select))select_site.fn)(count, rd, wr, ex, timeout);
+        __typeof__(&select) fn = select_site.fn;
+
+        return fn(count, rd, wr, ex, timeout);
     }
     return select_asked(count, rd, wr, ex, timeout);
 }

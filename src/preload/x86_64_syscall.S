@@ -19,6 +19,7 @@
 #define ALWAYS       1
 
         .hidden core_bypassed
+        .hidden core_short_way
         .hidden core_tls_shared
         .hidden icall_trapping
         .hidden trap_entry
@@ -69,6 +70,7 @@ syscall:
         test    $CLONE_VM, %r10d
         jz      0b
 3:      movb    $1, core_tls_shared(%rip)
+        movq    $0, core_short_way(%rip)
 6:      mov     %rdi, %rax
         mov     %rsi, %rdi
         mov     %rdx, %rsi

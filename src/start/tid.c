@@ -10,6 +10,7 @@
  */
 #include <stddef.h>
 
+#include "core/core.h"
 #include "sys/thread.h"
 #include "tid.h"
 
@@ -36,16 +37,19 @@ static int read_tid(void)
 int (*tid_hook(void))(void)
 {
     int tid = sys_gettid();
+    long found = 0;
 
     for (long offset = DESCRIPTOR_FROM; offset < DESCRIPTOR_TO; offset += 4) {
         if (tid_at(offset) == tid) {
-            if (tid_offset) {
+            if (found) {
                 return NULL;
             }
-            tid_offset = offset;
+            found = offset;
         }
     }
-    return tid_offset ? read_tid : NULL;
+    tid_offset = found;
+    core_short_way_at(found);
+    return found ? read_tid : NULL;
 }
 
 #else

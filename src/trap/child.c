@@ -2,9 +2,9 @@
 /*
  * Calls that make a child: before and after, see x86_64/entry.S.
  *
- * Design notes. A record is free again when everyone has read it who has to: the parent, and a child
- * that has the parent's memory. One with a copy of the memory reads the copy. A child that is killed
- * before it ran leaves a record taken; there are enough.
+ * Design notes. A record is free again when everyone has read it who has to: the parent, and a
+ * child that has the parent's memory. One with a copy of the memory reads the copy. A child that is
+ * killed before it ran leaves a record taken; there are enough.
  */
 #include <sched.h>
 #include <stdbool.h>
@@ -62,7 +62,7 @@ struct trap_child *trap_child_begin(long nr, const long *args)
     }
     record->copy = !shares;
     if (shares && !(flags & CLONE_SETTLS)) {
-        core_tls_shared = true;
+        core_share_tls();
     }
     if (!shares) {
         core_fork_prepare();

@@ -406,6 +406,108 @@ static void call_left(enum mem_kind kind)
     CHECK_EQ(recv(socks[1], mem.addr, 64, 0), sizeof text);
 }
 
+/* ---- a call waits, and others need the mappings that its memory takes */
+
+#define KEPT_EVERY 64
+#define KEPT_PAGES 128
+#define KEPT_TURNS 6
+
+static struct keeper {
+    char *buf;
+    size_t len;
+    int sock;
+    _Atomic int tid;
+    ssize_t got;
+} keeper;
+
+static void *keeper_main(void *arg)
+{
+    atomic_store(&keeper.tid, gettid());
+    keeper.got = recv(keeper.sock, keeper.buf, keeper.len, 0);
+    return NULL;
+}
+
+/* Again and again all pages that there are, of which a small budget keeps few open at a time. */
+static void touch_all(const struct mem *mem)
+{
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < KEPT_PAGES; i++)
+            CHECK_EQ(*(volatile char *)mem_page(mem, KEPT_EVERY * i), 7);
+    }
+}
+
+/* A datagram whose buffer was open when the call began is not lost, whoever came in between. */
+static void call_kept(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, KEPT_EVERY * KEPT_PAGES);
+    int uffd = uffd_open(0), socks[2];
+    char *source = source_new(1, 1), sent[64];
+    pthread_t thread;
+
+    memset(source, 7, page_size);
+    memset(sent, 7, sizeof sent);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t i = 0; i < KEPT_PAGES; i++)
+        CHECK_EQ(uffd_copy(uffd, mem_page(&mem, KEPT_EVERY * i), source, page_size), 0);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, socks), 0);
+    for (int turn = 0; turn < KEPT_TURNS; turn++) {
+        char *buf = mem_page(&mem, (size_t)turn * KEPT_EVERY * (KEPT_PAGES / KEPT_TURNS));
+
+        keeper = (struct keeper){.buf = buf, .len = sizeof sent, .sock = socks[1]};
+        *(volatile char *)buf = 0; /* open */
+        CHECK_EQ(pthread_create(&thread, NULL, keeper_main, NULL), 0);
+        while (!atomic_load(&keeper.tid))
+            sched_yield();
+        thread_await_sleep(keeper.tid);
+        *buf = 7;
+        touch_all(&mem);
+        CHECK_EQ(send(socks[0], sent, sizeof sent, 0), sizeof sent);
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK_EQ(keeper.got, sizeof sent);
+    }
+}
+
+#define RACERS      4
+#define RACER_TURNS 200
+
+static void *racer_main(void *arg)
+{
+    const struct mem *mem = arg;
+    unsigned seed = (unsigned)gettid();
+    char sent[64];
+    int socks[2];
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, socks), 0);
+    for (int turn = 0; turn < RACER_TURNS; turn++) {
+        seed = seed * 1103515245 + 12345;
+        /* Each has bytes of his own in every page. */
+        char *buf = mem_page(mem, (seed >> 16) % KEPT_PAGES * KEPT_EVERY) + gettid() % 32 * 64;
+
+        memset(sent, turn, sizeof sent);
+        CHECK_EQ(send(socks[0], sent, sizeof sent, 0), sizeof sent);
+        CHECK_EQ(recv(socks[1], buf, sizeof sent, 0), sizeof sent);
+    }
+    close(socks[0]);
+    close(socks[1]);
+    return NULL;
+}
+
+/* The same by many that are quick: each takes from the others what they may be about to use. */
+static void call_kept_racing(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, KEPT_EVERY * KEPT_PAGES);
+    int uffd = uffd_open(0);
+    pthread_t thread[RACERS];
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t i = 0; i < KEPT_PAGES; i++)
+        CHECK_EQ(uffd_copy(uffd, mem_page(&mem, KEPT_EVERY * i), source_new(1, i), page_size), 0);
+    for (int i = 0; i < RACERS; i++)
+        CHECK_EQ(pthread_create(&thread[i], NULL, racer_main, &mem), 0);
+    for (int i = 0; i < RACERS; i++)
+        CHECK_EQ(pthread_join(thread[i], NULL), 0);
+}
+
 #define RST_QEMU "rst: QEMU/KVM, GUP"
 
 const struct conf_case call_data_cases[] = {
@@ -419,6 +521,8 @@ const struct conf_case call_data_cases[] = {
     {"call/offsets", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_offsets},
     {"call/many-pages", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_many_pages},
     {"call/crowd", RST_QEMU, KIND(MEM_ANON), NEED_FULL, .run = call_crowd},
+    {"call/kept", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_kept},
+    {"call/kept-racing", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_kept_racing},
     {"call/left", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_left},
     {.id = NULL},
 };

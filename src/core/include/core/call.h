@@ -36,6 +36,12 @@ enum core_memory {
 enum core_memory core_call_look(struct core_call *hold, uintptr_t addr, size_t len,
                                 enum arch_access access);
 
+/*
+ * The same for one buffer, as far as that can be told without a range at hand; nothing is held.
+ * CORE_CLOSED: perhaps, look.
+ */
+enum core_memory core_call_open(uintptr_t addr, size_t len, enum arch_access access);
+
 /* Whether the kernel can begin to touch memory that is not registered, and can touch its end. */
 bool core_call_passes(uintptr_t addr, size_t len);
 

@@ -8,6 +8,7 @@
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,6 +54,15 @@ extern _Atomic bool core_bypassed __attribute__((visibility("hidden")));
 void core_bypass(void);
 void core_end_bypass(void);
 
+/* 1 in the address space that the facility began in, wiped to 0 in a forked child. NULL: not yet.
+ */
+extern _Atomic uint32_t *core_space_mark __attribute__((visibility("hidden")));
+
+static inline bool core_same_space(void)
+{
+    return atomic_load_explicit(core_space_mark, memory_order_relaxed);
+}
+
 /* ---- descriptors */
 
 enum core_fd_kind {
@@ -61,6 +71,17 @@ enum core_fd_kind {
     CORE_FD_DEVICE,  /* /dev/userfaultfd, ours */
     CORE_FD_FOREIGN, /* a context of another address space */
 };
+
+/* By number: context id, or one of two more marks; 0: nothing of ours. NULL: nothing is. */
+#define CORE_FDS_MAX (1u << 20)
+extern _Atomic uint32_t *core_fdmap __attribute__((visibility("hidden")));
+
+static inline uint32_t core_fdmap_get(int fd)
+{
+    return core_fdmap && (unsigned)fd < CORE_FDS_MAX
+               ? atomic_load_explicit(&core_fdmap[fd], memory_order_acquire)
+               : 0;
+}
 
 /* userfaultfd(2) on our backend: a descriptor, or -errno. */
 long core_create(int flags);
@@ -185,7 +206,32 @@ long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long 
  * Set when threads may share one thread-local storage (a CLONE_VM child made without its own):
  * what the hook thread_id reads there is then not to be believed.
  */
-extern _Atomic bool core_tls_shared;
+extern _Atomic bool core_tls_shared __attribute__((visibility("hidden")));
+void core_share_tls(void);
+
+/*
+ * Where libc keeps a thread's id, from the thread pointer on, for front ends that take the short
+ * way through a call that receives. 0: it is closed: not known where, or threads may share it, or
+ * what a read returns has to be looked at.
+ */
+extern _Atomic long core_short_way __attribute__((visibility("hidden")));
+void core_short_way_at(long offset);
+void core_end_short_way(void);
+
+/* Return: 0 when the way is closed. */
+static inline int core_short_way_tid(void)
+{
+    int tid = 0;
+
+#if defined(__x86_64__)
+    long offset = atomic_load_explicit(&core_short_way, memory_order_relaxed);
+
+    if (__builtin_expect(offset != 0, true)) {
+        __asm__ volatile("movl %%fs:(%1), %0" : "=r"(tid) : "r"(offset));
+    }
+#endif
+    return tid;
+}
 
 /* ---- fork */
 

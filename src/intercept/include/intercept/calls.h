@@ -96,6 +96,19 @@ long icall_made(long nr, const long *args, icall_make *make, void *cookie);
 /* Whether a system call has pointers that icall_made() follows. */
 bool icall_has_pointers(long nr);
 
+/* The same, of a call that was made already and was answered EFAULT. */
+long icall_made_again(long nr, const long *args, icall_make *make, void *cookie);
+
+/* What a front end may do by itself for a call whose number it knows; see shape.h. */
+enum icall_way {
+    ICALL_CARE,    /* nothing: icall_made() */
+    ICALL_REPEATS, /* make it; on EFAULT icall_made_again() */
+    ICALL_SENDS,   /* the same, if the buffer (argument 1, of length 2) can be touched as it is */
+    ICALL_RECEIVES,
+};
+/* @argc: how many arguments it can have here: behind them is no pointer */
+enum icall_way icall_way_of(long nr, int argc);
+
 /* Functions of libc that are no system call, or on some architectures none, but have pointers. */
 enum icall_pseudo {
     ICALL_PSEUDO = 1 << 20,

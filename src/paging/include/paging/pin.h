@@ -36,6 +36,12 @@ void paging_pin_put(struct paging_pin *pin);
  */
 bool paging_pin_add(struct paging_pin *pin, uintptr_t start, uintptr_t end);
 
+/*
+ * For the pins of quick.h, at the start: in a process that has threads already the kernel takes
+ * milliseconds for it.
+ */
+void paging_lanes_begin(void);
+
 /* Around taking pages back; and whether any of [start, end) is pinned, asked in between. */
 void paging_take_begin(void);
 void paging_take_end(void);

@@ -81,10 +81,26 @@ struct paging_chunk *paging_chunk_of(uintptr_t addr);
 /* Whether a read of the page, or a write, would pass its VMA, as far as the facility decides it. */
 bool paging_page_passes(uintptr_t addr, bool write);
 
+/*
+ * The first page in [start, end) that is not published or would not pass, or end. Also memory that
+ * is not registered ends it: nothing is known of that here.
+ */
+uintptr_t paging_passes_until(uintptr_t start, uintptr_t end, bool write);
+
+/* Whether [start, end) lies where no table was ever reserved: nothing there is registered. */
+bool paging_unknown(uintptr_t start, uintptr_t end);
+
 static inline bool paging_page_open(uintptr_t addr)
 {
     return paging_page_passes(addr, false);
 }
+
+/*
+ * Threads at work for which bytes promise more than a VMA lets through as yet: an access traps and
+ * finds it mended, but the kernel does not trap. Whoever looks for the kernel reads the bytes and
+ * then this; unless it is 0, the stripes are to be locked once before the bytes are believed.
+ */
+extern _Atomic uint32_t paging_promises __attribute__((visibility("hidden")));
 
 /* Change bits of the bytes of [start, end), keeping counts and edges. Context: stripes held. */
 void paging_table_change(uintptr_t start, uintptr_t end, unsigned set, unsigned clear);
