@@ -84,13 +84,8 @@ static char file[] = "/tmp/conformance-XXXXXX";
 
 static void files(struct place *p)
 {
-    struct {
-        struct fiemap map;
-        struct fiemap_extent extents[4];
-    } ask = {.map = {.fm_length = FIEMAP_MAX_OFFSET,
-                     .fm_flags = FIEMAP_FLAG_SYNC,
-                     .fm_extent_count = 4}},
-      *got;
+    const size_t bytes_of_map = sizeof(struct fiemap) + 4 * sizeof(struct fiemap_extent);
+    struct fiemap *ask = calloc(1, bytes_of_map), *got;
     int fd = device(file), *flags = PLACE_OUT(p, int), *block = PLACE_OUT(p, int);
     long *bytes = PLACE_OUT(p, long);
 
@@ -102,14 +97,17 @@ static void files(struct place *p)
         CHECK(errno == ENOTTY || errno == EOPNOTSUPP);
     CHECK_EQ(ioctl(fd, FIGETBSZ, block), 0);
     CHECK(*block >= 512);
-    got = place_in(p, &ask, sizeof ask);
+    *ask = (struct fiemap){
+        .fm_length = FIEMAP_MAX_OFFSET, .fm_flags = FIEMAP_FLAG_SYNC, .fm_extent_count = 4};
+    got = place_in(p, ask, bytes_of_map);
     if (ioctl(fd, FS_IOC_FIEMAP, got) == 0) {
-        CHECK_EQ(got->map.fm_mapped_extents, 1);
-        CHECK(got->extents[0].fe_length > 0);
+        CHECK_EQ(got->fm_mapped_extents, 1);
+        CHECK(got->fm_extents[0].fe_length > 0);
     } else {
         CHECK_EQ(errno, EOPNOTSUPP);
     }
     CHECK_ERRNO(ioctl(fd, FIGETBSZ, unmapped()), EFAULT);
+    free(ask);
     close(fd);
 }
 
@@ -241,15 +239,14 @@ static void call_ioctl_machines(enum mem_kind kind)
 
 static void entropy(struct place *p)
 {
-    struct {
-        struct rand_pool_info info;
-        char bytes[64];
-    } pool = {.info = {.buf_size = 64}};
+    struct rand_pool_info *pool = calloc(1, sizeof *pool + 64);
     int fd = device("/dev/random"), *count = PLACE_OUT(p, int);
 
     CHECK_EQ(ioctl(fd, RNDGETENTCNT, count), 0);
     CHECK(*count > 0);
-    CHECK(ioctl(fd, RNDADDENTROPY, place_in(p, &pool, sizeof pool)) == 0 || errno == EPERM);
+    pool->buf_size = 64;
+    CHECK(ioctl(fd, RNDADDENTROPY, place_in(p, pool, sizeof *pool + 64)) == 0 || errno == EPERM);
+    free(pool);
     CHECK_ERRNO(ioctl(fd, RNDGETENTCNT, unmapped()), EFAULT);
     close(fd);
 }
