@@ -19,6 +19,7 @@
 #define SYS_USER_DISPATCH_ 2 /* Linux 5.11 */
 
 fault_trap *fault_trapped;
+uintptr_t (*fault_halted)(uintptr_t pc);
 
 /* Blocked while a wait is ended: all but libc's two, and what a bug of ours should die of. */
 uint64_t fault_block_mask = ~(LIBC_BITS | FAULT_BITS);
@@ -121,6 +122,17 @@ static enum core_verdict entry_ask(int sig, const siginfo_t *info, ucontext_t *u
     return core_fault((uintptr_t)info->si_addr, arch_access_of(uc), uc);
 }
 
+/* At code that is just being rewritten. */
+static bool halted(ucontext_t *uc)
+{
+    uintptr_t to = fault_halted ? fault_halted(arch_pc(uc)) : 0;
+
+    if (to) {
+        arch_set_pc(uc, to);
+    }
+    return to;
+}
+
 void fault_entry(int sig, siginfo_t *info, void *ctx)
 {
     ucontext_t *uc = ctx;
@@ -129,6 +141,9 @@ void fault_entry(int sig, siginfo_t *info, void *ctx)
 
     if (sig == SIGSYS && info->si_code == SYS_USER_DISPATCH_ && fault_trapped) {
         fault_trapped(info, uc);
+        return;
+    }
+    if (sig == SIGSEGV && info->si_code == SI_KERNEL && halted(uc)) {
         return;
     }
     if (signal_sent(sig, info)) {

@@ -11,7 +11,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void trap(void)
 {
-    if (start_trap() && trap_start() != 0) {
+    if (start_trap() && trap_start(start_trap_rewrites()) != 0) {
         core_note("--trap=all: the kernel has no syscall user dispatch: only libc's "
                   "functions are seen");
     }

@@ -93,6 +93,11 @@ static void device_option(struct core_options *options)
     }
 }
 
+bool start_trap_rewrites(void)
+{
+    return !in_list(secure_getenv("USERFAULT_FORCE"), "norewrite");
+}
+
 void options_read(struct core_options *ret)
 {
     const char *force = secure_getenv("USERFAULT_FORCE");

@@ -13,9 +13,12 @@
 #include "core/core.h"
 #include "fault/signal.h"
 #include "local.h"
+#include "rewrite.h"
 #include "sys/thread.h"
 
 #define RECORDS 256
+#define CLEAR_SIGHAND                                                                              \
+    0x100000000ull /* CLONE_CLEAR_SIGHAND, Linux 5.5: SIGSYS would end the child */
 
 static struct trap_child records[RECORDS];
 
@@ -60,7 +63,7 @@ struct trap_child *trap_child_begin(long nr, const long *args)
     if (!record) {
         return NULL;
     }
-    record->copy = !shares;
+    record->how = (shares ? 0 : CHILD_IS_COPY) | (flags & CLEAR_SIGHAND ? CHILD_UNTRAPPED : 0);
     if (shares && !(flags & CLONE_SETTLS)) {
         core_share_tls();
     }
@@ -81,5 +84,6 @@ void trap_child_end(long pid)
     for (int i = 0; i < RECORDS; i++) {
         atomic_store(&records[i].users, 0); /* of threads that are not here */
     }
+    rewrite_forked();
     core_forked();
 }

@@ -18,7 +18,10 @@
 #define CHILD_FLAGS 16
 #define CHILD_MASK  24
 #define CHILD_USERS 32
-#define CHILD_COPY  36
+#define CHILD_HOW   36
+
+#define CHILD_IS_COPY   1 /* it has memory of its own */
+#define CHILD_UNTRAPPED 2
 
 #ifndef __ASSEMBLER__
 
@@ -38,7 +41,7 @@ struct trap_child {
     uint64_t flags;
     uint64_t mask;          /* of the thread; all is blocked until both are on their way */
     _Atomic uint32_t users; /* who has not read it yet; 0: free */
-    uint32_t copy;          /* the child has memory of its own */
+    uint32_t how;
 };
 
 #pragma GCC visibility push(hidden)

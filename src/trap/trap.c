@@ -10,6 +10,7 @@
 #include "intercept/calls.h"
 #include "intercept/signal.h"
 #include "local.h"
+#include "rewrite.h"
 #include "sys/thread.h"
 #include "trap/trap.h"
 
@@ -102,7 +103,7 @@ static long dispatch(long how)
                     how == PR_SYS_DISPATCH_ON ? trap_text_len : 0, 0);
 }
 
-int trap_start(void)
+int trap_start(bool rewrite)
 {
     long ret;
 
@@ -118,6 +119,10 @@ int trap_start(void)
         ret = isig_trap(trap_redirect);
     }
     if (ret == 0) {
+        fault_halted = rewrite ? rewrite_stopped : NULL;
+        if (rewrite) {
+            rewrite_init();
+        }
         icall_trapping = true;
         ret = dispatch(PR_SYS_DISPATCH_ON);
     }

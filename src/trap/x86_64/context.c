@@ -4,12 +4,14 @@
 
 #include "arch/context.h"
 #include "local.h"
+#include "rewrite.h"
 
 #define RED_ZONE    128
 #define FXSAVE_SIZE 512
 #define ALIGNMENT   64
 
-/* Parts of the vector state that code of ours, or libc's mem*, may change: x87, SSE, AVX, AVX-512. */
+/* Parts of the vector state that code of ours, or libc's mem*, may change: x87, SSE, AVX, AVX-512.
+ */
 #define STATE_PARTS 0xe7u
 #define HAS_XSAVE   (1u << 27) /* CPUID 1, ecx: and the kernel has switched it on */
 #define HAS_XSAVEC  (1u << 1)  /* CPUID 0xd.1, eax */
@@ -19,7 +21,7 @@ _Static_assert(offsetof(struct trap_child, ret) == CHILD_RET, "");
 _Static_assert(offsetof(struct trap_child, flags) == CHILD_FLAGS, "");
 _Static_assert(offsetof(struct trap_child, mask) == CHILD_MASK, "");
 _Static_assert(offsetof(struct trap_child, users) == CHILD_USERS, "");
-_Static_assert(offsetof(struct trap_child, copy) == CHILD_COPY, "");
+_Static_assert(offsetof(struct trap_child, how) == CHILD_HOW, "");
 
 uint32_t trap_state_size = FXSAVE_SIZE, trap_state_mask, trap_state_compact;
 
@@ -50,6 +52,12 @@ void trap_arch_init(void)
     trap_state_size = end + ALIGNMENT; /* compact, a part may be aligned */
 }
 
+/* Its code is known by heart to unwinders. */
+static bool is_sigreturn(greg_t nr)
+{
+    return nr >= 0 && nr < TRAP_NR && trap_class[nr] == TRAP_SIGRETURN;
+}
+
 /*
  * To trap_entry, with everything else as it is: rcx is where to return to. In a call of the 32-bit
  * interface, it is an argument.
@@ -59,6 +67,9 @@ void trap_redirect(siginfo_t *info, ucontext_t *uc)
     greg_t *reg = uc->uc_mcontext.gregs;
 
     if (info->si_arch == AUDIT_ARCH_X86_64) {
+        if (!is_sigreturn(reg[REG_RAX])) {
+            rewrite_seen(arch_pc(uc), reg[REG_RAX]);
+        }
         arch_set_pc(uc, (uintptr_t)trap_entry);
         return;
     }

@@ -210,7 +210,7 @@ child:  push    %rbx
         FRAME_AT %rsp
         push    CHILD_MASK(%rbx)
         .cfi_def_cfa_offset FRAME + 8
-        mov     CHILD_COPY(%rbx), %r12d
+        mov     CHILD_HOW(%rbx), %r12d
         test    %rax, %rax
         jns     6f
         movl    $1, CHILD_USERS(%rbx)   /* there is no child */
@@ -220,6 +220,8 @@ child:  push    %rbx
         .cfi_def_cfa_offset FRAME
         mov     %rax, %r9
         test    %rax, %rax
+        jnz     4f
+        test    $CHILD_UNTRAPPED, %r12d
         jnz     4f
         mov     $NR_PRCTL, %eax
         mov     $SET_DISPATCH, %edi
@@ -234,7 +236,7 @@ child:  push    %rbx
         xor     %edx, %edx
         mov     $8, %r10d
         syscall
-        test    %r12d, %r12d
+        test    $CHILD_IS_COPY, %r12d
         mov     %r9, %r12
         jz      5f
         STATE_SAVE

@@ -65,6 +65,12 @@ typedef void fault_trap(siginfo_t *info, ucontext_t *uc);
 int fault_trap_init(int surrogate, fault_trap *trapped);
 extern fault_trap *fault_trapped;
 
+/*
+ * An instruction at @pc that only the kernel may execute: 0, or where the thread is to go on. NULL:
+ * there is nothing to ask.
+ */
+extern uintptr_t (*fault_halted)(uintptr_t pc);
+
 /** fault_own_bits() - the signals that are ours, as a mask */
 uint64_t fault_own_bits(void);
 

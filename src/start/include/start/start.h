@@ -17,6 +17,7 @@ enum core_backend start_backend(void);
 
 /* Whether system calls are to be trapped. */
 bool start_trap(void);
+bool start_trap_rewrites(void);
 
 /**
  * start_facility() - read the options, own the handlers, begin

@@ -10,13 +10,16 @@
 #ifndef TRAP_TRAP_H
 #define TRAP_TRAP_H
 
+#include <stdbool.h>
+
 /**
  * trap_start() - trap the calling thread's system calls, and those of all that come from it
+ * @rewrite: let instructions that trap again and again become jumps, where that is proven safe
  *
  * Threads that are there already stay as they are: nobody can ask for another.
  * Context: normal, once, after the facility has begun.
  * Return: 0; -errno when the host cannot, and nothing is changed.
  */
-int trap_start(void);
+int trap_start(bool rewrite);
 
 #endif
