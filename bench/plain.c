@@ -60,6 +60,32 @@ static void call_fstat(int file, void *buf)
         bench_fail(1, "fstat of /dev/zero");
 }
 
+/* By the instruction itself, which the library sees with --trap=all. */
+static __attribute__((noinline)) long raw(long nr, long a, void *b, long c)
+{
+    long ret = nr;
+
+#if defined(__x86_64__)
+    __asm__ volatile("syscall" : "+a"(ret) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+#else
+    ret = syscall(nr, a, b, c);
+#endif
+    return ret;
+}
+
+static void call_raw(int file, void *buf)
+{
+    (void)file;
+    (void)buf;
+    (void)raw(SYS_getppid, 0, NULL, 0);
+}
+
+static void call_raw_read(int file, void *buf)
+{
+    if (raw(SYS_read, file, buf, 1) != 1)
+        bench_fail(1, "read of /dev/zero");
+}
+
 static void call_poll(int file, void *buf)
 {
     struct pollfd *fds = buf;
@@ -128,6 +154,7 @@ static const struct plain_op ops[] = {
     {"fstat", 200000, call_fstat},     {"ioctl", 200000, call_ioctl},
     {"mmap", 50000, call_mmap},        {"sigmask", 200000, call_sigmask},
     {"thread", 2000, call_thread},     {"fork", 300, call_fork},
+    {"raw", 200000, call_raw},         {"raw-read", 200000, call_raw_read},
 };
 
 static void run(const struct bench_options *options, void *buf, struct bench_result *result)

@@ -13,6 +13,8 @@
 #define TOUCH     "touch: memory that has been published; us a word"
 #define PLAIN     "plain: a program that has no context; us a call"
 #define PUBLISHED "published: a system call on memory that has been published; us a call"
+#define TRAP      "trap: --trap=all against no library, a program that has no context; us a call"
+#define TRAP_PUBLISHED "trap: --trap=all, one byte read into memory that has been published; us a call"
 #define THREADS   "threads: several touch pages of one context; us a page of all"
 #define STRESS    "stress-ng --userfaultfd N; operations a second"
 #define SIZE      "size: registration of 1 TiB; us"
@@ -102,6 +104,17 @@ const struct bench_row bench_rows[] = {
     {"published.fstat", PUBLISHED, "measure published --op=fstat", .goal = 1.05},
     {"published.poll", PUBLISHED, "measure published --op=poll", .goal = 1.05},
     {"published.getppid", PUBLISHED, "measure published --op=getppid"},
+    {"trap.libc", TRAP, "measure plain --op=raw", .is_quiet = true},
+    {"trap.sigsys", TRAP, "measure plain --op=raw", .is_quiet = true,
+     .launch = "--trap=all --force=norewrite"},
+    {"trap.rewritten", TRAP, "measure plain --op=raw", .goal = 1.50, .is_quiet = true,
+     .launch = "--trap=all"},
+    {"trap.rewritten.read", TRAP, "measure plain --op=read", .goal = 1.50, .is_quiet = true,
+     .launch = "--trap=all"},
+    {"trap.published.sigsys", TRAP_PUBLISHED, "measure published --op=raw-read",
+     .launch = "--trap=all --force=norewrite"},
+    {"trap.published.rewritten", TRAP_PUBLISHED, "measure published --op=raw-read", .goal = 1.50,
+     .launch = "--trap=all"},
     {"threads.1", THREADS, "measure fault --threads=1", .has_pages = true},
     {"threads.16", THREADS, "measure fault --threads=16", .has_pages = true},
     {"threads.16.batch", THREADS, "measure fault --threads=16 --batch=16", .has_pages = true},

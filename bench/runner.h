@@ -35,7 +35,7 @@ struct bench_row {
     bool one_cpu;       /* the whole process confined to one */
     bool is_quiet;      /* creates no context: there is no backend to check */
     const char *of[2];  /* BENCH_SCALE: the rows compared */
-    const char *launch; /* one more argument for the launcher */
+    const char *launch; /* more arguments for the launcher */
 };
 
 /* What one process reported; all 0 where the line did not say. */

@@ -161,6 +161,16 @@ static void add_word(struct words *words, const char *word)
     words->used += size;
 }
 
+/* Separated by blanks; NULL: none. */
+static void add_words(struct words *words, const char *text)
+{
+    char copy[256], *save = NULL;
+
+    snprintf(copy, sizeof(copy), "%s", text == NULL ? "" : text);
+    for (char *word = strtok_r(copy, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save))
+        add_word(words, word);
+}
+
 /* "measure", "sigsegv", "callback" lie beside this program; other names are looked for in PATH. */
 static bool add_program(const struct bench_settings *settings, struct words *words,
                         const char *name, char *why, size_t size)
@@ -207,8 +217,7 @@ static bool add_launcher(const struct bench_settings *settings, const struct ben
     add_word(words, settings->launcher);
     add_word(words, "run");
     add_word(words, "--backend=user");
-    if (row->launch != NULL)
-        add_word(words, row->launch);
+    add_words(words, row->launch);
     add_word(words, "--");
     return true;
 }
