@@ -180,6 +180,6 @@ void check_memory(struct check *check)
                                 "finds mappings fast", "since Linux 6.11");
     check->cachestat = fact(check, "cachestat", "cachestat(2)", try_cachestat,
                             "finds present pages of files fast", "since Linux 6.5");
-    fact(check, "syscall_user_dispatch", "syscall user dispatch", try_dispatch,
-         "--trap=all works", "since Linux 5.11, x86");
+    fact(check, "syscall_user_dispatch", "syscall user dispatch", try_dispatch, "--trap=all works",
+         "since Linux 5.11, x86");
 }

@@ -12,9 +12,9 @@
 
 #define FAULT_NSIG    65
 #define FAULT_OWN_MAX 3
-#define LIBC_BITS  (SYS_SIGBIT(32) | SYS_SIGBIT(33)) /* libc's own: cancellation, setxid */
-#define FAULT_BITS (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))
-#define KILL_BITS  (SYS_SIGBIT(SIGKILL) | SYS_SIGBIT(SIGSTOP))
+#define LIBC_BITS     (SYS_SIGBIT(32) | SYS_SIGBIT(33)) /* libc's own: cancellation, setxid */
+#define FAULT_BITS    (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))
+#define KILL_BITS     (SYS_SIGBIT(SIGKILL) | SYS_SIGBIT(SIGSTOP))
 
 #define SA_TAGBITS_   0x00000800ul
 #define SA_RESTORER_  0x04000000ul

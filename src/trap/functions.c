@@ -8,11 +8,9 @@
 
 #include "functions.h"
 
-#pragma GCC visibility push(default)
 #if __GLIBC_PREREQ(2, 35)
-extern __typeof__(_dl_find_object) _dl_find_object __attribute__((weak));
+#pragma weak _dl_find_object
 #endif
-#pragma GCC visibility pop
 
 /* How the numbers are written, DW_EH_PE_*: the only ways in use. */
 #define PC_RELATIVE_S4    0x1b
