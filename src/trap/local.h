@@ -23,6 +23,16 @@
 #define CHILD_IS_COPY   1 /* it has memory of its own */
 #define CHILD_UNTRAPPED 2
 
+/* How the vector registers are saved, and where. */
+#define STATE_SSE    0
+#define STATE_AVX    1
+#define STATE_AVX512 2 /* with masks of 64 bits */
+#define STATE_XSAVE  3 /* processors that have something else */
+#define STATE_MASKS  (32 * 64)
+#define STATE_UPPER  (STATE_MASKS + 64)
+#define STATE_SIZE   (STATE_UPPER + 64)
+#define UPPER_PARTS  0x44 /* XCR0: of the first 16 registers, what is beyond 128 bits */
+
 #ifndef __ASSEMBLER__
 
 #include <signal.h>
@@ -52,7 +62,7 @@ extern uintptr_t trap_text_at, trap_text_len; /* where system calls pass */
 /* x86_64/entry.S */
 void trap_entry(void);
 void trap_int80(void);
-extern uint32_t trap_state_size, trap_state_mask, trap_state_compact;
+extern uint32_t trap_state_level, trap_state_size, trap_state_mask, trap_state_asks;
 
 /* Called from there, with the program's vector registers saved. */
 long trap_call(long nr, long *args);

@@ -336,6 +336,38 @@ static void registers_kept(enum mem_kind kind)
     CHECK_EXITED(status, 7);
 }
 
+/* By a call that copies, as libc's mem* do, by wide registers. */
+static void vectors_kept(enum mem_kind kind)
+{
+    unsigned char before[33 * 64], after[33 * 64];
+    struct pollfd fds[60];
+    int uffd = uffd_open(0);
+
+    for (size_t i = 0; i < 60; i++)
+        fds[i] = (struct pollfd){.fd = uffd, .events = POLLIN};
+    for (int i = 0; i < 200; i++) {
+        for (size_t at = 0; at < sizeof before; at++)
+            before[at] = (unsigned char)(at * 7 + at / 64 + (size_t)i + 1);
+        memcpy(after, before, sizeof after);
+        if (__builtin_cpu_supports("avx512bw")) {
+            memcpy(before + 32 * 64, before, 64);
+            CHECK_EQ(raw_kept_avx512(after, SYS_poll, (long)fds, 60, 0), 0);
+            CHECK_EQ(memcmp(before, after, sizeof before), 0);
+        } else if (__builtin_cpu_supports("avx")) {
+            CHECK_EQ(raw_kept_avx(after, SYS_poll, (long)fds, 60, 0), 0);
+            for (size_t n = 0; n < 16; n++)
+                CHECK_EQ(memcmp(before + n * 64, after + n * 64, 32), 0);
+        }
+        memcpy(after, before, sizeof after);
+        if (__builtin_cpu_supports("avx")) {
+            memset(after, 0, 16 * 64); /* upper parts that are not in use, but for the load */
+            CHECK_EQ(raw_kept_avx(after, SYS_poll, (long)fds, 60, 0), 0);
+            for (size_t at = 0; at < 16 * 64; at++)
+                CHECK_EQ(after[at], 0);
+        }
+    }
+}
+
 #define RST_GUP "rst: QEMU/KVM, GUP"
 
 const struct conf_case raw_cases[] = {
@@ -351,5 +383,6 @@ const struct conf_case raw_cases[] = {
     {"raw/thread", "clone(2)", ONE_OF_EACH, NEED_FULL | NEED_ALL_CALLS, .run = raw_thread},
     {"raw/exec", "execve(2)", .needs = NEED_FULL | NEED_ALL_CALLS, .run = raw_after_exec},
     {"raw/registers", "syscall(2)", KIND(MEM_ANON), NEED_ALL_CALLS, .run = registers_kept},
+    {"raw/vectors", "syscall(2)", KIND(MEM_ANON), NEED_ALL_CALLS, .run = vectors_kept},
     {.id = NULL},
 };

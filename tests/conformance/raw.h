@@ -35,6 +35,14 @@ static inline long raw6(long nr, long a, long b, long c, long d, long e, long f)
 long raw_kept(long nr, long a, long b, long c, long d);
 
 /*
+ * The same for all vector registers: each is loaded from its 64 bytes of @registers, and stored
+ * there after the call; the masks are loaded from the first 64 bytes, and stored behind the 32
+ * registers.
+ */
+long raw_kept_avx(void *registers, long nr, long a, long b, long c);
+long raw_kept_avx512(void *registers, long nr, long a, long b, long c);
+
+/*
  * vfork(2): the child reads 4 bytes from fd (unless that is -1), spoils what is below its parent's
  * stack pointer and exits with `status`. Return: as vfork in the parent.
  */

@@ -98,6 +98,61 @@ raw_kept:
 9:      ud2
         .size   raw_kept, . - raw_kept
 
+/* Both: rdi registers to load, then store, rsi nr, rdx rcx r8 arguments */
+        .globl  raw_kept_avx
+        .type   raw_kept_avx, @function
+raw_kept_avx:
+        push    %rbx
+        mov     %rdi, %rbx
+        mov     %rsi, %rax
+        mov     %rdx, %rdi
+        mov     %rcx, %rsi
+        mov     %r8, %rdx
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        vmovdqu \n*64(%rbx), %ymm\n
+        .endr
+        syscall
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        vmovdqu %ymm\n, \n*64(%rbx)
+        .endr
+        vzeroupper
+        pop     %rbx
+        ret
+        .size   raw_kept_avx, . - raw_kept_avx
+
+        .globl  raw_kept_avx512
+        .type   raw_kept_avx512, @function
+raw_kept_avx512:
+        push    %rbx
+        mov     %rdi, %rbx
+        mov     %rsi, %rax
+        mov     %rdx, %rdi
+        mov     %rcx, %rsi
+        mov     %r8, %rdx
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        kmovq   \n*8(%rbx), %k\n
+        .endr
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        vmovdqu64 \n*64(%rbx), %zmm\n
+        .endr
+        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+        vmovdqu64 \n*64(%rbx), %zmm\n
+        .endr
+        syscall
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        vmovdqu64 %zmm\n, \n*64(%rbx)
+        .endr
+        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+        vmovdqu64 %zmm\n, \n*64(%rbx)
+        .endr
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        kmovq   %k\n, \n*8+2048(%rbx)
+        .endr
+        vzeroupper
+        pop     %rbx
+        ret
+        .size   raw_kept_avx512, . - raw_kept_avx512
+
 /* edi fd, rsi buffer, edx status */
         .globl  raw_vfork_exit
         .type   raw_vfork_exit, @function

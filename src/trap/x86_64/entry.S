@@ -68,36 +68,45 @@
         pop     %r9
         .endm
 
-/* Make room for the vector registers below the frame at rbx and save them. Changes rax, rdx. */
+/* Make room for the vector registers below the frame at rbx and save them. Keeps rbx, rbp, r12-r15. */
         .macro  STATE_SAVE
         mov     trap_state_size(%rip), %eax
         sub     %rax, %rsp
         and     $-64, %rsp
-        mov     trap_state_mask(%rip), %eax
-        test    %eax, %eax
-        jz      91f
-        xor     %edx, %edx
-        .irp    at, 0, 8, 16, 24, 32, 40, 48, 56
-        mov     %rdx, 512+\at(%rsp)     /* the header is to be zero but for what is written */
-        .endr
-        cmpl    $0, trap_state_compact(%rip)
-        jnz     90f
-        xsave64 (%rsp)
-        jmp     92f
-90:     xsavec64 (%rsp)
-        jmp     92f
-91:     fxsave64 (%rsp)
-92:     cld
+        mov     %rsp, %rax
+        call    state_save
+        cld
         .endm
+/* Changes rax, rdx and r11 alone. */
         .macro  STATE_RESTORE
-        mov     trap_state_mask(%rip), %eax
-        test    %eax, %eax
-        jz      93f
-        xor     %edx, %edx
-        xrstor64 (%rsp)
-        jmp     94f
-93:     fxrstor64 (%rsp)
-94:
+        mov     %rsp, %rax
+        call    state_restore
+        .endm
+
+        .macro  EACH_LOW insn, reg, to
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        .if     \to
+        \insn   %\reg\n, \n*64(%r11)
+        .else
+        \insn   \n*64(%r11), %\reg\n
+        .endif
+        .endr
+        .endm
+        .macro  EACH_HIGH to
+        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+        .if     \to
+        vmovdqu64 %zmm\n, \n*64(%r11)
+        .else
+        vmovdqu64 \n*64(%r11), %zmm\n
+        .endif
+        .endr
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        .if     \to
+        kmovq   %k\n, STATE_MASKS+\n*8(%r11)
+        .else
+        kmovq   STATE_MASKS+\n*8(%r11), %k\n
+        .endif
+        .endr
         .endm
 
         .text
@@ -281,5 +290,77 @@ trap_int80:
         ret     $RED_ZONE
         .cfi_endproc
         .size   trap_int80, . - trap_int80
+
+/*
+ * Moves, a tenth of what xsave and xrstor take. Upper parts that are not in use stay so: they are
+ * neither written nor, afterwards, anything but zero, or later SSE code would be slow. What mem* of
+ * libc and our own code never touch (x87, MXCSR, AMX) is left where it is.
+ */
+        .type   state_save, @function
+state_save:
+        .cfi_startproc
+        mov     %rax, %r11
+        mov     trap_state_level(%rip), %r10d
+        cmp     $STATE_XSAVE, %r10d
+        je      3f
+        cmpl    $0, trap_state_asks(%rip)
+        mov     %r10d, %eax             /* SSE alone: no upper parts; else, take them as in use */
+        je      0f
+        mov     $1, %ecx
+        xgetbv
+        and     $UPPER_PARTS, %eax
+0:      mov     %eax, STATE_UPPER(%r11)
+        test    %eax, %eax
+        jnz     1f
+        EACH_LOW movups, xmm, 1
+        jmp     2f
+1:      cmp     $STATE_AVX512, %r10d
+        je      1f
+        EACH_LOW vmovdqu, ymm, 1
+        ret
+1:      EACH_LOW vmovdqu64, zmm, 1
+2:      cmp     $STATE_AVX512, %r10d
+        jne     2f
+        EACH_HIGH 1
+2:      ret
+3:      xor     %edx, %edx
+        .irp    at, 0, 8, 16, 24, 32, 40, 48, 56
+        mov     %rdx, 512+\at(%r11)     /* the header is to be zero but for what is written */
+        .endr
+        mov     trap_state_mask(%rip), %eax
+        xsave64 (%r11)
+        ret
+        .cfi_endproc
+        .size   state_save, . - state_save
+
+        .type   state_restore, @function
+state_restore:
+        .cfi_startproc
+        mov     %rax, %r11
+        mov     trap_state_level(%rip), %edx
+        cmp     $STATE_XSAVE, %edx
+        je      3f
+        cmpl    $0, STATE_UPPER(%r11)
+        jnz     1f
+        test    %edx, %edx
+        jz      0f
+        vzeroupper
+0:      EACH_LOW movups, xmm, 0
+        jmp     2f
+1:      cmp     $STATE_AVX512, %edx
+        je      1f
+        EACH_LOW vmovdqu, ymm, 0
+        ret
+1:      EACH_LOW vmovdqu64, zmm, 0
+2:      cmp     $STATE_AVX512, %edx
+        jne     2f
+        EACH_HIGH 0
+2:      ret
+3:      xor     %edx, %edx
+        mov     trap_state_mask(%rip), %eax
+        xrstor64 (%r11)
+        ret
+        .cfi_endproc
+        .size   state_restore, . - state_restore
 
         .section .note.GNU-stack, "", @progbits
