@@ -13,7 +13,7 @@
     (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS |                 \
      UF_FEATURE_THREAD_ID | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS |                    \
      UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON |               \
-     UF_FEATURE_WP_ASYNC | UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC)
+     UF_FEATURE_WP_ASYNC | UF_FEATURE_MOVE | UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC)
 
 /* The name of feature bit @bit without its prefix; NULL for a bit that the ABI does not know. */
 const char *feature_name(unsigned bit);

@@ -234,7 +234,7 @@ struct vma {
     uintptr_t start, end;
     int prot;
     bool shared, special;
-    bool dev_zero;
+    bool dev_zero, stack;
     uint64_t off, dev, ino;
 };
 
@@ -262,6 +262,8 @@ void mappings_forget(uintptr_t start, uintptr_t end);
 void mappings_move(uintptr_t from, uintptr_t to, size_t kept, size_t added);
 /* What was registered is not where it came to lie. */
 void mappings_moved(const struct range *range, uintptr_t start, uintptr_t end);
+/* Traits of memory that is not registered, as far as they are known. */
+uint32_t mappings_traits(uintptr_t addr);
 /* Whether anything is known of memory in [start, end) that is not registered. Context: any. */
 bool mappings_any(uintptr_t start, uintptr_t end);
 
@@ -282,6 +284,16 @@ int core_each_part(uintptr_t start, uintptr_t end,
                    int (*each)(const struct range *, const struct paging_area *, int arg), int arg);
 /* As the kernel's mappings are divided, so are the ranges. Context: edit lock held. */
 void core_set_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear);
+
+/* ---- madvise.c */
+
+/*
+ * Whether all that two mappings have of advice that moves along with a mapping is known, and the
+ * same. Advice of a process that was given before there was a context is not known.
+ */
+bool core_advice_alike(uint32_t a, uint32_t b);
+/* Such traits have been forgotten. */
+void core_advice_lost(uint32_t traits);
 
 /* ---- holes.c */
 
@@ -342,6 +354,8 @@ int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool 
 
 /* The first mapping that overlaps [start, end). */
 bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret);
+/* The same, but that mappings which only pages moved in have divided are one. */
+bool maps_next_whole(uintptr_t start, uintptr_t end, struct vma *ret);
 /* Whether the kernel's own protection lets this access pass now. */
 bool maps_allows(uintptr_t addr, enum arch_access access);
 /* Whether the device is a tmpfs. */
@@ -403,6 +417,7 @@ long core_ioctl_writeprotect(struct context *ctx, void *arg);
 long core_ioctl_rwprotect(struct context *ctx, void *arg);
 long core_ioctl_continue(struct context *ctx, void *arg);
 long core_ioctl_poison(struct context *ctx, void *arg);
+long core_ioctl_move(struct context *ctx, void *arg);
 /* What is done to a part of a range within one chunk, whose stripes are held. Return: bytes, or
  * -errno. */
 typedef long core_step(const struct range *range, uintptr_t start, size_t len, const void *arg);

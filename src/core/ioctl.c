@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/settings.h"
 #include "core_local.h"
 #include "sys/mem.h"
 
@@ -65,11 +66,11 @@ static long ioctl_api(struct context *ctx, void *arg)
     if (api.features & UF_FEATURE_WP_ASYNC) {
         want |= UF_FEATURE_WP_UNPOPULATED;
     }
-    if (api.api != UF_API || (api.features & ~CORE_FEATURES) ||
+    if (api.api != UF_API || (api.features & ~core_features()) ||
         ((api.features & UF_FEATURE_RWP_ASYNC) && !(api.features & UF_FEATURE_RWP))) {
         return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
     }
-    api.features = CORE_FEATURES;
+    api.features = core_features();
     api.ioctls = CORE_API_IOCTLS;
     /* Told first, enabled then: as the kernel, whose context stays new if the answer is lost. */
     if (core_copy_out(arg, &api, sizeof api)) {
@@ -152,6 +153,8 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg)
         return core_ioctl_continue(ctx, arg);
     case UF_IO_POISON:
         return core_ioctl_poison(ctx, arg);
+    case UF_IO_MOVE:
+        return core_ioctl_move(ctx, arg);
     case UF_IO_WRITEPROTECT:
         return core_ioctl_writeprotect(ctx, arg);
     case UF_IO_RWPROTECT:

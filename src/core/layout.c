@@ -35,7 +35,8 @@ bool core_touches(uintptr_t addr, size_t len)
     if (!atomic_load_explicit(&core_active, memory_order_relaxed) || end <= addr) {
         return false;
     }
-    return core_same_space() && (ranges_next(addr, end, &range) || mappings_any(addr, end));
+    return core_same_space() && (ranges_next(addr, end, &range) || mappings_any(addr, end) ||
+                                 paging_any_moved(addr, end));
 }
 
 int core_each_part(uintptr_t start, uintptr_t end,
@@ -100,6 +101,7 @@ void core_forget_gone(uintptr_t start, uintptr_t end)
         ranges_replace(area.start, area.end, NULL);
     }
     mappings_forget(start, end);
+    paging_forget_moved(start, end);
     files_trim();
 }
 

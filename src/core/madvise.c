@@ -42,9 +42,29 @@ static uint32_t trait_of(int advice, bool *ret_set)
     return 0;
 }
 
+#define TRAITS_MOVING (4 | 32 | 64) /* what a mapping takes along, and the program sees of it */
+
+static _Atomic bool advised_unseen;
+
+bool core_advice_alike(uint32_t a, uint32_t b)
+{
+    return core_options.preloaded && !atomic_load(&advised_unseen) && !((a ^ b) & TRAITS_MOVING);
+}
+
+void core_advice_lost(uint32_t traits)
+{
+    if (traits & TRAITS_MOVING) {
+        atomic_store(&advised_unseen, true);
+    }
+}
+
 bool core_advises(uintptr_t addr, size_t len, int advice)
 {
     bool set;
+
+    if (advice == MADV_MERGEABLE || !atomic_load_explicit(&core_active, memory_order_relaxed)) {
+        core_advice_lost(advice == MADV_MERGEABLE ? TRAITS_MOVING : trait_of(advice, &set));
+    }
 
     if (core_touches(addr, len)) {
         return true;

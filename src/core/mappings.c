@@ -51,6 +51,9 @@ static void plain_add(uintptr_t start, uintptr_t end, uint32_t traits, uint32_t 
             at = &plain[i];
         }
     }
+    if (at->end) {
+        core_advice_lost(at->traits);
+    }
     if (start < atomic_load(&plain_low)) {
         atomic_store(&plain_low, start);
     }
@@ -127,6 +130,13 @@ static struct plain *plain_at(uintptr_t addr)
         }
     }
     return NULL;
+}
+
+uint32_t mappings_traits(uintptr_t addr)
+{
+    struct plain *here = plain_at(addr);
+
+    return here ? here->traits : 0;
 }
 
 /* The end of what is known alike, or nothing is known of, from `at` on. */
@@ -339,7 +349,7 @@ static void prepare_plain(uintptr_t addr)
     uint32_t root;
     struct vma vma;
 
-    if (!maps_next(addr, addr + 1, &vma) || vma.shared || vma.special) {
+    if (!maps_next_whole(addr, addr + 1, &vma) || vma.shared || vma.special) {
         return;
     }
     vma = plain_part(&vma, addr);

@@ -28,6 +28,7 @@ static void set_name(struct vma *vma, const char *name)
 {
     /* [vdso] and its kin; System V segments, whose mappings the kernel refuses too. */
     vma->special = (name[0] == '[' && name[1] == 'v') || memcmp(name, "/SYSV", 5) == 0;
+    vma->stack = memcmp(name, "[stack", 6) == 0;
     vma->dev_zero = memcmp(name, "/dev/zero", 10) == 0;
 }
 
@@ -148,6 +149,30 @@ bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret)
         found = each_line(paging_maps_fd(), line_after, &search);
     }
     return found > 0 && ret->start < end;
+}
+
+static bool alike(const struct vma *a, const struct vma *b)
+{
+    return a->end == b->start && a->prot == b->prot && !a->shared && !b->shared && !a->ino &&
+           !b->ino && !a->special && !b->special;
+}
+
+bool maps_next_whole(uintptr_t start, uintptr_t end, struct vma *ret)
+{
+    struct vma next;
+
+    if (!maps_next(start, end, ret)) {
+        return false;
+    }
+    while (paging_border_moved(ret->end) && maps_next(ret->end, ret->end + 1, &next) &&
+           alike(ret, &next)) {
+        ret->end = next.end;
+    }
+    while (paging_border_moved(ret->start) && maps_next(ret->start - 1, ret->start, &next) &&
+           alike(&next, ret)) {
+        ret->start = next.start;
+    }
+    return true;
 }
 
 bool maps_allows(uintptr_t addr, enum arch_access access)

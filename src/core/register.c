@@ -25,7 +25,7 @@ static bool next_piece(uintptr_t start, uintptr_t end, struct piece *ret)
     bool ranged = ranges_next(start, end, &ret->range);
     uintptr_t stop = ranged ? ret->range.area.start : end;
 
-    if (start < stop && maps_next(start, stop, &ret->vma)) {
+    if (start < stop && maps_next_whole(start, stop, &ret->vma)) {
         ret->registered = false;
         ret->start = ret->vma.start > start ? ret->vma.start : start;
         ret->end = mappings_border(ret->start, ret->vma.end < stop ? ret->vma.end : stop);
@@ -315,7 +315,7 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
 
 long core_ioctl_register(struct context *ctx, void *arg)
 {
-    uint64_t ioctls = CORE_RANGE_IOCTLS;
+    uint64_t ioctls = CORE_RANGE_IOCTLS | (uint64_t)paging_moves() << UF_NR_MOVE;
     struct uf_io_register *user = arg;
     struct uf_io_register reg;
     struct core_guard guard;

@@ -237,6 +237,7 @@ static long move_away(const struct move *move, const struct range *range, uintpt
         core_forget_gone(to, to + move->new_len);
         core_forget_gone(kept_end, move->old_end);
     }
+    paging_carry_moved(move->addr, move->kept, to);
     joined = move->old_len && find_joined(range, move, to, &join_start, &join_end);
     arrive(move, range, to);
     for (uintptr_t at = move->addr; ranges_next(at, kept_end, &part); at = part.area.end) {
@@ -372,12 +373,38 @@ static long move_parts(const struct move *move)
             return ret;
         }
         core_forget_gone(to, to + (stop - at));
+        paging_carry_moved(at, stop - at, to);
+        if (!(move->flags & MREMAP_DONTUNMAP)) {
+            paging_forget_moved(at, stop);
+        }
         if (ranged) {
             move_kept(move, &range, at, stop - at, to);
         }
         mappings_move(at, to, stop - at, 0);
     }
     return (long)move->to;
+}
+
+/* Mappings that are one to the kernel, but that pages were moved in. */
+static long move_whole(const struct move *move)
+{
+    long ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
+    struct vma last, whole;
+
+    if (ret != -EFAULT || !maps_next(move->old_end - 1, move->old_end, &last) ||
+        !maps_next_whole(move->addr, move->addr + 1, &whole) || whole.start > move->addr ||
+        whole.end < move->old_end) {
+        return ret;
+    }
+    if (!(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+        size_t old_len = move->old_end - last.start;
+
+        ret = sys_mremap(last.start, old_len, old_len + move->new_len - move->old_len, 0, 0);
+    }
+    if (!sys_failed(ret)) {
+        return (long)move->addr;
+    }
+    return move->flags & MREMAP_MAYMOVE ? move_vmas(move) : ret;
 }
 
 static long move_plain(const struct move *move, bool stays)
@@ -393,7 +420,7 @@ static long move_plain(const struct move *move, bool stays)
         ranges_next(move->addr, move->addr + move->kept, &range)) {
         return -EFAULT;
     }
-    ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
+    ret = move_whole(move);
     if (sys_failed(ret)) {
         return ret;
     }
@@ -403,7 +430,13 @@ static long move_plain(const struct move *move, bool stays)
     if (move->new_len < move->old_len) {
         core_forget_gone(move->addr + move->new_len, move->old_end);
     }
+    if ((uintptr_t)ret != move->addr && move->old_len) {
+        paging_carry_moved(move->addr, move->kept, (uintptr_t)ret);
+    }
     if (move->old_len && !(move->flags & MREMAP_DONTUNMAP)) {
+        if ((uintptr_t)ret != move->addr) {
+            paging_forget_moved(move->addr, move->addr + move->kept);
+        }
         mappings_move(move->addr, (uintptr_t)ret, move->kept, move->new_len - move->kept);
     }
     return ret;

@@ -335,7 +335,7 @@ enum core_backend core_backend(void)
 
 uint64_t core_features(void)
 {
-    return CORE_FEATURES;
+    return CORE_FEATURES | (paging_moves() ? UF_FEATURE_MOVE : 0);
 }
 
 void core_count_kernel(long ret)

@@ -11,6 +11,7 @@
 
 #define FD_FLOOR  3
 #define STAGE_MIN ((size_t)1 << 20) /* where moving gains even if other processors are flushed */
+#define MOVE_MIN  ((size_t)1 << 18)
 
 struct paging_env paging_env;
 static struct paging_force forced;
@@ -207,5 +208,6 @@ void paging_init(const struct paging_force *force)
     paging_env.procmap = !force->noprocmap;
     paging_env.mceerr = probe_mceerr();
     paging_env.stage_min = force->nostage ? SIZE_MAX : force->stage ? PAGING_PAGE : STAGE_MIN;
+    paging_env.move_min = force->nostage ? SIZE_MAX : force->stage ? PAGING_PAGE : MOVE_MIN;
     paging_env.budget = force->budget ? force->budget : read_max_map_count() / 2;
 }

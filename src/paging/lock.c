@@ -40,6 +40,11 @@ paging_stripes paging_lock(uintptr_t start, uintptr_t end, int tid)
     return stripes_take(stripes_of(start, end), tid);
 }
 
+paging_stripes paging_lock_pair(uintptr_t a, uintptr_t b, uintptr_t len, int tid)
+{
+    return stripes_take(stripes_of(a, a + len) | stripes_of(b, b + len), tid);
+}
+
 paging_stripes paging_lock_all(int tid)
 {
     return stripes_take(PAGING_ALL_STRIPES, tid);

@@ -213,7 +213,7 @@ int paging_hide(const struct paging_area *area)
     return 0;
 }
 
-static bool page_is_zero(uintptr_t addr)
+bool paging_page_is_zero(uintptr_t addr)
 {
     uint64_t words[PAGING_PAGE / 8];
 
@@ -243,7 +243,7 @@ int paging_restore(uintptr_t start, uintptr_t end, int prot)
 /* Hidden now: what another thread wrote there meanwhile is seen, and stays. */
 static void untouch(uintptr_t addr)
 {
-    if (page_is_zero(addr)) {
+    if (paging_page_is_zero(addr)) {
         sys_madvise(addr, PAGING_PAGE, MADV_DONTNEED_LOCKED);
     }
 }
@@ -270,7 +270,7 @@ int paging_enter(struct paging_area *area)
 void paging_drop_zeroes(const struct paging_area *area)
 {
     for (uintptr_t at = area->start; at < area->end; at += PAGING_PAGE) {
-        if ((paging_byte(at) & PAGE_ZEROED) && page_is_zero(at)) {
+        if ((paging_byte(at) & PAGE_ZEROED) && paging_page_is_zero(at)) {
             sys_madvise(at, PAGING_PAGE, MADV_DONTNEED_LOCKED);
         }
     }

@@ -46,6 +46,12 @@ int paging_each_here(const struct paging_area *area,
 bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_t len,
                           const void *src);
 
+/*
+ * move_in.c: pages that are all there are moved by the kernel, all or none of them. False: not
+ * worth it, or not possible here and now; a registered source may be closed.
+ */
+bool paging_move_in(struct paging_move *move, size_t len);
+
 /* Hidden pages about to be filled: what one who died has moved in there is dropped. */
 void paging_undo_move(uintptr_t start, size_t len);
 
@@ -64,6 +70,8 @@ static inline void paging_promise_end(void)
 /* The program's protection again, if need be with one VMA first. Return: 0, -errno. */
 int paging_restore(uintptr_t start, uintptr_t end, int prot);
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
+/* Whether it reads as zeroes, closed or not. */
+bool paging_page_is_zero(uintptr_t addr);
 /* Every page of a guarded chunk closed, its guards left beneath where they are. */
 void paging_unguard(uintptr_t addr);
 /* Call `each` for the part of the area in every chunk that was ever written. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 
+#include "paging/area.h"
 #include "paging/quick.h"
 #include "sys/mem.h"
 
@@ -242,6 +243,96 @@ uintptr_t paging_next_used(uintptr_t start, uintptr_t end)
         start = (start | (PAGING_CHUNK - 1)) + 1;
     }
     return end;
+}
+
+static atomic_long table_moved_in;
+
+static _Atomic uint8_t *moved_in_of(uintptr_t addr)
+{
+    struct paging_leaf *leaf = paging_leaf_of(addr);
+
+    return leaf ? &leaf->moved_in[(addr >> PAGING_CHUNK_SHIFT) % PAGING_LEAF_CHUNKS] : NULL;
+}
+
+bool paging_may_move_in(uintptr_t addr)
+{
+    const _Atomic uint8_t *pieces = moved_in_of(addr);
+
+    return pieces && atomic_load(pieces) < UINT8_MAX &&
+           atomic_load(&table_moved_in) < paging_env.budget / 4;
+}
+
+void paging_note_moved_in(uintptr_t addr)
+{
+    atomic_fetch_add(moved_in_of(addr), 1);
+    atomic_fetch_add(&table_moved_in, 1);
+}
+
+bool paging_border_moved(uintptr_t addr)
+{
+    const _Atomic uint8_t *after = moved_in_of(addr), *before = moved_in_of(addr - 1);
+
+    return (after && atomic_load(after)) || (before && atomic_load(before));
+}
+
+bool paging_any_moved(uintptr_t start, uintptr_t end)
+{
+    if (!atomic_load_explicit(&table_moved_in, memory_order_relaxed)) {
+        return false;
+    }
+    for (uintptr_t at = start & ~(PAGING_CHUNK - 1); at < end;) {
+        const _Atomic uint8_t *pieces = moved_in_of(at);
+
+        if (pieces && atomic_load(pieces)) {
+            return true;
+        }
+        at = (at | ((pieces ? PAGING_CHUNK : PAGING_LEAF) - 1)) + 1;
+    }
+    return false;
+}
+
+static void note_at(uintptr_t addr)
+{
+    if (paging_table_reserve(addr, addr + 1) == 0) {
+        paging_note_moved_in(addr);
+    }
+}
+
+void paging_carry_moved(uintptr_t from, size_t len, uintptr_t to)
+{
+    uintptr_t end = from + len;
+
+    for (uintptr_t at = from, stop; atomic_load(&table_moved_in) && at < end; at = stop) {
+        const _Atomic uint8_t *pieces = moved_in_of(at);
+
+        stop = (at | ((pieces ? PAGING_CHUNK : PAGING_LEAF) - 1)) + 1;
+        if (pieces && atomic_load(pieces)) {
+            uintptr_t last = (stop < end ? stop : end) - 1;
+
+            note_at(to + (at - from));
+            if ((to + (at - from)) / PAGING_CHUNK != (to + (last - from)) / PAGING_CHUNK) {
+                note_at(to + (last - from));
+            }
+        }
+    }
+}
+
+void paging_forget_moved(uintptr_t start, uintptr_t end)
+{
+    uintptr_t at = (start + PAGING_CHUNK - 1) & ~(PAGING_CHUNK - 1);
+
+    while (atomic_load(&table_moved_in) && at + PAGING_CHUNK <= end) {
+        _Atomic uint8_t *pieces = moved_in_of(at);
+
+        if (!pieces) {
+            at = (at | (PAGING_LEAF - 1)) + 1;
+            continue;
+        }
+        if (atomic_load_explicit(pieces, memory_order_relaxed)) {
+            atomic_fetch_sub(&table_moved_in, atomic_exchange(pieces, 0));
+        }
+        at += PAGING_CHUNK;
+    }
 }
 
 long paging_vmas(void)

@@ -174,6 +174,20 @@ int uffd_zero(int uffd, void *addr, size_t len)
     return ret;
 }
 
+int uffd_move(int uffd, void *dst, const void *src, size_t len, uint64_t mode, int64_t *ret_move)
+{
+    struct uf_io_move arg = {.dst = (uintptr_t)dst,
+                             .src = (uintptr_t)src,
+                             .len = len,
+                             .mode = mode,
+                             .move = OUT_UNTOUCHED};
+    int ret = ioctl(uffd, UF_IO_MOVE, &arg) == 0 ? 0 : -errno;
+
+    if (ret_move)
+        *ret_move = arg.move;
+    return ret;
+}
+
 /* ------------------------------------------------------------------ messages */
 
 void uffd_await(int uffd)

@@ -125,7 +125,7 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     call_file_cases[], call_system_cases[], raw_cases[], sigsys_cases[];
 extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[];
 extern const struct conf_case call_kernel_cases[], call_newer_cases[], call_ioctl_cases[],
-    call_futex_cases[], call_unmapped_cases[];
+    call_futex_cases[], call_unmapped_cases[], move_cases[], move_bulk_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {
@@ -202,6 +202,7 @@ int uffd_copy(int uffd, void *dst, const void *src, size_t len);
 int uffd_copy_mode(int uffd, void *dst, const void *src, size_t len, uint64_t mode,
                    int64_t *ret_copy);
 int uffd_zero(int uffd, void *addr, size_t len);
+int uffd_move(int uffd, void *dst, const void *src, size_t len, uint64_t mode, int64_t *ret_move);
 int uffd_zero_mode(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_zero);
 
 /* The next message, waited for; fails the case when none comes. */

@@ -29,7 +29,7 @@ static const struct conf_case *const tables[] = {
     wp_cases,          minor_cases,      poison_cases,        mapped_cases,      async_cases,
     call_data_cases,   call_file_cases,  call_system_cases,   raw_cases,         sigsys_cases,
     rwp_cases,         accessed_cases,   fdinfo_cases,        call_kernel_cases, call_newer_cases,
-    call_ioctl_cases,  call_futex_cases, call_unmapped_cases,
+    call_ioctl_cases,  call_futex_cases, call_unmapped_cases, move_cases,        move_bulk_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)

@@ -65,6 +65,7 @@ struct paging_env {
     bool scan;        /* PAGEMAP_SCAN */
     bool procmap;     /* PROCMAP_QUERY */
     size_t stage_min; /* so many bytes of private memory are filled aside and moved in */
+    size_t move_min;  /* so many are moved by the kernel, and not copied */
     bool mceerr;      /* the kernel tells of broken memory by a code of its own */
     long budget;      /* VMAs that the facility may spell out */
 };
@@ -320,6 +321,38 @@ enum paging_content paging_content(const struct paging_area *area, uintptr_t add
  * -EINVAL no mapping of a file, or beyond its end; -ENOMEM.
  */
 long paging_continue(const struct paging_area *area, uintptr_t start, size_t len, bool protect);
+
+struct paging_span {
+    uintptr_t start, end;
+};
+
+struct paging_move {
+    const struct paging_area *to, *from; /* from is NULL: plain private memory */
+    uintptr_t dst, src;                  /* page-aligned */
+    size_t len;                          /* within one chunk of dst, one area of each */
+    bool locked;                         /* both are */
+    struct paging_span vma;              /* of plain memory */
+    bool holes;                          /* are stepped over */
+    bool bulk;     /* the mappings are alike in all that moves along with one */
+    bool unrooted; /* out: the source may have lost its anon_vma */
+};
+
+/**
+ * paging_move() - pages of private memory go to hidden places, atomically page by page
+ *
+ * As many as are alike from the first one on. Source and destination may overlap.
+ *
+ * Context: edit lock; stripes of both held.
+ * Return: bytes, more than 0, holes counted; -EEXIST something is at the destination; -ENOENT
+ * nothing at the source; -EBUSY it is another process's too; -EFAULT a marker; -ENOMEM.
+ */
+long paging_move(struct paging_move *move);
+
+/* Whether the host lets pages be moved at all. Context: any. */
+bool paging_moves(void);
+
+/* Whether mapped private memory is locked. Context: any. */
+bool paging_locked(uintptr_t page);
 
 /**
  * paging_make_room() - take back open runs until the table is inside its budget

@@ -28,6 +28,8 @@ typedef uint64_t paging_stripes;
  */
 paging_stripes paging_lock(uintptr_t start, uintptr_t end, int tid);
 paging_stripes paging_lock_all(int tid);
+/* Those of two intervals of one length. */
+paging_stripes paging_lock_pair(uintptr_t a, uintptr_t b, uintptr_t len, int tid);
 void paging_unlock(paging_stripes held);
 
 /* After fork, in the child: no other thread exists, whatever the words say. */

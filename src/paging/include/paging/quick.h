@@ -18,6 +18,7 @@
 struct paging_leaf {
     _Atomic uint8_t page[PAGING_LEAF_PAGES];
     struct paging_chunk chunk[PAGING_LEAF_CHUNKS];
+    _Atomic uint8_t moved_in[PAGING_LEAF_CHUNKS]; /* pieces, see paging_note_moved_in() */
 };
 extern _Atomic(struct paging_leaf *) paging_leaves[PAGING_LEAVES]
     __attribute__((visibility("hidden")));

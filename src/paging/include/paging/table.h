@@ -69,6 +69,12 @@ struct paging_chunk {
     uint16_t marked; /* pages with PAGE_MARKS */
 };
 
+/* Where the next chunk begins. */
+static inline uintptr_t paging_next_chunk(uintptr_t addr)
+{
+    return (addr | (PAGING_CHUNK - 1)) + 1;
+}
+
 /* Reserve table space for [start, end). Return: 0, -ENOMEM. */
 int paging_table_reserve(uintptr_t start, uintptr_t end);
 
@@ -127,6 +133,21 @@ static inline uintptr_t paging_run_end(uintptr_t start, uintptr_t end)
  * touched without reading it.
  */
 uintptr_t paging_next_used(uintptr_t start, uintptr_t end);
+
+/*
+ * A piece of memory was moved in by the kernel: a VMA that merges with nothing but what came from
+ * beside it. Counted by chunk, as long as the chunk is in the table. Context: stripes held.
+ */
+bool paging_may_move_in(uintptr_t addr);
+void paging_note_moved_in(uintptr_t addr);
+/* Whether such a piece may begin or end at addr. Context: any. */
+bool paging_border_moved(uintptr_t addr);
+/* Whether there may be one in [start, end). Context: any. */
+bool paging_any_moved(uintptr_t start, uintptr_t end);
+/* Mappings with such pieces have moved. Context: edit lock. */
+void paging_carry_moved(uintptr_t from, size_t len, uintptr_t to);
+/* The chunks that lie within are gone. */
+void paging_forget_moved(uintptr_t start, uintptr_t end);
 
 /* VMAs that the table spells out, about. */
 long paging_vmas(void);

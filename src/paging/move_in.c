@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moving pages in bulk: the kernel moves page tables, and nothing is copied.
+ *
+ *     source, plain        mremap(FIXED | DONTUNMAP)                  bytes
+ *     source, registered   mprotect(NONE); mremap(FIXED | DONTUNMAP)  bytes; mprotect
+ *
+ * What arrives is a VMA with the source's offsets and anon_vma, and what advice the source had. It
+ * merges with nothing but a piece that came from beside it. So the pieces are counted and bounded
+ * (table.c), and it is the caller who says that the two mappings are alike.
+ *
+ * Pages of plain memory are open as they arrive, the bytes follow: as with a stage (stage.c) the
+ * chunk is marked meanwhile.
+ */
+#include "paging_local.h"
+#include "sys/mem.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+#define NOT_PLAIN (CHUNK_GUARDED | CHUNK_HAS_GUARDS | CHUNK_MOVING)
+
+static bool is_plain(uintptr_t start, size_t len)
+{
+    for (uintptr_t at = start; at < start + len; at = paging_next_chunk(at)) {
+        if (paging_chunk_of(at)->flags & NOT_PLAIN) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool pays(const struct paging_move *move, size_t len)
+{
+    return len >= paging_env.move_min && move->bulk && !move->locked && paging_env.mem &&
+           paging_hides(move->to) && is_plain(move->dst, len) &&
+           (!move->from || (!move->from->alias && is_plain(move->src, len))) &&
+           paging_may_move_in(move->dst);
+}
+
+/* Pieces one after the other are one VMA. Context: edit lock. */
+static void note_piece(const struct paging_move *move, size_t len)
+{
+    static uintptr_t last_dst, last_src; /* where the last piece ended */
+
+    if (move->dst != last_dst || move->src != last_src) {
+        paging_note_moved_in(move->dst);
+    } else if (!paging_border_moved(move->dst + 1)) {
+        paging_note_moved_in(move->dst); /* its first piece in this chunk */
+    }
+    last_dst = move->dst + len;
+    last_src = move->src + len;
+}
+
+static bool take_over(const struct paging_move *move, size_t len)
+{
+    struct paging_chunk *chunk = paging_chunk_of(move->dst);
+    bool moved;
+
+    chunk->flags |= CHUNK_MOVING;
+    atomic_signal_fence(memory_order_seq_cst);
+    moved = !sys_failed(sys_mremap(move->src, len, len,
+                                   MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, move->dst));
+    if (moved && move->from) {
+        paging_table_change(move->src, move->src + len, 0, 0xff);
+    }
+    if (moved) {
+        paging_table_set(move->dst, move->dst + len,
+                         PAGE_PUBLISHED | (move->from ? 0 : PAGE_OPEN));
+    }
+    atomic_signal_fence(memory_order_seq_cst);
+    chunk->flags &= (uint16_t)~CHUNK_MOVING;
+    return moved;
+}
+
+bool paging_move_in(struct paging_move *move, size_t len)
+{
+    struct paging_area part;
+
+    if (!pays(move, len)) {
+        return false;
+    }
+    if (move->from) {
+        part = paging_slice(move->from, move->src, move->src + len);
+        if (paging_hide(&part) != 0) {
+            return false;
+        }
+        move->unrooted = true;
+    }
+    if (!take_over(move, len)) {
+        return false;
+    }
+    note_piece(move, len);
+    /* Of the source's huge pages, those that are there stay; no new ones. */
+    sys_madvise(move->dst, len, MADV_NOHUGEPAGE);
+    if (move->from) {
+        paging_open(move->to, move->dst, move->dst + len); /* or the next touch does */
+    }
+    return true;
+}
