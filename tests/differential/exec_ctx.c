@@ -181,6 +181,16 @@ static void op_continue(const struct op *op, unsigned long command, const char *
     trace_printf(" %s=%lld", out, (long long)cont.mapped);
 }
 
+static void op_move(const struct op *op)
+{
+    struct uf_io_move move = {
+        .dst = op->addr, .src = op->addr2, .len = op->len, .mode = op->arg, .move = 77};
+
+    worker_note_waking();
+    trace_call(ioctl(fds[op->slot], UF_IO_MOVE, &move));
+    trace_printf(" move=%lld", (long long)move.move);
+}
+
 /* An argument that is good in itself, at a place that is not. */
 static void op_badptr(const struct op *op)
 {
@@ -369,6 +379,9 @@ bool exec_ctx(int index, const struct op *op)
         break;
     case OP_POISON:
         op_continue(op, UF_IO_POISON, "updated");
+        break;
+    case OP_MOVE:
+        op_move(op);
         break;
     case OP_BADPTR:
         op_badptr(op);

@@ -65,6 +65,7 @@ enum op_kind {
     OP_WRITEPROTECT,
     OP_CONTINUE,
     OP_POISON,
+    OP_MOVE,
     OP_WAKE,
     OP_BADPTR,
     OP_UNKNOWN,

@@ -17,6 +17,7 @@ struct gen {
     int count;
     uint8_t kind[FUZZ_PAGES]; /* 0: hole, else map_kind + 1 */
     uint8_t reg[FUZZ_PAGES];  /* 0: not registered, else slot + 1 */
+    bool forked;              /* the kernel remembers what was shared, ours cannot see it */
     int touched;              /* the page touched last */
     int slots;                /* descriptor slots in use */
 };
@@ -314,6 +315,26 @@ static void gen_poison(struct gen *g)
         op->arg |= (uint64_t)1 << (8 + below(g, 56));
 }
 
+/* From anywhere; often the page before or after, so that the two overlap. */
+static void gen_move(struct gen *g)
+{
+    struct op *op = push(g, OP_MOVE);
+    uint64_t page;
+
+    pick_resolved(g, op);
+    page = (op->addr - FUZZ_ARENA) / fuzz_page;
+    op->addr2 = at(pick_page(g, chance(g, 50) ? WANT_REGISTERED : WANT_MAPPED));
+    if (chance(g, 15))
+        op->addr2 = at((int)((page + (chance(g, 50) ? 1 : FUZZ_PAGES - 1)) % FUZZ_PAGES));
+    if (chance(g, 3))
+        op->addr2 += 1 + below(g, (unsigned)fuzz_page);
+    op->arg = chance(g, 50) ? UF_MOVE_MODE_ALLOW_SRC_HOLES : 0;
+    if (chance(g, 20))
+        op->arg |= UF_MOVE_MODE_DONTWAKE;
+    if (chance(g, 2))
+        op->arg |= (uint64_t)1 << (8 + below(g, 56));
+}
+
 static void gen_badptr(struct gen *g)
 {
     static const uint32_t commands[] = {UF_IO_API,  UF_IO_REGISTER, UF_IO_UNREGISTER,
@@ -497,6 +518,8 @@ static void gen_one(struct gen *g)
         gen_continue(g);
     else if (r >= 85 && r < 95 && (g->features & UF_FEATURE_POISON))
         gen_poison(g);
+    else if (r >= 95 && r < 160 && (g->features & UF_FEATURE_MOVE) && !g->forked)
+        gen_move(g);
     else if (r < 300)
         gen_touch(g);
     else if (r < 440)
@@ -534,8 +557,10 @@ static void gen_one(struct gen *g)
         gen_badptr(g);
     else if (r < 990)
         push(g, OP_KICK);
-    else
+    else {
         push(g, OP_FORK)->sub = chance(g, 20);
+        g->forked = true;
+    }
 }
 
 int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops)

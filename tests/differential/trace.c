@@ -78,6 +78,7 @@ static const char *const op_names[OP_KINDS] = {
     [OP_WRITEPROTECT] = "UFFDIO_WRITEPROTECT",
     [OP_CONTINUE] = "UFFDIO_CONTINUE",
     [OP_POISON] = "UFFDIO_POISON",
+    [OP_MOVE] = "UFFDIO_MOVE",
     [OP_WAKE] = "UFFDIO_WAKE",
     [OP_BADPTR] = "ioctl-pointer",
     [OP_UNKNOWN] = "ioctl-unknown",
@@ -143,6 +144,12 @@ static void trace_ctx_op(const struct op *op)
         trace_printf(" src=%s", src_names[op->sub]);
         if (op->sub == SRC_ARENA)
             trace_addr(op->addr2);
+        trace_printf(" mode=0x%llx", (unsigned long long)op->arg);
+        break;
+    case OP_MOVE:
+        trace_range(op);
+        trace_printf(" src=");
+        trace_addr(op->addr2);
         trace_printf(" mode=0x%llx", (unsigned long long)op->arg);
         break;
     case OP_REGISTER:
