@@ -13,7 +13,7 @@
 
 /* One end of the move, as the kernel sees its mapping. */
 struct end {
-    uintptr_t start, end; /* of the mapping */
+    uintptr_t start, end;   /* of the mapping */
     struct paging_span vma; /* the same of plain memory, and what is one with it to the kernel */
     int prot;
     bool anon, locked;
@@ -22,6 +22,36 @@ struct end {
     uint32_t traits;
     struct range range; /* where the first page lies, if ranged */
 };
+
+static bool is_anon(const struct vma *vma)
+{
+    return !vma->shared && !vma->special && (vma->ino == 0 || vma->dev_zero);
+}
+
+/*
+ * Where the mapping ends, of which what is before `end` is not registered: pages that stay poisoned
+ * are part of it, though they stand in the array.
+ */
+static uintptr_t end_of_plain(uintptr_t end, int prot)
+{
+    struct range range;
+    struct vma vma;
+
+    for (;;) {
+        if (ranges_find(end, &range)) {
+            if (range.ctx || range.area.prot != prot || range.area.kind != PAGING_ANON) {
+                return end;
+            }
+            end = range.area.end;
+        } else {
+            if (!maps_next_whole(end, end + 1, &vma) || vma.start != end || vma.prot != prot ||
+                !is_anon(&vma) || (ranges_find(end - 1, &range) ? range.ctx : true)) {
+                return end;
+            }
+            end = ranges_next(end, vma.end, &range) ? range.area.start : vma.end;
+        }
+    }
+}
 
 /* Plain memory: not beyond where something registered begins, though that be one VMA with it. */
 static bool plain_end(uintptr_t addr, struct end *ret)
@@ -37,10 +67,11 @@ static bool plain_end(uintptr_t addr, struct end *ret)
         .vma = {vma.start, vma.end},
         .end = ranges_next(addr, vma.end, &next) ? next.area.start : vma.end,
         .prot = vma.prot,
-        .anon = !vma.shared && !vma.special && (vma.ino == 0 || vma.dev_zero),
+        .anon = is_anon(&vma),
         .grows = vma.stack,
         .traits = mappings_traits(addr),
     };
+    ret->end = ret->anon ? end_of_plain(ret->end, vma.prot) : ret->end;
     ret->locked = ret->anon && paging_locked(addr);
     return true;
 }
@@ -61,7 +92,12 @@ static bool find_end(uintptr_t addr, struct end *ret)
         .traits = range.traits,
         .range = range,
     };
-    return ranges_mapping(addr, &ret->start, &ret->end);
+    if (range.ctx) {
+        return ranges_mapping(addr, &ret->start, &ret->end);
+    }
+    ret->start = range.area.start;
+    ret->end = end_of_plain(range.area.end, range.area.prot);
+    return true;
 }
 
 /* In the kernel's order, from what there is. */
@@ -82,16 +118,20 @@ static int check_ends(const struct context *ctx, const struct uf_io_move *move, 
     return ret_to->ranged && ret_to->range.ctx == atomic_load(&ctx->id) ? 0 : -EINVAL;
 }
 
-/* How much lies in one chunk and one range of the destination, and one range of the source. */
+/* How much lies in one chunk and one range of the destination, and in one range of the source. */
 static size_t part_of(const struct uf_io_move *move, const struct end *to, const struct end *from)
 {
     uintptr_t stop = paging_next_chunk(move->dst);
     size_t len = move->len;
+    struct range next;
 
     stop = stop < to->range.area.end ? stop : to->range.area.end;
     len = len < stop - move->dst ? len : stop - move->dst;
     if (from->ranged && from->range.area.end - move->src < len) {
         len = from->range.area.end - move->src;
+    }
+    if (!from->ranged && ranges_next(move->src, move->src + len, &next)) {
+        len = next.area.start - move->src;
     }
     return len;
 }

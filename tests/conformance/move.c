@@ -284,6 +284,30 @@ static void poisoned(enum mem_kind kind)
     CHECK(pattern_holds(source, 5));
 }
 
+/* Poison that is left in memory which is not registered any more. */
+static void poison_left(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    char *source = map_apart(4);
+    int64_t moved;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register(uffd, source, 4 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, source, source_new(2, 5), 2 * page_size), 0);
+    CHECK_EQ(uffd_poison(uffd, source + 2 * page_size, page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_unregister(uffd, source, 4 * page_size), 0);
+    pattern_fill(source + 3 * page_size, 8);
+    CHECK_EQ(uffd_move(uffd, mem.addr, source, 4 * page_size, HOLES, &moved), -EAGAIN);
+    CHECK_EQ(moved, 2 * page_size);
+    move_fails(uffd, mem_page(&mem, 2), source + 2 * page_size, 2, HOLES, EFAULT);
+    move_fails(uffd, mem_page(&mem, 2), source + 2 * page_size, 3, HOLES, EINVAL);
+    move_all(uffd, mem_page(&mem, 3), source + 3 * page_size, 1, 0);
+    CHECK(pattern_holds(mem_page(&mem, 1), 6));
+    CHECK(pattern_holds(mem_page(&mem, 3), 8));
+    check_traps(uffd, mem_page(&mem, 2));
+}
+
 static void guarded(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 1);
@@ -505,8 +529,8 @@ static void result_untold(enum mem_kind kind)
     char *source = map_filled(1, 5);
     struct uf_io_move *arg = (struct uf_io_move *)map_apart(1);
 
-    *arg = (struct uf_io_move){
-        .dst = (uintptr_t)mem.addr, .src = (uintptr_t)source, .len = page_size};
+    *arg =
+        (struct uf_io_move){.dst = (uintptr_t)mem.addr, .src = (uintptr_t)source, .len = page_size};
     CHECK_EQ(mprotect(arg, page_size, PROT_READ), 0);
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_ERRNO(ioctl(uffd, UF_IO_MOVE, arg), EFAULT);
@@ -530,12 +554,13 @@ const struct conf_case move_cases[] = {
     {"move/protected", MAN, A, .features = UF_FEATURE_MOVE | UF_FEATURE_WP_UNPOPULATED,
      .run = protected_source},
     {"move/poison", MAN, A, .features = UF_FEATURE_MOVE | UF_FEATURE_POISON, .run = poisoned},
+    {"move/poison-left", MAN, A, .features = UF_FEATURE_MOVE | UF_FEATURE_POISON,
+     .run = poison_left},
     {"move/guard", MAN, A, CASE, .run = guarded},
     {"move/only-protected", MAN, A, CASE, .run = only_protected},
     {"move/forked", MAN, A, CASE, .run = forked},
     {"move/forked-once", MAN, A, CASE,
-     .differs = "whether a page was written to since a fork is not to be seen",
-     .run = forked_once},
+     .differs = "whether a page was written to since a fork is not to be seen", .run = forked_once},
     {"move/locked", MAN, A, CASE, .run = locked},
     {"move/bad-arguments", MAN, A, CASE, .run = bad_arguments},
     {"move/bad-mappings", MAN, A, CASE, .run = bad_mappings},
