@@ -202,8 +202,7 @@ static bool are_zero(const struct paging_area *area, uintptr_t start, size_t len
 {
     enum source source;
 
-    return run_of_source(area, start, start + len, &source) == start + len &&
-           source == SOURCE_ZERO;
+    return run_of_source(area, start, start + len, &source) == start + len && source == SOURCE_ZERO;
 }
 
 /* Through /proc/self/mem; else while only writes are kept out. */
@@ -301,8 +300,8 @@ long paging_move(struct paging_move *move)
     if (places == move->dst) {
         return -EEXIST;
     }
-    len = run_of_source(move->from, move->src, move->src + (places - move->dst), &source) -
-          move->src;
+    len =
+        run_of_source(move->from, move->src, move->src + (places - move->dst), &source) - move->src;
     switch (source) {
     case SOURCE_HOLE:
         return move->holes ? (long)len : -ENOENT;
@@ -317,6 +316,10 @@ long paging_move(struct paging_move *move)
     if (source == SOURCE_PAGE && paging_move_in(move, len)) {
         return (long)len;
     }
-    return move->from ? move_registered(move, len, source == SOURCE_ZERO)
-                      : move_plain(move, len, source == SOURCE_ZERO);
+    ret = move->from ? move_registered(move, len, source == SOURCE_ZERO)
+                     : move_plain(move, len, source == SOURCE_ZERO);
+    if (ret > 0) {
+        paging_note_move(move, (size_t)ret, false);
+    }
+    return ret;
 }

@@ -19,6 +19,9 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
+#define ROW_LONG                                                                                   \
+    4 /* so many small moves in a row, each continuing the one before, let expect more */
+
 #define NOT_PLAIN (CHUNK_GUARDED | CHUNK_HAS_GUARDS | CHUNK_MOVING)
 
 static bool is_plain(uintptr_t start, size_t len)
@@ -31,9 +34,36 @@ static bool is_plain(uintptr_t start, size_t len)
     return true;
 }
 
+/* The last move: how it was done, where it ended, and how many in a row. Under the edit lock. */
+static struct {
+    uintptr_t dst, src;
+    unsigned row;
+    bool moved_in;
+} last;
+
+static bool continues(const struct paging_move *move)
+{
+    return last.row && move->dst == last.dst && move->src == last.src;
+}
+
+void paging_note_move(const struct paging_move *move, size_t len, bool moved_in)
+{
+    last.row = continues(move) ? last.row + 1 : 1;
+    last.dst = move->dst + len;
+    last.src = move->src + len;
+    last.moved_in = moved_in;
+}
+
+/* Few pages cost a mapping as much as many, unless they are one with those before them. */
+static bool is_enough(const struct paging_move *move, size_t len)
+{
+    return len >= paging_env.move_min || (continues(move) && paging_env.move_min != SIZE_MAX &&
+                                          (last.moved_in || last.row >= ROW_LONG));
+}
+
 static bool pays(const struct paging_move *move, size_t len)
 {
-    return len >= paging_env.move_min && move->bulk && !move->locked && paging_env.mem &&
+    return is_enough(move, len) && move->bulk && !move->locked && paging_env.mem &&
            paging_hides(move->to) && is_plain(move->dst, len) &&
            (!move->from || (!move->from->alias && is_plain(move->src, len))) &&
            paging_may_move_in(move->dst);
@@ -42,15 +72,10 @@ static bool pays(const struct paging_move *move, size_t len)
 /* Pieces one after the other are one VMA. Context: edit lock. */
 static void note_piece(const struct paging_move *move, size_t len)
 {
-    static uintptr_t last_dst, last_src; /* where the last piece ended */
-
-    if (move->dst != last_dst || move->src != last_src) {
+    if (!continues(move) || !last.moved_in || !paging_any_moved(move->dst, move->dst + 1)) {
         paging_note_moved_in(move->dst);
-    } else if (!paging_border_moved(move->dst + 1)) {
-        paging_note_moved_in(move->dst); /* its first piece in this chunk */
     }
-    last_dst = move->dst + len;
-    last_src = move->src + len;
+    paging_note_move(move, len, true);
 }
 
 static bool take_over(const struct paging_move *move, size_t len)
@@ -66,8 +91,7 @@ static bool take_over(const struct paging_move *move, size_t len)
         paging_table_change(move->src, move->src + len, 0, 0xff);
     }
     if (moved) {
-        paging_table_set(move->dst, move->dst + len,
-                         PAGE_PUBLISHED | (move->from ? 0 : PAGE_OPEN));
+        paging_table_set(move->dst, move->dst + len, PAGE_PUBLISHED | (move->from ? 0 : PAGE_OPEN));
     }
     atomic_signal_fence(memory_order_seq_cst);
     chunk->flags &= (uint16_t)~CHUNK_MOVING;

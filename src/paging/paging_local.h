@@ -51,6 +51,8 @@ bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_
  * worth it, or not possible here and now; a registered source may be closed.
  */
 bool paging_move_in(struct paging_move *move, size_t len);
+/* What was moved, by which way. */
+void paging_note_move(const struct paging_move *move, size_t len, bool moved_in);
 
 /* Hidden pages about to be filled: what one who died has moved in there is dropped. */
 void paging_undo_move(uintptr_t start, size_t len);

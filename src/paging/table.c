@@ -245,6 +245,8 @@ uintptr_t paging_next_used(uintptr_t start, uintptr_t end)
     return end;
 }
 
+#define PIECES_MAX 16 /* of a chunk */
+
 static atomic_long table_moved_in;
 
 static _Atomic uint8_t *moved_in_of(uintptr_t addr)
@@ -258,14 +260,18 @@ bool paging_may_move_in(uintptr_t addr)
 {
     const _Atomic uint8_t *pieces = moved_in_of(addr);
 
-    return pieces && atomic_load(pieces) < UINT8_MAX &&
+    return pieces && atomic_load(pieces) < PIECES_MAX &&
            atomic_load(&table_moved_in) < paging_env.budget / 4;
 }
 
 void paging_note_moved_in(uintptr_t addr)
 {
-    atomic_fetch_add(moved_in_of(addr), 1);
-    atomic_fetch_add(&table_moved_in, 1);
+    _Atomic uint8_t *pieces = moved_in_of(addr);
+
+    if (atomic_load(pieces) < UINT8_MAX) { /* it may have been moved here by the program */
+        atomic_fetch_add(pieces, 1);
+        atomic_fetch_add(&table_moved_in, 1);
+    }
 }
 
 bool paging_border_moved(uintptr_t addr)

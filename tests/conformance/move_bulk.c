@@ -105,6 +105,49 @@ static void in_bulk_with_holes(enum mem_kind kind)
     }
 }
 
+static size_t count_mappings(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    size_t lines = 0;
+    int c;
+
+    CHECK(maps);
+    while ((c = getc(maps)) != EOF)
+        lines += c == '\n';
+    fclose(maps);
+    return lines;
+}
+
+/* One after the other, in sequence and not: mappings do not become many. */
+static void page_by_page(enum mem_kind kind)
+{
+    const size_t len = 2 * HUGE_PAGE, pages = len / page_size;
+    int uffd = uffd_open(0);
+
+    (void)kind;
+    for (size_t step = 1; step <= 257; step += 256) {
+        char *source = map_huge_aligned(len), *area = map_huge_aligned(len) + 3 * page_size;
+        size_t before, after;
+
+        CHECK_EQ(madvise(source, len, MADV_NOHUGEPAGE), 0);
+        fill_words(source, pages, 7);
+        CHECK_EQ(uffd_register(uffd, area, len), 0);
+        before = count_mappings();
+        for (size_t i = 0; i < pages; i++) {
+            size_t at = i * step % pages * page_size;
+
+            CHECK_EQ(uffd_move(uffd, area + at, source + at, page_size, 0, NULL), 0);
+        }
+        after = count_mappings();
+        CHECK(after < before + 120);
+        check_words(area, pages, 7);
+        for (size_t i = 0; i < pages; i += 50)
+            check_native(source + i * page_size, 0);
+        CHECK_EQ(uffd_unregister(uffd, area, len), 0);
+        check_words(area, pages, 7);
+    }
+}
+
 /* A mapping that pages have come to and gone from still moves, grows and forks as one. */
 static void mapping_stays_one(enum mem_kind kind)
 {
@@ -368,6 +411,7 @@ static void several_movers(enum mem_kind kind)
 const struct conf_case move_bulk_cases[] = {
     {"move/bulk", MAN, A, CASE, .run = in_bulk},
     {"move/bulk-holes", MAN, A, CASE, .run = in_bulk_with_holes},
+    {"move/page-by-page", MAN, A, CASE, .run = page_by_page},
     {"move/mapping-stays-one", MAN, A, CASE, .run = mapping_stays_one},
     {"race/move-page", MAN, A, CASE, .run = adds_to_page},
     {"race/move-some", MAN, A, CASE, .run = adds_to_some},
