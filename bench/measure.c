@@ -17,12 +17,12 @@ static const struct scenario scenarios[] = {
     {"fault", bench_fault},         {"copy", bench_bulk},
     {"touch", bench_touch},         {"register", bench_register_huge},
     {"plain", bench_plain},         {"published", bench_published},
-    {"protect", bench_protect_all},
+    {"protect", bench_protect_all}, {"move", bench_move},
 };
 
 static void usage(FILE *file)
 {
-    fputs("usage: bench-measure fault|copy|touch|register|plain|published|protect [OPTIONS]\n"
+    fputs("usage: bench-measure fault|copy|touch|register|plain|published|protect|move [OPTIONS]\n"
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"

@@ -36,7 +36,7 @@ struct bench_options {
     unsigned long stride;   /* distance of two of them, in pages */
     unsigned long threads;
     unsigned long batch;     /* messages a read() may return */
-    unsigned long chunk_kib; /* bytes of one COPY */
+    unsigned long chunk_kib; /* bytes of one COPY or MOVE */
     unsigned long rounds;    /* the same: calls; touch: passes; 0 is the scenario's own number */
     const char *op;          /* plain, published: which system call */
 };
@@ -118,6 +118,7 @@ void bench_bulk(const struct bench_options *options, struct bench_result *result
 void bench_touch(const struct bench_options *options, struct bench_result *result);
 void bench_register_huge(const struct bench_options *options, struct bench_result *result);
 void bench_protect_all(const struct bench_options *options, struct bench_result *result);
+void bench_move(const struct bench_options *options, struct bench_result *result);
 void bench_plain(const struct bench_options *options, struct bench_result *result);
 void bench_published(const struct bench_options *options, struct bench_result *result);
 

@@ -10,15 +10,17 @@
 #define MINOR     "minor: a page of shared memory that its file has; us a page"
 #define PROTECT   "protect: 1 GiB in one call, protected and unprotected in turn; us a call"
 #define COPY      "copy: pages that nobody waits for; us a page"
+#define MOVE      "move: pages that nobody waits for; us a page"
 #define TOUCH     "touch: memory that has been published; us a word"
 #define PLAIN     "plain: a program that has no context; us a call"
 #define PUBLISHED "published: a system call on memory that has been published; us a call"
 #define TRAP      "trap: --trap=all against no library, a program that has no context; us a call"
-#define TRAP_PUBLISHED "trap: --trap=all, one byte read into memory that has been published; us a call"
-#define THREADS   "threads: several touch pages of one context; us a page of all"
-#define STRESS    "stress-ng --userfaultfd N; operations a second"
-#define SIZE      "size: registration of 1 TiB; us"
-#define LONG      "long: us a page"
+#define TRAP_PUBLISHED                                                                             \
+    "trap: --trap=all, one byte read into memory that has been published; us a call"
+#define THREADS "threads: several touch pages of one context; us a page of all"
+#define STRESS  "stress-ng --userfaultfd N; operations a second"
+#define SIZE    "size: registration of 1 TiB; us"
+#define LONG    "long: us a page"
 
 #define CALLBACK(order) .command = "measure fault --order=" order, .ours = "callback " order
 
@@ -81,6 +83,8 @@ const struct bench_row bench_rows[] = {
     {"copy.private.4k", COPY, "measure copy --chunk-kib=4", .has_pages = true},
     {"copy.shared.2m", COPY, "measure copy --memory=shared", .goal = 1.15, .has_pages = true},
     {"copy.shared.64k", COPY, "measure copy --memory=shared --chunk-kib=64", .has_pages = true},
+    {"move.2m", MOVE, "measure move", .goal = 1.25, .has_pages = true},
+    {"move.4k", MOVE, "measure move --chunk-kib=4", .goal = 1.25, .has_pages = true},
     {"touch.all", TOUCH, "measure touch", .goal = 1.00, .headroom = 3},
     {"touch.sparse", TOUCH, "measure touch --sparse", .goal = 1.00, .headroom = 3},
     {"plain.getppid", PLAIN, "measure plain --op=getppid", .goal = 1.00, .headroom = 3,
