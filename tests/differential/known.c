@@ -89,8 +89,8 @@ static long long bytes_done(const char *line)
 
 /* ---- whether two mappings are one */
 
-/* A place within the operation's range where a mapping began or ended, or changed. */
-static bool border_inside(const struct story *story)
+/* A place within (first, end) where a mapping began or ended, or changed. */
+static bool border_between(const struct story *story, int first, int end)
 {
     static const char *const names[] = {
         "mmap",  "munmap",  "mremap",          "mprotect",          "madvise",
@@ -102,19 +102,32 @@ static bool border_inside(const struct story *story)
 
         if (!parse(story->lines[i], &e) || !is_one_of(e.name, names))
             continue;
-        if ((e.first > story->op.first && e.first < story->op.end) ||
-            (e.end > story->op.first && e.end < story->op.end))
+        if ((e.first > first && e.first < end) || (e.end > first && e.end < end))
             return true;
         if (strcmp(e.name, "mremap") != 0)
             continue;
         other = (int)number_after(strstr(e.line, " flags="), "@");
-        if (other > story->op.first && other < story->op.end)
+        if (other > first && other < end)
             return true;
         other += (int)number_after(e.line, " to=");
-        if (other > story->op.first && other < story->op.end)
+        if (other > first && other < end)
             return true;
     }
     return false;
+}
+
+static bool border_inside(const struct story *story)
+{
+    return border_between(story, story->op.first, story->op.end);
+}
+
+/* Or within its source. */
+static bool border_of_move(const struct story *story)
+{
+    int src = (int)number_after(story->op.line, " src=@");
+
+    return border_inside(story) ||
+           border_between(story, src, src + story->op.end - story->op.first);
 }
 
 /* ---- what a read maps besides its page, in ranges with write protection alone */
@@ -245,6 +258,8 @@ static const struct rule {
 } rules[] = {
     {"* UFFDIO_[CZP]*ENOENT*", "* UFFDIO_[CZP]*", border_inside, MERGING},
     {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]*ENOENT*", border_inside, MERGING},
+    {"* UFFDIO_MOVE*EINVAL*", "* UFFDIO_MOVE*", border_of_move, MERGING},
+    {"* UFFDIO_MOVE*", "* UFFDIO_MOVE*EINVAL*", border_of_move, MERGING},
     {"*ioctl-pointer * 0xc02[08]aa0[34] * ENOENT", "*ioctl-pointer *", border_inside, MERGING},
     {"*ioctl-pointer * 0xc02[08]aa0[34] *", "*ioctl-pointer * ENOENT", border_inside, MERGING},
     {"*mremap: = EFAULT", "*mremap: = [@e]*", border_inside, MERGING},
