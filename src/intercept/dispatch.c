@@ -21,7 +21,7 @@
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #endif
 
-bool icall_trapping;
+bool icall_trapping, icall_filtered;
 
 const uint8_t icall_concerns[ICALL_NUMBERS] = {
     /* ---- children */
@@ -59,7 +59,9 @@ const uint8_t icall_concerns[ICALL_NUMBERS] = {
 #endif
     [SYS_execve] = ICALL_ALWAYS,
     [SYS_execveat] = ICALL_ALWAYS,
-    [SYS_prctl] = ICALL_ALWAYS, /* where calls are trapped */
+    /* where calls are trapped */
+    [SYS_prctl] = ICALL_ALWAYS,
+    [SYS_seccomp] = ICALL_ALWAYS,
     /* ---- common ones that say nothing of memory or descriptors */
     [SYS_getpid] = ICALL_NEVER,
     [SYS_gettid] = ICALL_NEVER,
@@ -365,7 +367,11 @@ static long process_call(long nr, const long *args)
         return shmat_call(args[0], args[1], args[2]);
     case SYS_brk:
         return core_active ? brk_call(args[0]) : ICALL_PASS;
+    case SYS_seccomp:
+        icall_filtered = true;
+        return ICALL_PASS;
     case SYS_prctl:
+        icall_filtered |= args[0] == PR_SET_SECCOMP;
         /* There is one dispatcher a thread, and it is ours. As of a kernel that has none. */
         return icall_trapping && args[0] == PR_SET_SYSCALL_USER_DISPATCH ? -EINVAL : ICALL_PASS;
     default:

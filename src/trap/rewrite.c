@@ -17,6 +17,7 @@
  */
 #include <stdatomic.h>
 
+#include "intercept/calls.h"
 #include "local.h"
 #include "rewrite.h"
 #include "sys/file.h"
@@ -190,7 +191,7 @@ void rewrite_seen(uintptr_t ret, long nr)
     uint32_t traps, tries;
     uint64_t mask;
 
-    if (!site || atomic_load(&site->stub)) {
+    if (!site || icall_filtered || atomic_load(&site->stub)) {
         return;
     }
     traps = atomic_load(&site->traps);

@@ -137,11 +137,11 @@ static void ends_by_default(enum mem_kind kind)
 
 #define FORBIDDEN SYS_getpgrp
 
-static void forbid(unsigned action)
+static void forbid(unsigned nr, unsigned action)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FORBIDDEN, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, action),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -166,7 +166,7 @@ static void filter_traps(enum mem_kind kind)
     struct sigaction action = {.sa_sigaction = on_forbidden, .sa_flags = SA_SIGINFO};
 
     CHECK_EQ(sigaction(SIGSYS, &action, NULL), 0);
-    forbid(SECCOMP_RET_TRAP | 123);
+    forbid(FORBIDDEN, SECCOMP_RET_TRAP | 123);
     seen_count = 0;
     CHECK_EQ(raw6(FORBIDDEN, 2, 0, 0, 0, 0, 0), 4713);
     CHECK_EQ(seen_count, 1);
@@ -184,7 +184,7 @@ static int forbidden_by_default(void *arg)
 
     if (arg)
         sigprocmask(SIG_BLOCK, &set, NULL);
-    forbid(SECCOMP_RET_TRAP);
+    forbid(FORBIDDEN, SECCOMP_RET_TRAP);
     raw6(FORBIDDEN, 0, 0, 0, 0, 0, 0);
     return 0;
 }
@@ -194,6 +194,14 @@ static void filter_ends(enum mem_kind kind)
     CHECK_SIGNALED(child_status(forbidden_by_default, NULL), SIGSYS);
     install(SIGSYS, 0);
     CHECK_SIGNALED(child_status(forbidden_by_default, &seen), SIGSYS); /* blocked, it ends too */
+}
+
+/* A call that ends the process, and that nobody but a stranger would make. */
+static void filter_kills(enum mem_kind kind)
+{
+    forbid(SYS_membarrier, SECCOMP_RET_KILL_PROCESS);
+    for (int i = 0; i < 2000; i++)
+        CHECK_EQ(raw6(SYS_getppid, 0, 0, 0, 0, 0, 0), getppid());
 }
 
 /* ---- calls that signals interrupt */
@@ -297,6 +305,7 @@ const struct conf_case sigsys_cases[] = {
     {"sigsys/default", MAN_SIGNAL, .run = ends_by_default},
     {"sigsys/filter", "seccomp(2)", .run = filter_traps},
     {"sigsys/filter-default", "seccomp(2)", .run = filter_ends},
+    {"sigsys/filter-kills", "seccomp(2)", .run = filter_kills},
     {"sigsys/interrupted", MAN_SIGNAL, .run = interrupted},
     {"sigsys/frame", MAN_SIGNAL, .run = frame_is_its_own},
     {"sigsys/temporary-masks", "sigsuspend(2)", .run = temporary_masks},

@@ -161,6 +161,8 @@ long icall_exec(long nr, const long *args);
 
 /* Set for good when the system calls of this process are trapped: trap/trap.h. */
 extern bool icall_trapping;
+/* The program forbids calls to itself: none is to be made that it could do without. */
+extern bool icall_filtered;
 
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f);
 
