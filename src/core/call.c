@@ -40,8 +40,15 @@ static uintptr_t end_of(uintptr_t addr, size_t len)
     return len > PAGING_TOP || addr > PAGING_TOP - len ? PAGING_TOP : addr + len;
 }
 
+/* Whether the kernel can access the page, which is not registered. */
+static bool page_passes(uintptr_t addr, enum arch_access access)
+{
+    /* Asked before it is read, which brings it in. */
+    return (access != ARCH_WRITE || maps_allows(addr, access)) && paging_readable(addr, 1);
+}
+
 /* Whether the kernel gets past the program's other memory in [start, end) at all. */
-static bool passes(uintptr_t start, uintptr_t end)
+static bool passes(uintptr_t start, uintptr_t end, enum arch_access access)
 {
     struct range range;
 
@@ -52,7 +59,7 @@ static bool passes(uintptr_t start, uintptr_t end)
             start = range.area.end;
             continue;
         }
-        if (!paging_readable(start, 1)) {
+        if (!page_passes(start, access)) {
             return false;
         }
         start = next;
@@ -60,12 +67,12 @@ static bool passes(uintptr_t start, uintptr_t end)
     return true;
 }
 
-bool core_call_passes(uintptr_t addr, size_t len)
+bool core_call_passes(uintptr_t addr, size_t len, enum arch_access access)
 {
     uintptr_t last = end_of(addr, len) - 1;
 
-    return paging_readable(addr, 1) &&
-           (!((addr ^ last) >> PAGING_SHIFT) || paging_readable(last, 1));
+    return page_passes(addr, access) &&
+           (!((addr ^ last) >> PAGING_SHIFT) || page_passes(last, access));
 }
 
 /* Wait out who changes these very pages: takes them back, having looked for pins before, or opens.
@@ -152,7 +159,7 @@ long core_call_ready(struct core_call *call, uintptr_t addr, size_t len, enum ar
         hold(call, addr, end);
     }
     while ((closed = next_closed(at, end, access)) < end) {
-        if (!passes(at, closed)) {
+        if (!passes(at, closed, access)) {
             return -EFAULT;
         }
         if (once) {

@@ -182,8 +182,7 @@ static enum core_verdict report(const struct range *range, const struct core_rep
 /* Whether an access to the page is for the manager to know first. */
 static bool protected_from(const struct range *range, uintptr_t addr, enum arch_access access)
 {
-    return (range->area.rwp || (access == ARCH_WRITE && range->area.wp)) &&
-           (paging_byte(addr) & PAGE_PROTECTED);
+    return (range->area.rwp || access == ARCH_WRITE) && (paging_byte(addr) & PAGE_PROTECTED);
 }
 
 /*
@@ -207,6 +206,9 @@ bool core_lifts_alone(const struct range *range)
 {
     const struct context *ctx = context_of_id(range->ctx);
 
+    if (!range->area.wp && !range->area.rwp) {
+        return true; /* protected when it was registered for that */
+    }
     return ctx && (atomic_load(&ctx->features) &
                    (range->area.rwp ? UF_FEATURE_RWP_ASYNC : UF_FEATURE_WP_ASYNC));
 }
@@ -225,7 +227,7 @@ static void lift(const struct range *range, uintptr_t addr)
 
         if (area.rwp) {
             paging_admit_access(&area);
-        } else if (area.wp) {
+        } else {
             paging_unprotect(&area);
         }
     }

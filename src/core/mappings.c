@@ -155,6 +155,14 @@ static uintptr_t plain_stop(uintptr_t at, uintptr_t end)
     return end;
 }
 
+bool mappings_locked(uintptr_t start, uintptr_t end, uintptr_t *ret_stop)
+{
+    struct plain *here = plain_at(start);
+
+    *ret_stop = plain_stop(start, end);
+    return !here || (here->traits & TRAIT_LOCKED);
+}
+
 void mappings_note(const struct range *range, uintptr_t start, uintptr_t end)
 {
     mappings_forget(start, end);

@@ -126,6 +126,40 @@ long core_munlock(uintptr_t addr, size_t len)
     return ret;
 }
 
+/* Whether it is locked what begins at start, up to *ret_stop. */
+static bool part_locked(uintptr_t start, uintptr_t end, uintptr_t *ret_stop)
+{
+    struct core_guard guard;
+    struct range range;
+    bool locked;
+
+    core_enter(&guard);
+    core_edit_lock(guard.tid);
+    if (ranges_next(start, end, &range) && range.area.start <= start) {
+        *ret_stop = range.area.end < end ? range.area.end : end;
+        locked = range.traits & TRAIT_LOCKED;
+    } else {
+        *ret_stop = ranges_next(start, end, &range) ? range.area.start : end;
+        locked = mappings_locked(start, *ret_stop, ret_stop);
+    }
+    core_edit_unlock();
+    core_leave(&guard);
+    return locked;
+}
+
+/*
+ * What was locked to be faulted in page by page is so at once from now on, but for what was
+ * unlocked meanwhile. What has become of a page that was had is no error.
+ */
+static void lock_at_once(uintptr_t start, uintptr_t end)
+{
+    for (uintptr_t stop; start < end; start = stop) {
+        if (part_locked(start, end, &stop)) {
+            sys_call(SYS_mlock, start, stop - start);
+        }
+    }
+}
+
 long core_mlock(uintptr_t addr, size_t len, int flags)
 {
     uintptr_t start = addr & ~(PAGING_PAGE - 1);
@@ -151,10 +185,7 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
         return ret;
     }
     ret = core_populate_locked(start, end);
-    if (ret == 0 && !(ranges_next(start, end, &range) && !(range.traits & TRAIT_LOCKED))) {
-        /* From now on at once; each page was had, what has become of it meanwhile is no error. */
-        sys_call(SYS_mlock, addr, len);
-    }
+    lock_at_once(start, end);
     return ret;
 }
 

@@ -268,6 +268,7 @@ static int hide_mapping(uintptr_t addr)
     }
     for (uintptr_t at = start; ret == 0 && ranges_next(at, end, &part); at = part.area.end) {
         ret = paging_hide(&part.area);
+        paging_show(&part.area);
     }
     return ret;
 }

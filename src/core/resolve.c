@@ -67,7 +67,13 @@ static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
         const struct publication what = {zero ? src : src + done, protect};
         struct core_guard guard;
 
-        /* While a source was waited for, the layout may have changed. */
+        /* While a source was waited for, the layout may have changed, or is about to. */
+        if (waited) {
+            core_enter(&guard);
+            core_edit_lock(guard.tid);
+            core_edit_unlock();
+            core_leave(&guard);
+        }
         if (waited && !ranges_span(dst, dst + len)) {
             if (!paging_readable((uintptr_t)src + done, PAGING_PAGE)) {
                 return done ? (long)done : -EFAULT;

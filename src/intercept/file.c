@@ -23,6 +23,9 @@ long icall_fallocate(int fd, int mode, off_t off, off_t len)
     hole.off = PAGE_UP(off); /* only whole pages become holes */
     hole.cut = false;
     hole.len = end > hole.off ? end - hole.off : 0;
+    if (end == 0) {
+        hole.len = TO_THE_END; /* shmem_fallocate() then takes the whole file out of mappings */
+    }
     return core_make_hole(&hole, SYS_fallocate, fd, mode, off, len);
 }
 

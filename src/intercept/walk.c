@@ -33,7 +33,7 @@ long walk_span(struct walk *walk, uintptr_t addr, size_t len, enum arch_access a
     }
     if (!core_touches(addr, len)) {
         /* If not, the kernel will not come to what is behind it. */
-        return core_call_passes(addr, len) ? 0 : -EFAULT;
+        return core_call_passes(addr, len, access) ? 0 : -EFAULT;
     }
     walk->touched = true;
     ret = core_call_ready(&walk->call, addr, len, access, walk->mode == WALK_ONE);

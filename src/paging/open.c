@@ -115,7 +115,7 @@ static bool worth_compacting(const struct paging_area *area, uintptr_t base)
  */
 static int open_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
-    bool protected = area->wp && (paging_byte(start) & PAGE_PROTECTED);
+    bool protected = paging_byte(start) & PAGE_PROTECTED;
     int prot = protected ? paging_readonly(area->prot) : area->prot;
     int ret;
 
@@ -334,33 +334,47 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
     }
 }
 
-/*
- * Pages of a mapping that cannot be accessed, and so could not be brought into it: the kernel's
- * mapping has them, and from now on ours tells what is mapped.
- */
-static void map_unseen(const struct paging_area *area, uintptr_t start, uintptr_t end)
+/* One page of a mapping that nobody may access, and none of those around it. */
+static void show_page(uintptr_t addr)
 {
     char byte;
 
+    /* With advice of its own it is a VMA of its own. */
+    if (sys_madvise(addr, PAGING_PAGE, MADV_SEQUENTIAL) != 0) {
+        return;
+    }
+    if (paging_env.mem) {
+        sys_pread(paging_mem_fd(), &byte, 1, addr);
+    } else if (sys_mprotect(addr, PAGING_PAGE, PROT_READ) == 0) {
+        sys_madvise(addr, PAGING_PAGE, MADV_POPULATE_READ);
+        sys_mprotect(addr, PAGING_PAGE, PROT_NONE);
+    }
+    sys_madvise(addr, PAGING_PAGE, MADV_RANDOM); /* as the rest, see core_keep_apart() */
+}
+
+static void show_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    unsigned there = paging_hides(area) ? PAGE_PUBLISHED : PAGE_HERE;
+
     for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
-        if (!(paging_byte(at) & (PAGE_PUBLISHED | PAGE_HERE))) {
-            continue;
+        if ((paging_byte(at) & there) && !paging_page_here(at) && paging_file_present(area, at)) {
+            show_page(at);
         }
-        if (paging_env.mem) {
-            sys_pread(paging_mem_fd(), &byte, 1, at);
-        } else if (sys_mprotect(at, PAGING_PAGE, PROT_READ) == 0) {
-            sys_madvise(at, PAGING_PAGE, MADV_POPULATE_READ);
-        }
+    }
+}
+
+void paging_show(const struct paging_area *area)
+{
+    if (area->prot == PROT_NONE && area->kind != PAGING_ANON) {
+        paging_each_used(area, show_in_chunk);
     }
 }
 
 int paging_release(const struct paging_area *area)
 {
-    int ret = 0;
+    int ret;
 
-    if (area->prot == PROT_NONE && area->kind != PAGING_ANON) {
-        paging_each_used(area, map_unseen);
-    }
+    paging_show(area);
     ret = paging_restore(area->start, area->end, area->prot);
 
     if (ret == 0) {

@@ -355,6 +355,9 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
         return false;
     }
     paging_lift_guards(area, addr, PAGING_PAGE);
+    if (!area->wp && !area->rwp) {
+        paging_table_change(addr, addr + PAGING_PAGE, 0, PAGE_PROTECTED); /* of no content */
+    }
     if (paging_open(area, addr, addr + PAGING_PAGE) == 0) {
         paging_populate(area, addr, PAGING_PAGE, true);
     }

@@ -98,6 +98,21 @@ static void call_unmapped_tail(enum mem_kind kind)
     pager_stop(&pager);
 }
 
+/* What may not be written to ends the call before it comes to the next page, and is not read. */
+static void call_readonly_first(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0), fd = memfd_create("read", MFD_CLOEXEC);
+
+    CHECK_EQ(ftruncate(fd, (off_t)mem.len), 0);
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_READ), 0);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_ERRNO(read(fd, mem.addr, mem.len), EFAULT);
+    uffd_check_silent(uffd);
+    CHECK_EQ(uffd_register(uffd, mem.addr, page_size), 0);
+    check_traps(uffd, mem.addr);
+}
+
 static void streams(struct place *p)
 {
     int socks[2], pipes[2];
@@ -514,6 +529,7 @@ const struct conf_case call_data_cases[] = {
     {"call/files", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_files},
     {"call/untouched", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_untouched},
     {"call/unmapped-tail", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_unmapped_tail},
+    {"call/readonly-first", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_readonly_first},
     {"call/streams", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_streams},
     {"call/messages", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_messages},
     {"call/addresses", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_addresses},

@@ -246,6 +246,43 @@ static void copy_across_protections(enum mem_kind kind)
     CHECK_EQ(uffd_copy(uffd, mem.addr, source, 2 * page_size), 0);
 }
 
+struct copy {
+    int uffd;
+    char *dst, *src;
+    int ret;
+};
+
+static void *copy_main(void *arg)
+{
+    struct copy *copy = arg;
+
+    copy->ret = uffd_copy(copy->uffd, copy->dst, copy->src, page_size);
+    return NULL;
+}
+
+/* A source that is waited for is let go together with the destination: that is not there then. */
+static void copy_let_go(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 600);
+    pthread_t thread;
+
+    for (int i = 0; i < 5; i++) {
+        struct copy copy = {uffd_open(0), mem_page(&mem, 599), mem.addr, 0};
+
+        CHECK_EQ(uffd_register(copy.uffd, mem.addr, mem.len), 0);
+        for (size_t n = 1; n < 599; n += 2) /* so that it takes a while */
+            CHECK_EQ(mprotect(mem_page(&mem, n), page_size, PROT_READ), 0);
+        CHECK_EQ(pthread_create(&thread, NULL, copy_main, &copy), 0);
+        uffd_next_fault(copy.uffd, mem.addr, 0);
+        CHECK_EQ(uffd_unregister(copy.uffd, mem.addr, mem.len), 0);
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK_EQ(copy.ret, -ENOENT);
+        CHECK_EQ(close(copy.uffd), 0);
+        CHECK_EQ(mprotect(mem.addr, mem.len, PROT_READ | PROT_WRITE), 0);
+        CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    }
+}
+
 /* The permission is having a context; whose range it is, nobody asks. */
 static void copy_foreign_context(enum mem_kind kind)
 {
@@ -277,6 +314,7 @@ const struct conf_case copy_errors_cases[] = {
     {"copy/unmapped", "rst: Non-cooperative userfaultfd", ONE_OF_EACH, .run = copy_unmapped},
     {"copy/across-mappings", MAN_COPY, .run = copy_across_mappings},
     {"copy/across-protections", MAN_COPY, ONE_OF_EACH, .run = copy_across_protections},
+    {"copy/let-go", MAN_COPY, KIND(MEM_ANON), NEED_FULL, .run = copy_let_go},
     {"copy/foreign-context", MAN_COPY, .run = copy_foreign_context},
     {.id = NULL},
 };

@@ -440,6 +440,41 @@ static void mlock_up_to_a_hole(enum mem_kind kind)
     CHECK_ERRNO(madvise(mem_page(&mem, 2), page_size, MADV_DONTNEED), EINVAL);
 }
 
+/* Not all was to be had: it is locked all the same, and what is added to it is brought in. */
+static void mlock_failed_grows(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(UF_FEATURE_SIGBUS);
+    unsigned char vec[4];
+    char *moved;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_ERRNO(mlock(mem.addr, mem.len), ENOMEM);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    moved = mremap(mem.addr, page_size, 4 * page_size, MREMAP_MAYMOVE);
+    CHECK(moved != MAP_FAILED);
+    CHECK_EQ(mincore(moved, 4 * page_size, vec), 0);
+    CHECK_EQ(vec[3] & 1, 1);
+}
+
+/* Unlocked, and let go, while mlock waits: it stays so. */
+static void mlock_undone(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+    struct call call = {.fn = do_mlock, .mem = &mem};
+    pthread_t thread;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, call_main, &call), 0);
+    uffd_next(uffd);
+    CHECK_EQ(munlock(mem.addr, mem.len), 0);
+    CHECK_EQ(close(uffd), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(call.ret, 0);
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+}
+
 static void mlock_without_access(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -632,6 +667,8 @@ const struct conf_case madvise_cases[] = {
     {"mincore/untouched", "mincore(2)", ONE_OF_EACH, NEED_FULL, UF_FEATURE_PAGEFAULT_FLAG_WP,
      .run = mincore_untouched},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
+    {"mlock/failed-grows", MAN_LOCK, KIND(MEM_ANON), .run = mlock_failed_grows},
+    {"mlock/undone", MAN_LOCK, ONE_OF_EACH, NEED_FULL, .run = mlock_undone},
     {"mlock/dontneed-after", MAN_LOCK, KIND(MEM_ANON), .run = dontneed_after_locked},
     {"mlock/hole", MAN_LOCK, KIND(MEM_ANON), .run = mlock_up_to_a_hole},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},

@@ -191,8 +191,10 @@ static void inaccessible(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 3);
     char *source = source_new(3, 5);
+    char *place = mmap(NULL, mem.len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int uffd = uffd_open(0);
 
+    CHECK(place != MAP_FAILED);
     CHECK_EQ(mprotect(mem.addr, mem.len, PROT_NONE), 0);
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
@@ -204,11 +206,34 @@ static void inaccessible(enum mem_kind kind)
     CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
     for (size_t n = 0; n < 2; n++)
         CHECK_EQ(uffd_poison(uffd, mem_page(&mem, n), page_size, 0, NULL), -EEXIST);
+    CHECK(mremap(mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place);
+    mem.addr = place;
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    for (size_t n = 0; n < 2; n++)
+        CHECK_EQ(uffd_poison(uffd, mem_page(&mem, n), page_size, 0, NULL), -EEXIST);
     CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 2), page_size, 0, NULL), 0);
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), -EEXIST);
     CHECK_EQ(madvise(mem.addr, page_size, MADV_DONTNEED), 0);
     CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), 0);
+}
+
+/* What is let go, and cannot be accessed, brings in nothing beside it. */
+static void inaccessible_alone(enum mem_kind kind)
+{
+    struct mem mem = mem_filled(kind, 4 * AROUND);
+    char *first = aligned_page(&mem);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_NONE), 0);
+    CHECK_EQ(uffd_register_mode(uffd, first, 2 * page_size, MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_continue(uffd, first, page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_writeprotect(uffd, first, 2 * page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    CHECK_EQ(uffd_unregister(uffd, first, 2 * page_size), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_poison(uffd, first, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_poison(uffd, first + page_size, page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_poison(uffd, first + 2 * page_size, page_size, 0, NULL), 0);
 }
 
 /* Faults of a mode that comes later: what is mapped by then is no minor fault. */
@@ -228,6 +253,23 @@ static void minor_later(enum mem_kind kind)
     uffd_next_fault(uffd, mem_page(&mem, 2), UF_PAGEFAULT_FLAG_MINOR);
     CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 2), page_size, 0, NULL), 0);
     touch_join(&touch);
+}
+
+/* A hole in the first page of a file takes all of its pages out of its mappings. */
+static void hole_in_first(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    char *source = source_new(3, 5);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 3 * page_size), 0);
+    CHECK_EQ(fallocate(mem.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 100), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), -EEXIST); /* its file has it */
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 1), page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 2), page_size, 0, NULL), 0);
+    CHECK(pattern_holds(mem_page(&mem, 1), 6));
+    CHECK_EQ(*mem.addr, 0);
 }
 
 /* Populated beyond the end of the file, and before a hole, where nothing is missing. */
@@ -283,6 +325,8 @@ const struct conf_case mapped_cases[] = {
     {"mapped/populated-beyond", "madvise(2)", FILE_SHARED | FILE_PRIVATE,
      MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = populated_beyond},
     {"mapped/populated-absent", "madvise(2)", FILES, MINOR, .run = populated_absent},
+    {"mapped/hole-in-first", POISONED, FILE_SHARED, POISON, .run = hole_in_first},
+    {"mapped/inaccessible-alone", POISONED, SHARED, BOTH, .run = inaccessible_alone},
     {"mapped/minor-later", RST, SHARED, MINOR, .run = minor_later},
     {.id = NULL},
 };

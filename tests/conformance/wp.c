@@ -327,6 +327,22 @@ static void closed(enum mem_kind kind)
     ends_with(kind, true);
 }
 
+/* Registered for something else and then for writes again: protected as it was, unless written. */
+static void set_aside(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    struct mem mem = filled(kind, 3, uffd, MODE_WP);
+
+    CHECK_EQ(protect(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_native(mem_page(&mem, 0), *mem_page(&mem, 0));
+    check_writable(mem_page(&mem, 1));
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    check_protected(uffd, mem_page(&mem, 0));
+    check_writable(mem_page(&mem, 1));
+    check_protected(uffd, mem_page(&mem, 2));
+}
+
 /* Dropped, private memory is new memory; a mapping of a file is protected as a place. */
 static void dropped(enum mem_kind kind)
 {
@@ -646,6 +662,7 @@ const struct conf_case wp_cases[] = {
     {"wp/wake-repeats", MAN_WP, ONE_OF_EACH, WP, .run = wake_repeats},
     {"wp/errors", MAN_WP, ONE_OF_EACH, WP, .run = errors},
     {"wp/several-mappings", MAN_WP, ONE_OF_EACH, WP, .run = several_mappings},
+    {"wp/set-aside", RST_WP, EVERY_KIND, WP, .run = set_aside},
     {"wp/unregister", RST_WP, EVERY_KIND, WP, .run = unregistered},
     {"wp/close", RST_WP, EVERY_KIND, WP, .run = closed},
     {"wp/dropped", RST_WP, EVERY_KIND, WP, .run = dropped},

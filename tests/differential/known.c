@@ -149,20 +149,22 @@ static bool reads(const struct event *event)
 
 static bool reads_near(const struct event *event, int page)
 {
-    int start = page / AROUND * AROUND;
+    int start = page / AROUND * AROUND, first = event->first, end = event->end;
 
-    return reads(event) && event->first < start + AROUND && event->end > start &&
-           !(event->first == page && event->end == page + 1);
+    if (strstr(event->line, " src=arena@")) {
+        first = (int)number_after(event->line, " src=arena@");
+        end += first - event->first;
+    } else if (!reads(event)) {
+        return false;
+    }
+    return first < start + AROUND && end > start && !(first == page && end == page + 1);
 }
 
-/* Of the page at which ours stopped, because it is mapped, the kernel says that it is not. */
-static bool mapped_around(const struct story *story)
+/* The operation that read near the page while writes alone were reported there; -1: none. */
+static int read_beside(const struct story *story, int page)
 {
-    int page = story->op.first + (int)(bytes_done(story->ours) / PAGE);
     bool file = false, wp = false;
 
-    if (bytes_done(story->kernel) <= bytes_done(story->ours))
-        return false;
     for (size_t i = 0; i < story->count; i++) {
         struct event e;
 
@@ -174,24 +176,27 @@ static bool mapped_around(const struct story *story)
         }
         wp |= covers(&e, page) && !fnmatch("*UFFDIO_REGISTER*mode=0x2 = 0*", e.line, 0);
         if (file && wp && reads_near(&e, page))
-            return true;
+            return e.op;
     }
-    return false;
+    return -1;
+}
+
+/* Of the page at which ours stopped, because it is mapped, the kernel says that it is not. */
+static bool mapped_around(const struct story *story)
+{
+    int page = story->op.first + (int)(bytes_done(story->ours) / PAGE);
+
+    return bytes_done(story->kernel) > bytes_done(story->ours) && read_beside(story, page) >= 0;
 }
 
 /* ---- calls that write to a file, of memory that goes while they wait */
 
-/* The kernel stops at the beginning of a page of the file, ours at the page that went. */
+/* Whether any of it went while the call waited. */
 static bool memory_goes(const struct story *story)
 {
     static const char *const names[] = {"mmap",    "munmap",    "mremap",    "mprotect",
                                         "madvise", "ftruncate", "fallocate", NULL};
-    const char *kernel = strstr(story->kernel, " = "), *ours = strstr(story->ours, " = ");
-    unsigned long long more = strtoull(ours + 3, NULL, 10);
-    unsigned long long less = strcmp(kernel, " = EFAULT") ? strtoull(kernel + 3, NULL, 10) : 0;
 
-    if (less % PAGE || less >= more)
-        return false;
     for (size_t i = 0; i < story->count; i++) {
         struct event e;
 
@@ -200,6 +205,16 @@ static bool memory_goes(const struct story *story)
             return true;
     }
     return false;
+}
+
+/* The kernel stops at the beginning of a page of the file, ours at the page that went. */
+static bool stops_earlier(const struct story *story)
+{
+    const char *kernel = strstr(story->kernel, " = "), *ours = strstr(story->ours, " = ");
+    unsigned long long more = strtoull(ours + 3, NULL, 10);
+    unsigned long long less = strcmp(kernel, " = EFAULT") ? strtoull(kernel + 3, NULL, 10) : 0;
+
+    return less % PAGE == 0 && less < more && memory_goes(story);
 }
 
 /* ---- pages of zeroes */
@@ -268,7 +283,7 @@ static const struct rule {
     {"*mremap: = EFAULT", "*mremap: = ENOMEM", border_inside, MERGING},
     {"*mremap: = ENOMEM", "*mremap: = EFAULT", border_inside, MERGING},
     {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]* = E[EA]*", mapped_around, AROUND_WP},
-    {"*finishes*write: = *", "*finishes*write: = [1-9]*", memory_goes, WRITES},
+    {"*finishes*write: = *", "*finishes*write: = [1-9]*", stops_earlier, WRITES},
     {"* mincore * = 0*", "* mincore * = 0*", zeroes_gone, ZEROES},
     {"*ioctl-unknown * 0xaa00 = EBADF", "*ioctl-unknown * 0xaa00 = EPERM", NULL, FILTER},
     {NULL, NULL, NULL, NULL},
@@ -308,13 +323,35 @@ static int late_zeropage(const struct story *story)
     return found;
 }
 
-static void find_operation(struct story *story, int op)
+static void find_operation(struct story *story, const char *line, int op)
 {
     for (size_t i = 0; i < story->count; i++) {
         if (parse(story->lines[i], &story->op) && story->op.op == op)
             return;
     }
-    parse(story->kernel, &story->op);
+    parse(line, &story->op);
+}
+
+/*
+ * Only ours goes on: a call that writes to a file, whose first page the kernel waits for once more;
+ * or an access to a page that is mapped, by a read of another one, since before its minor faults
+ * were to be reported.
+ */
+static const char *goes_on(struct story *story, int *ret_op)
+{
+    int op = operation_of(story->ours);
+    bool minor = false;
+
+    if (op < 0 || op == operation_of(story->kernel) || !strstr(story->ours, " finishes "))
+        return NULL;
+    find_operation(story, story->ours, op);
+    *ret_op = op;
+    if (!fnmatch("*finishes*write: = [1-9]*", story->ours, 0) && memory_goes(story))
+        return WRITES;
+    for (size_t i = 0; i < story->count; i++)
+        minor |= !fnmatch("*UFFDIO_REGISTER*mode=0x[4-7] = 0*", story->lines[i], 0);
+    *ret_op = minor && story->op.first >= 0 ? read_beside(story, story->op.first) : -1;
+    return *ret_op >= 0 ? AROUND_WP : NULL;
 }
 
 static const char *reason_of(struct story *story, int *ret_op)
@@ -323,7 +360,7 @@ static const char *reason_of(struct story *story, int *ret_op)
 
     if (op < 0 || op != operation_of(story->ours))
         return NULL;
-    find_operation(story, op);
+    find_operation(story, story->kernel, op);
     for (const struct rule *rule = rules; rule->reason; rule++) {
         if (!fnmatch(rule->kernel, story->kernel, 0) && !fnmatch(rule->ours, story->ours, 0) &&
             (!rule->fits || rule->fits(story))) {
@@ -341,6 +378,8 @@ const char *known_reason(const char *const *lines, size_t count, const char *ker
     const char *reason = kernel && ours ? reason_of(&story, ret_op) : NULL;
     int late;
 
+    if (!reason && kernel && ours)
+        reason = goes_on(&story, ret_op);
     if (reason)
         return reason;
     late = late_zeropage(&story);

@@ -43,7 +43,7 @@ enum core_memory core_call_look(struct core_call *hold, uintptr_t addr, size_t l
 enum core_memory core_call_open(uintptr_t addr, size_t len, enum arch_access access);
 
 /* Whether the kernel can begin to touch memory that is not registered, and can touch its end. */
-bool core_call_passes(uintptr_t addr, size_t len);
+bool core_call_passes(uintptr_t addr, size_t len, enum arch_access access);
 
 /**
  * core_call_ready() - make memory accessible, page by page as the kernel would touch it

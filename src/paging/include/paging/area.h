@@ -159,6 +159,12 @@ void paging_cut(uintptr_t addr);
  */
 int paging_release(const struct paging_area *area);
 
+/*
+ * An area that is about to become plain memory: what is there, though nobody may access it, is
+ * brought into the kernel's page table. Context: stripes of the area held.
+ */
+void paging_show(const struct paging_area *area);
+
 /* Whether the kernel could read the program's memory now. Context: any. */
 bool paging_readable(uintptr_t addr, size_t len);
 
