@@ -153,10 +153,19 @@ static bool part_locked(uintptr_t start, uintptr_t end, uintptr_t *ret_stop)
  */
 static void lock_at_once(uintptr_t start, uintptr_t end)
 {
-    for (uintptr_t stop; start < end; start = stop) {
-        if (part_locked(start, end, &stop)) {
-            sys_call(SYS_mlock, start, stop - start);
+    uintptr_t at = start, stop;
+
+    for (; at < end; at = stop) {
+        bool locked = part_locked(at, end, &stop);
+
+        /* In one call as far as it can be: that brings in nothing behind what is not to be had. */
+        if (start < at && !locked) {
+            sys_call(SYS_mlock, start, at - start);
         }
+        start = locked ? start : stop;
+    }
+    if (start < end) {
+        sys_call(SYS_mlock, start, end - start);
     }
 }
 

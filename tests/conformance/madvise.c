@@ -457,6 +457,20 @@ static void mlock_failed_grows(enum mem_kind kind)
     CHECK_EQ(vec[3] & 1, 1);
 }
 
+/* What lies behind a page that was not to be had is locked, too, but not brought in. */
+static void mlock_failed_stops(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(UF_FEATURE_SIGBUS);
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_ERRNO(mlock(mem.addr, mem.len), ENOMEM);
+    CHECK_EQ(munlock(mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source_new(1, 1), page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source_new(1, 1), page_size), -EEXIST);
+}
+
 /* Unlocked, and let go, while mlock waits: it stays so. */
 static void mlock_undone(enum mem_kind kind)
 {
@@ -668,6 +682,7 @@ const struct conf_case madvise_cases[] = {
      .run = mincore_untouched},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
     {"mlock/failed-grows", MAN_LOCK, KIND(MEM_ANON), .run = mlock_failed_grows},
+    {"mlock/failed-stops", MAN_LOCK, ONE_OF_EACH, .run = mlock_failed_stops},
     {"mlock/undone", MAN_LOCK, ONE_OF_EACH, NEED_FULL, .run = mlock_undone},
     {"mlock/dontneed-after", MAN_LOCK, KIND(MEM_ANON), .run = dontneed_after_locked},
     {"mlock/hole", MAN_LOCK, KIND(MEM_ANON), .run = mlock_up_to_a_hole},
