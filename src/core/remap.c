@@ -408,6 +408,64 @@ static long move_whole(const struct move *move)
     return move->flags & MREMAP_MAYMOVE ? move_vmas(move) : ret;
 }
 
+static bool registered(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    for (; ranges_next(start, end, &range); start = range.area.end) {
+        if (range.ctx) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether nothing but what stays poisoned makes several VMAs of what is to move. */
+static bool one_plain(uintptr_t start, uintptr_t end)
+{
+    struct vma vma, first = {0};
+    struct range range;
+
+    for (uintptr_t at = start; at < end; at = vma.end) {
+        if (!maps_next(at, end, &vma) || vma.start > at) {
+            return false;
+        }
+        if (ranges_find(at, &range)) {
+            vma.prot = range.area.prot;
+        }
+        if (at == start) {
+            first = vma;
+        }
+        if (registered(at, vma.end) || vma.prot != first.prot || vma.shared != first.shared ||
+            vma.dev != first.dev || vma.ino != first.ino ||
+            (vma.ino && vma.off - vma.start != first.off - first.start)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* To a place of the kernel's choice, as far as the size stays. */
+static long move_poisoned(const struct move *move)
+{
+    uintptr_t start;
+    struct range range;
+    long to;
+
+    if (!(move->flags & MREMAP_DONTUNMAP) || !one_plain(move->addr, move->old_end)) {
+        return -EFAULT;
+    }
+    to = move_vmas(move);
+    for (uintptr_t at = move->addr; !sys_failed(to) && ranges_next(at, move->old_end, &range);
+         at = range.area.end) {
+        range.area = paging_slice(&range.area, move->addr, move->old_end);
+        start = range.area.start;
+        move_kept(move, &range, start, range.area.end - start,
+                  (uintptr_t)to + (start - move->addr));
+    }
+    return to;
+}
+
 static long move_plain(const struct move *move, bool stays)
 {
     struct range range;
@@ -419,7 +477,7 @@ static long move_plain(const struct move *move, bool stays)
     /* Our VMAs may be one with their neighbours where the kernel's are not. */
     if (!(stays && move->new_len <= move->old_len) && move->kept &&
         ranges_next(move->addr, move->addr + move->kept, &range)) {
-        return -EFAULT;
+        return move_poisoned(move);
     }
     ret = move_whole(move);
     if (sys_failed(ret)) {

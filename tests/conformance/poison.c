@@ -307,7 +307,7 @@ static void moved_in_part(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 4);
     int uffd = uffd_open(0);
-    char *to = mmap(NULL, mem.len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *to = mmap(NULL, mem.len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *moved;
 
     CHECK(to != MAP_FAILED);
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
@@ -323,6 +323,11 @@ static void moved_in_part(enum mem_kind kind)
     check_native(to + page_size, 0);
     check_poisoned(to + 2 * page_size);
     check_poisoned(mem_page(&mem, 3));
+    moved = mremap(to, 3 * page_size, 3 * page_size, MREMAP_MAYMOVE | 4, NULL);
+    CHECK(moved != MAP_FAILED);
+    check_native(moved + page_size, 0);
+    check_poisoned(moved + 2 * page_size);
+    check_native(to + 2 * page_size, 0);
 }
 
 static void gone_with_mapping(enum mem_kind kind)
