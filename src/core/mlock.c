@@ -194,7 +194,9 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
         return ret;
     }
     ret = core_populate_locked(start, end);
-    lock_at_once(start, end);
+    if (ret == 0) {
+        lock_at_once(start, end);
+    } /* else the kernel would bring in what is hidden as soon as it can be accessed */
     return ret;
 }
 

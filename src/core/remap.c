@@ -146,9 +146,15 @@ static void forget_registration(uintptr_t start, uintptr_t end)
 }
 
 /* Whether what is added is brought in. */
-static bool populated(const struct range *range)
+static bool populated(uint32_t traits)
 {
-    return (range->traits & (TRAIT_LOCKED | TRAIT_ONFAULT)) == TRAIT_LOCKED;
+    return (traits & (TRAIT_LOCKED | TRAIT_ONFAULT)) == TRAIT_LOCKED;
+}
+
+/* Nobody asks whether it could be. */
+static void populate(uintptr_t start, size_t len, bool write)
+{
+    sys_madvise(start, len, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
 /* The new place is plain memory with the program's protection. */
@@ -160,9 +166,8 @@ static void arrive(const struct move *move, const struct range *range, uintptr_t
     sys_mprotect(to, move->new_len, range->area.prot);
     core_keep_apart_no_more(range, to, move->new_len);
     mappings_moved(range, to, to + move->new_len);
-    if (populated(range) && move->new_len > move->old_len) {
-        sys_madvise(to + move->old_len, move->new_len - move->old_len,
-                    write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    if (populated(range->traits) && move->new_len > move->old_len) {
+        populate(to + move->old_len, move->new_len - move->old_len, write);
     }
 }
 
@@ -290,7 +295,7 @@ static long move_registered(const struct move *move, const struct range *range, 
     if (stays && move->old_len && move->old_end == end && ranges_find(end - 1, &last)) {
         ret = grow_in_place(move, &last);
         if (!sys_failed(ret)) {
-            *ret_grown = populated(&last);
+            *ret_grown = populated(last.traits);
             return ret;
         }
     }
@@ -468,7 +473,9 @@ static long move_poisoned(const struct move *move)
 
 static long move_plain(const struct move *move, bool stays)
 {
+    uint32_t traits = mappings_traits(move->addr);
     struct range range;
+    struct vma vma;
     long ret;
 
     if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len) {
@@ -497,6 +504,12 @@ static long move_plain(const struct move *move, bool stays)
             paging_forget_moved(move->addr, move->addr + move->kept);
         }
         mappings_move(move->addr, (uintptr_t)ret, move->kept, move->new_len - move->kept);
+    }
+    /* What mlock could not bring in is locked to the kernel as far as it is touched. */
+    if (populated(traits) && move->new_len > move->old_len &&
+        maps_next((uintptr_t)ret, (uintptr_t)ret + 1, &vma)) {
+        populate((uintptr_t)ret + move->old_len, move->new_len - move->old_len,
+                 (vma.prot & PROT_WRITE) && !vma.shared);
     }
     return ret;
 }

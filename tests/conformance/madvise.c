@@ -451,6 +451,8 @@ static void mlock_failed_grows(enum mem_kind kind)
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_ERRNO(mlock(mem.addr, mem.len), ENOMEM);
     CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(mincore(mem.addr, page_size, vec), 0);
+    CHECK_EQ(vec[0] & 1, 0); /* not by that */
     moved = mremap(mem.addr, page_size, 4 * page_size, MREMAP_MAYMOVE);
     CHECK(moved != MAP_FAILED);
     CHECK_EQ(mincore(moved, 4 * page_size, vec), 0);
