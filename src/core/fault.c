@@ -271,6 +271,10 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     if (content == PAGING_BROKEN) {
         return CORE_POISONED;
     }
+    if (content != PAGING_MAPPED && !range.area.wp && !range.area.rwp &&
+        (paging_byte(addr) & PAGE_PROTECTED)) {
+        lift(&range, addr); /* a place that was protected once: any access ends that */
+    }
     if (content == PAGING_CACHED && range.area.minor) {
         what.flags |= UF_PAGEFAULT_FLAG_MINOR;
     } else if (content == PAGING_EMPTY && range.area.missing) {

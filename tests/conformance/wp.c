@@ -343,6 +343,26 @@ static void set_aside(enum mem_kind kind)
     check_protected(uffd, mem_page(&mem, 2));
 }
 
+/* Of a place without content any access ends it, also one that waits. */
+static void set_aside_empty(enum mem_kind kind)
+{
+    int uffd = uffd_open(UF_FEATURE_WP_UNPOPULATED);
+    struct mem mem = mem_map(kind, 2);
+    struct touch touch = {0};
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    CHECK_EQ(protect(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    touch_join(&touch);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 1), page_size),
+             KIND(kind) & EVERY_PRIVATE ? -EEXIST : 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    check_writable(mem.addr);
+}
+
 /* Dropped, private memory is new memory; a mapping of a file is protected as a place. */
 static void dropped(enum mem_kind kind)
 {
@@ -663,6 +683,8 @@ const struct conf_case wp_cases[] = {
     {"wp/errors", MAN_WP, ONE_OF_EACH, WP, .run = errors},
     {"wp/several-mappings", MAN_WP, ONE_OF_EACH, WP, .run = several_mappings},
     {"wp/set-aside", RST_WP, EVERY_KIND, WP, .run = set_aside},
+    {"wp/set-aside-empty", RST_WP, EVERY_KIND, .features = UF_FEATURE_WP_UNPOPULATED,
+     .run = set_aside_empty},
     {"wp/unregister", RST_WP, EVERY_KIND, WP, .run = unregistered},
     {"wp/close", RST_WP, EVERY_KIND, WP, .run = closed},
     {"wp/dropped", RST_WP, EVERY_KIND, WP, .run = dropped},
