@@ -279,7 +279,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         opened.prot = paging_readonly(area->prot);
         paging_unguard(start);
     }
-    if (area->kind == PAGING_SHARED && !zero) {
+    if (area->kind != PAGING_ANON && !zero) {
         end = start + read_absent((uintptr_t)src, end - start);
     }
     /* Looked at before they are closed, too: what is there may be the source. */

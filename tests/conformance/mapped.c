@@ -236,6 +236,21 @@ static void inaccessible_alone(enum mem_kind kind)
     CHECK_EQ(uffd_poison(uffd, first + 2 * page_size, page_size, 0, NULL), 0);
 }
 
+/* A source that is the same page of the file: reading it puts that there. */
+static void copied_from_itself(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    char *other = mmap(NULL, mem.len, PROT_READ, MAP_SHARED, mem.fd, 0);
+    int uffd = uffd_open(0);
+
+    CHECK(other != MAP_FAILED);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, other, page_size), 0);
+    CHECK_EQ(uffd_continue(uffd, mem.addr, page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source_new(1, 1), page_size), 0);
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 1), page_size, 0, NULL), -EFAULT);
+}
+
 /* Faults of a mode that comes later: what is mapped by then is no minor fault. */
 static void minor_later(enum mem_kind kind)
 {
@@ -327,6 +342,7 @@ const struct conf_case mapped_cases[] = {
     {"mapped/populated-absent", "madvise(2)", FILES, MINOR, .run = populated_absent},
     {"mapped/hole-in-first", POISONED, FILE_SHARED, POISON, .run = hole_in_first},
     {"mapped/inaccessible-alone", POISONED, SHARED, BOTH, .run = inaccessible_alone},
+    {"mapped/copied-from-itself", RST, FILE_PRIVATE, MINOR, .run = copied_from_itself},
     {"mapped/minor-later", RST, SHARED, MINOR, .run = minor_later},
     {.id = NULL},
 };
