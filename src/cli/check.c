@@ -89,9 +89,16 @@ static const char *yes_no(uint64_t mask, unsigned bit)
     return (mask >> bit) & 1 ? "yes" : "-";
 }
 
+static uint64_t user_features(const struct check *check)
+{
+    if (!check_user_possible(check))
+        return 0;
+    return check->mem_writes ? FEATURES_USER : FEATURES_USER & ~FEATURES_USER_HUGE;
+}
+
 static void print_features(const struct check *check, bool colour)
 {
-    const uint64_t ours = check_user_possible(check) ? FEATURES_USER : 0;
+    const uint64_t ours = user_features(check);
     const char *name;
 
     printf("%sFeatures%s\n  %-22s %-8s %s\n", paint(colour, "\033[1m"), paint(colour, "\033[0m"),
@@ -167,7 +174,7 @@ static int print_json(const struct check *check)
     root = json_pack("{s:i,s:o,s:o,s:{s:o,s:o},s:I,s:o}", "version", CHECK_JSON_VERSION, "backends",
                      json_backends(check), "facts", json_facts(check), "features", "kernel",
                      json_features(check->kernel_features), "user",
-                     json_features(check_user_possible(check) ? FEATURES_USER : 0), "vma_budget",
+                     json_features(user_features(check)), "vma_budget",
                      (json_int_t)(check->max_map_count / 2), "advice", advice);
     int err = root ? json_dumpf(root, stdout, JSON_INDENT(2)) : -1;
     json_decref(root);

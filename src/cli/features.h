@@ -13,7 +13,11 @@
     (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS |                 \
      UF_FEATURE_THREAD_ID | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS |                    \
      UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON |               \
-     UF_FEATURE_WP_ASYNC | UF_FEATURE_MOVE | UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC)
+     UF_FEATURE_WP_ASYNC | UF_FEATURE_MOVE | UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC |               \
+     FEATURES_USER_HUGE)
+
+/* Of these, which need writes through /proc/self/mem. */
+#define FEATURES_USER_HUGE (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
 
 /* The name of feature bit @bit without its prefix; NULL for a bit that the ABI does not know. */
 const char *feature_name(unsigned bit);

@@ -4,20 +4,31 @@
 
 #include "core_local.h"
 
+/* As much of [start, start + len) as one step does in the range. */
+static size_t step_len(const struct range *range, uintptr_t start, size_t len)
+{
+    uintptr_t stop = paging_step_end(&range->area, start);
+
+    stop = stop < range->area.end ? stop : range->area.end;
+    return len < stop - start ? len : stop - start;
+}
+
 long core_one_step(uintptr_t start, size_t len, core_step *step, const void *arg, int tid)
 {
-    uintptr_t stop = (start | (PAGING_CHUNK - 1)) + 1;
     struct range range;
     paging_stripes held;
     long ret = -ENOENT;
 
-    len = len < stop - start ? len : stop - start;
+    if (!ranges_find(start, &range)) {
+        return -ENOENT;
+    }
+    len = step_len(&range, start, len);
     paging_make_room(ranges_area_of, tid);
     held = paging_lock(start, start + len, tid);
+    /* It may be another by now. */
     if (ranges_find(start, &range) && range.ctx && !range.busy) {
-        size_t rest = range.area.end - start;
-
-        ret = step(&range, start, len < rest ? len : rest, arg);
+        len = step_len(&range, start, len);
+        ret = (start | len) & (range.area.page - 1) ? -ENOENT : step(&range, start, len, arg);
     }
     paging_unlock(held);
     return ret;
@@ -29,6 +40,9 @@ long core_each_step(uintptr_t start, size_t len, core_step *step, const void *ar
 
     if (!core_destination(start, start + len)) {
         return -ENOENT;
+    }
+    if ((start | len) & (core_page_size(start) - 1)) {
+        return -EINVAL;
     }
     while (done < len) {
         struct core_guard guard;

@@ -100,6 +100,7 @@ struct range {
 #define TRAIT_WIPEONFORK 64u
 #define TRAIT_LOCKED     ((uint32_t)1 << 31)
 #define TRAIT_ONFAULT    ((uint32_t)1 << 29) /* with it: what is not there is not brought in */
+#define TRAIT_HUGE       ((uint32_t)1 << 28) /* of hugetlb */
 #define TRAIT_ACCOUNTED  ((uint32_t)1 << 30) /* private memory that was writable once */
 
 bool ranges_find(uintptr_t addr, struct range *ret);
@@ -164,10 +165,11 @@ struct context {
 
 #define CONTEXT_READY ((uint64_t)1 << 63)
 #define CORE_FEATURES                                                                              \
-    (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS |                 \
-     UF_FEATURE_THREAD_ID | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS |                    \
-     UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON |               \
-     UF_FEATURE_WP_ASYNC | UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC)
+    (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS |    \
+     UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID |                         \
+     UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS | UF_FEATURE_WP_HUGETLBFS_SHMEM |           \
+     UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON | UF_FEATURE_WP_ASYNC | UF_FEATURE_RWP |        \
+     UF_FEATURE_RWP_ASYNC)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER |                             \
      (uint64_t)1 << UF_NR_SET_MODE | (uint64_t)1 << UF_NR_API)
@@ -233,8 +235,9 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
 struct vma {
     uintptr_t start, end;
     int prot;
-    bool shared, special;
-    bool dev_zero, stack;
+    bool shared, special, sysv;
+    bool dev_zero, anon_huge, stack;
+    size_t page; /* bytes; 0: not known, see maps_page_size() */
     uint64_t off, dev, ino;
 };
 
@@ -258,6 +261,18 @@ void mappings_note(const struct range *range, uintptr_t start, uintptr_t end);
 bool mappings_locked(uintptr_t start, uintptr_t end, uintptr_t *ret_stop);
 /* Memory that is not registered got traits, or lost them. */
 void mappings_note_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear);
+/*
+ * Mappings of huge pages never become one again. Ours are cut page by page, so what is the kernel's
+ * one is remembered by a number: also in range.root, and of memory that was registered once.
+ * [start, end) is registered next: what reaches beyond it is two mappings from now on.
+ */
+void mappings_cut_huge(uintptr_t start, uintptr_t end);
+/* What is known of such memory that is about to be registered. */
+void mappings_known_huge(uintptr_t start, uint32_t *ret_traits, uint32_t *ret_root);
+/* Whether that memory, which is not registered any more, is one mapping, whatever ours are. */
+bool mappings_one_huge(uintptr_t start, uintptr_t end);
+/* A part of a range that changes: a mapping of its own, if it is of huge pages. */
+void mappings_part(struct range *part, const struct range *whole);
 /* It is no more, or another. */
 void mappings_forget(uintptr_t start, uintptr_t end);
 /* What is not registered was moved, and grew at its end. To where it is: it grew. */
@@ -339,6 +354,17 @@ void core_keep_apart_no_more(const struct range *range, uintptr_t start, size_t 
 /* Poison moves along when a mapping does. Context: edit lock and all stripes held. */
 void core_move_poison(const struct range *range, const struct paging_area *from, uintptr_t to);
 
+/* ---- huge.c */
+
+/* Whether user space can do it on this host, for a mapping of huge pages: 0, -EINVAL, -ENOMEM. */
+int core_huge_check(const struct vma *vma);
+/* Whether any of [start, end) is registered huge pages. */
+bool core_huge_any(uintptr_t start, uintptr_t end);
+/* The size of the pages of what moves, or moved once, as one mapping. */
+size_t core_huge_moving(uintptr_t addr, uintptr_t end);
+/* Addresses for so much, where pages of that size can be mapped. */
+long core_huge_room(uintptr_t hint, size_t len, size_t page);
+
 /* ---- pagemap.c */
 
 /* From now on there may be protected pages. */
@@ -362,6 +388,8 @@ bool maps_next_whole(uintptr_t start, uintptr_t end, struct vma *ret);
 bool maps_allows(uintptr_t addr, enum arch_access access);
 /* Whether the device is a tmpfs. */
 int maps_is_shmem(uint64_t dev); /* 1, 0, or -errno when it cannot be told */
+/* The size of the mapping's pages: hugetlb has other ones. */
+size_t maps_page_size(const struct vma *vma);
 
 /* ---- files.c */
 
@@ -440,6 +468,8 @@ long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool 
  * Context: no lock held.
  */
 bool core_destination(uintptr_t start, uintptr_t end);
+/* Of the pages that are registered there, in bytes. */
+size_t core_page_size(uintptr_t addr);
 int core_check_range(uint64_t start, uint64_t len);
 /* The source of a copy: any alignment. */
 int core_check_source(uint64_t start, uint64_t len);

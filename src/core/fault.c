@@ -77,15 +77,17 @@ static enum core_verdict foreign(uintptr_t addr, enum arch_access access)
 /* Let accesses to a page with content pass. False: not now, for there are no VMAs, or no memory. */
 static bool admit(const struct range *range, uintptr_t addr)
 {
+    uintptr_t page = paging_page_down(&range->area, addr);
     int tid = core_tid();
     struct range now;
     bool admitted = false, published;
     paging_stripes held;
 
     paging_make_room(ranges_area_of, tid);
-    held = paging_lock(addr, addr + 1, tid);
+    held = paging_lock(page, page + range->area.page, tid);
     published = paging_byte(addr) & PAGE_PUBLISHED;
-    if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy) {
+    if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy &&
+        now.area.page == range->area.page) {
         admitted = paging_admit(&now.area, addr);
     }
     paging_unlock(held);
@@ -149,7 +151,7 @@ static void release_orphan(const struct range *range)
 }
 
 /* Report it in whichever way the context asked for. */
-static enum core_verdict report(const struct range *range, const struct core_report *what,
+static enum core_verdict report(const struct range *range, struct core_report *what,
                                 const uint64_t *mask, ucontext_t *uc, bool user_mode,
                                 bool *ret_woken)
 {
@@ -164,6 +166,9 @@ static enum core_verdict report(const struct range *range, const struct core_rep
     if (!ctx) {
         release_orphan(range);
         return CORE_RETRY;
+    }
+    if (!(atomic_load(&ctx->features) & UF_FEATURE_EXACT_ADDRESS)) {
+        what->addr = paging_page_down(&range->area, what->addr);
     }
     if (core_callback_get(ctx, range->ctx, &callback)) {
         ret = core_callback_run(ctx, &callback, what);
@@ -198,7 +203,7 @@ static void bring_content(const struct range *range, uintptr_t addr)
     if (!paging_page_open(addr)) {
         admit(range, addr);
     }
-    paging_bring(&range->area, addr & ~(PAGING_PAGE - 1));
+    paging_bring(&range->area, paging_page_down(&range->area, addr));
 }
 
 /* Asynchronous: the access is let through, and that it was shows in the pagemap. */
@@ -215,15 +220,15 @@ bool core_lifts_alone(const struct range *range)
 
 static void lift(const struct range *range, uintptr_t addr)
 {
-    uintptr_t page = addr & ~(PAGING_PAGE - 1);
+    uintptr_t page = paging_page_down(&range->area, addr);
     int tid = core_tid();
     paging_stripes held;
     struct range now;
 
     paging_make_room(ranges_area_of, tid);
-    held = paging_lock(page, page + PAGING_PAGE, tid);
+    held = paging_lock(page, page + range->area.page, tid);
     if (ranges_find(page, &now) && now.ctx == range->ctx && !now.busy) {
-        struct paging_area area = paging_slice(&now.area, page, page + PAGING_PAGE);
+        struct paging_area area = paging_slice(&now.area, page, page + range->area.page);
 
         if (area.rwp) {
             paging_admit_access(&area);

@@ -21,6 +21,9 @@ static void each_over(const struct core_hole *hole, void (*each)(const struct pa
         uint64_t to = hole->off + hole->len < file_end ? hole->off + hole->len : file_end;
         struct paging_area part;
 
+        from =
+            (from + area->page - 1) & ~(uint64_t)(area->page - 1); /* of others a part is zeroed */
+        to &= ~(uint64_t)(area->page - 1);
         if (area->kind == PAGING_ANON || area->dev != hole->dev || area->ino != hole->ino ||
             from >= to) {
             continue;

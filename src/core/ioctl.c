@@ -7,6 +7,8 @@
 #include "core_local.h"
 #include "sys/mem.h"
 
+#define FEATURES_HUGE (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
+
 /* As the kernel's validate_range(): aligned, not empty, inside the user's address space. */
 int core_check_range(uint64_t start, uint64_t len)
 {
@@ -16,6 +18,13 @@ int core_check_range(uint64_t start, uint64_t len)
         return -EINVAL;
     }
     return start >= top || len > top - start ? -EINVAL : 0;
+}
+
+size_t core_page_size(uintptr_t addr)
+{
+    struct range range;
+
+    return ranges_find(addr, &range) ? range.area.page : PAGING_PAGE;
 }
 
 int core_check_source(uint64_t start, uint64_t len)
@@ -51,6 +60,15 @@ int core_source_in(uintptr_t addr)
         return bring_in(addr);
     }
     return -EFAULT;
+}
+
+uint64_t core_features(void)
+{
+    /* How private huge pages are filled; what is found out with the first context. */
+    bool huge = paging_env.mem || !atomic_load(&core_active);
+
+    return (huge ? CORE_FEATURES : CORE_FEATURES & ~FEATURES_HUGE) |
+           (paging_moves() ? UF_FEATURE_MOVE : 0);
 }
 
 static long ioctl_api(struct context *ctx, void *arg)

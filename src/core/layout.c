@@ -78,6 +78,10 @@ void core_set_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clea
 
         changed.area = paging_slice(&range.area, start, end);
         changed.traits = (range.traits & ~clear) | set;
+        if (range.traits & TRAIT_HUGE) { /* never locked */
+            changed.traits &= ~(TRAIT_LOCKED | TRAIT_ONFAULT);
+        }
+        mappings_part(&changed, &range);
         if (changed.traits != range.traits) {
             change_range(&changed);
         }
@@ -95,9 +99,7 @@ void core_forget_gone(uintptr_t start, uintptr_t end)
         struct paging_area area = paging_slice(&range.area, start, end);
 
         paging_forget(&area);
-        if (area.alias) {
-            sys_munmap(area.alias, area.end - area.start);
-        }
+        paging_drop_aliases(&area);
         ranges_replace(area.start, area.end, NULL);
     }
     mappings_forget(start, end);
@@ -167,6 +169,7 @@ static int reprotect(const struct range *range, const struct paging_area *area, 
     changed.area = *area;
     changed.area.prot = prot;
     changed.traits = accounted(range, prot);
+    mappings_part(&changed, range);
     if (ret || range->area.prot == prot) {
         return ret;
     }

@@ -82,19 +82,27 @@ bool core_advises(uintptr_t addr, size_t len, int advice)
  */
 static bool keeps_content(const struct paging_area *area)
 {
-    bool tells = paging_env.cachestat && area->fd >= 0; /* what the file has that is not mapped */
+    /* What the file has that is not mapped. */
+    bool tells = (paging_env.cachestat || paging_is_huge(area)) && area->fd >= 0;
 
     return area->kind == PAGING_SHARED && paging_hides(area) && !area->minor && !tells;
 }
 
 /* Hide first, then drop, or another thread sees zeroes in between. */
-static long drop_part(const struct paging_area *area, int advice)
+static long drop_part(const struct paging_area *part, int advice)
 {
-    size_t len = area->end - area->start;
-    long ret = keeps_content(area) ? 0 : paging_hide(area);
+    const struct paging_area whole =
+        paging_slice(part, part->start, paging_page_down(part, part->end));
+    const struct paging_area *area = &whole;
+    long ret;
 
+    /* Of huge pages, not even one: nothing is done, or that it begins within one is refused. */
+    if (area->start >= area->end || paging_page_down(area, area->start) != area->start) {
+        return sys_madvise(part->start, part->end - part->start, advice);
+    }
+    ret = keeps_content(area) ? 0 : paging_hide(area);
     if (ret == 0) {
-        ret = sys_madvise(area->start, len, advice);
+        ret = sys_madvise(area->start, area->end - area->start, advice);
     }
     if (ret == 0) {
         paging_unpoison(area);
@@ -192,7 +200,8 @@ static int collapse_part(const struct range *range, const struct paging_area *pa
     int failed = 0;
 
     for (; base + PAGING_CHUNK <= part->end; base += PAGING_CHUNK) {
-        int ret = range->traits & TRAIT_NOHUGEPAGE ? -EINVAL : paging_collapse(part, base);
+        int ret =
+            range->traits & (TRAIT_NOHUGEPAGE | TRAIT_HUGE) ? -EINVAL : paging_collapse(part, base);
 
         if (ret && ret != -EINVAL && ret != -EAGAIN) {
             return ret;
@@ -246,7 +255,7 @@ static long free_part(const struct range *range, uintptr_t start, uintptr_t end)
     struct change change;
     long ret;
 
-    if (range->area.kind != PAGING_ANON) {
+    if (range->area.kind != PAGING_ANON || paging_is_huge(&range->area)) {
         return -EINVAL;
     }
     core_change_begin(&change, start, end);

@@ -291,6 +291,50 @@ void mappings_known(const struct vma *whole, uintptr_t start, uint32_t *ret_trai
     }
 }
 
+/* ---- huge pages */
+
+void mappings_cut_huge(uintptr_t start, uintptr_t end)
+{
+    for (int i = 0; i < PLAIN_MAX; i++) {
+        struct plain was = plain[i];
+        uintptr_t from = was.start > start ? was.start : start;
+        uintptr_t to = was.end < end ? was.end : end;
+
+        if ((was.traits & TRAIT_HUGE) && from < to && (from > was.start || to < was.end)) {
+            __atomic_store_n(&plain[i].end, 0, __ATOMIC_RELEASE);
+            plain_add(was.start, from, was.traits, was.root);
+            plain_add(from, to, was.traits, new_root());
+            plain_add(to, was.end, was.traits, was.root);
+        }
+    }
+}
+
+void mappings_known_huge(uintptr_t start, uint32_t *ret_traits, uint32_t *ret_root)
+{
+    struct plain *here = plain_at(start);
+
+    *ret_traits = (here ? here->traits : 0) | TRAIT_HUGE;
+    *ret_root = here && here->root ? here->root : new_root();
+}
+
+bool mappings_one_huge(uintptr_t start, uintptr_t end)
+{
+    struct plain *first = plain_at(start), *here = first;
+
+    while (here && (here->traits & TRAIT_HUGE) && here->root == first->root && here->end < end) {
+        here = plain_at(here->end);
+    }
+    return here && (here->traits & TRAIT_HUGE) && here->root == first->root;
+}
+
+void mappings_part(struct range *part, const struct range *whole)
+{
+    if (paging_is_huge(&part->area) &&
+        (part->area.start > whole->area.start || part->area.end < whole->area.end)) {
+        part->root = new_root();
+    }
+}
+
 /* ---- registered memory */
 
 static void set_root(uintptr_t addr, uint32_t root)
@@ -357,7 +401,8 @@ static void prepare_plain(uintptr_t addr)
     uint32_t root;
     struct vma vma;
 
-    if (!maps_next_whole(addr, addr + 1, &vma) || vma.shared || vma.special) {
+    if (!maps_next_whole(addr, addr + 1, &vma) || vma.shared || vma.special ||
+        vma.page > PAGING_PAGE) {
         return;
     }
     vma = plain_part(&vma, addr);

@@ -27,7 +27,9 @@ struct procmap_query {
 static void set_name(struct vma *vma, const char *name)
 {
     /* [vdso] and its kin; System V segments, whose mappings the kernel refuses too. */
-    vma->special = (name[0] == '[' && name[1] == 'v') || memcmp(name, "/SYSV", 5) == 0;
+    vma->special = name[0] == '[' && name[1] == 'v';
+    vma->sysv = memcmp(name, "/SYSV", 5) == 0;
+    vma->anon_huge = memcmp(name, "/anon_hugepage", 14) == 0;
     vma->stack = memcmp(name, "[stack", 6) == 0;
     vma->dev_zero = memcmp(name, "/dev/zero", 10) == 0;
 }
@@ -60,6 +62,7 @@ static int query(uintptr_t addr, struct vma *ret)
                 (q.vma_flags & PROCMAP_WRITABLE ? PROT_WRITE : 0) |
                 (q.vma_flags & PROCMAP_EXECUTABLE ? PROT_EXEC : 0),
         .shared = q.vma_flags & PROCMAP_SHARED,
+        .page = q.vma_page_size,
         .off = q.vma_offset,
         .dev = makedev(q.dev_major, q.dev_minor),
         .ino = q.inode,
@@ -191,6 +194,51 @@ bool maps_allows(uintptr_t addr, enum arch_access access)
         return vma.prot & PROT_EXEC;
     }
     return false;
+}
+
+/* ---- the size of pages */
+
+struct page_search {
+    const struct vma *vma;
+    bool inside; /* the lines are of the mapping */
+    size_t page;
+};
+
+/* 7f36f0600000-7f36f0e00000 rw-p ..., and some lines on, KernelPageSize:     2048 kB */
+static bool line_of_page_size(const char *line, void *arg)
+{
+    static const char label[] = "KernelPageSize:";
+    struct page_search *search = arg;
+    const char *at = line;
+    uint64_t start = base_text_number(&at, 16);
+
+    if (*at == '-' && at > line) {
+        search->inside = start == search->vma->start;
+        return false;
+    }
+    if (!search->inside || memcmp(line, label, sizeof label - 1) != 0) {
+        return false;
+    }
+    for (at = line + sizeof label - 1; *at == ' '; at++) {
+    }
+    search->page = base_text_number(&at, 10) * 1024;
+    return true;
+}
+
+size_t maps_page_size(const struct vma *vma)
+{
+    struct page_search search = {vma, false, PAGING_PAGE};
+    long fd;
+
+    if (vma->page) {
+        return vma->page;
+    }
+    if (vma->ino == 0 || sys_failed(fd = sys_open("/proc/self/smaps", O_RDONLY))) {
+        return PAGING_PAGE;
+    }
+    each_line((int)fd, line_of_page_size, &search);
+    sys_close((int)fd);
+    return search.page;
 }
 
 /* ---- which devices are tmpfs: memfds and anonymous shared memory have a hidden one */

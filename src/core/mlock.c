@@ -169,6 +169,31 @@ static void lock_at_once(uintptr_t start, uintptr_t end)
     }
 }
 
+static bool all_huge(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    while (start < end && ranges_find(start, &range) && paging_is_huge(&range.area)) {
+        start = range.area.end;
+    }
+    return start >= end;
+}
+
+/*
+ * Huge pages are never locked, and the call brings them in, whatever its flags. So it cannot be
+ * made while they are hidden; what it says of the limit it says of other memory, too.
+ */
+static long lock_huge(uintptr_t start, uintptr_t end)
+{
+    long other = sys_mmap(0, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long ret = sys_failed(other) ? 0 : sys_call(SYS_mlock2, other, end - start, MLOCK_ONFAULT);
+
+    if (!sys_failed(other)) {
+        sys_munmap((uintptr_t)other, end - start);
+    }
+    return ret ? ret : core_populate_locked(start, end);
+}
+
 long core_mlock(uintptr_t addr, size_t len, int flags)
 {
     uintptr_t start = addr & ~(PAGING_PAGE - 1);
@@ -182,6 +207,9 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     }
     if (!ranges_next(start, end, &range)) {
         return lock_plain(start, end, flags);
+    }
+    if (all_huge(start, end)) {
+        return lock_huge(start, end);
     }
     /* Locked first, as the kernel does: a hole or a limit is an error before any message. */
     core_change_begin(&change, start, end);

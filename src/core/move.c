@@ -86,7 +86,7 @@ static bool find_end(uintptr_t addr, struct end *ret)
     }
     *ret = (struct end){
         .prot = range.area.prot,
-        .anon = range.area.kind == PAGING_ANON,
+        .anon = range.area.kind == PAGING_ANON && !paging_is_huge(&range.area),
         .locked = range.traits & TRAIT_LOCKED,
         .ranged = true,
         .traits = range.traits,

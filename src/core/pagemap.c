@@ -29,7 +29,12 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
     }
     pages.end = paging_run_of(addr, range.area.end < end ? range.area.end : end,
                               PAGE_PUBLISHED | PAGE_PROTECTED);
-    byte = paging_byte(addr);
+    /* The bytes of a huge page change one by one: its first says what it is. */
+    if (paging_is_huge(&range.area)) {
+        pages.end = paging_page_down(&range.area, pages.end + range.area.page - 1);
+        pages.end = pages.end < end ? pages.end : end;
+    }
+    byte = paging_byte(paging_page_down(&range.area, addr));
     pages.registered = range.area.wp || range.area.rwp;
     pages.access = range.area.rwp;
     pages.async = range.area.wp && core_lifts_alone(&range);

@@ -83,6 +83,9 @@ static int protect_range(uintptr_t start, uintptr_t end, const struct protection
         if (mapped(at, range.area.start) || !allows(&range, what)) {
             return -ENOENT;
         }
+        if ((start | end) & (range.area.page - 1)) {
+            return -EINVAL;
+        }
         at = range.area.start > at ? range.area.start : at;
         ret = protect_part(&range, at, stop, what, tid);
         if (ret) {

@@ -132,7 +132,8 @@ bool ranges_similar(const struct range *a, const struct range *b)
 
     return x->end == y->start && a->mode == b->mode && a->traits == b->traits &&
            x->kind == y->kind && x->fd == y->fd && x->dev == y->dev && x->ino == y->ino &&
-           ((x->kind == PAGING_ANON && !x->nofill) || x->off + (x->end - x->start) == y->off);
+           ((x->kind == PAGING_ANON && !x->nofill && !paging_is_huge(x)) ||
+            x->off + (x->end - x->start) == y->off);
 }
 
 bool ranges_alike(const struct range *a, const struct range *b)
@@ -144,7 +145,8 @@ bool ranges_alike(const struct range *a, const struct range *b)
 /* Whether b continues a, in the address space and behind it: to the kernel, one mapping. */
 static bool continues(const struct range *a, const struct range *b)
 {
-    return ranges_alike(a, b) && !b->area.divided;
+    return ranges_alike(a, b) && !b->area.divided &&
+           (!paging_is_huge(&a->area) || a->root == b->root);
 }
 
 /* ... and can be one entry. */
@@ -153,7 +155,8 @@ static bool merges(const struct range *a, const struct range *b)
     uintptr_t len = a->area.end - a->area.start;
 
     return continues(a, b) && a->root == b->root && a->area.noguard == b->area.noguard &&
-           (a->area.alias ? b->area.alias == a->area.alias + len : !b->area.alias);
+           (a->area.alias ? b->area.alias == a->area.alias + len : !b->area.alias) &&
+           (a->area.probe ? b->area.probe == a->area.probe + len : !b->area.probe);
 }
 
 bool ranges_span(uintptr_t start, uintptr_t end)

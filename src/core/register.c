@@ -48,6 +48,12 @@ static int kind_of(const struct vma *vma)
     if (vma->special) {
         return -EINVAL;
     }
+    if (maps_page_size(vma) > PAGING_PAGE) {
+        return vma->shared ? PAGING_SHARED : vma->anon_huge ? PAGING_ANON : PAGING_PRIVATE_FILE;
+    }
+    if (vma->sysv) {
+        return -EINVAL;
+    }
     if (!vma->shared && (vma->ino == 0 || vma->dev_zero)) {
         return PAGING_ANON;
     }
@@ -84,15 +90,23 @@ static bool drops_access(const struct range *range, uint64_t mode)
            (range->area.rwp || range->area.wp);
 }
 
+static size_t page_of(const struct piece *piece)
+{
+    return piece->registered ? piece->range.area.page : maps_page_size(&piece->vma);
+}
+
 static int check_piece(const struct context *ctx, const struct piece *piece, uint64_t mode,
                        uintptr_t sp)
 {
     int kind = piece->registered ? (int)piece->range.area.kind : kind_of(&piece->vma);
+    size_t page = page_of(piece);
+    int ret;
 
     if (kind == -ENOMEM || (piece->registered && piece->range.ctx == CORE_ORPHAN)) {
         return -ENOMEM;
     }
-    if (kind < 0 || (kind == PAGING_ANON && (mode & UF_REGISTER_MODE_MINOR))) {
+    if (kind < 0 ||
+        (kind == PAGING_ANON && page == PAGING_PAGE && (mode & UF_REGISTER_MODE_MINOR))) {
         return -EINVAL;
     }
     if (piece->registered && piece->range.ctx) {
@@ -109,7 +123,8 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
                  sp);
         return -EINVAL;
     }
-    return check_writable(piece);
+    ret = check_writable(piece);
+    return ret || page == PAGING_PAGE ? ret : core_huge_check(&piece->vma);
 }
 
 /* How bytes get into shared memory: through a descriptor, else through a second mapping. */
@@ -119,11 +134,14 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
 
     area->fd = -1;
     if (area->kind == PAGING_ANON) {
-        return 0;
+        return 0; /* its file, if it is of huge pages, is nobody else's */
     }
     area->fd = files_fd_for(vma, &area->file);
     if (area->fd == -ENOMEM) {
         return -ENOMEM;
+    }
+    if (paging_is_huge(area)) {
+        return area->fd < 0 ? -EINVAL : paging_huge_enter(area);
     }
     if (area->fd >= 0 || area->kind == PAGING_PRIVATE_FILE) {
         return 0;
@@ -184,6 +202,7 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     range.area.wp = mode & UF_REGISTER_MODE_WP;
     range.area.rwp = mode & UF_REGISTER_MODE_RWP;
     range.mode = mode;
+    mappings_part(&range, &piece->range);
     held = paging_lock(piece->start, piece->end, tid);
     paging_cut(piece->start);
     paging_cut(piece->end);
@@ -216,37 +235,55 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
  * @divided: two mappings that touch and were two before; they stay two, for the kernel merges what
  * is alike.
  */
-static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode,
-                          bool divided, int tid)
+static struct range range_of(const struct context *ctx, const struct piece *piece, uint64_t mode,
+                             bool divided, int kind)
 {
-    int kind = kind_of(&piece->vma);
-    struct range range = {
+    const struct vma *vma = &piece->vma;
+    size_t page = maps_page_size(vma);
+    bool huge = page > PAGING_PAGE;
+
+    return (struct range){
         .area =
             {
                 .start = piece->start,
                 .end = piece->end,
-                .prot = piece->vma.prot,
+                .page = page,
+                .prot = vma->prot,
                 .kind = (enum paging_kind)kind,
-                .off = piece->vma.off + (piece->start - piece->vma.start),
-                .dev = piece->vma.dev,
-                .ino = piece->vma.ino,
+                .off = vma->off + (piece->start - vma->start),
+                .dev = vma->dev,
+                .ino = vma->ino,
                 .missing = mode & UF_REGISTER_MODE_MISSING,
                 .minor = mode & UF_REGISTER_MODE_MINOR,
                 .wp = mode & UF_REGISTER_MODE_WP,
                 .rwp = mode & UF_REGISTER_MODE_RWP,
-                .divided = divided,
-                .nofill = piece->vma.dev_zero && !piece->vma.shared,
-                .rooted = kind == PAGING_ANON && (piece->vma.prot & PROT_WRITE) && paging_env.mem,
+                .divided = divided && !huge, /* whether it is says its root */
+                .noguard = huge,
+                .nofill = vma->dev_zero && !vma->shared,
+                .rooted =
+                    kind == PAGING_ANON && !huge && (vma->prot & PROT_WRITE) && paging_env.mem,
             },
         .ctx = atomic_load(&ctx->id),
         .busy = 1,
         .mode = mode,
     };
+}
+
+static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode,
+                          bool divided, int tid)
+{
+    int kind = kind_of(&piece->vma);
+    struct range range = range_of(ctx, piece, mode, divided, kind);
+    bool huge = paging_is_huge(&range.area);
     bool rooted = range.area.rooted;
     paging_stripes held;
     int ret = kind < 0 ? kind : paging_table_reserve(piece->start, piece->end);
 
-    mappings_known(&piece->vma, piece->start, &range.traits, &range.root);
+    if (huge) {
+        mappings_known_huge(piece->start, &range.traits, &range.root);
+    } else {
+        mappings_known(&piece->vma, piece->start, &range.traits, &range.root);
+    }
     mappings_forget(piece->start, piece->end);
     if (ret == 0) {
         ret = find_way_in(&range.area, &piece->vma);
@@ -255,14 +292,12 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         ret = ranges_replace(piece->start, piece->end, &range);
     }
     if (ret) {
-        if (range.area.alias) {
-            sys_munmap(range.area.alias, piece->end - piece->start);
-        }
+        paging_drop_aliases(&range.area);
         files_trim();
         return ret;
     }
     /* One page resolved must not bring 511 into view; smaller stretches hold no huge page. */
-    if (holds_huge(piece->start, piece->end)) {
+    if (!huge && holds_huge(piece->start, piece->end)) {
         sys_madvise(piece->start, piece->end - piece->start, MADV_NOHUGEPAGE);
     }
     held = paging_lock(piece->start, piece->end, tid);
@@ -285,6 +320,14 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     return ret;
 }
 
+/* The border of what is asked for has to be one of a page, where it lies in a mapping. */
+static int check_aligned(const struct piece *piece, uintptr_t start, uintptr_t end)
+{
+    uintptr_t last = end < piece->end ? end : piece->end;
+
+    return (start | last) & (page_of(piece) - 1) ? -EINVAL : 0;
+}
+
 static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintptr_t sp,
                       uint64_t mode, int tid, bool apply)
 {
@@ -293,11 +336,13 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
     bool any = false;
 
     for (uintptr_t at = start; at < end && next_piece(at, end, &piece); at = piece.end) {
+        uintptr_t from = any ? piece.start : start;
         int ret = 0;
 
         any = true;
         if (!apply) {
-            ret = check_piece(ctx, &piece, mode, sp);
+            ret = check_aligned(&piece, from, end);
+            ret = ret ? ret : check_piece(ctx, &piece, mode, sp);
         } else if (piece.registered) {
             ret = change_modes(ctx, &piece, mode, tid);
         } else {
@@ -341,13 +386,18 @@ long core_ioctl_register(struct context *ctx, void *arg)
     ret = each_piece(ctx, reg.range.start, reg.range.start + reg.range.len, (uintptr_t)&guard,
                      reg.mode, guard.tid, false);
     if (ret == 0) {
+        mappings_cut_huge(reg.range.start, reg.range.start + reg.range.len);
         ret = each_piece(ctx, reg.range.start, reg.range.start + reg.range.len, 0, reg.mode,
                          guard.tid, true);
     }
+    files_trim(); /* what was opened to see whether it can be */
     core_edit_unlock();
     core_leave(&guard);
     if (ret) {
         return ret;
+    }
+    if (core_huge_any(reg.range.start, reg.range.start + reg.range.len)) {
+        ioctls &= ~((uint64_t)1 << UF_NR_ZEROPAGE | (uint64_t)1 << UF_NR_MOVE);
     }
     STAT(registers);
     return core_copy_out(&user->ioctls, &ioctls, sizeof ioctls);
@@ -370,7 +420,7 @@ static int release_part(const struct range *range, uintptr_t start, uintptr_t en
                         enum core_release how)
 {
     struct paging_area area = paging_slice(&range->area, start, end);
-    struct range busy = *range;
+    struct range busy = *range, part = *range;
     paging_stripes held = paging_lock(area.start, area.end, tid);
     int ret;
 
@@ -385,7 +435,9 @@ static int release_part(const struct range *range, uintptr_t start, uintptr_t en
     paging_cut(area.end);
     ret = core_release_area(range, &area, how);
     if (ret == 0) {
-        mappings_note(range, area.start, area.end);
+        part.area = area;
+        mappings_part(&part, range);
+        mappings_note(&part, area.start, area.end);
     }
     not_busy(area.start, area.end);
     paging_unlock(held);
@@ -485,8 +537,11 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
     for (uintptr_t at = user.start;
          ret == 0 && at < user.start + user.len && next_piece(at, user.start + user.len, &piece);
          at = piece.end) {
+        ret = check_aligned(&piece, any ? piece.start : at, user.start + user.len);
         any = true;
-        if (!piece.registered) {
+        if (ret) {
+            /* as it is */
+        } else if (!piece.registered) {
             ret = kind_of(&piece.vma) < 0 ? kind_of(&piece.vma) : 0;
         } else if (piece.range.ctx && piece.range.ctx != atomic_load(&ctx->id)) {
             ret = -EINVAL;

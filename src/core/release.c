@@ -6,13 +6,6 @@
 #include "core_local.h"
 #include "sys/mem.h"
 
-static void drop_alias(const struct paging_area *area)
-{
-    if (area->alias) {
-        sys_munmap(area->alias, area->end - area->start);
-    }
-}
-
 /* A range of poisoned pages and nothing else. */
 static void keep(const struct range *range, const struct paging_area *area)
 {
@@ -20,7 +13,7 @@ static void keep(const struct range *range, const struct paging_area *area)
 
     kept.area = *area;
     kept.area.missing = kept.area.minor = kept.area.wp = kept.area.rwp = false;
-    kept.area.alias = 0;
+    kept.area.alias = kept.area.probe = 0;
     kept.ctx = 0;
     kept.mode = 0;
     kept.busy = 0;
@@ -74,20 +67,20 @@ static int let_go(const struct range *range, const struct paging_area *area, enu
         return ret;
     }
     ranges_replace(area->start, area->end, NULL);
-    drop_alias(area);
+    paging_drop_aliases(area);
     return 0;
 }
 
 void core_keep_apart(const struct paging_area *area)
 {
-    if (area->kind != PAGING_ANON) {
+    if (area->kind != PAGING_ANON && !paging_is_huge(area)) {
         sys_madvise(area->start, area->end - area->start, MADV_RANDOM);
     }
 }
 
 void core_keep_apart_no_more(const struct range *range, uintptr_t start, size_t len)
 {
-    if (range->area.kind != PAGING_ANON) {
+    if (range->area.kind != PAGING_ANON && !paging_is_huge(&range->area)) {
         sys_madvise(start, len,
                     range->traits & 1   ? MADV_RANDOM
                     : range->traits & 2 ? MADV_SEQUENTIAL
@@ -114,7 +107,7 @@ int core_release_area(const struct range *range, const struct paging_area *area,
             } else {
                 keep(range, &part);
             }
-            drop_alias(&part);
+            paging_drop_aliases(&part);
             ret = 0;
         }
         at = end;

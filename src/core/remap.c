@@ -23,6 +23,18 @@ struct move {
     uintptr_t to;
 };
 
+/* Lengths mean whole pages, which cannot become more. False: refused. */
+static bool round_up(struct move *move, size_t page)
+{
+    bool moves = move->flags & MREMAP_FIXED;
+
+    move->old_len = (move->old_len + page - 1) & ~(page - 1);
+    move->new_len = (move->new_len + page - 1) & ~(page - 1);
+    move->old_end = move->addr + move->old_len;
+    return !((move->addr | (moves ? move->to : 0)) & (page - 1)) &&
+           move->new_len <= move->old_len && !(move->flags & MREMAP_DONTUNMAP);
+}
+
 /* ---- what begins registered */
 
 /* Growing where it is: the mapping stays registered, and so does what is added. */
@@ -183,8 +195,8 @@ static long move_vmas(const struct move *move)
         return sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
     }
     if (!(move->flags & MREMAP_FIXED)) {
-        to = sys_mmap(move->flags & MREMAP_DONTUNMAP ? move->to : 0, move->new_len, PROT_NONE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        to = core_huge_room(move->flags & MREMAP_DONTUNMAP ? move->to : 0, move->new_len,
+                            maps_page_size(&vma));
     }
     if (move->old_len > move->kept) {
         sys_munmap(end, move->old_len - move->kept);
@@ -327,7 +339,7 @@ static bool moves_many(void)
 /* Several mappings move in one call only if their files leave the choice of the place to it. */
 static bool moves_among_others(const struct vma *vma)
 {
-    return !vma->special && !(vma->dev_zero && !vma->shared) && moves_many();
+    return !vma->special && !vma->sysv && !(vma->dev_zero && !vma->shared) && moves_many();
 }
 
 /* What stays poisoned in plain memory moves with it, and leaves plain memory behind. */
@@ -473,12 +485,13 @@ static long move_poisoned(const struct move *move)
 
 static long move_plain(const struct move *move, bool stays)
 {
+    bool one = move->kept && mappings_one_huge(move->addr, move->addr + move->kept);
     uint32_t traits = mappings_traits(move->addr);
     struct range range;
     struct vma vma;
     long ret;
 
-    if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len) {
+    if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len && !one) {
         return move_parts(move);
     }
     /* Our VMAs may be one with their neighbours where the kernel's are not. */
@@ -486,7 +499,7 @@ static long move_plain(const struct move *move, bool stays)
         ranges_next(move->addr, move->addr + move->kept, &range)) {
         return move_poisoned(move);
     }
-    ret = move_whole(move);
+    ret = one ? move_vmas(move) : move_whole(move);
     if (sys_failed(ret)) {
         return ret;
     }
@@ -581,10 +594,15 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
     };
     struct change change;
     bool grown = false;
+    size_t page;
     long ret;
 
     if (!mremap_sane(&move)) {
         return mremap_refused(&move, addr, old_len, new_len);
+    }
+    page = core_huge_moving(move.addr, move.old_end);
+    if (page > PAGING_PAGE && !round_up(&move, page)) {
+        return -EINVAL;
     }
     move.kept = move.new_len < move.old_len ? move.new_len : move.old_len;
     core_change_begin(&change, 0, PAGING_TOP);

@@ -15,14 +15,15 @@ static long publish_step(const struct range *range, uintptr_t dst, size_t len, c
 
     return what->protect && !range->area.wp
                ? -EINVAL
-               : paging_publish(&range->area, dst, len, what->src, len <= 16 * PAGING_PAGE,
+               : paging_publish(&range->area, dst, len, what->src,
+                                len <= 16 * PAGING_PAGE || paging_is_huge(&range->area),
                                 what->protect);
 }
 
 /*
- * The kernel reads the source before it looks at the destination: a bad source is EFAULT and a
- * hidden one is waited for, whatever is there.
- * Return: -EEXIST readable; 0 readable now; -EFAULT.
+ * The kernel reads the source before it looks at the destination (unless that is a huge page): a
+ * bad source is EFAULT and a hidden one is waited for, whatever is there. Return: -EEXIST readable;
+ * 0 readable now; -EFAULT.
  */
 static long check_source(uintptr_t src)
 {
@@ -30,6 +31,28 @@ static long check_source(uintptr_t src)
         return -EEXIST;
     }
     return core_source_in(src);
+}
+
+/*
+ * The source of a page, which of a huge one are many. Return: whether any of it was brought in, and
+ * all of it can be had.
+ */
+static bool source_in(uintptr_t src, size_t len)
+{
+    bool any = false;
+
+    if (len == PAGING_PAGE) {
+        return core_source_in(src) == 0;
+    }
+    for (uintptr_t at = src; at < src + len; at = (at | (PAGING_PAGE - 1)) + 1) {
+        if (!paging_readable(at, 1)) {
+            if (core_source_in(at)) {
+                return false;
+            }
+            any = true;
+        }
+    }
+    return any;
 }
 
 /* Registered in one piece? Its mapping gets an anon_vma, whatever the answer. */
@@ -57,11 +80,15 @@ static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
 {
     bool zero = src == paging_zeroes;
     bool waited = false;
-    size_t done = 0;
+    size_t done = 0, page;
     long ret;
 
     if (!core_destination(dst, dst + len)) {
         return -ENOENT;
+    }
+    page = core_page_size(dst);
+    if ((dst | len) & (page - 1) || (zero && page > PAGING_PAGE)) {
+        return -EINVAL;
     }
     while (done < len) {
         const struct publication what = {zero ? src : src + done, protect};
@@ -84,11 +111,11 @@ static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
         core_enter_deferring(&guard);
         ret = core_one_step(dst + done, len - done, publish_step, &what, guard.tid);
         core_leave(&guard);
-        if (ret == -EFAULT && !zero && core_source_in((uintptr_t)src + done) == 0) {
+        if (ret == -EFAULT && !zero && source_in((uintptr_t)src + done, page)) {
             waited = true;
             continue;
         }
-        if ((ret == -EEXIST || ret == -ENXIO) && !zero) {
+        if (((ret == -EEXIST && page == PAGING_PAGE) || ret == -ENXIO) && !zero) {
             long source = check_source((uintptr_t)src + done);
 
             waited = source == 0; /* it became readable: look again */

@@ -333,11 +333,6 @@ enum core_backend core_backend(void)
     return core_options.backend;
 }
 
-uint64_t core_features(void)
-{
-    return CORE_FEATURES | (paging_moves() ? UF_FEATURE_MOVE : 0);
-}
-
 void core_count_kernel(long ret)
 {
     if (sys_failed(ret)) {
@@ -449,6 +444,9 @@ static void forget_parent(void)
             paging_unpoison(&range.area); /* its page table is not copied */
         }
         core_release_area(&range, &range.area, CORE_RELEASE_COPY);
+        if (paging_is_huge(&range.area)) {
+            mappings_note(&range, range.area.start, range.area.end);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ static uintptr_t continue_end(const struct paging_area *area, uintptr_t start, u
     uintptr_t at = start;
 
     while (at < end && !paging_mapped(area, at) && paging_file_present(area, at)) {
-        at += PAGING_PAGE;
+        at += area->page;
     }
     return at;
 }
@@ -22,11 +22,12 @@ long paging_continue(const struct paging_area *area, uintptr_t start, size_t len
     int ret;
 
     if (area->kind == PAGING_ANON) {
-        return -EINVAL;
+        return paging_is_huge(area) ? -EFAULT
+                                    : -EINVAL; /* those have a file, of which nothing is */
     }
     end = paging_clip_eof(area, start, start + len);
     if (end == start) {
-        return -EINVAL;
+        return paging_is_huge(area) ? -EFAULT : -EINVAL;
     }
     ret = paging_seize(area, start, end);
     if (ret) {

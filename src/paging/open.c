@@ -280,11 +280,11 @@ static void drop_in_chunk(const struct paging_area *area, uintptr_t start, uintp
 {
     /* Dropping memory leaves guards, but takes pages that then need one: plain from now on. */
     paging_unguard(start);
-    /* In a mapping of a file, a mark is the place's and not the content's. */
+    /* In a mapping of a file, and of huge pages, a mark is the place's and not the content's. */
     paging_table_change(start, end, 0,
-                        area->kind == PAGING_ANON ? 0xff
-                        : area->rwp               ? 0xff & ~(unsigned)PAGE_POISONED
-                                                  : 0xff & ~(unsigned)PAGE_MARKS);
+                        area->kind == PAGING_ANON && !paging_is_huge(area) ? 0xff
+                        : area->rwp ? 0xff & ~(unsigned)PAGE_POISONED
+                                    : 0xff & ~(unsigned)PAGE_MARKS);
 }
 
 int paging_drop(const struct paging_area *area)
@@ -392,6 +392,7 @@ struct paging_area paging_slice(const struct paging_area *area, uintptr_t start,
     part.divided = area->divided && part.start == area->start;
     part.off += part.start - area->start;
     part.alias += area->alias ? part.start - area->start : 0;
+    part.probe += area->probe ? part.start - area->start : 0;
     return part;
 }
 
@@ -412,6 +413,10 @@ static void take_back(bool (*area_of)(uintptr_t, struct paging_area *), uintptr_
             continue;
         }
         area = paging_slice(&area, at, base + PAGING_CHUNK);
+        if (paging_is_huge(&area)) { /* such mappings never merge: nothing is gained */
+            at = area.end;
+            continue;
+        }
         if (sys_mprotect(area.start, area.end - area.start, PROT_NONE) == 0) {
             close_in_chunk(&area, area.start, area.end);
         }

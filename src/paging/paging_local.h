@@ -31,6 +31,12 @@ void paging_populate(const struct paging_area *area, uintptr_t start, size_t len
 /* Pages that are the kernel's are closed, so that no access comes between a look and a change. */
 int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end);
 
+/* huge.c */
+/* Whether the file has the page, whatever is mapped. Context: any, no lock needed. */
+bool paging_huge_present(const struct paging_area *area, uintptr_t addr);
+/* One page filled, or -errno. */
+long paging_huge_fill(const struct paging_area *area, uintptr_t page, const void *src);
+
 /* shadow.c: bytes filled and moved in, whole pages, or -errno. */
 long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size_t len,
                            const void *src);

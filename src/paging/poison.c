@@ -7,9 +7,12 @@
 
 long paging_poison(const struct paging_area *area, uintptr_t start, size_t len)
 {
-    uintptr_t at = start, end = paging_clip_eof(area, start, start + len);
+    uintptr_t at = start, end = start + len;
     int ret;
 
+    if (!paging_is_huge(area)) { /* the end of their file is not looked at */
+        end = paging_clip_eof(area, start, end);
+    }
     if (end == start || area->nofill) {
         return -EFAULT;
     }
@@ -18,7 +21,7 @@ long paging_poison(const struct paging_area *area, uintptr_t start, size_t len)
         return ret;
     }
     while (at < end && !paging_mapped(area, at) && !(paging_byte(at) & PAGE_MARKS)) {
-        at += PAGING_PAGE;
+        at += area->page;
     }
     if (at == start) {
         return -EEXIST;

@@ -37,6 +37,9 @@ static bool resident(uintptr_t addr)
 
 bool paging_file_present(const struct paging_area *area, uintptr_t addr)
 {
+    if (paging_is_huge(area)) {
+        return paging_huge_present(area, addr);
+    }
     if (area->fd >= 0 && paging_env.cachestat) {
         return file_cached(area, addr, addr + PAGING_PAGE) > 0;
     }
@@ -46,11 +49,12 @@ bool paging_file_present(const struct paging_area *area, uintptr_t addr)
 uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     /* One call for the whole stretch in the common case that nothing is there. */
-    if (area->fd >= 0 && paging_env.cachestat && !file_cached(area, start, end)) {
+    if (!paging_is_huge(area) && area->fd >= 0 && paging_env.cachestat &&
+        !file_cached(area, start, end)) {
         return end;
     }
     while (start < end && !paging_file_present(area, start)) {
-        start += PAGING_PAGE;
+        start += area->page;
     }
     return start;
 }
@@ -63,7 +67,7 @@ enum paging_content paging_content(const struct paging_area *area, uintptr_t add
     if (paging_passable(area, addr)) {
         return PAGING_MAPPED;
     }
-    return area->kind != PAGING_ANON && paging_file_present(area, addr & ~(PAGING_PAGE - 1))
+    return area->kind != PAGING_ANON && paging_file_present(area, paging_page_down(area, addr))
                ? PAGING_CACHED
                : PAGING_EMPTY;
 }
@@ -85,7 +89,8 @@ static void around(const struct paging_area *area, uintptr_t addr, uintptr_t *re
 
 bool paging_reads_around(const struct paging_area *area)
 {
-    return area->kind != PAGING_ANON && area->missing && !area->minor && !area->wp && !area->rwp;
+    return area->kind != PAGING_ANON && !paging_is_huge(area) && area->missing && !area->minor &&
+           !area->wp && !area->rwp;
 }
 
 bool paging_bare_around(const struct paging_area *area, uintptr_t addr)
@@ -160,10 +165,11 @@ static uint64_t file_size(const struct paging_area *area, uint64_t off, bool kee
     if (area->kind == PAGING_ANON || area->fd < 0) {
         return UINT64_MAX;
     }
-    if (remembered_size(area->file, &size) && off < size) {
-        return size;
+    if (!remembered_size(area->file, &size) || off >= size) {
+        size = ask_size(area, keep);
     }
-    return ask_size(area, keep);
+    /* Of a huge page that reaches beyond the end nothing can be had. */
+    return paging_is_huge(area) ? size & ~(uint64_t)(area->page - 1) : size;
 }
 
 void paging_file_changed(struct paging_file *file)
@@ -173,7 +179,7 @@ void paging_file_changed(struct paging_file *file)
 
 bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr)
 {
-    uint64_t off = paging_file_off(area, addr & ~(PAGING_PAGE - 1));
+    uint64_t off = paging_file_off(area, paging_page_down(area, addr));
 
     return off >= file_size(area, off, false);
 }
@@ -181,7 +187,7 @@ bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr)
 uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     uint64_t off = paging_file_off(area, start);
-    uint64_t last = paging_file_off(area, end - PAGING_PAGE);
+    uint64_t last = paging_file_off(area, end - area->page);
     uint64_t size = file_size(area, last, true); /* whether all of it lies inside */
 
     if (last < size) {
@@ -196,7 +202,7 @@ uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintp
 static void adopt_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     while (start < end) {
-        uintptr_t stop = paging_min(paging_chunk_base(start) + PAGING_CHUNK, end);
+        uintptr_t stop = paging_min(paging_step_end(area, start), end);
 
         paging_table_change(start, stop, PAGE_PUBLISHED, 0);
         if (paging_vmas() < paging_env.budget) {
@@ -243,6 +249,14 @@ bool paging_page_here(uintptr_t addr)
     return entry & PAGEMAP_HERE;
 }
 
+/* Of a huge page, the first of its small ones speaks for all. */
+static void run_here(const struct paging_area *area, uintptr_t at, here_run *run)
+{
+    if (paging_page_down(area, at) == at) {
+        run(area, at, at + area->page);
+    }
+}
+
 static long here_by_read(const struct paging_area *area, int fd, here_run *run)
 {
     uint64_t entry[256];
@@ -259,7 +273,7 @@ static long here_by_read(const struct paging_area *area, int fd, here_run *run)
         }
         for (long i = 0; i < n; i++, at += PAGING_PAGE) {
             if (entry[i] & PAGEMAP_HERE) {
-                run(area, at, at + PAGING_PAGE);
+                run_here(area, at, run);
             }
         }
     }
@@ -280,7 +294,7 @@ static void here_by_mincore(const struct paging_area *area, here_run *run)
         }
         for (size_t i = 0; i < pages; i++, at += PAGING_PAGE) {
             if (vec[i] & 1) {
-                run(area, at, at + PAGING_PAGE);
+                run_here(area, at, run);
             }
         }
     }

@@ -22,7 +22,7 @@ static void protect_run_native(const struct paging_area *area, uintptr_t start, 
         return;
     }
     while (start < end) {
-        uintptr_t stop = paging_min(paging_chunk_base(start) + PAGING_CHUNK, end);
+        uintptr_t stop = paging_min(paging_step_end(area, start), end);
         struct paging_area whole = paging_slice(area, paging_chunk_base(start), stop);
 
         /* A chunk that is closed as a whole costs no mapping. */
@@ -74,7 +74,7 @@ int paging_protect(const struct paging_area *area, bool empty)
     uintptr_t at = area->start;
     int ret = 0;
 
-    empty = empty || area->kind != PAGING_ANON;
+    empty = empty || area->kind != PAGING_ANON || paging_is_huge(area);
     if (!paging_hides(area)) {
         if (!empty) {
             return paging_each_here(area, protect_native);

@@ -87,7 +87,7 @@ void paging_punch(const struct paging_area *area, uintptr_t page)
 {
     if (area->fd >= 0) {
         sys_call(SYS_fallocate, area->fd, 3 /* KEEP_SIZE | PUNCH_HOLE */,
-                 paging_file_off(area, page), PAGING_PAGE);
+                 paging_file_off(area, page), area->page);
     } else {
         sys_madvise(paging_alias(area, page), PAGING_PAGE, MADV_REMOVE);
     }
@@ -180,8 +180,23 @@ static void lower_guards(const struct paging_area *area, uintptr_t start, size_t
     }
 }
 
+static long fill_huge(const struct paging_area *area, uintptr_t start, size_t len, const void *src)
+{
+    for (size_t done = 0; done < len; done += area->page) {
+        long n = paging_huge_fill(area, start + done, (const char *)src + done);
+
+        if (n < 0) {
+            return done ? (long)done : n;
+        }
+    }
+    return (long)len;
+}
+
 static long fill(const struct paging_area *area, uintptr_t start, size_t len, const void *src)
 {
+    if (paging_is_huge(area)) {
+        return fill_huge(area, start, len, src);
+    }
     switch (area->kind) {
     case PAGING_ANON:
         return fill_private(area, start, len, src);
@@ -222,7 +237,7 @@ static uintptr_t empty_end(const struct paging_area *area, uintptr_t start, uint
     uintptr_t at = start;
 
     while (at < end && !taken(area, at, zero)) {
-        at += PAGING_PAGE;
+        at += area->page;
     }
     return area->kind == PAGING_SHARED && at > start ? paging_file_next_present(area, start, at)
                                                      : at;
@@ -262,6 +277,13 @@ static size_t read_absent(uintptr_t src, size_t len)
     return any ? PAGING_PAGE : len;
 }
 
+/* Private huge pages can be put beyond the end of their file. */
+static uintptr_t publish_end(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    return paging_is_huge(area) && area->kind != PAGING_SHARED ? end
+                                                               : paging_clip_eof(area, start, end);
+}
+
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
                     bool waited, bool protect)
 {
@@ -271,7 +293,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     unsigned set;
     long n;
 
-    end = area->nofill ? start : paging_clip_eof(area, start, start + len);
+    end = area->nofill ? start : publish_end(area, start, start + len);
     if (end == start) {
         return -ENXIO;
     }
@@ -279,7 +301,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         opened.prot = paging_readonly(area->prot);
         paging_unguard(start);
     }
-    if (area->kind != PAGING_ANON && !zero) {
+    if (area->kind != PAGING_ANON && !zero && !paging_is_huge(area)) {
         end = start + read_absent((uintptr_t)src, end - start);
     }
     /* Looked at before they are closed, too: what is there may be the source. */
@@ -324,14 +346,14 @@ static void run_around(const struct paging_area *area, uintptr_t addr, uintptr_t
                        uintptr_t *ret_end)
 {
     uintptr_t floor = paging_max(paging_chunk_base(addr), area->start);
-    uintptr_t ceiling = paging_min(paging_chunk_base(addr) + PAGING_CHUNK, area->end);
-    uintptr_t start = addr, end = addr + PAGING_PAGE;
+    uintptr_t ceiling = paging_min(paging_step_end(area, addr), area->end);
+    uintptr_t start = addr, end = addr + area->page;
 
-    while (start > floor && admissible(area, addr, start - PAGING_PAGE)) {
-        start -= PAGING_PAGE;
+    while (start > floor && admissible(area, addr, start - area->page)) {
+        start -= area->page;
     }
     while (end < ceiling && admissible(area, addr, end)) {
-        end += PAGING_PAGE;
+        end += area->page;
     }
     *ret_start = start;
     *ret_end = end;
@@ -341,7 +363,7 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
 {
     uintptr_t start, end;
 
-    addr = page_down(addr);
+    addr = paging_page_down(area, addr);
     if (paging_shut(area, addr)) {
         return false;
     }
@@ -354,12 +376,12 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
         (paging_file_present(area, addr) ? area->minor : area->missing)) {
         return false;
     }
-    paging_lift_guards(area, addr, PAGING_PAGE);
+    paging_lift_guards(area, addr, area->page);
     if (!area->wp && !area->rwp) {
-        paging_table_change(addr, addr + PAGING_PAGE, 0, PAGE_PROTECTED); /* of no content */
+        paging_table_change(addr, addr + area->page, 0, PAGE_PROTECTED); /* of no content */
     }
-    if (paging_open(area, addr, addr + PAGING_PAGE) == 0) {
-        paging_populate(area, addr, PAGING_PAGE, true);
+    if (paging_open(area, addr, addr + area->page) == 0) {
+        paging_populate(area, addr, area->page, true);
     }
     return true;
 }
@@ -369,8 +391,8 @@ void paging_bring(const struct paging_area *area, uintptr_t page)
     char byte;
 
     /* A write makes a copy at once, but of a page that is mapped already. */
-    if (area->kind == PAGING_PRIVATE_FILE && paging_env.mem && !paging_page_here(page) &&
-        sys_pread(paging_mem_fd(), &byte, 1, page) == 1) {
+    if (area->kind == PAGING_PRIVATE_FILE && !paging_is_huge(area) && paging_env.mem &&
+        !paging_page_here(page) && sys_pread(paging_mem_fd(), &byte, 1, page) == 1) {
         sys_pwrite(paging_mem_fd(), &byte, 1, page);
         return;
     }

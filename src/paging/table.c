@@ -13,6 +13,18 @@ _Atomic uint32_t paging_promises;
 static _Atomic uint8_t table_used[PAGING_LEAVES];
 static atomic_long table_edges;
 
+#define ASIDE_LOW  ((uintptr_t)1 << 45)
+#define ASIDE_SIZE ((uintptr_t)1 << 45)
+
+uintptr_t paging_aside(size_t len)
+{
+    static _Atomic uintptr_t next;
+    uintptr_t whole = (len + PAGING_LEAF - 1) & ~(PAGING_LEAF - 1);
+    uintptr_t at = atomic_fetch_add_explicit(&next, whole, memory_order_relaxed);
+
+    return ASIDE_LOW + at % ASIDE_SIZE;
+}
+
 int paging_table_reserve(uintptr_t start, uintptr_t end)
 {
     size_t first = start >> PAGING_LEAF_SHIFT;
@@ -29,7 +41,7 @@ int paging_table_reserve(uintptr_t start, uintptr_t end)
             i++;
             continue;
         }
-        leaves = sys_table(missing * sizeof *leaves);
+        leaves = sys_table_at(paging_aside(missing * sizeof *leaves), missing * sizeof *leaves);
         if (!leaves) {
             return -ENOMEM;
         }

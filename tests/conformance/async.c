@@ -38,7 +38,8 @@ static void write_to(const struct tracked *t, size_t page)
 static bool shown_protected(const struct tracked *t, size_t page)
 {
     uint64_t entry = 0;
-    off_t off = (off_t)((uintptr_t)mem_page(&t->mem, page) / page_size * sizeof(entry));
+    off_t off = (off_t)((uintptr_t)mem_page(&t->mem, page) / (uintptr_t)sysconf(_SC_PAGESIZE) *
+                        sizeof(entry));
 
     CHECK_EQ(pread(t->pagemap, &entry, sizeof(entry), off), sizeof(entry));
     return entry & PAGEMAP_WP;
@@ -273,15 +274,15 @@ static void scan_races(enum mem_kind kind)
 #define WP    .features = UF_FEATURE_WP_ASYNC
 
 const struct conf_case async_cases[] = {
-    {"async/no-message", ASYNC, EVERY_KIND, WP, .run = no_message},
-    {"async/empty", ASYNC, EVERY_KIND, WP, .run = empty_too},
-    {"async/scan", SCAN, EVERY_KIND, WP, .run = scan_written},
-    {"async/scan-and-protect", SCAN, EVERY_KIND, WP, .run = scan_and_protect},
+    {"async/no-message", ASYNC, EVERY_KIND | HUGETLB, WP, .run = no_message},
+    {"async/empty", ASYNC, EVERY_KIND | HUGETLB, WP, .run = empty_too},
+    {"async/scan", SCAN, EVERY_KIND | HUGETLB, WP, .run = scan_written},
+    {"async/scan-and-protect", SCAN, EVERY_KIND | HUGETLB, WP, .run = scan_and_protect},
     {"async/scan-limits", SCAN, EVERY_KIND, WP, .run = scan_limits},
     {"async/scan-categories", SCAN, ANON_PRIVATE, WP, .run = scan_categories},
     {"async/scan-beyond", SCAN, ANON_PRIVATE, WP, .run = scan_beyond},
-    {"async/shown-for-messages", "rst: Write Protect Notifications", EVERY_KIND, WP,
+    {"async/shown-for-messages", "rst: Write Protect Notifications", EVERY_KIND | HUGETLB, WP,
      .run = shown_for_messages},
-    {"async/scan-races", SCAN, ONE_OF_EACH, WP, .run = scan_races},
+    {"async/scan-races", SCAN, ONE_OF_EACH | HUGETLB_OF_EACH, WP, .run = scan_races},
     {.id = NULL},
 };

@@ -528,7 +528,8 @@ static void call_kept_racing(enum mem_kind kind)
 const struct conf_case call_data_cases[] = {
     {"call/files", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_files},
     {"call/untouched", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_untouched},
-    {"call/unmapped-tail", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_unmapped_tail},
+    {"call/unmapped-tail", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL,
+     .run = call_unmapped_tail},
     {"call/readonly-first", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_readonly_first},
     {"call/streams", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_streams},
     {"call/messages", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_messages},
@@ -539,6 +540,6 @@ const struct conf_case call_data_cases[] = {
     {"call/crowd", RST_QEMU, KIND(MEM_ANON), NEED_FULL, .run = call_crowd},
     {"call/kept", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_kept},
     {"call/kept-racing", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_kept_racing},
-    {"call/left", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_left},
+    {"call/left", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_left},
     {.id = NULL},
 };

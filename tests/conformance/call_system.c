@@ -267,6 +267,7 @@ const struct conf_case call_system_cases[] = {
     {"call/system-v", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_system_v},
     {"call/queues", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_queues},
     {"call/by-number", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_by_number},
-    {"call/refused", "userfaultfd(2): UFFD_USER_MODE_ONLY", ONE_OF_EACH, .run = call_refused},
+    {"call/refused", "userfaultfd(2): UFFD_USER_MODE_ONLY", ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = call_refused},
     {.id = NULL},
 };

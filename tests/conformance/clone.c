@@ -290,14 +290,15 @@ static void short_lived_threads(enum mem_kind kind)
 #define RST_QEMU  "rst: QEMU/KVM"
 
 const struct conf_case clone_cases[] = {
-    {"clone/shares-memory", MAN_CLONE, ONE_OF_EACH, .features = UF_FEATURE_THREAD_ID,
-     .run = sharer_waits},
-    {"clone/killed", MAN_CLONE, ONE_OF_EACH, .run = sharer_killed},
+    {"clone/shares-memory", MAN_CLONE, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .features = UF_FEATURE_THREAD_ID, .run = sharer_waits},
+    {"clone/killed", MAN_CLONE, ONE_OF_EACH | HUGETLB_OF_EACH, .run = sharer_killed},
     {"clone/killed-anywhere", MAN_CLONE, .run = sharer_killed_anywhere},
-    {"clone/killed-and-id-reused", MAN_CLONE, ONE_OF_EACH, .run = sharer_killed_id_reused},
+    {"clone/killed-and-id-reused", MAN_CLONE, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = sharer_killed_id_reused},
     {"clone/killed-beside-a-thread", MAN_CLONE, .run = sharer_killed_beside_thread},
-    {"clone/vfork", "vfork(2)", ONE_OF_EACH, .run = vfork_child_waits},
-    {"thread/cancelled-asynchronously", "pthread_cancel(3)", ONE_OF_EACH,
+    {"clone/vfork", "vfork(2)", ONE_OF_EACH | HUGETLB_OF_EACH, .run = vfork_child_waits},
+    {"thread/cancelled-asynchronously", "pthread_cancel(3)", ONE_OF_EACH | HUGETLB_OF_EACH,
      .run = cancelled_asynchronously},
     {"thread/cancelled-later", "pthread_cancel(3)", .run = cancelled_later},
     {"thread/short-lived", RST_QEMU, .run = short_lived_threads},

@@ -153,8 +153,21 @@ int uffd_copy(int uffd, void *dst, const void *src, size_t len)
     return ret;
 }
 
+/* Zeroes for huge pages, which have no ZEROPAGE. */
+static int copy_zeroes(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_zero)
+{
+    char *zeroes = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(zeroes != MAP_FAILED);
+    int ret = uffd_copy_mode(uffd, addr, zeroes, len, mode, ret_zero);
+    munmap(zeroes, len);
+    return ret;
+}
+
 int uffd_zero_mode(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_zero)
 {
+    if (page_size > (size_t)sysconf(_SC_PAGESIZE))
+        return copy_zeroes(uffd, addr, len, mode, ret_zero);
     struct uf_io_zeropage arg = {
         .range = {(uintptr_t)addr, len}, .mode = mode, .zeropage = OUT_UNTOUCHED};
     int ret = ioctl(uffd, UF_IO_ZEROPAGE, &arg) == 0 ? 0 : -errno;

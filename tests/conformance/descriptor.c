@@ -302,8 +302,8 @@ static void others_unaffected(enum mem_kind kind)
 #define MAN_FD    "userfaultfd(2): the file descriptor"
 
 const struct conf_case descriptor_cases[] = {
-    {"close/releases", MAN_CLOSE, EVERY_KIND, .run = close_releases},
-    {"close/wakes", MAN_CLOSE, EVERY_KIND, .run = close_wakes},
+    {"close/releases", MAN_CLOSE, EVERY_KIND | HUGETLB, .run = close_releases},
+    {"close/wakes", MAN_CLOSE, EVERY_KIND | HUGETLB, .run = close_wakes},
     {"close/from-a-thread", MAN_CLOSE, .run = close_from_thread},
     {"close/closed-is-closed", MAN_CLOSE, .run = closed_is_closed},
     {"close/close-range", MAN_CLOSE, .run = close_ranges},

@@ -329,19 +329,21 @@ static void sigbus_threads(enum mem_kind kind)
 #define BUS      .features = UF_FEATURE_SIGBUS
 
 const struct conf_case feature_cases[] = {
-    {"feature/thread-id", MAN_TID, ONE_OF_EACH, .features = UF_FEATURE_THREAD_ID, .run = thread_id},
+    {"feature/thread-id", MAN_TID, ONE_OF_EACH | HUGETLB_OF_EACH, .features = UF_FEATURE_THREAD_ID,
+     .run = thread_id},
     {"feature/exact-address", MAN_ADDR, KIND(MEM_ANON), .features = UF_FEATURE_EXACT_ADDRESS,
      .run = exact_address},
-    {"feature/straddling", RST_NOTE, ONE_OF_EACH, .run = straddling},
-    {"feature/atomic-instruction", RST_NOTE, ONE_OF_EACH, .run = atomic_instruction},
+    {"feature/straddling", RST_NOTE, ONE_OF_EACH | HUGETLB_OF_EACH, .run = straddling},
+    {"feature/atomic-instruction", RST_NOTE, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = atomic_instruction},
     {"sigbus/resolve", MAN_BUS, EVERY_KIND, BUS, .run = sigbus_resolve},
-    {"sigbus/siglongjmp", MAN_BUS, EVERY_KIND, BUS, .run = sigbus_jump},
-    {"sigbus/default-action", MAN_BUS, ONE_OF_EACH, BUS, .run = sigbus_default},
+    {"sigbus/siglongjmp", MAN_BUS, EVERY_KIND | HUGETLB, BUS, .run = sigbus_jump},
+    {"sigbus/default-action", MAN_BUS, ONE_OF_EACH | HUGETLB_OF_EACH, BUS, .run = sigbus_default},
     {"sigbus/ignored-or-blocked", MAN_BUS, BUS, .run = sigbus_forced},
     {"sigbus/alternate-stack", MAN_BUS, BUS, .run = sigbus_stack},
     {"sigbus/mask-in-handler", MAN_BUS, BUS, .run = sigbus_mask},
     {"sigbus/errno-kept", MAN_BUS, BUS, .run = sigbus_errno},
-    {"sigbus/system-call", MAN_BUS, ONE_OF_EACH, BUS, .run = sigbus_system_call},
+    {"sigbus/system-call", MAN_BUS, ONE_OF_EACH | HUGETLB_OF_EACH, BUS, .run = sigbus_system_call},
     {"sigbus/threads", MAN_BUS, ONE_OF_EACH, BUS, .run = sigbus_threads},
     {.id = NULL},
 };

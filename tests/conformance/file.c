@@ -140,7 +140,7 @@ static void filled_by_write(enum mem_kind kind)
     check_native(mem_page(&mem, 3), 4);
     uffd_check_silent(uffd);
     check_traps(uffd, mem_page(&mem, 4));
-    if (KIND(kind) & SHARED)
+    if (KIND(kind) & ANY_SHARED)
         CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), -EEXIST);
 }
 
@@ -181,7 +181,7 @@ static void copy_and_the_file(enum mem_kind kind)
     struct mem mem = mem_map(kind, 2);
     char *source = source_new(1, 9), *read_back = source_new(1, 0);
     int uffd = uffd_open(0);
-    bool shared = KIND(kind) & SHARED;
+    bool shared = KIND(kind) & ANY_SHARED;
 
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
@@ -203,7 +203,7 @@ static void mapped_at_offset(enum mem_kind kind)
     struct mem mem = mem_map(kind, 8);
     char *source = source_new(1, 2);
     int uffd = uffd_open(0);
-    int flags = KIND(kind) & SHARED ? MAP_SHARED : MAP_PRIVATE;
+    int flags = KIND(kind) & ANY_SHARED ? MAP_SHARED : MAP_PRIVATE;
     char *addr =
         mmap(NULL, 3 * page_size, PROT_READ | PROT_WRITE, flags, mem.fd, (off_t)(4 * page_size));
 

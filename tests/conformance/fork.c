@@ -33,11 +33,11 @@ static void child_is_unregistered(enum mem_kind kind)
     CHECK_EXITED(child_status(child_reads_zero, &f), 0);
     uffd_check_silent(f.uffd); /* none of them was told */
     CHECK(pattern_holds(mem_page(&f.mem, 1), 1));
-    if (KIND(kind) & ANON_PRIVATE) {
+    if (KIND(kind) & (ANON_PRIVATE | HUGETLB_PRIVATE)) {
         check_traps(f.uffd, mem_page(&f.mem, 2));
         check_traps(f.uffd, mem_page(&f.mem, 0));
     } else { /* the child's touches have filled the file, privately mapped or not */
-        check_native(mem_page(&f.mem, 2), KIND(kind) & SHARED ? 5 : 0);
+        check_native(mem_page(&f.mem, 2), KIND(kind) & ANY_SHARED ? 5 : 0);
         check_native(mem_page(&f.mem, 0), 0);
     }
 }
@@ -62,7 +62,7 @@ static void parent_keeps(enum mem_kind kind)
     check_native(mem_page(&f.mem, 0), 3);
     CHECK_EQ(madvise(f.mem.addr, page_size, MADV_DONTNEED), 0);
     check_traps(f.uffd, f.mem.addr);
-    if (KIND(kind) & ANON_PRIVATE)
+    if (KIND(kind) & (ANON_PRIVATE | HUGETLB_PRIVATE))
         check_traps(f.uffd, mem_page(&f.mem, 3));
     else /* before it copied the page, the child had the file fill it */
         check_native(mem_page(&f.mem, 3), 0);
@@ -183,7 +183,7 @@ static void fork_while_waiting(enum mem_kind kind)
     uffd_check_silent(f.uffd);
     int first = uffd_zero(f.uffd, mem_page(&f.mem, 0), page_size);
     int last = uffd_zero(f.uffd, mem_page(&f.mem, 3), page_size);
-    if (KIND(kind) & SHARED) { /* the child was quicker */
+    if (KIND(kind) & ANY_SHARED) { /* the child was quicker */
         CHECK_EQ(first, -EEXIST);
         CHECK_EQ(last, -EEXIST);
         CHECK_EQ(uffd_wake(f.uffd, f.mem.addr, f.mem.len), 0);
@@ -346,13 +346,14 @@ static void ends_while_waiting(enum mem_kind kind)
 #define MAN_EXEC "execve(2)"
 
 const struct conf_case fork_cases[] = {
-    {"fork/child-is-unregistered", RST_FORK, EVERY_KIND, .run = child_is_unregistered},
-    {"fork/parent-keeps", RST_FORK, EVERY_PRIVATE, .run = parent_keeps},
-    {"fork/shared-with-child", RST_FORK, SHARED, .run = shared_with_child},
+    {"fork/child-is-unregistered", RST_FORK, EVERY_KIND | HUGETLB, .run = child_is_unregistered},
+    {"fork/parent-keeps", RST_FORK, EVERY_PRIVATE | HUGETLB_PRIVATE, .run = parent_keeps},
+    {"fork/shared-with-child", RST_FORK, SHARED | HUGETLB_SHARED, .run = shared_with_child},
     {"fork/child-closes", RST_FORK, .run = child_does_not_release},
     {"fork/child-holds-the-context", RST_FORK, .run = child_holds_the_context},
-    {"fork/child-registers-anew", RST_FORK, EVERY_PRIVATE, .run = child_registers_anew},
-    {"fork/while-waiting", RST_FORK, ONE_OF_EACH, .run = fork_while_waiting},
+    {"fork/child-registers-anew", RST_FORK, EVERY_PRIVATE | HUGETLB_PRIVATE,
+     .run = child_registers_anew},
+    {"fork/while-waiting", RST_FORK, ONE_OF_EACH | HUGETLB_OF_EACH, .run = fork_while_waiting},
     {"fork/again-and-again", RST_FORK, .run = fork_twice},
     {"fork/advice", "madvise(2)", .run = fork_advice},
     {"fork/child-resolves", RST_FORK, .needs = NEED_KERNEL, .run = child_resolves},

@@ -51,6 +51,11 @@ enum mem_kind {
     MEM_TMPFS_SHARED,
     MEM_SYSV,
     MEM_ZERO_SHARED,
+    MEM_HUGE_PRIVATE, /* hugetlb from here on: the case runs with page_size of a huge page */
+    MEM_HUGE_MEMFD_PRIVATE,
+    MEM_HUGE_SHARED,
+    MEM_HUGE_MEMFD_SHARED,
+    MEM_HUGE_SYSV, /* which registers, unlike that of small pages */
     MEM_KINDS,
 };
 
@@ -69,6 +74,13 @@ enum mem_kind {
 #define EVERY_KIND    (EVERY_PRIVATE | SHARED)
 #define ONE_OF_EACH   (KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE) | KIND(MEM_MEMFD_SHARED))
 
+/* Huge pages, beside the others: their mappings never merge, and there is no ZEROPAGE. */
+#define HUGETLB_PRIVATE (KIND(MEM_HUGE_PRIVATE) | KIND(MEM_HUGE_MEMFD_PRIVATE))
+#define HUGETLB_SHARED  (KIND(MEM_HUGE_SHARED) | KIND(MEM_HUGE_MEMFD_SHARED) | KIND(MEM_HUGE_SYSV))
+#define HUGETLB         (HUGETLB_PRIVATE | HUGETLB_SHARED)
+#define ANY_SHARED      (SHARED | HUGETLB_SHARED)
+#define HUGETLB_OF_EACH (KIND(MEM_HUGE_PRIVATE) | KIND(MEM_HUGE_MEMFD_SHARED))
+
 struct mem {
     enum mem_kind kind;
     char *addr;
@@ -77,6 +89,11 @@ struct mem {
 };
 
 extern size_t page_size; /* bytes */
+
+static inline bool mem_kind_huge(enum mem_kind kind)
+{
+    return kind >= MEM_HUGE_PRIVATE && kind < MEM_KINDS;
+}
 
 const char *mem_kind_name(enum mem_kind kind);
 /* Map `pages` pages, none of them present. Skips the case where the system has no such memory. */
@@ -88,6 +105,19 @@ void pattern_fill(void *page, uint64_t seed);
 bool pattern_holds(const void *page, uint64_t seed);
 /* Present memory of `pages` pages, page n filled with the pattern of seed + n. */
 char *source_new(size_t pages, uint64_t seed);
+
+/* ------------------------------------------------------------------ the pool of huge pages */
+
+#define POOL_PAGES 24 /* that a case may use */
+
+/*
+ * Takes as many huge pages from the system as a case may need, for as long as the caller lives or
+ * until pool_give_back(). One test at a time does so. Return: NULL, or why it cannot be had.
+ */
+const char *pool_take(void);
+void pool_give_back(void);
+void pool_forget(void);      /* in a child: it is the parent's to give back */
+size_t pool_page_size(void); /* bytes; 0: no huge pages here */
 
 /* ------------------------------------------------------------------ cases */
 
@@ -125,7 +155,7 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     call_file_cases[], call_system_cases[], raw_cases[], sigsys_cases[];
 extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[];
 extern const struct conf_case call_kernel_cases[], call_newer_cases[], call_ioctl_cases[],
-    call_futex_cases[], call_unmapped_cases[], move_cases[], move_bulk_cases[];
+    call_futex_cases[], call_unmapped_cases[], move_cases[], move_bulk_cases[], huge_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {
@@ -201,6 +231,7 @@ int uffd_poison(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_up
 int uffd_copy(int uffd, void *dst, const void *src, size_t len);
 int uffd_copy_mode(int uffd, void *dst, const void *src, size_t len, uint64_t mode,
                    int64_t *ret_copy);
+/* Of huge pages there is no ZEROPAGE: in cases of such, these are a COPY of zeroes. */
 int uffd_zero(int uffd, void *addr, size_t len);
 int uffd_move(int uffd, void *dst, const void *src, size_t len, uint64_t mode, int64_t *ret_move);
 int uffd_zero_mode(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_zero);

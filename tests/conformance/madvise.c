@@ -120,7 +120,7 @@ static void remove_private(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
     int uffd = uffd_open(0);
-    bool file = KIND(kind) & FILE_PRIVATE;
+    bool file = KIND(kind) & (FILE_PRIVATE | HUGETLB);
 
     *mem.addr = 4;
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
@@ -655,15 +655,16 @@ static void mincore_untouched(enum mem_kind kind)
 #define MAN_LOCK   "mlock(2)"
 
 const struct conf_case madvise_cases[] = {
-    {"madvise/dontneed", RST_REMOVE, EVERY_PRIVATE, .run = dontneed_private},
-    {"madvise/dontneed", RST_REMOVE, SHARED, .run = dontneed_shared},
-    {"madvise/dontneed-missing", RST_REMOVE, ONE_OF_EACH, .run = dontneed_missing},
+    {"madvise/dontneed", RST_REMOVE, EVERY_PRIVATE | HUGETLB_PRIVATE, .run = dontneed_private},
+    {"madvise/dontneed", RST_REMOVE, SHARED | HUGETLB_SHARED, .run = dontneed_shared},
+    {"madvise/dontneed-missing", RST_REMOVE, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = dontneed_missing},
     {"madvise/dontneed-partly", RST_REMOVE, ANON_PRIVATE, .run = dontneed_partly_registered},
     {"madvise/free", MAN_ADVISE, ANON_PRIVATE, .run = free_private},
-    {"madvise/free", MAN_ADVISE, FILE_PRIVATE | SHARED, .run = free_file},
+    {"madvise/free", MAN_ADVISE, FILE_PRIVATE | SHARED | HUGETLB, .run = free_file},
     {"madvise/remove", RST_REMOVE, SHARED, .run = remove_shared},
-    {"madvise/remove", MAN_ADVISE, EVERY_PRIVATE, .run = remove_private},
-    {"madvise/harmless", MAN_ADVISE, EVERY_KIND, .run = harmless_advice},
+    {"madvise/remove", MAN_ADVISE, EVERY_PRIVATE | HUGETLB_PRIVATE, .run = remove_private},
+    {"madvise/harmless", MAN_ADVISE, EVERY_KIND | HUGETLB, .run = harmless_advice},
     {"madvise/hugepage", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = huge_pages},
     {"madvise/collapse", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = collapse_full},
     {"madvise/collapse-holes", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = collapse_holes},
@@ -671,9 +672,12 @@ const struct conf_case madvise_cases[] = {
      .features = UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM,
      .run = collapse_protected},
     {"madvise/collapse-unwanted", MAN_ADVISE, KIND(MEM_ANON) | SHARED, .run = collapse_unwanted},
-    {"madvise/populate-read", MAN_ADVISE, EVERY_KIND, NEED_FULL, .run = populate_read_faults},
-    {"madvise/populate-write", MAN_ADVISE, EVERY_KIND, NEED_FULL, .run = populate_write_faults},
-    {"madvise/populate-user-mode", MAN_ADVISE, ONE_OF_EACH, .run = populate_user_mode},
+    {"madvise/populate-read", MAN_ADVISE, EVERY_KIND | HUGETLB, NEED_FULL,
+     .run = populate_read_faults},
+    {"madvise/populate-write", MAN_ADVISE, EVERY_KIND | HUGETLB, NEED_FULL,
+     .run = populate_write_faults},
+    {"madvise/populate-user-mode", MAN_ADVISE, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = populate_user_mode},
     {"madvise/free-in-order", MAN_ADVISE, .run = free_in_order},
     {"madvise/remove-until-refused", MAN_ADVISE, .run = remove_until_refused},
     {"madvise/remove-elsewhere", MAN_ADVISE, FILE_SHARED, .run = remove_elsewhere},
@@ -682,7 +686,7 @@ const struct conf_case madvise_cases[] = {
     {"mincore/provided", "mincore(2)", ONE_OF_EACH, .run = mincore_tells},
     {"mincore/untouched", "mincore(2)", ONE_OF_EACH, NEED_FULL, UF_FEATURE_PAGEFAULT_FLAG_WP,
      .run = mincore_untouched},
-    {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND, NEED_FULL, .run = mlock_faults},
+    {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND | HUGETLB, NEED_FULL, .run = mlock_faults},
     {"mlock/failed-grows", MAN_LOCK, KIND(MEM_ANON), .run = mlock_failed_grows},
     {"mlock/failed-stops", MAN_LOCK, ONE_OF_EACH, .run = mlock_failed_stops},
     {"mlock/undone", MAN_LOCK, ONE_OF_EACH, NEED_FULL, .run = mlock_undone},
@@ -690,7 +694,7 @@ const struct conf_case madvise_cases[] = {
     {"mlock/hole", MAN_LOCK, KIND(MEM_ANON), .run = mlock_up_to_a_hole},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
     {"mlock/made-writable", MAN_LOCK, KIND(MEM_ANON), NEED_FULL, .run = mlock_made_writable},
-    {"mlock/without-access", MAN_LOCK, ONE_OF_EACH, .run = mlock_without_access},
+    {"mlock/without-access", MAN_LOCK, ONE_OF_EACH | HUGETLB_OF_EACH, .run = mlock_without_access},
     {"mlock/on-fault", MAN_LOCK, ONE_OF_EACH, .run = mlock_onfault},
     {.id = NULL},
 };

@@ -30,6 +30,7 @@ static const struct conf_case *const tables[] = {
     call_data_cases,   call_file_cases,  call_system_cases,   raw_cases,         sigsys_cases,
     rwp_cases,         accessed_cases,   fdinfo_cases,        call_kernel_cases, call_newer_cases,
     call_ioctl_cases,  call_futex_cases, call_unmapped_cases, move_cases,        move_bulk_cases,
+    huge_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)
@@ -74,7 +75,7 @@ static bool trapped(void)
     return trap && strcmp(trap, "all") == 0;
 }
 
-static void check_needs(const struct conf_case *c)
+static void check_needs(const struct conf_case *c, enum mem_kind kind)
 {
     if ((c->needs & NEED_ROOT) && geteuid() != 0)
         case_skip("needs root");
@@ -89,6 +90,8 @@ static void check_needs(const struct conf_case *c)
     if ((c->features & conf_env.features) != c->features)
         case_skip("needs features 0x%llx, 0x%llx are announced", (unsigned long long)c->features,
                   (unsigned long long)conf_env.features);
+    if (mem_kind_huge(kind) && !(conf_env.features & UF_FEATURE_MISSING_HUGETLBFS))
+        case_skip("huge pages are not announced");
     if (c->needs & NEED_DEVICE) {
         int fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
         /* The kernel may lack the device or keep it to itself; ours is always there. */
@@ -103,8 +106,11 @@ _Noreturn static void run_case(const struct conf_case *c, enum mem_kind kind)
     struct rlimit no_core = {0, 0};
 
     setpgid(0, 0);
+    pool_forget();
     setrlimit(RLIMIT_CORE, &no_core);
-    check_needs(c);
+    check_needs(c, kind);
+    if (mem_kind_huge(kind))
+        page_size = pool_page_size();
     c->run(kind);
     _exit(0);
 }
@@ -184,16 +190,30 @@ static int run_once(const struct conf_case *c, enum mem_kind kind)
     return hung ? SIGKILL : status;
 }
 
+/* Huge pages are the system's: taken for the time of a case. */
+static int run_times(const struct conf_case *c, enum mem_kind kind, unsigned times)
+{
+    const char *refused = mem_kind_huge(kind) ? pool_take() : NULL;
+    int status = 0;
+
+    if (refused) {
+        snprintf(skip_reason, REASON_BYTES, "%s", refused);
+        return EXIT_SKIP << 8;
+    }
+    for (unsigned i = 0; i < times && status == 0; i++) {
+        status = run_once(c, kind);
+        if (status != 0 && i > 0)
+            printf("# in round %u of %u\n", i + 1, times);
+    }
+    if (mem_kind_huge(kind))
+        pool_give_back();
+    return status;
+}
+
 static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind, const char *id,
                                    unsigned number, unsigned times)
 {
-    int status = run_once(c, kind);
-
-    for (unsigned i = 1; i < times && status == 0; i++) {
-        status = run_once(c, kind);
-        if (status != 0)
-            printf("# in round %u of %u\n", i + 1, times);
-    }
+    int status = run_times(c, kind, times);
     bool skipped = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP;
     bool passed = skipped || status == 0;
     bool differs = c->differs && conf_env.user_backend;

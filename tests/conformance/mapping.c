@@ -230,15 +230,15 @@ static void heap_shrinks(enum mem_kind kind)
 #define MAN_PROT  "mprotect(2)"
 
 const struct conf_case mapping_cases[] = {
-    {"munmap/middle", RST_UNMAP, EVERY_KIND, .run = unmap_middle},
-    {"munmap/and-map-again", RST_UNMAP, ONE_OF_EACH, .run = unmap_all_reuse},
-    {"munmap/under-a-waiter", RST_UNMAP, ONE_OF_EACH, .run = unmap_under_waiter},
-    {"mmap/over", RST_UNMAP, ONE_OF_EACH, .run = map_over},
+    {"munmap/middle", RST_UNMAP, EVERY_KIND | HUGETLB, .run = unmap_middle},
+    {"munmap/and-map-again", RST_UNMAP, ONE_OF_EACH | HUGETLB_OF_EACH, .run = unmap_all_reuse},
+    {"munmap/under-a-waiter", RST_UNMAP, ONE_OF_EACH | HUGETLB_OF_EACH, .run = unmap_under_waiter},
+    {"mmap/over", RST_UNMAP, ONE_OF_EACH | HUGETLB_OF_EACH, .run = map_over},
     {"mmap/over-a-waiter", RST_UNMAP, .run = map_over_waiter},
-    {"mprotect/read-only", MAN_PROT, EVERY_KIND, .run = protect_read_only},
-    {"mprotect/none", MAN_PROT, EVERY_KIND, .run = protect_none},
-    {"mprotect/present-pages", MAN_PROT, EVERY_KIND, .run = protect_present_pages},
-    {"mprotect/survives-close", MAN_PROT, EVERY_KIND, .run = protect_survives_close},
+    {"mprotect/read-only", MAN_PROT, EVERY_KIND | HUGETLB, .run = protect_read_only},
+    {"mprotect/none", MAN_PROT, EVERY_KIND | HUGETLB, .run = protect_none},
+    {"mprotect/present-pages", MAN_PROT, EVERY_KIND | HUGETLB, .run = protect_present_pages},
+    {"mprotect/survives-close", MAN_PROT, EVERY_KIND | HUGETLB, .run = protect_survives_close},
     {"mprotect/bad-input", MAN_PROT, .run = protect_bad},
     {"brk/shrink-and-grow", RST_UNMAP, .run = heap_shrinks},
     {.id = NULL},

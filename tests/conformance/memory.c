@@ -22,6 +22,11 @@ static const char *const names[MEM_KINDS] = {
     [MEM_TMPFS_SHARED] = "tmpfs-shared",
     [MEM_SYSV] = "sysv",
     [MEM_ZERO_SHARED] = "zero-shared",
+    [MEM_HUGE_PRIVATE] = "huge-private",
+    [MEM_HUGE_MEMFD_PRIVATE] = "huge-memfd-private",
+    [MEM_HUGE_SHARED] = "huge-shared",
+    [MEM_HUGE_MEMFD_SHARED] = "huge-memfd-shared",
+    [MEM_HUGE_SYSV] = "huge-sysv",
 };
 
 const char *mem_kind_name(enum mem_kind kind)
@@ -75,13 +80,23 @@ static void map_dev_zero(struct mem *mem)
 
 static void map_sysv(struct mem *mem)
 {
-    int id = shmget(IPC_PRIVATE, mem->len, IPC_CREAT | 0600);
+    int id = shmget(IPC_PRIVATE, mem->len,
+                    IPC_CREAT | 0600 | (mem->kind == MEM_HUGE_SYSV ? SHM_HUGETLB : 0));
 
     if (id == -1)
         case_skip("shmget: %s", strerror(errno));
     mem->addr = shmat(id, NULL, 0);
     shmctl(id, IPC_RMID, NULL); /* goes with its last attachment */
     CHECK(mem->addr != (char *)-1);
+}
+
+static void map_huge_file(struct mem *mem)
+{
+    mem->fd = memfd_create("conformance", MFD_CLOEXEC | MFD_HUGETLB);
+    CHECK(mem->fd != -1);
+    CHECK_EQ(ftruncate(mem->fd, (off_t)mem->len), 0);
+    mem->addr =
+        map_fd(mem->fd, mem->len, mem->kind == MEM_HUGE_MEMFD_PRIVATE ? MAP_PRIVATE : MAP_SHARED);
 }
 
 static void map_brk(struct mem *mem)
@@ -123,7 +138,20 @@ struct mem mem_map(enum mem_kind kind, size_t pages)
     case MEM_ANON_SHARED:
         mem.addr = map_fd(-1, mem.len, MAP_SHARED | MAP_ANONYMOUS);
         break;
+    case MEM_HUGE_PRIVATE:
+        mem.addr = map_fd(-1, mem.len, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB);
+        break;
+    case MEM_HUGE_SHARED:
+        if (conf_env.user_backend && geteuid() != 0)
+            case_skip("no descriptor of such memory without privilege, see userfault(7)");
+        mem.addr = map_fd(-1, mem.len, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB);
+        break;
+    case MEM_HUGE_MEMFD_PRIVATE:
+    case MEM_HUGE_MEMFD_SHARED:
+        map_huge_file(&mem);
+        break;
     case MEM_SYSV:
+    case MEM_HUGE_SYSV:
         map_sysv(&mem);
         break;
     case MEM_NONE:

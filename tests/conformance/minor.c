@@ -122,7 +122,9 @@ static void absent_native(enum mem_kind kind)
     check_native(t.mem.addr, 0);
     *(volatile char *)mem_page(&t.mem, 1) = 'n';
     CHECK_EQ(*mem_page(&t.mem, 1), 'n');
-    CHECK_EQ(uffd_continue(t.uffd, t.mem.addr, page_size, 0, NULL), -EEXIST);
+    /* What is private and of huge pages is not looked for in the file before. */
+    CHECK_EQ(uffd_continue(t.uffd, t.mem.addr, page_size, 0, NULL),
+             kind == MEM_HUGE_MEMFD_PRIVATE ? -EFAULT : -EEXIST);
     uffd_check_silent(t.uffd);
 }
 
@@ -326,7 +328,7 @@ static void readers(enum mem_kind kind)
 
 #define RST   "rst: Resolving Userfaults"
 #define MAN   "ioctl_userfaultfd(2): UFFDIO_CONTINUE"
-#define KINDS (SHARED | FILE_PRIVATE)
+#define KINDS (SHARED | FILE_PRIVATE | KIND(MEM_HUGE_MEMFD_PRIVATE) | KIND(MEM_HUGE_MEMFD_SHARED))
 #define ONES  (KIND(MEM_MEMFD_PRIVATE) | KIND(MEM_MEMFD_SHARED) | KIND(MEM_ANON_SHARED))
 /* A page that is in the file and not mapped: only cachestat(2) tells. */
 #define MINOR NEED_CACHESTAT, UF_FEATURE_MINOR_SHMEM
@@ -340,10 +342,10 @@ const struct conf_case minor_cases[] = {
     {"minor/with-missing", RST, KINDS, MINOR, .run = with_missing},
     {"minor/errors", MAN, KINDS, MINOR, .run = errors},
     {"minor/beyond-the-end", MAN, FILE_SHARED | FILE_PRIVATE, MINOR, .run = beyond_the_end},
-    {"minor/copy", MAN, SHARED, MINOR, .run = copy_refused},
+    {"minor/copy", MAN, SHARED | KIND(MEM_HUGE_MEMFD_SHARED), MINOR, .run = copy_refused},
     {"minor/write-protected", MAN, KINDS, MINOR | UF_FEATURE_PAGEFAULT_FLAG_WP,
      .run = write_protected},
-    {"minor/mapped-before", RST, SHARED, MINOR, .run = mapped_before},
+    {"minor/mapped-before", RST, SHARED | KIND(MEM_HUGE_MEMFD_SHARED), MINOR, .run = mapped_before},
     {"minor/ends", RST, KINDS, MINOR, .run = ends},
     {"minor/sigbus", RST, ONES, MINOR | UF_FEATURE_SIGBUS, .run = by_sigbus},
     {"minor/readers", RST, ONES, MINOR, .run = readers},

@@ -224,11 +224,11 @@ static void forked(enum mem_kind kind)
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), 0);
     /* Shared memory's page table is not copied: there the child has what the file has. */
-    CHECK_EXITED(child_status(child_touches, mem.addr), KIND(kind) & SHARED ? 1 : 0);
+    CHECK_EXITED(child_status(child_touches, mem.addr), KIND(kind) & ANY_SHARED ? 1 : 0);
     check_poisoned(mem.addr);
     check_traps(uffd, mem_page(&mem, 1));
     CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
-    CHECK_EXITED(child_status(child_touches, mem.addr), KIND(kind) & SHARED ? 1 : 0);
+    CHECK_EXITED(child_status(child_touches, mem.addr), KIND(kind) & ANY_SHARED ? 1 : 0);
 }
 
 /* Of memory that the child does not have, nothing is left there. */
@@ -362,24 +362,24 @@ static void by_system_call(enum mem_kind kind)
 #define POISON .features = UF_FEATURE_POISON
 
 const struct conf_case poison_cases[] = {
-    {"poison/access", MAN, EVERY_KIND, POISON, .run = access_ends},
-    {"poison/answers-fault", MAN, ONE_OF_EACH, POISON, .run = answers_fault},
-    {"poison/errors", MAN, EVERY_KIND, POISON, .run = errors},
-    {"poison/copy-over-it", MAN, EVERY_KIND, POISON, .run = overwritten},
+    {"poison/access", MAN, EVERY_KIND | HUGETLB, POISON, .run = access_ends},
+    {"poison/answers-fault", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = answers_fault},
+    {"poison/errors", MAN, EVERY_KIND | HUGETLB, POISON, .run = errors},
+    {"poison/copy-over-it", MAN, EVERY_KIND | HUGETLB, POISON, .run = overwritten},
     {"poison/zeropage-over-it", MAN, EVERY_KIND, POISON, .run = zero_over_it},
     {"poison/zeropage-over-protection", "UFFD_FEATURE_WP_UNPOPULATED", EVERY_KIND,
      .features = UF_FEATURE_POISON | UF_FEATURE_WP_UNPOPULATED, .run = zero_over_protection},
     {"poison/freed", MAN, ANON_PRIVATE, NEED_FULL, UF_FEATURE_POISON, .run = freed},
-    {"poison/dropped", MAN, EVERY_KIND, POISON, .run = dropped},
-    {"poison/unregister", MAN, EVERY_KIND, POISON, .run = unregistered},
-    {"poison/last-of-table", MAN, ONE_OF_EACH, POISON, .run = last_of_table},
-    {"poison/fork", MAN, ONE_OF_EACH, POISON, .run = forked},
+    {"poison/dropped", MAN, EVERY_KIND | HUGETLB, POISON, .run = dropped},
+    {"poison/unregister", MAN, EVERY_KIND | HUGETLB, POISON, .run = unregistered},
+    {"poison/last-of-table", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = last_of_table},
+    {"poison/fork", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = forked},
     {"poison/dont-fork", MAN, KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE), POISON, .run = not_forked},
     {"poison/wipe-on-fork", MAN, KIND(MEM_ANON), POISON, .run = wiped_on_fork},
     {"poison/mremap-plain", MAN, ONE_OF_EACH, POISON, .run = moved_in_part},
     {"poison/cut-off", MAN, FILE_SHARED | FILE_PRIVATE, POISON, .run = cut_off},
-    {"poison/mremap", MAN, ONE_OF_EACH, POISON, .run = moved},
-    {"poison/munmap", MAN, ONE_OF_EACH, POISON, .run = gone_with_mapping},
-    {"poison/system-call", MAN, ONE_OF_EACH, POISON, .run = by_system_call},
+    {"poison/mremap", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = moved},
+    {"poison/munmap", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = gone_with_mapping},
+    {"poison/system-call", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = by_system_call},
     {.id = NULL},
 };

@@ -336,10 +336,10 @@ static void read_dequeues_before_resolving(enum mem_kind kind)
 
 const struct conf_case read_cases[] = {
     {"read/short", MAN_READ, .run = read_short},
-    {"read/several", MAN_READ, ONE_OF_EACH, .run = read_several},
+    {"read/several", MAN_READ, ONE_OF_EACH | HUGETLB_OF_EACH, .run = read_several},
     {"read/vector", MAN_READ, .run = read_vector},
     {"read/bad-buffer", MAN_READ, .run = read_bad_buffer},
-    {"read/blocks", MAN_READ, ONE_OF_EACH, .run = read_blocks},
+    {"read/blocks", MAN_READ, ONE_OF_EACH | HUGETLB_OF_EACH, .run = read_blocks},
     {"read/several-readers", MAN_READ, .run = read_by_several},
     {"read/returns-the-first", MAN_READ, .run = read_returns_first},
     {"read/nonblock-toggled", MAN_READ, .run = read_nonblock_toggled},
@@ -347,6 +347,7 @@ const struct conf_case read_cases[] = {
     {"read/restarts", MAN_READ, .run = read_restarts},
     {"read/cancelled", MAN_READ, .run = read_cancelled},
     {"read/while-closed", MAN_READ, .run = read_while_closed},
-    {"read/resolved-in-parallel", RST_QEMU, ONE_OF_EACH, .run = read_dequeues_before_resolving},
+    {"read/resolved-in-parallel", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = read_dequeues_before_resolving},
     {.id = NULL},
 };

@@ -14,7 +14,8 @@ static void register_ioctls(enum mem_kind kind)
     uint64_t ioctls;
 
     CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, UF_REGISTER_MODE_MISSING, &ioctls), 0);
-    CHECK_EQ(ioctls & RESOLVING, RESOLVING);
+    CHECK_EQ(ioctls & RESOLVING,
+             mem_kind_huge(kind) ? RESOLVING & ~(1ull << UF_NR_ZEROPAGE) : RESOLVING);
     for (size_t n = 0; n < 4; n++)
         check_traps(uffd, mem_page(&mem, n));
 }
@@ -395,23 +396,23 @@ static void register_many_ranges(enum mem_kind kind)
 #define MAN_REG  "ioctl_userfaultfd(2): UFFDIO_REGISTER"
 
 const struct conf_case register_cases[] = {
-    {"register/ioctls", RST_INIT, EVERY_KIND, .run = register_ioctls},
-    {"register/present-stays", RST_INIT, EVERY_KIND, .run = register_present_stays},
-    {"register/read-page-stays", MAN_REG, EVERY_KIND, .run = register_read_page_stays},
+    {"register/ioctls", RST_INIT, EVERY_KIND | HUGETLB, .run = register_ioctls},
+    {"register/present-stays", RST_INIT, EVERY_KIND | HUGETLB, .run = register_present_stays},
+    {"register/read-page-stays", MAN_REG, EVERY_KIND | HUGETLB, .run = register_read_page_stays},
     {"register/bad-mode", MAN_REG, .run = register_bad_mode},
     {"register/bad-range", MAN_REG, .run = register_bad_range},
     {"register/unmapped", MAN_REG, .run = register_unmapped},
-    {"register/twice", MAN_REG, EVERY_KIND, .run = register_twice},
+    {"register/twice", MAN_REG, EVERY_KIND | HUGETLB, .run = register_twice},
     {"register/overlapping", MAN_REG, EVERY_KIND, .run = register_overlapping},
     {"register/merging", MAN_REG, EVERY_KIND, .run = register_merging},
-    {"register/over-a-hole", MAN_REG, ONE_OF_EACH, .run = register_over_hole},
+    {"register/over-a-hole", MAN_REG, ONE_OF_EACH | HUGETLB_OF_EACH, .run = register_over_hole},
     {"register/mixed-kinds", MAN_REG, .run = register_mixed_kinds},
-    {"register/ebusy", RST_DSGN, EVERY_KIND, .run = register_busy},
+    {"register/ebusy", RST_DSGN, EVERY_KIND | HUGETLB, .run = register_busy},
     {"register/disk-file", MAN_REG, .run = register_disk_file},
     {"register/sysv", RST_INIT, .run = register_sysv},
     {"register/zero-private", RST_INIT, .run = register_zero_private},
     {"register/program-code", MAN_REG, .run = register_own_code},
-    {"register/protections", MAN_REG, ONE_OF_EACH, .run = register_protections},
+    {"register/protections", MAN_REG, ONE_OF_EACH | HUGETLB_OF_EACH, .run = register_protections},
     {"register/never-writable", MAN_REG, .run = register_never_writable},
     {"register/terabyte", RST_DSGN, .run = register_huge},
     {"register/live-stack", RST_DSGN, .run = register_live_stack},

@@ -409,7 +409,7 @@ static void under_a_timer(enum mem_kind kind)
     for (int round = 0; round < 20; round++) {
         for (size_t n = 0; n < 64; n++)
             CHECK(pattern_holds(mem_page(&mem, n), n));
-        if (KIND(kind == MEM_NONE ? MEM_ANON : kind) & SHARED)
+        if (KIND(kind == MEM_NONE ? MEM_ANON : kind) & ANY_SHARED)
             CHECK_EQ(madvise(mem.addr, mem.len, MADV_REMOVE), 0);
         else
             CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
@@ -423,18 +423,20 @@ static void under_a_timer(enum mem_kind kind)
 #define RST_QEM "rst: QEMU/KVM"
 
 const struct conf_case signal_wait_cases[] = {
-    {"wait/unread-is-withdrawn", MAN_SIG, ONE_OF_EACH, .run = unread_is_withdrawn},
-    {"wait/read-comes-again", MAN_SIG, ONE_OF_EACH, .run = read_comes_again},
-    {"wait/resolved-meanwhile", RST_QEM, ONE_OF_EACH, .run = resolved_meanwhile},
+    {"wait/unread-is-withdrawn", MAN_SIG, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = unread_is_withdrawn},
+    {"wait/read-comes-again", MAN_SIG, ONE_OF_EACH | HUGETLB_OF_EACH, .run = read_comes_again},
+    {"wait/resolved-meanwhile", RST_QEM, ONE_OF_EACH | HUGETLB_OF_EACH, .run = resolved_meanwhile},
     {"wait/closed-meanwhile", MAN_SIG, .run = closed_meanwhile},
-    {"wait/siglongjmp", MAN_SIG, ONE_OF_EACH, .run = siglongjmp_away},
+    {"wait/siglongjmp", MAN_SIG, ONE_OF_EACH | HUGETLB_OF_EACH, .run = siglongjmp_away},
     {"wait/pthread-exit", MAN_SIG, .run = pthread_exit_away},
-    {"wait/fault-inside-handler", MAN_SIG, ONE_OF_EACH, .run = fault_inside_handler},
+    {"wait/fault-inside-handler", MAN_SIG, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = fault_inside_handler},
     {"wait/blocked-signal", MAN_SIG, .run = blocked_signal},
     {"wait/ignored-signals", MAN_SIG, .run = ignored_signals},
     {"wait/stop-and-continue", MAN_SIG, .run = stop_and_continue},
     {"wait/fatal-signals", MAN_SIG, .run = fatal_signals},
-    {"wait/all-signals-blocked", MAN_SIG, ONE_OF_EACH, .run = all_blocked},
+    {"wait/all-signals-blocked", MAN_SIG, ONE_OF_EACH | HUGETLB_OF_EACH, .run = all_blocked},
     {"wait/other-threads-signal", MAN_SIG, .run = other_threads_signal},
     {"wait/under-a-timer", MAN_SIG, ONE_OF_EACH, .run = under_a_timer},
     {.id = NULL},

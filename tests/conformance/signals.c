@@ -542,8 +542,8 @@ static void jumps_during_copy(enum mem_kind kind)
 #define RST_OBJ "rst: Objective"
 
 const struct conf_case signal_cases[] = {
-    {"signal/own-sigsegv", RST_OBJ, ONE_OF_EACH, .run = own_segv},
-    {"signal/own-sigsegv-beside", RST_OBJ, ONE_OF_EACH, .run = own_segv_beside},
+    {"signal/own-sigsegv", RST_OBJ, ONE_OF_EACH | HUGETLB_OF_EACH, .run = own_segv},
+    {"signal/own-sigsegv-beside", RST_OBJ, ONE_OF_EACH | HUGETLB_OF_EACH, .run = own_segv_beside},
     {"signal/own-sigsegv-after", RST_OBJ, .run = own_segv_when_context_is_gone},
     {"signal/own-sigbus", RST_OBJ, .run = own_sigbus},
 #ifdef __x86_64__
@@ -558,11 +558,13 @@ const struct conf_case signal_cases[] = {
     {"signal/signal()", "signal(2)", .run = old_style},
     {"signal/default-action", "signal(7)", .run = dies},
     {"signal/sent", "signal(7)", .run = sent_signals},
-    {"signal/touch-in-handler", MAN_ACT, ONE_OF_EACH, .run = touch_in_handler},
+    {"signal/touch-in-handler", MAN_ACT, ONE_OF_EACH | HUGETLB_OF_EACH, .run = touch_in_handler},
     {"signal/touch-in-handler-on-altstack", "sigaltstack(2)",
      .run = touch_in_handler_on_alternate_stack},
-    {"signal/handlers-during-copy", "signal(7)", .seconds = FLOOD_SECONDS, .run = handlers_during_copy},
+    {"signal/handlers-during-copy", "signal(7)", .seconds = FLOOD_SECONDS,
+     .run = handlers_during_copy},
     {"signal/queued-during-copy", "signal(7)", .seconds = FLOOD_SECONDS, .run = queued_during_copy},
-    {"signal/jumps-during-copy", "siglongjmp(3)", .seconds = FLOOD_SECONDS, .run = jumps_during_copy},
+    {"signal/jumps-during-copy", "siglongjmp(3)", .seconds = FLOOD_SECONDS,
+     .run = jumps_during_copy},
     {.id = NULL},
 };

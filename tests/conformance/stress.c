@@ -176,7 +176,7 @@ static void advise_against_fault(enum mem_kind kind)
     int uffd = uffd_open(0);
     struct pager pager;
     struct worker workers[2];
-    int advice = KIND(kind) & SHARED ? MADV_REMOVE : MADV_DONTNEED;
+    int advice = KIND(kind) & ANY_SHARED ? MADV_REMOVE : MADV_DONTNEED;
 
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     pager_start(&pager, uffd, mem.addr, mem.len, 0);
@@ -319,11 +319,14 @@ const struct conf_case stress_cases[] = {
     {"race/pages-at-random", RST_QEMU, EVERY_KIND, .run = pages_at_random},
     {"race/several-managers", RST_QEMU, ONE_OF_EACH, .run = several_pagers},
     {"race/push-against-fault", RST_QEMU, ONE_OF_EACH, .run = push_against_fault},
-    {"race/close-against-fault", RST_RES, ONE_OF_EACH, .run = close_against_fault},
-    {"race/unregister-against-fault", RST_RES, ONE_OF_EACH, .run = unregister_against_fault},
+    {"race/close-against-fault", RST_RES, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = close_against_fault},
+    {"race/unregister-against-fault", RST_RES, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = unregister_against_fault},
     {"race/advise-against-fault", RST_RES, ONE_OF_EACH, .run = advise_against_fault},
     {"race/fork-against-copy", RST_RES, KIND(MEM_ANON), .run = fork_against_copy},
-    {"race/handler-comes-in-call", "signal(7)", ONE_OF_EACH, .run = handler_comes_in_call},
+    {"race/handler-comes-in-call", "signal(7)", ONE_OF_EACH | HUGETLB_OF_EACH,
+     .run = handler_comes_in_call},
     {"race/unmap-against-fault", RST_RES, .run = unmap_against_fault},
     {.id = NULL},
 };

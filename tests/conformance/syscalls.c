@@ -221,17 +221,17 @@ static void call_blocks_without_fault(enum mem_kind kind)
 #define RST_QEMU "rst: QEMU/KVM, GUP"
 
 const struct conf_case syscall_cases[] = {
-    {"syscall/read", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_read},
+    {"syscall/read", RST_QEMU, EVERY_KIND | HUGETLB, NEED_FULL, .run = call_read},
     {"syscall/write", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_write},
-    {"syscall/vectors", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_vectors},
-    {"syscall/structs", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_structs},
-    {"syscall/path", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_path},
+    {"syscall/vectors", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_vectors},
+    {"syscall/structs", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_structs},
+    {"syscall/path", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_path},
     {"syscall/datagram", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_datagram},
     {"syscall/only-what-it-needs", RST_QEMU, ONE_OF_EACH, NEED_FULL,
      .run = call_touches_no_more_than_it_needs},
-    {"syscall/waiting-for-data", RST_QEMU, ONE_OF_EACH, NEED_FULL,
+    {"syscall/waiting-for-data", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL,
      .run = call_blocks_without_fault},
-    {"syscall/user-mode-only", "rst: Creating a userfaultfd", ONE_OF_EACH,
+    {"syscall/user-mode-only", "rst: Creating a userfaultfd", ONE_OF_EACH | HUGETLB_OF_EACH,
      .run = call_efault_user_mode},
     {.id = NULL},
 };

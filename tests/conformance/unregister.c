@@ -159,10 +159,10 @@ static void unregister_foreign(enum mem_kind kind)
 #define MAN_UNREG "ioctl_userfaultfd(2): UFFDIO_UNREGISTER"
 
 const struct conf_case unregister_cases[] = {
-    {"unregister/whole", MAN_UNREG, EVERY_KIND, .run = unregister_whole},
-    {"unregister/part", MAN_UNREG, EVERY_KIND, .run = unregister_part},
-    {"unregister/again", MAN_UNREG, ONE_OF_EACH, .run = unregister_again},
-    {"unregister/wakes", MAN_UNREG, EVERY_KIND, .run = unregister_wakes},
+    {"unregister/whole", MAN_UNREG, EVERY_KIND | HUGETLB, .run = unregister_whole},
+    {"unregister/part", MAN_UNREG, EVERY_KIND | HUGETLB, .run = unregister_part},
+    {"unregister/again", MAN_UNREG, ONE_OF_EACH | HUGETLB_OF_EACH, .run = unregister_again},
+    {"unregister/wakes", MAN_UNREG, EVERY_KIND | HUGETLB, .run = unregister_wakes},
     {"unregister/forgets", MAN_UNREG, ONE_OF_EACH, .features = UF_FEATURE_PAGEFAULT_FLAG_WP,
      .run = unregister_forgets},
     {"unregister/wakes-its-range", MAN_UNREG, .run = unregister_wakes_only_its_range},

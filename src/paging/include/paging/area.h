@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "paging/lock.h"
+#include "paging/table.h"
 
 enum paging_kind {
     PAGING_ANON,         /* private anonymous, private /dev/zero */
@@ -32,7 +33,8 @@ struct paging_file {
 };
 
 struct paging_area {
-    uintptr_t start, end; /* page-aligned */
+    uintptr_t start, end; /* aligned to `page` */
+    size_t page;          /* bytes: PAGING_PAGE, or of a huge page of hugetlb */
     int prot;             /* what the program asked for */
     enum paging_kind kind;
     bool missing; /* pages without content are hidden; else they are as the kernel has them */
@@ -48,6 +50,7 @@ struct paging_area {
     uint64_t off;             /* file offset of start */
     uintptr_t alias; /* second mapping of start, or 0: of a shared file without a descriptor, or
                         the shadow of private memory without /proc/self/mem */
+    uintptr_t probe; /* of files of huge pages, start again: a private mapping, see huge.c */
     uint64_t dev, ino;
 };
 
@@ -55,6 +58,25 @@ struct paging_area {
 static inline bool paging_hides(const struct paging_area *area)
 {
     return area->missing || area->minor;
+}
+
+/* Of hugetlb: everything is done by its pages. */
+static inline bool paging_is_huge(const struct paging_area *area)
+{
+    return area->page > PAGING_PAGE;
+}
+
+static inline uintptr_t paging_page_down(const struct paging_area *area, uintptr_t addr)
+{
+    return addr & ~(area->page - 1);
+}
+
+/* The end of what is worked on in one step from addr on: of its chunk, or of a page beyond it. */
+static inline uintptr_t paging_step_end(const struct paging_area *area, uintptr_t addr)
+{
+    size_t step = area->page > PAGING_CHUNK ? area->page : PAGING_CHUNK;
+
+    return (addr | (step - 1)) + 1;
 }
 
 /* What the host allows, and what was forced off; found out with the first context. */
@@ -122,6 +144,16 @@ int paging_enter(struct paging_area *area);
  */
 int paging_make_shadow(struct paging_area *area);
 
+/**
+ * paging_huge_enter() - the mappings by which huge pages of a file are filled and looked for
+ * @area: of huge pages, with a descriptor unless it is anonymous; its aliases are set
+ * Context: any. Return: 0 or -errno.
+ */
+int paging_huge_enter(struct paging_area *area);
+
+/* Whatever else was mapped for the area goes. */
+void paging_drop_aliases(const struct paging_area *area);
+
 /* The part of an area in [start, end). */
 struct paging_area paging_slice(const struct paging_area *area, uintptr_t start, uintptr_t end);
 
@@ -175,7 +207,7 @@ extern const char paging_zeroes[];
  * paging_publish() - give content to hidden pages, atomically page by page
  * @area: where start lies
  * @start: page-aligned
- * @len: bytes, a multiple of the page size, within one chunk and the area
+ * @len: bytes, a multiple of the page size, within one step (paging_step_end()) and the area
  * @src: the program's memory, any alignment and any value; paging_zeroes for zeroes
  * @waited: a thread waits for it: make the first access cheap
  * @protect: writes are to trap from the first one on
@@ -184,7 +216,8 @@ extern const char paging_zeroes[];
  *
  * Context: stripes of [start, start + len) held.
  * Return: bytes published, more than 0; -EEXIST first page present; -EFAULT source unreadable
- * (nothing was published); -ENXIO beyond the end of the file; -ENOMEM.
+ * (nothing was published); -ENXIO beyond the end of the file; -ENOMEM. That the pool of huge pages
+ * is empty is -EEXIST, too.
  */
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
                     bool waited, bool protect);
@@ -228,7 +261,7 @@ int paging_collapse(const struct paging_area *area, uintptr_t base);
 /**
  * paging_poison() - accesses to pages without content are to end in SIGBUS
  * @start: page-aligned
- * @len: bytes, a multiple of the page size, within one chunk and the area
+ * @len: bytes, a multiple of the page size, within one step and the area
  *
  * Context: stripes of [start, start + len) held.
  * Return: bytes, more than 0; -EEXIST first page has content, or is marked; -EFAULT beyond the end
@@ -319,7 +352,7 @@ enum paging_content paging_content(const struct paging_area *area, uintptr_t add
 /**
  * paging_continue() - let accesses through to what the file has
  * @start: page-aligned
- * @len: bytes, a multiple of the page size, within one chunk and the area
+ * @len: bytes, a multiple of the page size, within one step and the area
  * @protect: writes are to trap from the first one on
  *
  * Context: stripes of [start, start + len) held.

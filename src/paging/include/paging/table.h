@@ -75,6 +75,12 @@ static inline uintptr_t paging_next_chunk(uintptr_t addr)
     return (addr | (PAGING_CHUNK - 1)) + 1;
 }
 
+/*
+ * Where to map so much for ourselves: away from where the kernel puts the program's mappings, lest
+ * we fill a hole that it has made, and fills later. A hint: 0 or taken is no error.
+ */
+uintptr_t paging_aside(size_t len);
+
 /* Reserve table space for [start, end). Return: 0, -ENOMEM. */
 int paging_table_reserve(uintptr_t start, uintptr_t end);
 

@@ -47,24 +47,37 @@ static inline long sys_mremap(uintptr_t addr, size_t old_len, size_t new_len, in
 #define MADV_DONTNEED_LOCKED 24 /* 5.18 */
 #endif
 
-/* A private mapping for the facility itself: zeroed, lazily backed, never counted against swap. */
-static inline void *sys_scratch(size_t len)
+/*
+ * A private mapping for the facility itself: zeroed, lazily backed, never counted against swap.
+ * @hint: where, if there is room; 0: anywhere
+ */
+static inline void *sys_scratch_at(uintptr_t hint, size_t len)
 {
-    long ret = sys_mmap(0, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                        -1, 0);
+    long ret = sys_mmap(hint, len, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     return sys_failed(ret) ? NULL : (void *)ret;
 }
 
-/* The same, to stay. Not in core dumps, which are the program's. */
-static inline void *sys_table(size_t len)
+static inline void *sys_scratch(size_t len)
 {
-    void *table = sys_scratch(len);
+    return sys_scratch_at(0, len);
+}
+
+/* The same, to stay. Not in core dumps, which are the program's. */
+static inline void *sys_table_at(uintptr_t hint, size_t len)
+{
+    void *table = sys_scratch_at(hint, len);
 
     if (table) {
         sys_madvise((uintptr_t)table, len, MADV_DONTDUMP);
     }
     return table;
+}
+
+static inline void *sys_table(size_t len)
+{
+    return sys_table_at(0, len);
 }
 
 #endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Huge pages of hugetlb: how they are filled, and how it is known what their file has.
+ *
+ *     private   pwrite(/proc/self/mem) beneath PROT_NONE, as for small pages
+ *     shared    process_vm_writev() into a second mapping (alias): such files cannot be written to
+ *
+ * Of a file of huge pages neither cachestat() nor mincore() nor lseek(SEEK_DATA) tells what is in
+ * it. A private mapping of it does (probe): reading there maps the file's page if it has one, and
+ * else a page of the mapping's own, which the pagemap tells apart; and it adds nothing to the file.
+ * The page that was taken from the pool is given back at once; is the pool empty, then that is the
+ * answer: what the file has could have been read.
+ */
+#include <errno.h>
+
+#include "paging_local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+#include "sys/pagemap.h"
+#include "sys/thread.h"
+
+static uint64_t pagemap_entry(uintptr_t addr)
+{
+    uint64_t entry = 0;
+
+    sys_pread(paging_pagemap_fd(), &entry, sizeof entry, (addr >> PAGING_SHIFT) * 8);
+    return entry;
+}
+
+/* Asked first, since it takes no page from the pool. */
+static bool file_empty(const struct paging_area *area)
+{
+    struct stat st;
+
+    return sys_fstat(area->fd, &st) == 0 && st.st_blocks == 0;
+}
+
+bool paging_huge_present(const struct paging_area *area, uintptr_t addr)
+{
+    uintptr_t probe = area->probe + (paging_page_down(area, addr) - area->start);
+    uint64_t entry;
+
+    if (!area->probe || file_empty(area)) {
+        return false;
+    }
+    for (;;) {
+        entry = pagemap_entry(probe);
+        if ((entry & PAGEMAP_HERE) && (entry & PAGEMAP_FILE)) {
+            return true;
+        }
+        /* Another thread's answer may be older than our question. */
+        if (entry & PAGEMAP_HERE) {
+            sys_madvise(probe, area->page, MADV_DONTNEED);
+        }
+        if (sys_madvise(probe, area->page, MADV_POPULATE_READ) != 0) {
+            return false;
+        }
+        entry = pagemap_entry(probe);
+        if ((entry & PAGEMAP_HERE) && !(entry & PAGEMAP_FILE)) {
+            sys_madvise(probe, area->page, MADV_DONTNEED);
+            return false;
+        }
+    }
+}
+
+/*
+ * A whole page, or nothing. That the pool is empty is told by EEXIST: so does the kernel, whatever
+ * the manual says of ENOMEM.
+ */
+static long fill_private(const struct paging_area *area, uintptr_t page, const void *src)
+{
+    long n = sys_pwrite(paging_mem_fd(), src, area->page, page);
+
+    if (n == (long)area->page) {
+        return n;
+    }
+    if (n != -EIO) {
+        sys_madvise(page, area->page, MADV_DONTNEED);
+    }
+    return n == -EIO ? -EEXIST : -EFAULT;
+}
+
+static long fill_shared(const struct paging_area *area, uintptr_t page, const void *src)
+{
+    uintptr_t to = paging_alias(area, page);
+    struct iovec local = {(void *)(uintptr_t)src, area->page};
+    struct iovec remote = {(void *)to, area->page};
+
+    if (sys_madvise(to, area->page, MADV_POPULATE_WRITE) != 0) {
+        return -EEXIST;
+    }
+    if (sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0) ==
+        (long)area->page) {
+        return (long)area->page;
+    }
+    paging_punch(area, page);
+    return -EFAULT;
+}
+
+long paging_huge_fill(const struct paging_area *area, uintptr_t page, const void *src)
+{
+    return area->kind == PAGING_SHARED ? fill_shared(area, page, src)
+                                       : fill_private(area, page, src);
+}
+
+/* Neither takes pages out of the pool by being mapped, nor makes the file longer. */
+static long map_file(const struct paging_area *area, int flags)
+{
+    size_t len = area->end - area->start;
+    long at =
+        sys_mmap(paging_aside(len), len, PROT_READ, flags | MAP_NORESERVE, area->fd, area->off);
+
+    if (!sys_failed(at)) {
+        sys_madvise((uintptr_t)at, len, MADV_DONTDUMP);
+    }
+    return at;
+}
+
+int paging_huge_enter(struct paging_area *area)
+{
+    size_t len = area->end - area->start;
+    long probe, alias, ret;
+
+    if (area->kind == PAGING_ANON) {
+        return 0;
+    }
+    probe = map_file(area, MAP_PRIVATE);
+    if (sys_failed(probe)) {
+        return (int)probe;
+    }
+    area->probe = (uintptr_t)probe;
+    if (area->kind != PAGING_SHARED) {
+        return 0;
+    }
+    alias = map_file(area, MAP_SHARED);
+    ret = sys_failed(alias) ? alias : sys_mprotect((uintptr_t)alias, len, PROT_READ | PROT_WRITE);
+    area->alias = sys_failed(alias) ? 0 : (uintptr_t)alias;
+    if (ret) {
+        paging_drop_aliases(area);
+        area->alias = area->probe = 0;
+    }
+    return (int)ret;
+}
+
+void paging_drop_aliases(const struct paging_area *area)
+{
+    size_t len = area->end - area->start;
+
+    if (area->alias) {
+        sys_munmap(area->alias, len);
+    }
+    if (area->probe) {
+        sys_munmap(area->probe, len);
+    }
+}
