@@ -37,6 +37,11 @@ SAME(offsetof(struct uf_io_copy, copy), 0x20);
 SAME(offsetof(struct uf_io_zeropage, zeropage), 0x18);
 SAME(offsetof(struct uf_io_move, move), 0x20);
 
+SAME(UF_WRITEPROTECT_MODE_WP, 1);
+SAME(UF_WRITEPROTECT_MODE_DONTWAKE, 2);
+SAME(UF_RWPROTECT_MODE_RWP, 1);
+SAME(UF_RWPROTECT_MODE_DONTWAKE, 2);
+
 SAME(UF_IO_REGISTER, 0xc020aa00u);
 SAME(UF_IO_UNREGISTER, 0x8010aa01u);
 SAME(UF_IO_WAKE, 0x8010aa02u);

@@ -184,9 +184,22 @@ void core_call_end(struct core_call *call)
     *call = (struct core_call){0};
 }
 
+static _Atomic(const char *) hopeless; /* told once there is registered memory */
+
 void core_call_hopeless(const char *text)
 {
     if (ranges_any()) {
+        core_log(text, 0);
+    } else {
+        atomic_store(&hopeless, text);
+    }
+}
+
+void core_call_registered(void)
+{
+    const char *text = atomic_load_explicit(&hopeless, memory_order_relaxed);
+
+    if (text && atomic_compare_exchange_strong(&hopeless, &text, NULL)) {
         core_log(text, 0);
     }
 }

@@ -435,6 +435,17 @@ bool core_callback_get(struct context *ctx, uint32_t id, struct context_callback
 int core_callback_run(struct context *ctx, const struct context_callback *callback,
                       const struct core_report *report);
 
+/* ---- call.c */
+
+/* The first memory is registered: what core_call_hopeless() was told before is for the log. */
+void core_call_registered(void);
+
+/* ---- fixed.c */
+
+/* Whether some of it must not be hidden: then it is refused, which is logged. */
+bool core_fixed_in(uintptr_t start, uintptr_t end);
+void core_fixed_fork_child(void);
+
 /* ---- ioctl.c's parts */
 
 long context_ioctl(struct context *ctx, unsigned long req, void *arg);

@@ -113,10 +113,8 @@ int core_protect_pages(uintptr_t start, uintptr_t end)
     return protect(start, end, &(struct protection){.on = true});
 }
 
-/* Both ioctls are alike, in their arguments too. */
-_Static_assert(sizeof(struct uf_io_rwprotect) == sizeof(struct uf_io_writeprotect) &&
-                   UF_RWPROTECT_MODE_RWP == UF_WRITEPROTECT_MODE_WP &&
-                   UF_RWPROTECT_MODE_DONTWAKE == UF_WRITEPROTECT_MODE_DONTWAKE,
+/* Both ioctls are alike in their arguments, the values of their modes too (abi/check.c). */
+_Static_assert(sizeof(struct uf_io_rwprotect) == sizeof(struct uf_io_writeprotect),
                "one function serves both");
 
 static long ioctl_protect(struct context *ctx, void *arg, bool access)

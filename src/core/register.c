@@ -123,6 +123,9 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
                  sp);
         return -EINVAL;
     }
+    if (core_fixed_in(piece->start, piece->end)) {
+        return -EINVAL;
+    }
     ret = check_writable(piece);
     return ret || page == PAGING_PAGE ? ret : core_huge_check(&piece->vma);
 }
@@ -400,6 +403,7 @@ long core_ioctl_register(struct context *ctx, void *arg)
         ioctls &= ~((uint64_t)1 << UF_NR_ZEROPAGE | (uint64_t)1 << UF_NR_MOVE);
     }
     STAT(registers);
+    core_call_registered();
     return core_copy_out(&user->ioctls, &ioctls, sizeof ioctls);
 }
 

@@ -470,6 +470,7 @@ void core_fork_child(void)
     paging_pins_reset();
     core_edit_lock_reset();
     forget_open_threads();
+    core_fixed_fork_child();
     mark_space();
     paging_env_stale();
     contexts_stale();

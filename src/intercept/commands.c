@@ -387,11 +387,19 @@ static long ring_register(struct walk *walk, uintptr_t addr)
     size_t count = (unsigned)walk->args[3];
     const struct walk_cmd *cmd = walk_find(ring_items, op);
     struct io_uring_files_update update;
+    struct io_uring_rsrc_register buffers;
+    struct io_uring_rsrc_update2 changed;
     long ret;
 
     switch (op) {
     case IORING_REGISTER_BUFFERS: /* which it pins */
         return walk_vectors(walk, addr, count, ARCH_WRITE);
+    case IORING_REGISTER_BUFFERS2:
+        ret = walk_fetch(walk, addr, &buffers, sizeof buffers, ARCH_READ);
+        return ret ? ret : walk_vectors(walk, buffers.data, buffers.nr, ARCH_WRITE);
+    case IORING_REGISTER_BUFFERS_UPDATE:
+        ret = walk_fetch(walk, addr, &changed, sizeof changed, ARCH_READ);
+        return ret ? ret : walk_vectors(walk, changed.data, changed.nr, ARCH_WRITE);
     case IORING_REGISTER_PROBE:
         return walk_both(walk, addr,
                          sizeof(struct io_uring_probe) +

@@ -205,6 +205,8 @@ static long signal_call(long nr, long a, long b, long c, long d)
     case SYS_signalfd:
         return isig_signalfd4((int)a, (const void *)b, (size_t)c, 0);
 #endif
+    case SYS_sigaltstack:
+        return icall_sigaltstack((const void *)a, (void *)b);
     case SYS_signalfd4:
         return isig_signalfd4((int)a, (const void *)b, (size_t)c, (int)d);
     default:
@@ -384,10 +386,8 @@ static void note_asynchronous(long nr)
 {
     switch (nr) {
     case SYS_io_uring_setup:
-        core_call_hopeless("io_uring: operations on hidden memory will fail with EFAULT");
-        break;
-    case SYS_io_setup:
-        core_call_hopeless("AIO: operations on hidden memory will fail with EFAULT");
+        core_call_hopeless("io_uring: operations on hidden memory will fail with EFAULT, but on "
+                           "registered buffers");
         break;
     default:
         break;

@@ -170,7 +170,7 @@ long icall_ioctl(int fd, unsigned long req, void *arg)
         if ((uint32_t)req == PAGEMAP_SCAN_NR) {
             return ipagemap_scan(fd, arg);
         }
-        return ICALL_PASS;
+        return icall_guest_memory(fd, req, arg);
     case CORE_FD_CONTEXT:
         if (req == FIONBIO) {
             if (core_copy_in(&nonblock, arg, sizeof nonblock)) {

@@ -212,15 +212,34 @@ static long perf_attr(struct walk *walk, uintptr_t addr)
     return ret || size > 4096 ? ret : walk_span(walk, addr, size, ARCH_READ);
 }
 
-/* What io_submit itself reads, and marks as its own. */
+/* Read and written, or pinned, before io_submit returns. */
+static long iocb_data(struct walk *walk, const struct iocb *iocb)
+{
+    switch (iocb->aio_lio_opcode) {
+    case IOCB_CMD_PREAD:
+        return walk_span(walk, iocb->aio_buf, iocb->aio_nbytes, ARCH_WRITE);
+    case IOCB_CMD_PWRITE:
+        return walk_span(walk, iocb->aio_buf, iocb->aio_nbytes, ARCH_READ);
+    case IOCB_CMD_PREADV:
+        return walk_vectors(walk, iocb->aio_buf, iocb->aio_nbytes, ARCH_WRITE);
+    case IOCB_CMD_PWRITEV:
+        return walk_vectors(walk, iocb->aio_buf, iocb->aio_nbytes, ARCH_READ);
+    default:
+        return 0;
+    }
+}
+
+/* What io_submit reads, and marks as its own; and the data. */
 static long iocbs(struct walk *walk, uintptr_t addr, size_t count)
 {
+    struct iocb iocb;
     uintptr_t at;
     long ret = 0;
 
     for (size_t i = 0; ret == 0 && i < count && i < ITEMS_MAX; i++) {
         ret = walk_fetch(walk, addr + i * sizeof at, &at, sizeof at, ARCH_READ);
-        ret = ret ? ret : walk_both(walk, at, sizeof(struct iocb));
+        ret = ret ? ret : walk_fetch(walk, at, &iocb, sizeof iocb, ARCH_WRITE);
+        ret = ret ? ret : iocb_data(walk, &iocb);
     }
     return ret;
 }

@@ -62,7 +62,7 @@ enum icall_how {
     ARG_XATTR_IN, /* struct xattr_args, and the value behind it */
     ARG_XATTR_OUT,
     ARG_PERF,    /* struct perf_event_attr */
-    ARG_IOCBS,   /* `by` pointers to struct iocb */
+    ARG_IOCBS,   /* `by` pointers to struct iocb, and the data behind these */
     ARG_KEXEC,   /* `by` of struct kexec_segment */
     ARG_FUTEX,   /* the operation, argument 1: this pointer and two more */
     ARG_FUTEX2,  /* the flags, argument `by`: the word that is waited on, or woken */

@@ -372,7 +372,10 @@ static const struct icall_shape shapes[] = {
     [SYS_futex_wake] = RETRY(BY(ARG_FUTEX2, 3)),
     [SYS_futex_requeue] = RETRY(OF(ARG_WAITERS)),
 
-    /* ---- asynchronous: the arguments; the buffers are touched when nobody can wait for them */
+    /*
+     * ---- asynchronous: AIO goes to its buffers within io_submit(), io_uring to those that are
+     * registered when they are; to others when nobody can wait for them
+     */
     [SYS_io_setup] = RETRY(__, INOUT(LONG)),
     [SYS_io_destroy] = NONE,
     [SYS_io_submit] = READY(__, __, BY(ARG_IOCBS, 1)),

@@ -139,7 +139,8 @@ static void others(enum mem_kind kind)
     CHECK_EQ(access(path, R_OK), 0);
     CHECK_EQ(close(uffd), 0);
     CHECK_ERRNO(open(path, O_RDONLY), ENOENT);
-    CHECK(!fopen(path, "r"));
+    FILE *file = fopen(path, "r");
+    CHECK(!file);
     int fd = open("/proc/self/fdinfo/x", O_RDONLY);
     CHECK_EQ(fd, -1);
 }

@@ -202,6 +202,20 @@ bool core_over_file(int fd, struct core_hole *ret_hole);
 /* Make the system call that makes the hole; what lies over it is hidden meanwhile. */
 long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long c, long d);
 
+/* ---- memory that must not be hidden: fixed.c */
+
+enum core_fixed_kind {
+    CORE_FIXED_ALTSTACK, /* of thread `owner` */
+    CORE_FIXED_STACK,    /* that the program gave to thread `owner` */
+    CORE_FIXED_GUEST,    /* slot `number` of the KVM guest behind descriptor `owner` */
+};
+
+/* Whether it is on registered memory, and so is refused, which is logged. */
+bool core_fixed_refused(enum core_fixed_kind kind, uintptr_t start, size_t len);
+/* From now on it is there; len 0: no more. */
+void core_fixed_note(enum core_fixed_kind kind, int owner, unsigned number, uintptr_t start,
+                     size_t len);
+
 /*
  * Set when threads may share one thread-local storage (a CLONE_VM child made without its own):
  * what the hook thread_id reads there is then not to be believed.

@@ -44,6 +44,15 @@ long icall_dup(int fd);
 long icall_dup3(int from, int to, int flags);
 long icall_fcntl(int fd, int cmd, long arg);
 
+/* ---- memory that the kernel or a guest is going to touch by itself: fixed.c */
+long icall_sigaltstack(const void *stack, void *old);
+/* The program gives a thread its stack. Return: 0, -EINVAL. */
+long icall_thread_stack(void *addr, size_t len);
+/* ... on which this one begins; 0: and ends. */
+void icall_thread_begins(void *addr, size_t len);
+/* An ioctl that gives a KVM guest memory; ICALL_PASS: it is none. */
+long icall_guest_memory(int fd, unsigned long req, void *arg);
+
 /* libc's ppoll(), for its cancellation point; NULL: the plain call. */
 extern int (*icall_real_ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                                const sigset_t *mask);
