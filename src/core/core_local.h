@@ -338,6 +338,12 @@ enum core_release {
 #define CORE_ORPHAN 0xfffffffdu /* in place of its context's id */
 
 /*
+ * Everything of [start, end) that belongs to the context (0: to any) leaves the facility. @keep:
+ * what cannot, for want of VMAs or ranges, stays as it is, and -errno; else it becomes an orphan.
+ */
+int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep);
+
+/*
  * The area leaves the facility, and the array, but for what is poisoned there: that stays, as a
  * range of no context. Context: edit lock and stripes of the area held.
  */
@@ -369,14 +375,6 @@ long core_huge_room(uintptr_t hint, size_t len, size_t page);
 
 /* From now on there may be protected pages. */
 void core_note_protection(void);
-
-/* ---- register.c */
-
-/*
- * Everything of [start, end) that belongs to the context (0: to any) leaves the facility. @keep:
- * what cannot, for want of VMAs or ranges, stays as it is, and -errno; else it becomes an orphan.
- */
-int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep);
 
 /* ---- maps.c */
 

@@ -134,3 +134,120 @@ void core_move_poison(const struct range *range, const struct paging_area *from,
         }
     }
 }
+
+/* ---- by its context */
+
+/* What could not be released is a range like any other again. Context: edit lock held. */
+static void not_busy(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
+        if (range.busy) {
+            ranges_set_busy(&range, 0);
+        }
+    }
+}
+
+/* Let go of one range's part. Context: edit lock held. */
+static int release_part(const struct range *range, uintptr_t start, uintptr_t end, int tid,
+                        enum core_release how)
+{
+    struct paging_area area = paging_slice(&range->area, start, end);
+    struct range busy = *range, part = *range;
+    paging_stripes held = paging_lock(area.start, area.end, tid);
+    int ret;
+
+    busy.area = area;
+    ret = ranges_set_busy(&busy, 1);
+    if (ret && how == CORE_RELEASE_OR_KEEP) {
+        paging_unlock(held);
+        return ret;
+    }
+    core_note_released(area.start, area.end);
+    paging_cut(area.start);
+    paging_cut(area.end);
+    ret = core_release_area(range, &area, how);
+    if (ret == 0) {
+        part.area = area;
+        mappings_part(&part, range);
+        mappings_note(&part, area.start, area.end);
+    }
+    not_busy(area.start, area.end);
+    paging_unlock(held);
+    return ret;
+}
+
+/* Where threads may wait that are to look again, once all is released. */
+#define RELEASED_MAX 8
+
+struct released {
+    int count;
+    struct {
+        uint32_t ctx;
+        uintptr_t start, end;
+    } parts[RELEASED_MAX];
+};
+
+static void wake_released(struct released *released)
+{
+    for (int i = 0; i < released->count; i++) {
+        waiters_wake(released->parts[i].ctx, released->parts[i].start, released->parts[i].end);
+    }
+    released->count = 0;
+}
+
+/*
+ * Whoever waits there proceeds as if it had never been registered. The kernel forgets those who
+ * wait where missing pages are not reported (any more).
+ */
+static void note_waiters(struct released *released, const struct range *range, uintptr_t start,
+                         uintptr_t end)
+{
+    struct paging_area part = paging_slice(&range->area, start, end);
+
+    if (!range->area.missing) {
+        return;
+    }
+    if (released->count == RELEASED_MAX) {
+        wake_released(released);
+    }
+    released->parts[released->count].ctx = range->ctx;
+    released->parts[released->count].start = part.start;
+    released->parts[released->count++].end = part.end;
+}
+
+void core_finish_busy(int tid)
+{
+    struct released released = {0};
+    struct range range;
+
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        if (range.busy) {
+            release_part(&range, range.area.start, range.area.end, tid, CORE_RELEASE_OR_ORPHAN);
+            note_waiters(&released, &range, range.area.start, range.area.end);
+        }
+    }
+    wake_released(&released);
+}
+
+int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep)
+{
+    struct released released = {0};
+    struct core_guard guard;
+    struct range range;
+    int ret = 0;
+
+    core_enter(&guard);
+    for (uintptr_t at = start; ret == 0 && ranges_next_of(ctx_id, at, end, &range);
+         at = range.area.end) {
+        ret = release_part(&range, start, end, guard.tid,
+                           keep ? CORE_RELEASE_OR_KEEP : CORE_RELEASE_OR_ORPHAN);
+        note_waiters(&released, &range, start, end);
+        ret = keep ? ret : 0;
+    }
+    wake_released(&released);
+    files_trim();
+    core_leave(&guard);
+    return ret;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* mremap: what remap.c and remap_plain.c share. Context: edit lock and all stripes held. */
+#ifndef REMAP_H
+#define REMAP_H
+
+#include "core_local.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+struct move {
+    uintptr_t addr, old_end;
+    size_t old_len, new_len;
+    size_t kept; /* what is left of the old length, and has to be in one mapping */
+    int flags;
+    uintptr_t to;
+};
+
+/* The kernel's one mapping, which may be several VMAs of ours. Return: where it is, or -errno. */
+long remap_vmas(const struct move *move);
+/* What begins as plain memory. @stays: without MREMAP_FIXED and MREMAP_DONTUNMAP */
+long remap_plain(const struct move *move, bool stays);
+
+/* Whether what is added is brought in. @traits: of the mapping */
+bool remap_populates(uint32_t traits);
+/* Nobody asks whether it could be. */
+void remap_populate(uintptr_t start, size_t len, bool write);
+
+#endif

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mremap of what begins as plain memory: it may run into what is registered, it may hold poison,
+ * and what it replaces may be registered. What is known of it goes along.
+ */
+#include <errno.h>
+
+#include "core_local.h"
+#include "remap.h"
+#include "sys/mem.h"
+
+/* Whether the kernel moves several mappings in one call at all (6.17). */
+static bool moves_many(void)
+{
+    static _Atomic int known; /* 0: not yet; 1: no; 2: yes */
+    long from, to;
+
+    if (!atomic_load(&known)) {
+        from = sys_mmap(0, 4 * PAGING_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (sys_failed(from)) {
+            return false;
+        }
+        sys_mprotect((uintptr_t)from, PAGING_PAGE, PROT_READ);
+        to = sys_mremap((uintptr_t)from, 2 * PAGING_PAGE, 2 * PAGING_PAGE,
+                        MREMAP_MAYMOVE | MREMAP_FIXED, (uintptr_t)from + 2 * PAGING_PAGE);
+        atomic_store(&known, sys_failed(to) ? 1 : 2);
+        sys_munmap((uintptr_t)from, 4 * PAGING_PAGE);
+    }
+    return atomic_load(&known) == 2;
+}
+
+/* Several mappings move in one call only if their files leave the choice of the place to it. */
+static bool moves_among_others(const struct vma *vma)
+{
+    return !vma->special && !vma->sysv && !(vma->dev_zero && !vma->shared) && moves_many();
+}
+
+/* What stays poisoned in plain memory moves with it, and leaves plain memory behind. */
+static void move_kept(const struct move *move, const struct range *kept, uintptr_t at, size_t len,
+                      uintptr_t to)
+{
+    struct paging_area part = paging_slice(&kept->area, at, at + len);
+
+    sys_mprotect(to, len, part.prot);
+    core_move_poison(kept, &part, to);
+    if (move->flags & MREMAP_DONTUNMAP) {
+        sys_mprotect(at, len, part.prot);
+    }
+    paging_forget(&part);
+    ranges_replace(at, at + len, NULL);
+}
+
+/* Mapping by mapping, as the kernel does; the gaps between them leave what is there as it is. */
+static long move_parts(const struct move *move)
+{
+    struct range range;
+    struct vma vma;
+    uintptr_t stop;
+
+    for (uintptr_t at = move->addr; at < move->old_end; at = stop) {
+        bool first = at == move->addr, ranged;
+        uintptr_t to;
+        long ret;
+
+        if (!maps_next(at, move->old_end, &vma) || (first && vma.start > at)) {
+            return first ? -EFAULT : (long)move->to;
+        }
+        at = vma.start > at ? vma.start : at;
+        stop = vma.end < move->old_end ? vma.end : move->old_end;
+        ranged = ranges_next(at, stop, &range);
+        if (ranged && range.area.start > at) {
+            stop = range.area.start;
+            ranged = false;
+        } else if (ranged) {
+            stop = range.area.end < stop ? range.area.end : stop;
+        }
+        if ((ranged && range.ctx) ||
+            (!(first && stop == move->old_end) && !moves_among_others(&vma))) {
+            return -EFAULT; /* as far as it came, it stays moved */
+        }
+        to = move->to + (at - move->addr);
+        ret = sys_mremap(at, stop - at, stop - at, move->flags, to);
+        if (sys_failed(ret)) {
+            return ret;
+        }
+        core_forget_gone(to, to + (stop - at));
+        paging_carry_moved(at, stop - at, to);
+        if (!(move->flags & MREMAP_DONTUNMAP)) {
+            paging_forget_moved(at, stop);
+        }
+        if (ranged) {
+            move_kept(move, &range, at, stop - at, to);
+        }
+        mappings_move(at, to, stop - at, 0);
+    }
+    return (long)move->to;
+}
+
+/* Mappings that are one to the kernel, but that pages were moved in. */
+static long move_whole(const struct move *move)
+{
+    long ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
+    struct vma last, whole;
+
+    if (ret != -EFAULT || !maps_next(move->old_end - 1, move->old_end, &last) ||
+        !maps_next_whole(move->addr, move->addr + 1, &whole) || whole.start > move->addr ||
+        whole.end < move->old_end) {
+        return ret;
+    }
+    if (!(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+        size_t old_len = move->old_end - last.start;
+
+        ret = sys_mremap(last.start, old_len, old_len + move->new_len - move->old_len, 0, 0);
+    }
+    if (!sys_failed(ret)) {
+        return (long)move->addr;
+    }
+    return move->flags & MREMAP_MAYMOVE ? remap_vmas(move) : ret;
+}
+
+static bool registered(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    for (; ranges_next(start, end, &range); start = range.area.end) {
+        if (range.ctx) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether nothing but what stays poisoned makes several VMAs of what is to move. */
+static bool one_plain(uintptr_t start, uintptr_t end)
+{
+    struct vma vma, first = {0};
+    struct range range;
+
+    for (uintptr_t at = start; at < end; at = vma.end) {
+        if (!maps_next(at, end, &vma) || vma.start > at) {
+            return false;
+        }
+        if (ranges_find(at, &range)) {
+            vma.prot = range.area.prot;
+        }
+        if (at == start) {
+            first = vma;
+        }
+        if (registered(at, vma.end) || vma.prot != first.prot || vma.shared != first.shared ||
+            vma.dev != first.dev || vma.ino != first.ino ||
+            (vma.ino && vma.off - vma.start != first.off - first.start)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* To a place of the kernel's choice, as far as the size stays. */
+static long move_poisoned(const struct move *move)
+{
+    uintptr_t start;
+    struct range range;
+    long to;
+
+    if (!(move->flags & MREMAP_DONTUNMAP) || !one_plain(move->addr, move->old_end)) {
+        return -EFAULT;
+    }
+    to = remap_vmas(move);
+    for (uintptr_t at = move->addr; !sys_failed(to) && ranges_next(at, move->old_end, &range);
+         at = range.area.end) {
+        range.area = paging_slice(&range.area, move->addr, move->old_end);
+        start = range.area.start;
+        move_kept(move, &range, start, range.area.end - start,
+                  (uintptr_t)to + (start - move->addr));
+    }
+    return to;
+}
+
+long remap_plain(const struct move *move, bool stays)
+{
+    bool one = move->kept && mappings_one_huge(move->addr, move->addr + move->kept);
+    uint32_t traits = mappings_traits(move->addr);
+    struct range range;
+    struct vma vma;
+    long ret;
+
+    if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len && !one) {
+        return move_parts(move);
+    }
+    /* Our VMAs may be one with their neighbours where the kernel's are not. */
+    if (!(stays && move->new_len <= move->old_len) && move->kept &&
+        ranges_next(move->addr, move->addr + move->kept, &range)) {
+        return move_poisoned(move);
+    }
+    ret = one ? remap_vmas(move) : move_whole(move);
+    if (sys_failed(ret)) {
+        return ret;
+    }
+    if (move->flags & MREMAP_FIXED) {
+        core_forget_gone((uintptr_t)ret, (uintptr_t)ret + move->new_len);
+    }
+    if (move->new_len < move->old_len) {
+        core_forget_gone(move->addr + move->new_len, move->old_end);
+    }
+    if ((uintptr_t)ret != move->addr && move->old_len) {
+        paging_carry_moved(move->addr, move->kept, (uintptr_t)ret);
+    }
+    if (move->old_len && !(move->flags & MREMAP_DONTUNMAP)) {
+        if ((uintptr_t)ret != move->addr) {
+            paging_forget_moved(move->addr, move->addr + move->kept);
+        }
+        mappings_move(move->addr, (uintptr_t)ret, move->kept, move->new_len - move->kept);
+    }
+    /* What mlock could not bring in is locked to the kernel as far as it is touched. */
+    if (remap_populates(traits) && move->new_len > move->old_len &&
+        maps_next((uintptr_t)ret, (uintptr_t)ret + 1, &vma)) {
+        remap_populate((uintptr_t)ret + move->old_len, move->new_len - move->old_len,
+                       (vma.prot & PROT_WRITE) && !vma.shared);
+    }
+    return ret;
+}
