@@ -130,7 +130,9 @@ static long madvise_drop(uintptr_t addr, size_t len, int advice)
             struct paging_area part = paging_slice(&range.area, at, end);
 
             stop = part.end;
-            one = drop_part(&part, advice);
+            one = (range.traits & TRAIT_LOCKED) && advice == MADV_DONTNEED
+                      ? -EINVAL
+                      : drop_part(&part, advice);
         } else {
             stop = any ? range.area.start : end;
             one = sys_madvise(at, stop - at, advice);

@@ -117,6 +117,9 @@ long core_munlock(uintptr_t addr, size_t len)
     struct change change;
     long ret;
 
+    if (end < start) {
+        return sys_call(SYS_munlock, addr, len);
+    }
     core_change_begin(&change, start, end);
     ret = sys_call(SYS_munlock, addr, len);
     if (ret == 0 || ret == -ENOMEM) {
@@ -202,7 +205,7 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     struct range range;
     long ret;
 
-    if (flags & ~MLOCK_ONFAULT) {
+    if ((flags & ~MLOCK_ONFAULT) || end < start) {
         return sys_call(SYS_mlock2, addr, len, flags);
     }
     if (!ranges_next(start, end, &range)) {

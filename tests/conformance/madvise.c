@@ -491,6 +491,18 @@ static void mlock_undone(enum mem_kind kind)
     CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
 }
 
+static void mlock_bad_length(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_ERRNO(mlock(mem_page(&mem, 1), 0 - 2 * page_size), EINVAL);
+    CHECK_ERRNO(munlock(mem_page(&mem, 1), 0 - 2 * page_size), EINVAL);
+    CHECK_EQ(mlock(mem.addr, 0), 0);
+    uffd_check_silent(uffd);
+}
+
 static void mlock_without_access(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -691,6 +703,7 @@ const struct conf_case madvise_cases[] = {
     {"mlock/failed-stops", MAN_LOCK, ONE_OF_EACH, .run = mlock_failed_stops},
     {"mlock/undone", MAN_LOCK, ONE_OF_EACH, NEED_FULL, .run = mlock_undone},
     {"mlock/dontneed-after", MAN_LOCK, KIND(MEM_ANON), .run = dontneed_after_locked},
+    {"mlock/bad-length", MAN_LOCK, ONE_OF_EACH, .run = mlock_bad_length},
     {"mlock/hole", MAN_LOCK, KIND(MEM_ANON), .run = mlock_up_to_a_hole},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
     {"mlock/made-writable", MAN_LOCK, KIND(MEM_ANON), NEED_FULL, .run = mlock_made_writable},

@@ -139,8 +139,7 @@ static void alternate(enum memory memory, bool access)
     }
     stress_note("%llu pages unprotected, %.2f us each, %llu VMAs more at peak",
                 (unsigned long long)guard.pages / 2,
-                (double)(now_ns() - start) / 500 / (double)guard.pages,
-                (unsigned long long)peak);
+                (double)(now_ns() - start) / 500 / (double)guard.pages, (unsigned long long)peak);
     if (options.budget && peak > options.budget)
         stress_fail("the budget is %llu VMAs", (unsigned long long)options.budget);
     spawn(&guard.thread, guard_main, &guard);
