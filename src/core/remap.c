@@ -326,17 +326,35 @@ static long mremap_locked(const struct move *move, bool *ret_grown)
 }
 
 /* What the kernel refuses before it looks at any mapping. */
-static bool mremap_sane(const struct move *move)
+static bool sane_but_for_length(const struct move *move)
 {
     bool moves = move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
     bool overlaps = move->addr + move->old_len > move->to && move->to + move->new_len > move->addr;
 
     return !(move->addr & (PAGING_PAGE - 1)) && move->new_len && move->new_len < PAGING_TOP &&
-           move->old_len < PAGING_TOP &&
            !(move->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
            !(moves && !(move->flags & MREMAP_MAYMOVE)) &&
            !((move->flags & MREMAP_DONTUNMAP) && move->new_len != move->old_len) &&
            !(moves && (overlaps || (move->to & (PAGING_PAGE - 1)) || move->to >= PAGING_TOP));
+}
+
+static bool mremap_sane(const struct move *move)
+{
+    return sane_but_for_length(move) && move->old_len < PAGING_TOP;
+}
+
+/* Whether a registered mapping begins or ends within: our VMAs do not tell. */
+static bool divided(uintptr_t start, uintptr_t end)
+{
+    uintptr_t first, last;
+    struct range range;
+
+    for (uintptr_t at = start; ranges_next(at, end, &range); at = range.area.end) {
+        if (ranges_mapping(range.area.start, &first, &last) && (first > start || last < end)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* An error, but what was to be replaced may be gone before it is found. */
@@ -348,6 +366,10 @@ static long mremap_refused(const struct move *move, uintptr_t addr, size_t old_l
     core_change_begin(&change, 0, PAGING_TOP);
     hide_mapping(addr);
     ret = sys_mremap(addr, old_len, new_len, move->flags, move->to);
+    if (ret == -EINVAL && move->old_len >= PAGING_TOP && sane_but_for_length(move) &&
+        divided(addr, addr + move->new_len)) {
+        ret = -EFAULT; /* which of the two lies behind is asked last */
+    }
     if (move->new_len < PAGING_TOP && move->to < PAGING_TOP) {
         forget_unmapped(move);
     }

@@ -37,7 +37,8 @@ long icall_munmap(void *addr, size_t len)
 long icall_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 {
     /* The length may be nonsense: of what is to become shorter, the kernel looks at that first. */
-    if (core_touches((uintptr_t)addr, 1) || core_touches((uintptr_t)addr, old_len) ||
+    if (core_touches((uintptr_t)addr, old_len < new_len ? 1 : new_len) ||
+        core_touches((uintptr_t)addr, 1) || core_touches((uintptr_t)addr, old_len) ||
         ((flags & MREMAP_FIXED) && core_touches((uintptr_t)to, new_len))) {
         return core_mremap((uintptr_t)addr, old_len, new_len, flags, (uintptr_t)to);
     }

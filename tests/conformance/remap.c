@@ -349,6 +349,21 @@ static void remap_replaces_and_fails(enum mem_kind kind)
     replace_and_fail(kind, true);
 }
 
+/* What does not lie in one mapping is found before the length that wraps. */
+static void remap_wraps_over_border(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(2, 1), *there = reserve(2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 2 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, 2 * page_size), 0);
+    CHECK_ERRNO((long)mremap(mem_page(&mem, 1), 0 - page_size, 2 * page_size,
+                             MREMAP_MAYMOVE | MREMAP_FIXED, there),
+                EFAULT);
+    CHECK(pattern_holds(mem_page(&mem, 3), 2));
+}
+
 /* Nothing is to be duplicated, onto itself and what lies behind it: refused, but that is gone. */
 static void remap_onto_itself(enum mem_kind kind)
 {
@@ -385,6 +400,7 @@ const struct conf_case remap_cases[] = {
      .run = remap_grows_locked_before},
     {"mremap/grow-locked-on-fault", MAN_REMAP, ONE_OF_EACH, .run = remap_grows_locked_onfault},
     {"mremap/replaces-and-fails", MAN_REMAP, ONE_OF_EACH, .run = remap_replaces_and_fails},
+    {"mremap/wraps-over-border", MAN_REMAP, KIND(MEM_ANON), .run = remap_wraps_over_border},
     {"mremap/onto-itself", MAN_REMAP, SHARED, .run = remap_onto_itself},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
     {.id = NULL},

@@ -14,7 +14,8 @@
 #include "known.h"
 
 #define PAGE   4096
-#define AROUND 16 /* pages that a fault of a read may map: fault_around_bytes */
+#define FAR    (64 * PAGE) /* beyond the arena, from wherever in it */
+#define AROUND 16          /* pages that a fault of a read may map: fault_around_bytes */
 
 /* What a line says: the operation that it is about, and the pages of the arena that this is. */
 struct event {
@@ -57,6 +58,7 @@ static bool parse(const char *line, struct event *ret)
         if (len) {
             bytes = strtoull(len + 5, &rest, 0);
             bytes *= *rest == 'p' ? PAGE : 1;
+            bytes = bytes > FAR ? FAR : bytes; /* to the end, or nonsense */
         }
         ret->end = ret->first + (int)((off + bytes + PAGE - 1) / PAGE);
         ret->end += !fnmatch("* touch cross *", line, 0);
@@ -318,7 +320,9 @@ static const struct rule {
     {"*ioctl-pointer * 0xc02[08]aa0[34] *", "*ioctl-pointer * ENOENT", border_inside, MERGING},
     {"*mremap: = EFAULT", "*mremap: = [@e]*", border_inside, MERGING},
     {"*mremap: = [@e]*", "*mremap: = EFAULT", border_inside, MERGING},
-    /* the move itself is refused, too */
+    /* the move itself, or its length, is refused, too */
+    {"*mremap: = EFAULT", "*mremap: = EINVAL", border_inside, MERGING},
+    {"*mremap: = EINVAL", "*mremap: = EFAULT", border_inside, MERGING},
     {"*mremap: = EFAULT", "*mremap: = ENOMEM", border_inside, MERGING},
     {"*mremap: = ENOMEM", "*mremap: = EFAULT", border_inside, MERGING},
     {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]* = E[EA]*", mapped_around, AROUND_WP},
