@@ -367,18 +367,27 @@ static int victim_main(struct victim *victim)
     return 0;
 }
 
-/* Ends the thread as its nth move of memory into place returns, if there is one. */
-static void end_thread_at_move(pid_t tid, int nth)
+/* What a stop keeps from the thread: a signal of its own, or nothing. */
+static int signal_of_stop(int status)
+{
+    return WSTOPSIG(status) & 0x80 || status >> 16 ? 0 : WSTOPSIG(status);
+}
+
+/*
+ * Ends the thread as its nth move of memory into place returns, if there is one.
+ * @signal: what it was stopped by, which may be one of its own already
+ */
+static void end_thread_at_move(pid_t tid, int nth, int signal)
 {
     struct user_regs_struct regs;
-    int status, signal = 0;
+    int status;
 
     for (;;) {
         CHECK_EQ(ptrace(PTRACE_SYSCALL, tid, NULL, (void *)(intptr_t)signal), 0);
         CHECK_EQ(waitpid(tid, &status, __WALL), tid);
         if (!WIFSTOPPED(status))
             return;
-        signal = WSTOPSIG(status) & 0x80 || status >> 16 ? 0 : WSTOPSIG(status);
+        signal = signal_of_stop(status);
         if (!(WSTOPSIG(status) & 0x80))
             continue;
         CHECK_EQ(ptrace(PTRACE_GETREGS, tid, NULL, &regs), 0);
@@ -396,6 +405,7 @@ static void end_in_copy(int nth)
     struct victim victim = {.tid_pipe = {-1, -1}};
     void *options = (void *)PTRACE_O_TRACESYSGOOD;
     pid_t child, tid;
+    int status;
 
     CHECK_EQ(pipe(victim.tid_pipe) | pipe(victim.go_pipe), 0);
     child = fork();
@@ -406,9 +416,9 @@ static void end_in_copy(int nth)
     if (ptrace(PTRACE_SEIZE, tid, NULL, options) != 0)
         case_skip("ptrace: %s", strerror(errno));
     CHECK_EQ(ptrace(PTRACE_INTERRUPT, tid, NULL, NULL), 0);
-    CHECK_EQ(waitpid(tid, NULL, __WALL), tid);
+    CHECK_EQ(waitpid(tid, &status, __WALL), tid);
     CHECK_EQ(write(victim.go_pipe[1], "", 1), 1);
-    end_thread_at_move(tid, nth);
+    end_thread_at_move(tid, nth, signal_of_stop(status));
     CHECK_EXITED(child_wait(child), 0);
 }
 
