@@ -257,7 +257,7 @@ void mappings_known(const struct vma *vma, uintptr_t start, uint32_t *ret_traits
                     uint32_t *ret_root);
 /* The range's part is not registered any more. */
 void mappings_note(const struct range *range, uintptr_t start, uintptr_t end);
-/* Whether memory that is not registered is locked, if that is known; else true. To *ret_stop. */
+/* Whether memory that is not registered is known to be locked. To *ret_stop. */
 bool mappings_locked(uintptr_t start, uintptr_t end, uintptr_t *ret_stop);
 /* Memory that is not registered got traits, or lost them. */
 void mappings_note_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear);

@@ -149,12 +149,13 @@ static bool permitted(const struct range *range, enum arch_access access)
 }
 
 /* In rising order: pages of ours one by one, each a fault like any other; others by the kernel. */
-static long fault_in_range(uintptr_t addr, uintptr_t end, int advice)
+static long fault_in_range(uintptr_t addr, uintptr_t end, int advice, uintptr_t *ret_reached)
 {
     enum arch_access access = advice == MADV_POPULATE_WRITE ? ARCH_WRITE : ARCH_READ;
+    uintptr_t at;
     long ret = 0;
 
-    for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
+    for (at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
         struct range range;
 
         if (!ranges_find(at, &range)) {
@@ -176,21 +177,23 @@ static long fault_in_range(uintptr_t addr, uintptr_t end, int advice)
             }
         }
     }
+    *ret_reached = ret ? at - PAGING_PAGE : at;
     return ret;
 }
 
 static long madvise_populate(uintptr_t addr, size_t len, int advice)
 {
+    uintptr_t reached;
     long ret;
 
     if ((addr & (PAGING_PAGE - 1)) || !len) {
         return sys_madvise(addr, len, advice);
     }
-    ret = fault_in_range(addr, addr + core_page_up(len), advice);
-    if (ret == 0) {
+    ret = fault_in_range(addr, addr + core_page_up(len), advice, &reached);
+    if (reached > addr) {
         /* Each page was had; what has happened to the first while the last was waited for is no
          * error. */
-        sys_madvise(addr, len, advice);
+        sys_madvise(addr, reached - addr, advice);
     }
     return ret;
 }

@@ -160,7 +160,7 @@ bool mappings_locked(uintptr_t start, uintptr_t end, uintptr_t *ret_stop)
     struct plain *here = plain_at(start);
 
     *ret_stop = plain_stop(start, end);
-    return !here || (here->traits & TRAIT_LOCKED);
+    return here && (here->traits & TRAIT_LOCKED);
 }
 
 void mappings_note(const struct range *range, uintptr_t start, uintptr_t end)

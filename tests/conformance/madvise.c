@@ -491,6 +491,26 @@ static void mlock_undone(enum mem_kind kind)
     CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
 }
 
+/* What came before the page that cannot be had was populated: copies that a file's writer spares.
+ */
+static void populate_up_to_end(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    char byte = 1;
+
+    CHECK_EQ(ftruncate(mem.fd, 3 * (off_t)page_size), 0);
+    CHECK_EQ(pwrite(mem.fd, "x", 1, 0) + pwrite(mem.fd, "x", 1, (off_t)page_size) +
+                 pwrite(mem.fd, "x", 1, 2 * (off_t)page_size),
+             3);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_ERRNO(madvise(mem_page(&mem, 1), 3 * page_size, MADV_POPULATE_WRITE_), EFAULT);
+    CHECK_EQ(pwrite(mem.fd, &byte, 1, 0), 1);
+    CHECK_EQ(pwrite(mem.fd, &byte, 1, 2 * (off_t)page_size), 1);
+    CHECK_EQ(*mem_page(&mem, 2), 'x');
+    CHECK_EQ(*mem.addr, 1);
+}
+
 static void mlock_bad_length(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -693,6 +713,7 @@ const struct conf_case madvise_cases[] = {
     {"madvise/free-in-order", MAN_ADVISE, .run = free_in_order},
     {"madvise/remove-until-refused", MAN_ADVISE, .run = remove_until_refused},
     {"madvise/remove-elsewhere", MAN_ADVISE, FILE_SHARED, .run = remove_elsewhere},
+    {"madvise/populate-to-the-end", MAN_ADVISE, KIND(MEM_MEMFD_PRIVATE), .run = populate_up_to_end},
     {"madvise/populate-in-order", MAN_ADVISE, ONE_OF_EACH | KIND(MEM_ANON_SHARED), NEED_FULL,
      .run = populate_in_order},
     {"mincore/provided", "mincore(2)", ONE_OF_EACH, .run = mincore_tells},
