@@ -176,6 +176,32 @@ static int reprotect(const struct range *range, const struct paging_area *area, 
     return change_range(&changed);
 }
 
+/*
+ * Not registered. Locked memory that mlock could not bring in is brought in as it becomes writable;
+ * our kernel's does not know, for it has been locked as it is touched.
+ */
+static long protect_plain(uintptr_t start, uintptr_t end, int prot)
+{
+    struct vma vma;
+    long ret = 0;
+
+    for (uintptr_t stop = end; ret == 0 && start < end; start = stop, stop = end) {
+        bool brought = false;
+
+        if ((prot & PROT_WRITE) && mappings_locked(start, end, &stop) &&
+            !(mappings_traits(start) & TRAIT_ONFAULT) && maps_next(start, stop, &vma) &&
+            vma.start <= start) {
+            stop = vma.end < stop ? vma.end : stop;
+            brought = !vma.shared && !(vma.prot & PROT_WRITE);
+        }
+        ret = sys_mprotect(start, stop - start, prot);
+        if (ret == 0 && brought) {
+            sys_madvise(start, stop - start, MADV_POPULATE_WRITE);
+        }
+    }
+    return ret;
+}
+
 /* In rising order, what is registered our way; a hole ends it, and what came before stays. */
 static long protect_in_order(uintptr_t start, uintptr_t end, int prot)
 {
@@ -187,7 +213,7 @@ static long protect_in_order(uintptr_t start, uintptr_t end, int prot)
         uintptr_t stop = ranged ? range.area.start : end;
 
         if (start < stop) {
-            ret = sys_mprotect(start, stop - start, prot);
+            ret = protect_plain(start, stop, prot);
         }
         if (ret == 0 && ranged) {
             struct paging_area part = paging_slice(&range.area, start, end);

@@ -511,6 +511,23 @@ static void populate_up_to_end(enum mem_kind kind)
     CHECK_EQ(*mem.addr, 1);
 }
 
+/* What mlock could not bring in is brought in when it becomes writable, registered memory beside.
+ */
+static void mlock_then_writable(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    unsigned char there[2] = {0, 0};
+    int uffd = uffd_open(UF_FEATURE_SIGBUS);
+
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_NONE), 0);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 3), page_size), 0);
+    CHECK_ERRNO(mlock(mem_page(&mem, 1), 3 * page_size), ENOMEM);
+    CHECK_EQ(mprotect(mem_page(&mem, 2), 2 * page_size, PROT_READ | PROT_WRITE), 0);
+    CHECK_EQ(mincore(mem_page(&mem, 1), 2 * page_size, there), 0);
+    CHECK_EQ(there[0], 0);
+    CHECK_EQ(there[1], 1);
+}
+
 static void mlock_bad_length(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -724,6 +741,7 @@ const struct conf_case madvise_cases[] = {
     {"mlock/failed-stops", MAN_LOCK, ONE_OF_EACH, .run = mlock_failed_stops},
     {"mlock/undone", MAN_LOCK, ONE_OF_EACH, NEED_FULL, .run = mlock_undone},
     {"mlock/dontneed-after", MAN_LOCK, KIND(MEM_ANON), .run = dontneed_after_locked},
+    {"mlock/then-writable", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_writable},
     {"mlock/bad-length", MAN_LOCK, ONE_OF_EACH, .run = mlock_bad_length},
     {"mlock/hole", MAN_LOCK, KIND(MEM_ANON), .run = mlock_up_to_a_hole},
     {"mlock/dontneed", MAN_LOCK, KIND(MEM_ANON), .run = mlock_then_dontneed},
