@@ -317,12 +317,15 @@ static enum core_verdict look_again(uintptr_t addr, enum arch_access access, con
 {
     struct range range;
     struct vma vma;
+    bool ranged = ranges_find(addr, &range);
 
     *ret_woken = false;
-    if (paging_page_passes(addr, access == ARCH_WRITE) || signal_pending(mask)) {
+    if ((paging_page_passes(addr, access == ARCH_WRITE) &&
+         !(ranged && !permits(range.area.prot, access))) ||
+        signal_pending(mask)) {
         return CORE_RETRY;
     }
-    if (ranges_find(addr, &range)) {
+    if (ranged) {
         return fault(addr, access, mask, uc, true, ret_woken);
     }
     if (!maps_next(addr, addr + 1, &vma)) {

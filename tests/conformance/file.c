@@ -325,6 +325,7 @@ static void *cross_main(void *arg)
     int sig;
 
     sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGSEGV, &action, NULL);
     sig = sigsetjmp(cross_jump, 1);
     if (!sig)
         (void)*word;
@@ -350,6 +351,25 @@ static void truncate_under_crossing(enum mem_kind kind)
     CHECK(cross_addr == mem_page(&mem, 1));
 }
 
+/* The same of a page that is there when it may not be accessed any more. */
+static void forbid_under_crossing(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+    pthread_t thread;
+    void *result;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, cross_main, mem_page(&mem, 1) - 4), 0);
+    uffd_next_fault(uffd, mem_page(&mem, 1), 0);
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_NONE), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(pthread_join(thread, &result), 0);
+    CHECK_EQ((intptr_t)result, SIGSEGV);
+    CHECK(cross_addr == mem_page(&mem, 1));
+}
+
 #define FILES    (FILE_PRIVATE | FILE_SHARED)
 #define RST_INIT "rst: Initializing a userfaultfd, MISSING_SHMEM"
 
@@ -363,6 +383,7 @@ const struct conf_case file_cases[] = {
      .run = read_maps_nothing_beside},
     {"file/copy-onto-itself", RST_INIT, FILE_SHARED, .run = copy_onto_itself},
     {"file/truncate-under-a-crossing", RST_INIT, FILES, .run = truncate_under_crossing},
+    {"file/forbidden-under-a-crossing", RST_INIT, ONE_OF_EACH, .run = forbid_under_crossing},
     {"file/truncate", RST_INIT, FILES, .run = truncate_shrinks},
     {"file/truncate-partial-copy", RST_INIT, FILES, .run = truncate_copy_stops_at_end},
     {"file/truncate-under-a-waiter", RST_INIT, FILES, .run = truncate_under_waiter},
