@@ -57,7 +57,9 @@ static void write_to(char *page)
 {
     volatile char *byte = page;
 
-    *byte = *byte;
+    char same = *byte;
+
+    *byte = same;
 }
 
 /* ---- what moves, and what is left */
