@@ -96,7 +96,8 @@ static bool border_between(const struct story *story, int first, int end)
 {
     static const char *const names[] = {
         "mmap",  "munmap",  "mremap",          "mprotect",          "madvise",
-        "mlock", "munlock", "UFFDIO_REGISTER", "UFFDIO_UNREGISTER", NULL};
+        "mlock", "munlock", "UFFDIO_REGISTER", "UFFDIO_UNREGISTER", "ioctl-pointer",
+        NULL};
 
     for (size_t i = 0; i < story->count; i++) {
         struct event e;
