@@ -452,6 +452,7 @@ static void touch_in_handler_on_alternate_stack(enum mem_kind kind)
 }
 
 #define SENT          2000
+#define NESTED        64
 #define FLOOD_SECONDS 60 /* each takes its turn between two threads, through traps perhaps */
 
 static struct flood {
@@ -459,6 +460,7 @@ static struct flood {
     pthread_t to;
     int sig[2];
     _Atomic int arrived[2], sum;
+    _Atomic int landed; /* of those that arrived, by the last jump */
     bool jump;
 } flood;
 
@@ -484,6 +486,9 @@ static void *flood_main(void *arg)
 
         while (atomic_load(&flood.arrived[i & 1]) < i / 2)
             sched_yield(); /* one of each may be on its way in: more do not queue */
+        /* The next one comes in while siglongjmp() restores the mask: no deeper than this. */
+        while (flood.jump && i - atomic_load(&flood.landed) > NESTED)
+            sched_yield();
         CHECK_EQ(pthread_sigqueue(flood.to, flood.sig[i & 1], value), 0);
     }
     return NULL;
@@ -508,6 +513,7 @@ static void copy_under_flood(int first, int second, bool jump)
     CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &before), 0);
     if (sigsetjmp(leave, 1) == 0)
         CHECK_EQ(pthread_create(&thread, NULL, flood_main, NULL), 0);
+    atomic_store(&flood.landed, atomic_load(&flood.sum));
     while (atomic_load(&flood.sum) < SENT) {
         int ret = uffd_copy(uffd_here, hidden.addr, flood.source, 3 * page_size);
 
