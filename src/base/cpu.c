@@ -4,8 +4,9 @@
 #include "base/cpu.h"
 #include "sys/thread.h"
 
-#define PAIR_US    50 /* a tick and a time read within belong together */
+#define PAIR_NS    5000 /* a tick and a time read within belong together */
 #define PAIR_TRIES 10
+#define MEASURE_NS 100000
 
 static uint64_t clock_ns(int clock)
 {
@@ -15,22 +16,26 @@ static uint64_t clock_ns(int clock)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static uint64_t now_ns(void)
+/* A time and a tick of one moment, if the thread is let run meanwhile: tried a few times. */
+static uint64_t read_both(int clock, uint64_t *ret_tick)
 {
-    return clock_ns(CLOCK_MONOTONIC);
+    uint64_t ns;
+    int tries = 0;
+
+    do {
+        ns = clock_ns(clock);
+        *ret_tick = base_cpu_ticks();
+    } while (clock_ns(clock) - ns > PAIR_NS && ++tries < PAIR_TRIES);
+    return ns;
 }
 
 uint64_t base_cpu_boot_ns(uint64_t tick)
 {
     static _Atomic uint64_t tick0, boot0, asleep0; /* at the first call; racing ones agree */
     uint64_t from = atomic_load(&tick0), now, boot, asleep;
-    int tries = 0;
 
-    do { /* both at one moment, if the thread is let run: what is late makes the answer late */
-        now = base_cpu_ticks();
-        boot = clock_ns(CLOCK_BOOTTIME);
-    } while (base_cpu_ticks() - now > PAIR_US * base_cpu_ticks_per_us() && ++tries < PAIR_TRIES);
-    asleep = boot - now_ns();
+    boot = read_both(CLOCK_BOOTTIME, &now); /* what is late makes the answer late */
+    asleep = boot - clock_ns(CLOCK_MONOTONIC);
 
     if (!from) {
         atomic_store(&boot0, boot);
@@ -51,17 +56,16 @@ uint64_t base_cpu_ticks_per_us(void)
 {
     static _Atomic uint64_t known; /* racing first calls measure the same thing */
     uint64_t rate = atomic_load_explicit(&known, memory_order_relaxed);
-    uint64_t t0, c0, t1;
+    uint64_t t0, c0, t1, c1;
 
     if (rate) {
         return rate;
     }
-    t0 = now_ns();
-    c0 = base_cpu_ticks();
+    t0 = read_both(CLOCK_MONOTONIC, &c0);
     do {
-        t1 = now_ns();
-    } while (t1 - t0 < 100000);
-    rate = (base_cpu_ticks() - c0) * 1000 / (t1 - t0);
+        t1 = read_both(CLOCK_MONOTONIC, &c1);
+    } while (t1 - t0 < MEASURE_NS);
+    rate = (c1 - c0) * 1000 / (t1 - t0);
     rate = rate ? rate : 1;
     atomic_store_explicit(&known, rate, memory_order_relaxed);
     return rate;
