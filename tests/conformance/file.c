@@ -332,8 +332,11 @@ static void *cross_main(void *arg)
     return (void *)(intptr_t)sig;
 }
 
+/* What is done to the second of two pages while an access across both waits for it. */
+typedef void change_page(int uffd, const struct mem *mem);
+
 /* The page that was waited for decides what the access comes to. */
-static void truncate_under_crossing(enum mem_kind kind)
+static void change_under_crossing(enum mem_kind kind, change_page *change, int sig)
 {
     struct mem mem = mem_map(kind, 2);
     int uffd = uffd_open(0);
@@ -344,30 +347,32 @@ static void truncate_under_crossing(enum mem_kind kind)
     CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
     CHECK_EQ(pthread_create(&thread, NULL, cross_main, mem_page(&mem, 1) - 4), 0);
     uffd_next_fault(uffd, mem_page(&mem, 1), 0);
-    CHECK_EQ(ftruncate(mem.fd, 0), 0);
-    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    change(uffd, &mem);
     CHECK_EQ(pthread_join(thread, &result), 0);
-    CHECK_EQ((intptr_t)result, SIGBUS);
+    CHECK_EQ((intptr_t)result, sig);
     CHECK(cross_addr == mem_page(&mem, 1));
 }
 
-/* The same of a page that is there when it may not be accessed any more. */
+static void truncate_page(int uffd, const struct mem *mem)
+{
+    CHECK_EQ(ftruncate(mem->fd, 0), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem->addr, mem->len), 0);
+}
+
+static void forbid_page(int uffd, const struct mem *mem)
+{
+    CHECK_EQ(mprotect(mem->addr, mem->len, PROT_NONE), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(mem, 1), page_size), 0); /* it is there, too */
+}
+
+static void truncate_under_crossing(enum mem_kind kind)
+{
+    change_under_crossing(kind, truncate_page, SIGBUS);
+}
+
 static void forbid_under_crossing(enum mem_kind kind)
 {
-    struct mem mem = mem_map(kind, 2);
-    int uffd = uffd_open(0);
-    pthread_t thread;
-    void *result;
-
-    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
-    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
-    CHECK_EQ(pthread_create(&thread, NULL, cross_main, mem_page(&mem, 1) - 4), 0);
-    uffd_next_fault(uffd, mem_page(&mem, 1), 0);
-    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_NONE), 0);
-    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 1), page_size), 0);
-    CHECK_EQ(pthread_join(thread, &result), 0);
-    CHECK_EQ((intptr_t)result, SIGSEGV);
-    CHECK(cross_addr == mem_page(&mem, 1));
+    change_under_crossing(kind, forbid_page, SIGSEGV);
 }
 
 #define FILES    (FILE_PRIVATE | FILE_SHARED)
