@@ -9,21 +9,13 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+from tap import plan, point
+
 LAUNCHER = os.path.join(os.environ["BUILD"], "userfault")
 PROBE = os.environ["PROBE"]
 PATIENCE = 60  # seconds; only a failure takes that long
-
-points = 0
-failed = False
-
-
-def point(ok, name, detail=""):
-    global points, failed
-    points += 1
-    failed |= not ok
-    print(f"{'ok' if ok else 'not ok'} {points} - {name}")
-    if not ok and detail != "":
-        print(f"# got {detail}")
 
 
 def start(options, *program, **more):
@@ -130,8 +122,7 @@ def main():
     inherited("an empty mask too", lambda: signal.pthread_sigmask(signal.SIG_SETMASK, []),
               "SigBlk:\t" + bits())
     inherited("an ignored SIGCHLD too", ignore_chld, "SigIgn:\t" + bits(signal.SIGCHLD))
-    print(f"1..{points}")
-    return failed
+    return plan()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,10 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+from tap import plan, point
+
 BUILD = os.environ["BUILD"]
 PROGRAM = os.environ["EXHAUST"]
 LIBRARY = os.path.join(BUILD, "libuserfault-preload.so")
@@ -30,18 +34,6 @@ RELEASE = r"mprotect\(\w+, 65536, PROT_READ\|PROT_WRITE\)"
 BELL = ("sendto", 1, "EAGAIN")
 MISSED = "was not made"
 MARK = "/proc/self/mem"  # the first descriptor of the first context
-
-points = 0
-failed = False
-
-
-def point(ok, name, detail=""):
-    global points, failed
-    points += 1
-    failed |= not ok
-    print(f"{'ok' if ok else 'not ok'} {points} - {name}")
-    if not ok and detail != "":
-        print(f"# got {detail}")
 
 
 def strace(options, env, trace):
@@ -119,8 +111,7 @@ def main():
             point(not bad, f"a bell cannot be rung at once {env}", bad)
             point(all(counts.get(call) for call, _, _ in CALLS if call != "mremap"),
                   f"all of them were met {env}", counts)
-    print(f"1..{points}")
-    return failed
+    return plan()
 
 
 def reason_to_skip():

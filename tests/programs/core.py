@@ -10,6 +10,10 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+from tap import plan, point
+
 LAUNCHER = os.path.join(os.environ["BUILD"], "userfault")
 DIES = os.environ["DIES"]
 PATIENCE = 60  # seconds; only a failure takes that long
@@ -20,18 +24,6 @@ RBX, RIP, RSP = 5, 16, 19  # of user_regs_struct
 SIGNAL, NOTED = 12, 112  # in elf_prstatus: pr_cursig, pr_reg
 
 OURS = 4 << 20  # bytes of the core that the library may be: its variables, its stack of a signal
-
-points = 0
-failed = False
-
-
-def point(ok, name, detail=""):
-    global points, failed
-    points += 1
-    failed |= not ok
-    print(f"{'ok' if ok else 'not ok'} {points} - {name}")
-    if not ok and detail != "":
-        print(f"# got {detail}")
 
 
 class Core:
@@ -222,8 +214,7 @@ def main():
     if ("kernel", "null") in sizes:
         more = sizes["user", "null"] - sizes["kernel", "null"]
         point(more < OURS, "the facility's tables are left out", f"{more} bytes more")
-    print(f"1..{points}")
-    return failed
+    return plan()
 
 
 def reason_to_skip():
