@@ -18,6 +18,17 @@
 #define NUMBERS      512 /* ICALL_NUMBERS */
 #define ALWAYS       1
 
+/* From where libc's caller has number and arguments to where the kernel wants them. */
+        .macro  TO_KERNEL
+        mov     %rdi, %rax
+        mov     %rsi, %rdi
+        mov     %rdx, %rsi
+        mov     %rcx, %rdx
+        mov     %r8, %r10
+        mov     %r9, %r8
+        mov     8(%rsp), %r9
+        .endm
+
         .hidden core_bypassed
         .hidden core_short_way
         .hidden core_tls_shared
@@ -71,13 +82,7 @@ syscall:
         jz      0b
 3:      movb    $1, core_tls_shared(%rip)
         movq    $0, core_short_way(%rip)
-6:      mov     %rdi, %rax
-        mov     %rsi, %rdi
-        mov     %rdx, %rsi
-        mov     %rcx, %rdx
-        mov     %r8, %r10
-        mov     %r9, %r8
-        mov     8(%rsp), %r9
+6:      TO_KERNEL
         syscall
         cmp     $-4095, %rax
         jae     4f
@@ -92,13 +97,7 @@ syscall:
         je      8f
         cmp     $NR_CLONE3, %rdi
         jne     0b
-8:      mov     %rdi, %rax
-        mov     %rsi, %rdi
-        mov     %rdx, %rsi
-        mov     %rcx, %rdx
-        mov     %r8, %r10
-        mov     %r9, %r8
-        mov     8(%rsp), %r9
+8:      TO_KERNEL
         lea     9f(%rip), %rcx
         jmp     trap_entry
 9:      cmp     $-4095, %rax

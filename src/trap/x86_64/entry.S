@@ -68,6 +68,15 @@
         pop     %r9
         .endm
 
+/* What ENTERED left is made the frame, with rbx at it. */
+        .macro  FRAME_PUSH
+        push    %rbx
+        push    %r12
+        PUSH_ARGS
+        mov     %rsp, %rbx
+        FRAME_AT %rbx
+        .endm
+
 /* Make room for the vector registers below the frame at rbx and save them. Keeps rbx, rbp, r12-r15. */
         .macro  STATE_SAVE
         mov     trap_state_size(%rip), %eax
@@ -149,11 +158,7 @@ back:   pop     %rcx
 1:      cmp     $TRAP_CHILD, %r11d
         je      child
         ja      sigreturn
-2:      push    %rbx
-        push    %r12
-        PUSH_ARGS
-        mov     %rsp, %rbx
-        FRAME_AT %rbx
+2:      FRAME_PUSH
         mov     %rax, %r12
         STATE_SAVE
         mov     %r12, %rdi
@@ -179,11 +184,7 @@ restore:
  */
         .cfi_startproc
         ENTERED
-child:  push    %rbx
-        push    %r12
-        PUSH_ARGS
-        mov     %rsp, %rbx
-        FRAME_AT %rbx
+child:  FRAME_PUSH
         mov     %rax, %r12
         STATE_SAVE
         mov     %r12, %rdi
@@ -261,11 +262,7 @@ child:  push    %rbx
         .cfi_startproc
         ENTERED
 sigreturn:
-        push    %rbx
-        push    %r12
-        PUSH_ARGS
-        mov     %rsp, %rbx
-        FRAME_AT %rbx
+        FRAME_PUSH
         STATE_SAVE
         lea     FRAME(%rbx), %rdi
         call    trap_sigreturn
