@@ -222,13 +222,19 @@ static bool stops_earlier(const struct story *story)
 
 /* ---- pages of zeroes */
 
+/* Whether the operation filled the page. */
+static bool filled(const struct event *event, const char *name, int page)
+{
+    return !strcmp(event->name, name) && event->first <= page &&
+           event->first + (int)(bytes_done(event->line) / PAGE) > page;
+}
+
 static bool zeroed(const struct story *story, int page)
 {
     for (size_t i = 0; i < story->count; i++) {
         struct event e;
 
-        if (parse(story->lines[i], &e) && !strcmp(e.name, "UFFDIO_ZEROPAGE") && e.first <= page &&
-            e.first + (int)(bytes_done(e.line) / PAGE) > page)
+        if (parse(story->lines[i], &e) && filled(&e, "UFFDIO_ZEROPAGE", page))
             return true;
     }
     return false;
@@ -248,15 +254,15 @@ static bool file_read(const struct story *story, int page)
         if (covers(&e, page) && !strcmp(e.name, "mmap"))
             file = !fnmatch("*mmap memfd-private *", e.line, 0);
         allocated |= !fnmatch("* fallocate *arg=[01] *", e.line, 0);
-        if (file && allocated && !strcmp(e.name, "UFFDIO_COPY") && e.first <= page &&
-            e.first + (int)(bytes_done(e.line) / PAGE) > page)
+        if (file && allocated && filled(&e, "UFFDIO_COPY", page))
             return true;
     }
     return false;
 }
 
-/* Pages that only ours says are there, all of them such. */
-static bool file_was_read(const struct story *story)
+/* Two answers of mincore, in which only @side says of some pages that they are there: all such. */
+static bool only_there(const struct story *story, const char *side,
+                       bool (*such)(const struct story *story, int page))
 {
     const char *kernel = strstr(story->kernel, " = 0"), *ours = strstr(story->ours, " = 0");
     int page = story->op.first;
@@ -264,25 +270,22 @@ static bool file_was_read(const struct story *story)
     if (!kernel || !ours || strlen(kernel) != strlen(ours))
         return false;
     for (kernel += 4, ours += 4; *kernel; kernel += 2, ours += 2, page++) {
-        if (kernel[1] != ours[1] && (ours[1] != '1' || !file_read(story, page)))
+        const char *there = side == story->kernel ? kernel : ours;
+
+        if (kernel[1] != ours[1] && (there[1] != '1' || !such(story, page)))
             return false;
     }
     return true;
 }
 
-/* Whatever page only the kernel says is there was provided by UFFDIO_ZEROPAGE. */
+static bool file_was_read(const struct story *story)
+{
+    return only_there(story, story->ours, file_read);
+}
+
 static bool zeroes_gone(const struct story *story)
 {
-    const char *kernel = strstr(story->kernel, " = 0"), *ours = strstr(story->ours, " = 0");
-    int page = story->op.first;
-
-    if (!kernel || !ours || strlen(kernel) != strlen(ours))
-        return false;
-    for (kernel += 4, ours += 4; *kernel; kernel += 2, ours += 2, page++) {
-        if (kernel[1] != ours[1] && (kernel[1] != '1' || !zeroed(story, page)))
-            return false;
-    }
-    return true;
+    return only_there(story, story->kernel, zeroed);
 }
 
 /* ---- the rules */
