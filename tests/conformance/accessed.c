@@ -5,22 +5,10 @@
 
 enum { PAGES = 16 };
 
-struct tracked {
-    struct mem mem;
-    int uffd, pagemap;
-};
-
 static struct tracked track(enum mem_kind kind)
 {
-    struct tracked t = {.mem = mem_map(kind, PAGES)};
-
-    for (size_t n = 0; n < PAGES; n++)
-        *(volatile char *)mem_page(&t.mem, n) = (char)(n + 1);
-    t.uffd = uffd_open(UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC);
-    CHECK_EQ(uffd_register_mode(t.uffd, t.mem.addr, t.mem.len, UF_REGISTER_MODE_RWP, NULL), 0);
-    t.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    CHECK(t.pagemap >= 0);
-    return t;
+    return track_pages(kind, PAGES, true, UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC,
+                       UF_REGISTER_MODE_RWP);
 }
 
 static void protect_all(const struct tracked *t)
@@ -35,29 +23,13 @@ static void touch_page(const struct tracked *t, size_t page)
 
 static struct pm_scan_arg scan_arg(const struct tracked *t, struct page_region *vec, size_t regions)
 {
-    return (struct pm_scan_arg){
-        .size = sizeof(struct pm_scan_arg),
-        .start = (uintptr_t)t->mem.addr,
-        .end = (uintptr_t)t->mem.addr + t->mem.len,
-        .vec = (uintptr_t)vec,
-        .vec_len = regions,
-        .category_mask = PAGE_IS_ACCESSED,
-        .return_mask = PAGE_IS_ACCESSED | PAGE_IS_PRESENT,
-    };
-}
-
-static long scan(const struct tracked *t, struct pm_scan_arg *arg)
-{
-    long n = ioctl(t->pagemap, PAGEMAP_SCAN_NR, arg);
-
-    return n < 0 ? -errno : n;
+    return scan_for(t, vec, regions, PAGE_IS_ACCESSED, PAGE_IS_ACCESSED | PAGE_IS_PRESENT);
 }
 
 static void check_region(const struct tracked *t, const struct page_region *region, size_t first,
                          size_t end, uint64_t categories)
 {
-    CHECK_EQ(region->start, (uintptr_t)mem_page(&t->mem, first));
-    CHECK_EQ(region->end, (uintptr_t)mem_page(&t->mem, 0) + end * page_size);
+    check_pages_of(t, region, first, end);
     CHECK_EQ(region->categories, categories);
 }
 

@@ -6,22 +6,9 @@
 
 enum { PAGES = 16 };
 
-struct tracked {
-    struct mem mem;
-    int uffd, pagemap;
-};
-
 static struct tracked track(enum mem_kind kind, bool filled)
 {
-    struct tracked t = {.mem = mem_map(kind, PAGES)};
-
-    for (size_t n = 0; filled && n < PAGES; n++)
-        *(volatile char *)mem_page(&t.mem, n) = (char)(n + 1);
-    t.uffd = uffd_open(UF_FEATURE_WP_ASYNC);
-    CHECK_EQ(uffd_register_mode(t.uffd, t.mem.addr, t.mem.len, UF_REGISTER_MODE_WP, NULL), 0);
-    t.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    CHECK(t.pagemap >= 0);
-    return t;
+    return track_pages(kind, PAGES, filled, UF_FEATURE_WP_ASYNC, UF_REGISTER_MODE_WP);
 }
 
 static void protect_all(const struct tracked *t)
@@ -47,29 +34,7 @@ static bool shown_protected(const struct tracked *t, size_t page)
 
 static struct pm_scan_arg scan_arg(const struct tracked *t, struct page_region *vec, size_t regions)
 {
-    return (struct pm_scan_arg){
-        .size = sizeof(struct pm_scan_arg),
-        .start = (uintptr_t)t->mem.addr,
-        .end = (uintptr_t)t->mem.addr + t->mem.len,
-        .vec = (uintptr_t)vec,
-        .vec_len = regions,
-        .category_mask = PAGE_IS_WRITTEN,
-        .return_mask = PAGE_IS_WRITTEN,
-    };
-}
-
-static long scan(const struct tracked *t, struct pm_scan_arg *arg)
-{
-    long n = ioctl(t->pagemap, PAGEMAP_SCAN_NR, arg);
-
-    return n < 0 ? -errno : n;
-}
-
-static void check_region(const struct tracked *t, const struct page_region *region, size_t first,
-                         size_t end)
-{
-    CHECK_EQ(region->start, (uintptr_t)mem_page(&t->mem, first));
-    CHECK_EQ(region->end, (uintptr_t)mem_page(&t->mem, 0) + end * page_size);
+    return scan_for(t, vec, regions, PAGE_IS_WRITTEN, PAGE_IS_WRITTEN);
 }
 
 static void no_message(enum mem_kind kind)
@@ -111,7 +76,7 @@ static void scan_written(enum mem_kind kind)
     struct pm_scan_arg arg = scan_arg(&t, vec, 8);
 
     CHECK_EQ(scan(&t, &arg), 1);
-    check_region(&t, &vec[0], 0, PAGES);
+    check_pages_of(&t, &vec[0], 0, PAGES);
     protect_all(&t);
     CHECK_EQ(scan(&t, &arg), 0);
     CHECK_EQ(arg.walk_end, arg.end);
@@ -120,9 +85,9 @@ static void scan_written(enum mem_kind kind)
     write_to(&t, 7);
     write_to(&t, PAGES - 1);
     CHECK_EQ(scan(&t, &arg), 3);
-    check_region(&t, &vec[0], 1, 3);
-    check_region(&t, &vec[1], 7, 8);
-    check_region(&t, &vec[2], PAGES - 1, PAGES);
+    check_pages_of(&t, &vec[0], 1, 3);
+    check_pages_of(&t, &vec[1], 7, 8);
+    check_pages_of(&t, &vec[2], PAGES - 1, PAGES);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(vec[i].categories, PAGE_IS_WRITTEN);
     CHECK_EQ(arg.walk_end, arg.end);
@@ -137,14 +102,14 @@ static void scan_and_protect(enum mem_kind kind)
 
     arg.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
     CHECK_EQ(scan(&t, &arg), 1);
-    check_region(&t, &vec[0], 0, PAGES);
+    check_pages_of(&t, &vec[0], 0, PAGES);
     CHECK_EQ(scan(&t, &arg), 0);
     for (int round = 0; round < 3; round++) {
         write_to(&t, 4);
         write_to(&t, 9);
         CHECK_EQ(scan(&t, &arg), 2);
-        check_region(&t, &vec[0], 4, 5);
-        check_region(&t, &vec[1], 9, 10);
+        check_pages_of(&t, &vec[0], 4, 5);
+        check_pages_of(&t, &vec[1], 9, 10);
         CHECK_EQ(scan(&t, &arg), 0);
     }
 }
@@ -159,17 +124,17 @@ static void scan_limits(enum mem_kind kind)
     for (size_t n = 0; n < PAGES; n += 2)
         write_to(&t, n);
     CHECK_EQ(scan(&t, &arg), 2);
-    check_region(&t, &vec[0], 0, 1);
-    check_region(&t, &vec[1], 2, 3);
+    check_pages_of(&t, &vec[0], 0, 1);
+    check_pages_of(&t, &vec[1], 2, 3);
     CHECK(arg.walk_end > vec[1].end - 1 && arg.walk_end <= vec[1].end + page_size);
     /* Goes on from there. */
     arg.start = arg.walk_end;
     CHECK_EQ(scan(&t, &arg), 2);
-    check_region(&t, &vec[0], 4, 5);
+    check_pages_of(&t, &vec[0], 4, 5);
     arg = scan_arg(&t, vec, 8);
     arg.max_pages = 3;
     CHECK_EQ(scan(&t, &arg), 3);
-    check_region(&t, &vec[2], 4, 5);
+    check_pages_of(&t, &vec[2], 4, 5);
     CHECK_EQ(arg.walk_end, vec[2].end + page_size); /* up to what there was no room for */
     arg = scan_arg(&t, vec, 8);
     arg.flags = 4;
@@ -188,15 +153,15 @@ static void scan_categories(enum mem_kind kind)
     arg.category_mask = PAGE_IS_WPALLOWED | PAGE_IS_PRESENT;
     arg.return_mask = PAGE_IS_WPALLOWED | PAGE_IS_PRESENT | PAGE_IS_WRITTEN;
     CHECK_EQ(scan(&t, &arg), 2);
-    check_region(&t, &vec[0], 0, 1);
-    check_region(&t, &vec[1], 1, PAGES);
+    check_pages_of(&t, &vec[0], 0, 1);
+    check_pages_of(&t, &vec[1], 1, PAGES);
     CHECK_EQ(vec[0].categories, PAGE_IS_WPALLOWED | PAGE_IS_PRESENT | PAGE_IS_WRITTEN);
     CHECK_EQ(vec[1].categories, PAGE_IS_WPALLOWED | PAGE_IS_PRESENT);
     arg.category_mask = 0;
     arg.category_anyof_mask = PAGE_IS_WRITTEN;
     arg.category_inverted = PAGE_IS_WRITTEN;
     CHECK_EQ(scan(&t, &arg), 1);
-    check_region(&t, &vec[0], 1, PAGES);
+    check_pages_of(&t, &vec[0], 1, PAGES);
 }
 
 /* Memory beside it, which is not registered. */
@@ -210,7 +175,7 @@ static void scan_beyond(enum mem_kind kind)
     CHECK_EQ(uffd_writeprotect(t.uffd, t.mem.addr, 8 * page_size, UF_WRITEPROTECT_MODE_WP), 0);
     write_to(&t, 7);
     CHECK_EQ(scan(&t, &arg), 1);
-    check_region(&t, &vec[0], 7, PAGES);
+    check_pages_of(&t, &vec[0], 7, PAGES);
     arg.flags = PM_SCAN_CHECK_WPASYNC;
     CHECK_EQ(scan(&t, &arg), -EPERM);
 }

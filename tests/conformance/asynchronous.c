@@ -7,28 +7,23 @@
 
 #include "harness.h"
 
-struct served {
-    struct mem mem;
-    int uffd;
-    struct pager pager;
+struct scene {
+    struct served memory;
     int file; /* two pages, the pattern of 20 and 21 */
 };
 
-static void serve(struct served *s, enum mem_kind kind, size_t pages)
+static void begin(struct scene *s, enum mem_kind kind, size_t pages)
 {
     char *content = source_new(2, 20);
 
     s->file = memfd_create("conformance", MFD_CLOEXEC);
     CHECK_EQ(pwrite(s->file, content, 2 * page_size, 0), 2 * page_size);
-    s->mem = mem_map(kind, pages);
-    s->uffd = uffd_open(0);
-    CHECK_EQ(uffd_register(s->uffd, s->mem.addr, s->mem.len), 0);
-    pager_start(&s->pager, s->uffd, s->mem.addr, s->mem.len, 0);
+    serve(&s->memory, kind, pages);
 }
 
-static unsigned long faults(struct served *s)
+static unsigned long faults(struct scene *s)
 {
-    return atomic_load(&s->pager.faults);
+    return served_faults(&s->memory);
 }
 
 /* ---- AIO */
@@ -45,62 +40,62 @@ static void submit(aio_context_t ctx, struct iocb **blocks, long count, long lon
 
 static void aio(enum mem_kind kind)
 {
-    struct served s;
+    struct scene s;
     aio_context_t ctx = 0;
     struct iocb blocks[2] = {{0}}, *list[2] = {&blocks[0], &blocks[1]};
     char *expected = source_new(4, 0);
     char got[64];
 
-    serve(&s, kind, 6);
+    begin(&s, kind, 6);
     if (syscall(SYS_io_setup, 8, &ctx) == -1)
         case_skip("io_setup: %s", strerror(errno));
     for (int i = 0; i < 2; i++) {
         blocks[i].aio_fildes = (uint32_t)s.file;
         blocks[i].aio_lio_opcode = IOCB_CMD_PREAD;
-        blocks[i].aio_buf = (uintptr_t)mem_page(&s.mem, (size_t)i * 2);
+        blocks[i].aio_buf = (uintptr_t)mem_page(&s.memory.mem, (size_t)i * 2);
         blocks[i].aio_nbytes = page_size;
         blocks[i].aio_offset = i * (long long)page_size;
     }
     submit(ctx, list, 2, (long long)page_size);
-    CHECK(pattern_holds(mem_page(&s.mem, 0), 20));
-    CHECK(pattern_holds(mem_page(&s.mem, 2), 21));
+    CHECK(pattern_holds(mem_page(&s.memory.mem, 0), 20));
+    CHECK(pattern_holds(mem_page(&s.memory.mem, 2), 21));
     CHECK_EQ(faults(&s), 2);
     /* From hidden memory, over a border, by a block that is hidden itself. */
     blocks[0].aio_lio_opcode = IOCB_CMD_PWRITE;
-    blocks[0].aio_buf = (uintptr_t)mem_page(&s.mem, 2) - 32 - page_size;
+    blocks[0].aio_buf = (uintptr_t)mem_page(&s.memory.mem, 2) - 32 - page_size;
     blocks[0].aio_nbytes = 64;
     blocks[0].aio_offset = 0;
     CHECK_EQ(faults(&s), 2);
     submit(ctx, list, 1, 64);
     CHECK_EQ(faults(&s), 3);
     CHECK_EQ(pread(s.file, got, sizeof(got), 0), 64);
-    CHECK_EQ(memcmp(got, mem_page(&s.mem, 1) - 32, 32), 0);
+    CHECK_EQ(memcmp(got, mem_page(&s.memory.mem, 1) - 32, 32), 0);
     CHECK_EQ(memcmp(got + 32, expected + page_size, 32), 0);
-    pager_stop(&s.pager);
+    pager_stop(&s.memory.pager);
     syscall(SYS_io_destroy, ctx);
 }
 
 static void aio_vectors(enum mem_kind kind)
 {
-    struct served s;
+    struct scene s;
     aio_context_t ctx = 0;
     struct iocb block = {0}, *list[1] = {&block};
     struct iovec iov[2];
 
-    serve(&s, kind, 4);
+    begin(&s, kind, 4);
     if (syscall(SYS_io_setup, 8, &ctx) == -1)
         case_skip("io_setup: %s", strerror(errno));
-    iov[0] = (struct iovec){mem_page(&s.mem, 3), page_size};
-    iov[1] = (struct iovec){mem_page(&s.mem, 1), page_size};
+    iov[0] = (struct iovec){mem_page(&s.memory.mem, 3), page_size};
+    iov[1] = (struct iovec){mem_page(&s.memory.mem, 1), page_size};
     block.aio_fildes = (uint32_t)s.file;
     block.aio_lio_opcode = IOCB_CMD_PREADV;
     block.aio_buf = (uintptr_t)iov;
     block.aio_nbytes = 2;
     submit(ctx, list, 1, 2 * (long long)page_size);
-    CHECK(pattern_holds(mem_page(&s.mem, 3), 20));
-    CHECK(pattern_holds(mem_page(&s.mem, 1), 21));
+    CHECK(pattern_holds(mem_page(&s.memory.mem, 3), 20));
+    CHECK(pattern_holds(mem_page(&s.memory.mem, 1), 21));
     CHECK_EQ(faults(&s), 2);
-    pager_stop(&s.pager);
+    pager_stop(&s.memory.pager);
     syscall(SYS_io_destroy, ctx);
 }
 
@@ -145,7 +140,7 @@ static int ring_do(struct ring *ring, const struct io_uring_sqe *sqe)
     return ring->cqes[0].res;
 }
 
-static struct io_uring_sqe sqe_read(const struct served *s, unsigned char op, void *addr)
+static struct io_uring_sqe sqe_read(const struct scene *s, unsigned char op, void *addr)
 {
     return (struct io_uring_sqe){
         .opcode = op, .fd = s->file, .addr = (uintptr_t)addr, .len = (unsigned)page_size};
@@ -153,48 +148,49 @@ static struct io_uring_sqe sqe_read(const struct served *s, unsigned char op, vo
 
 static void uring_read(enum mem_kind kind)
 {
-    struct served s;
+    struct scene s;
     struct io_uring_sqe sqe;
     struct ring ring;
 
-    serve(&s, kind, 2);
+    begin(&s, kind, 2);
     ring = ring_open();
-    sqe = sqe_read(&s, IORING_OP_READ, mem_page(&s.mem, 1));
+    sqe = sqe_read(&s, IORING_OP_READ, mem_page(&s.memory.mem, 1));
     CHECK_EQ(ring_do(&ring, &sqe), page_size);
-    CHECK(pattern_holds(mem_page(&s.mem, 1), 20));
-    pager_stop(&s.pager);
+    CHECK(pattern_holds(mem_page(&s.memory.mem, 1), 20));
+    pager_stop(&s.memory.pager);
 }
 
 /* Pinned when they are registered, and reached by any operation from then on. */
 static void uring_buffers(enum mem_kind kind)
 {
-    struct served s;
+    struct scene s;
     struct ring ring = ring_open();
     struct io_uring_sqe sqe;
 
-    serve(&s, kind, 6);
-    struct iovec iov[2] = {{mem_page(&s.mem, 1), 2 * page_size}, {mem_page(&s.mem, 4), page_size}};
+    begin(&s, kind, 6);
+    struct iovec iov[2] = {{mem_page(&s.memory.mem, 1), 2 * page_size},
+                           {mem_page(&s.memory.mem, 4), page_size}};
     CHECK_EQ(syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, iov, 2), 0);
     CHECK_EQ(faults(&s), 3);
-    sqe = sqe_read(&s, IORING_OP_READ_FIXED, mem_page(&s.mem, 2));
+    sqe = sqe_read(&s, IORING_OP_READ_FIXED, mem_page(&s.memory.mem, 2));
     CHECK_EQ(ring_do(&ring, &sqe), page_size);
-    CHECK(pattern_holds(mem_page(&s.mem, 2), 20));
+    CHECK(pattern_holds(mem_page(&s.memory.mem, 2), 20));
     CHECK_EQ(faults(&s), 3);
-    pager_stop(&s.pager);
+    pager_stop(&s.memory.pager);
 }
 
 static void uring_buffers_tagged(enum mem_kind kind)
 {
-    struct served s;
+    struct scene s;
     struct ring ring = ring_open();
 
-    serve(&s, kind, 4);
-    struct iovec iov = {mem_page(&s.mem, 1), 2 * page_size};
+    begin(&s, kind, 4);
+    struct iovec iov = {mem_page(&s.memory.mem, 1), 2 * page_size};
     struct io_uring_rsrc_register reg = {.nr = 1, .data = (uintptr_t)&iov};
     CHECK_EQ(syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS2, &reg, sizeof(reg)),
              0);
     CHECK_EQ(faults(&s), 2);
-    pager_stop(&s.pager);
+    pager_stop(&s.memory.pager);
 }
 
 /* ---- KVM */

@@ -455,3 +455,16 @@ void pager_stop(struct pager *pager)
     close(pager->stop[0]);
     close(pager->stop[1]);
 }
+
+void serve(struct served *served, enum mem_kind kind, size_t pages)
+{
+    served->mem = mem_map(kind, pages);
+    served->uffd = uffd_open(0);
+    CHECK_EQ(uffd_register(served->uffd, served->mem.addr, served->mem.len), 0);
+    pager_start(&served->pager, served->uffd, served->mem.addr, served->mem.len, 0);
+}
+
+unsigned long served_faults(struct served *served)
+{
+    return atomic_load(&served->pager.faults);
+}

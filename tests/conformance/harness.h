@@ -311,4 +311,13 @@ void pager_start(struct pager *pager, int uffd, void *base, size_t len, uint64_t
 void pager_start_image(struct pager *pager, int uffd, void *base, size_t len, const char *image);
 void pager_stop(struct pager *pager);
 
+/* Registered memory, hidden, whose faults a pager answers with the pattern of 0, 1, 2, ... */
+struct served {
+    struct mem mem;
+    int uffd;
+    struct pager pager;
+};
+void serve(struct served *served, enum mem_kind kind, size_t pages);
+unsigned long served_faults(struct served *served);
+
 #endif

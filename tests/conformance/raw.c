@@ -16,23 +16,9 @@
 
 #define STACK_BYTES 65536
 
-struct served {
-    struct mem mem;
-    int uffd;
-    struct pager pager;
-};
-
-static void serve(struct served *served, enum mem_kind kind, size_t pages)
-{
-    served->mem = mem_map(kind, pages);
-    served->uffd = uffd_open(0);
-    CHECK_EQ(uffd_register(served->uffd, served->mem.addr, served->mem.len), 0);
-    pager_start(&served->pager, served->uffd, served->mem.addr, served->mem.len, 0);
-}
-
 static void served_end(struct served *served, unsigned long faults)
 {
-    CHECK_EQ(atomic_load(&served->pager.faults), faults);
+    CHECK_EQ(served_faults(served), faults);
     pager_stop(&served->pager);
 }
 

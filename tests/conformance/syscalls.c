@@ -12,26 +12,6 @@
 
 #include "harness.h"
 
-struct served {
-    struct mem mem;
-    int uffd;
-    struct pager pager;
-};
-
-/* Hidden memory whose faults another thread answers with the pattern of 0, 1, 2, ... */
-static void serve(struct served *served, enum mem_kind kind, size_t pages)
-{
-    served->mem = mem_map(kind, pages);
-    served->uffd = uffd_open(0);
-    CHECK_EQ(uffd_register(served->uffd, served->mem.addr, served->mem.len), 0);
-    pager_start(&served->pager, served->uffd, served->mem.addr, served->mem.len, 0);
-}
-
-static unsigned long served_faults(struct served *served)
-{
-    return atomic_load(&served->pager.faults);
-}
-
 static void call_read(enum mem_kind kind)
 {
     struct served s;
