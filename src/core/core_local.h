@@ -403,7 +403,6 @@ void files_trim(void);
 /* The number is needed: move the file's descriptor, in all ranges too. */
 int files_evict(int fd); /* 0, -errno */
 void files_fork_child(void);
-bool files_hidden(int fd);
 /* The lowest of them at or above fd, or -1. */
 int files_next_hidden(int fd);
 

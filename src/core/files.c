@@ -23,16 +23,6 @@ struct file {
 
 static struct file files[FILES_MAX]; /* under the edit lock */
 
-bool files_hidden(int fd)
-{
-    for (int i = 0; i < FILES_MAX; i++) {
-        if (files[i].fd == fd && fd > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 int files_next_hidden(int fd)
 {
     int next = -1;

@@ -27,11 +27,6 @@ uintptr_t arch_pc(const ucontext_t *uc)
     return (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
 }
 
-uintptr_t arch_sp(const ucontext_t *uc)
-{
-    return (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
-}
-
 void arch_set_pc(ucontext_t *uc, uintptr_t pc)
 {
     uc->uc_mcontext.gregs[REG_RIP] = (greg_t)pc;

@@ -19,7 +19,6 @@ enum arch_access {
 enum arch_access arch_access_of(const ucontext_t *uc);
 
 uintptr_t arch_pc(const ucontext_t *uc);
-uintptr_t arch_sp(const ucontext_t *uc);
 void arch_set_pc(ucontext_t *uc, uintptr_t pc);
 
 /* The kernel's signal mask of the interrupted code, first word. */
