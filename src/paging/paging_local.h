@@ -15,6 +15,8 @@ bool paging_file_present(const struct paging_area *area, uintptr_t addr);
 
 /* Whether the page tables hold the page, in memory or in swap. */
 bool paging_page_here(uintptr_t addr);
+/* Whether they hold all of these; without a right to the pagemap, whether the file has the rest. */
+bool paging_all_here(uintptr_t start, size_t pages);
 
 /* First page in [start, end) that is present in the file, or end. */
 uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end);

@@ -249,6 +249,45 @@ bool paging_page_here(uintptr_t addr)
     return entry & PAGEMAP_HERE;
 }
 
+/* By mincore, for which a page of a file is there when the file has it. */
+static bool all_resident(uintptr_t start, size_t pages)
+{
+    unsigned char vec[128];
+
+    if (sys_call(SYS_mincore, start, pages * PAGING_PAGE, vec) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < pages; i++) {
+        if (!(vec[i] & 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool paging_all_here(uintptr_t start, size_t pages)
+{
+    uint64_t entry[128];
+    size_t part;
+
+    for (; pages; pages -= part, start += part * PAGING_PAGE) {
+        part = pages < 128 ? pages : 128;
+        if (sys_pread(paging_pagemap_fd(), entry, part * 8, (start >> PAGING_SHIFT) * 8) !=
+            (long)part * 8) {
+            if (!all_resident(start, part)) {
+                return false;
+            }
+            continue;
+        }
+        for (size_t i = 0; i < part; i++) {
+            if (!(entry[i] & PAGEMAP_HERE)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* Of a huge page, the first of its small ones speaks for all. */
 static void run_here(const struct paging_area *area, uintptr_t at, here_run *run)
 {

@@ -253,28 +253,20 @@ int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end)
 }
 
 /*
- * The kernel reads the source before it looks whether the destination is there, and a source that
- * is a mapping of the same file puts the page there by being read. A source that is not there is
- * read, then, and copied page by page. Return: how much of it is to be copied now.
+ * The kernel reads the source before it looks whether the destination is there. A source that is a
+ * mapping of the same file puts the page there by being read, or maps what the file has around: not
+ * yet the page that is to be filled. A source that is not mapped is read, then, and copied page by
+ * page. Return: how much of it is to be copied now.
  */
 static size_t read_absent(uintptr_t src, size_t len)
 {
-    unsigned char vec[PAGING_CHUNK / PAGING_PAGE + 1];
-    uintptr_t start = page_down(src);
-    size_t pages = (src + len - start + PAGING_PAGE - 1) / PAGING_PAGE;
-    bool any = false;
+    uintptr_t start = page_down(src), end = src + len;
 
-    if (sys_call(SYS_mincore, start, pages * PAGING_PAGE, vec) != 0) {
-        /* Not all of it is memory: found out when it is copied, up to there. */
-        return len > PAGING_PAGE ? read_absent(src, PAGING_PAGE) : len;
+    if (paging_all_here(start, (end - start + PAGING_PAGE - 1) / PAGING_PAGE)) {
+        return len;
     }
-    for (size_t i = 0; i < pages; i++) {
-        any |= !(vec[i] & 1);
-    }
-    if (any) {
-        paging_readable(src, PAGING_PAGE);
-    }
-    return any ? PAGING_PAGE : len;
+    paging_readable(src, PAGING_PAGE);
+    return PAGING_PAGE;
 }
 
 /* Private huge pages can be put beyond the end of their file. */

@@ -309,6 +309,26 @@ static void copy_onto_itself(enum mem_kind kind)
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), other, page_size), 0);
 }
 
+/* A source that is mapped by being read, and with it what the file has around: not what is copied.
+ */
+static void copy_beside_itself(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    char *other = mmap(NULL, mem.len, PROT_READ | PROT_WRITE, MAP_PRIVATE, mem.fd, 0);
+    int uffd = uffd_open(0);
+
+    CHECK(other != MAP_FAILED);
+    CHECK_EQ(pwrite(mem.fd, source, 2 * page_size, 2 * page_size), 2 * page_size);
+    CHECK_EQ(uffd_register(uffd, mem.addr, 2 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, other + 2 * page_size, 2 * page_size), 0);
+    CHECK_EQ(uffd_register(uffd, other, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, other, source, 3 * page_size), -EAGAIN);
+    CHECK(pattern_holds(other, 1));
+    CHECK(pattern_holds(other + page_size, 2));
+    CHECK(pattern_holds(other + 2 * page_size, 1));
+}
+
 static sigjmp_buf cross_jump;
 static void *volatile cross_addr;
 
@@ -387,6 +407,7 @@ const struct conf_case file_cases[] = {
     {"file/read-maps-nothing-beside", RST_INIT, FILE_PRIVATE, NEED_CACHESTAT,
      .run = read_maps_nothing_beside},
     {"file/copy-onto-itself", RST_INIT, FILE_SHARED, .run = copy_onto_itself},
+    {"file/copy-beside-itself", RST_INIT, FILE_SHARED, .run = copy_beside_itself},
     {"file/truncate-under-a-crossing", RST_INIT, FILES, .run = truncate_under_crossing},
     {"file/forbidden-under-a-crossing", RST_INIT, ONE_OF_EACH, .run = forbid_under_crossing},
     {"file/truncate", RST_INIT, FILES, .run = truncate_shrinks},
