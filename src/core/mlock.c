@@ -30,6 +30,18 @@ static bool populate_plain(uintptr_t at, uintptr_t end, uintptr_t *ret_stop)
                                                               : MADV_POPULATE_READ) == 0;
 }
 
+/* A page that can be accessed: of a file, it may have no copy yet. False: it cannot be had. */
+static bool populate_passing(const struct paging_area *area, uintptr_t page, bool write)
+{
+    long ret;
+
+    if (paging_hides(area) && area->kind != PAGING_PRIVATE_FILE) {
+        return true;
+    }
+    ret = sys_madvise(page, PAGING_PAGE, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    return ret != -EFAULT || paging_hides(area); /* hidden again meanwhile */
+}
+
 /* As the kernel populates: private writable memory as by a write. */
 long core_populate_locked(uintptr_t start, uintptr_t end)
 {
@@ -58,9 +70,7 @@ long core_populate_locked(uintptr_t start, uintptr_t end)
                 return -ENOMEM;
             }
             stop = at;
-        } else if (!paging_hides(&range.area) &&
-                   sys_madvise(at, PAGING_PAGE, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) ==
-                       -EFAULT) {
+        } else if (!populate_passing(&range.area, at, write)) {
             return -ENOMEM; /* let through, and the kernel's affair: beyond the end of a file */
         }
     }

@@ -50,6 +50,16 @@ static void move_kept(const struct move *move, const struct range *kept, uintptr
     ranges_replace(at, at + len, NULL);
 }
 
+/* With MREMAP_DONTUNMAP, all of the mapping of which a part was moved is locked no more. */
+static void unlock_left(const struct move *move, uintptr_t at)
+{
+    struct vma left;
+
+    if ((move->flags & MREMAP_DONTUNMAP) && maps_next(at, at + 1, &left)) {
+        mappings_note_traits(left.start, left.end, 0, TRAIT_LOCKED | TRAIT_ONFAULT);
+    }
+}
+
 /* Mapping by mapping, as the kernel does; the gaps between them leave what is there as it is. */
 static long move_parts(const struct move *move)
 {
@@ -92,6 +102,7 @@ static long move_parts(const struct move *move)
             move_kept(move, &range, at, stop - at, to);
         }
         mappings_move(at, to, stop - at, 0);
+        unlock_left(move, at);
     }
     return (long)move->to;
 }
@@ -211,6 +222,7 @@ long remap_plain(const struct move *move, bool stays)
         }
         mappings_move(move->addr, (uintptr_t)ret, move->kept, move->new_len - move->kept);
     }
+    unlock_left(move, move->addr);
     /* What mlock could not bring in is locked to the kernel as far as it is touched. */
     if (remap_populates(traits) && move->new_len > move->old_len &&
         maps_next((uintptr_t)ret, (uintptr_t)ret + 1, &vma)) {
