@@ -240,24 +240,63 @@ static bool zeroed(const struct story *story, int page)
     return false;
 }
 
-/* A private mapping of a file that was allocated: what COPY wrote there has read the file's page.
- */
+/* Of which file what the page is that is privately mapped there; -1: none. */
+struct place {
+    int file, page;
+};
+
+static struct place place_of(const struct story *story, size_t before, int page)
+{
+    struct place place = {-1, -1};
+
+    for (size_t i = 0; i < before; i++) {
+        struct event e;
+
+        if (!parse(story->lines[i], &e) || strcmp(e.name, "mmap") != 0 || !covers(&e, page))
+            continue;
+        place.file = !fnmatch("*mmap memfd-private *", e.line, 0)
+                         ? (int)number_after(e.line, "mmap memfd-private m")
+                         : -1;
+        place.page = (int)number_after(e.line, " off=") + page - e.first;
+    }
+    return place;
+}
+
+/* A private mapping of a file that was allocated: what COPY wrote, anywhere, has read the page. */
 static bool file_read(const struct story *story, int page)
 {
-    bool file = false, allocated = false;
+    struct place place = place_of(story, story->count, page);
+    bool allocated = false;
 
-    for (size_t i = 0; i < story->count; i++) {
+    for (size_t i = 0; i < story->count && place.file >= 0; i++) {
         struct event e;
 
         if (!parse(story->lines[i], &e))
             continue;
-        if (covers(&e, page) && !strcmp(e.name, "mmap"))
-            file = !fnmatch("*mmap memfd-private *", e.line, 0);
         allocated |= !fnmatch("* fallocate *arg=[01] *", e.line, 0);
-        if (file && allocated && filled(&e, "UFFDIO_COPY", page))
-            return true;
+        for (int at = e.first; allocated && at < e.end; at++) {
+            struct place other = place_of(story, i, at);
+
+            if (filled(&e, "UFFDIO_COPY", at) && other.file == place.file &&
+                other.page == place.page)
+                return true;
+        }
     }
     return false;
+}
+
+/* Ours stopped at a page that is mapped, since another one was read and the file had both. */
+static bool file_read_around(const struct story *story)
+{
+    int page = story->op.first + (int)(bytes_done(story->ours) / PAGE);
+    bool near = false;
+
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        near |= parse(story->lines[i], &e) && reads_near(&e, page);
+    }
+    return near && bytes_done(story->kernel) > bytes_done(story->ours) && file_read(story, page);
 }
 
 /* Two answers of mincore, in which only @side says of some pages that they are there: all such. */
@@ -304,7 +343,7 @@ static bool zeroes_gone(const struct story *story)
     "once they are not registered any more"
 #define FILE_READ                                                                                  \
     "what is written beneath a private mapping reads the file's page first: of a file that was "   \
-    "allocated and never written, mincore counts the page from then on"
+    "allocated and never written, mincore counts the page from then on, and reads map it"
 #define FILTER                                                                                     \
     "the launcher's filter, which forbids the kernel's facility for this test, looks at the "      \
     "command before anybody looks at the descriptor"
@@ -333,6 +372,7 @@ static const struct rule {
     {"*finishes*write: = *", "*finishes*write: = [1-9]*", stops_earlier, WRITES},
     {"* mincore * = 0*", "* mincore * = 0*", zeroes_gone, ZEROES},
     {"* mincore * = 0*", "* mincore * = 0*", file_was_read, FILE_READ},
+    {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]* = E[EA]*", file_read_around, FILE_READ},
     {"*ioctl-unknown * 0xaa00 = EBADF", "*ioctl-unknown * 0xaa00 = EPERM", NULL, FILTER},
     {NULL, NULL, NULL, NULL},
 };
