@@ -262,7 +262,8 @@ static struct place place_of(const struct story *story, size_t before, int page)
     return place;
 }
 
-/* A private mapping of a file that was allocated: what COPY wrote, anywhere, has read the page. */
+/* A private mapping of a file that was allocated: what COPY and ZEROPAGE wrote has read the page.
+ */
 static bool file_read(const struct story *story, int page)
 {
     struct place place = place_of(story, story->count, page);
@@ -277,8 +278,8 @@ static bool file_read(const struct story *story, int page)
         for (int at = e.first; allocated && at < e.end; at++) {
             struct place other = place_of(story, i, at);
 
-            if (filled(&e, "UFFDIO_COPY", at) && other.file == place.file &&
-                other.page == place.page)
+            if ((filled(&e, "UFFDIO_COPY", at) || filled(&e, "UFFDIO_ZEROPAGE", at)) &&
+                other.file == place.file && other.page == place.page)
                 return true;
         }
     }
