@@ -39,6 +39,20 @@ static unsigned long long number_after(const char *line, const char *word)
     return at ? strtoull(at + strlen(word), NULL, 0) : 0;
 }
 
+/* A length, in pages or in bytes; what is beyond the arena is FAR. */
+static int pages_after(const char *line, const char *word)
+{
+    const char *at = strstr(line, word);
+    unsigned long long bytes;
+    char *rest;
+
+    if (!at)
+        return 0;
+    bytes = strtoull(at + strlen(word), &rest, 0);
+    bytes = *rest == 'p' && bytes < FAR ? bytes * PAGE : bytes;
+    return (int)((bytes < FAR ? bytes + PAGE - 1 : FAR) / PAGE);
+}
+
 static bool parse(const char *line, struct event *ret)
 {
     const char *at, *len;
@@ -112,7 +126,7 @@ static bool border_between(const struct story *story, int first, int end)
         other = (int)number_after(strstr(e.line, " flags="), "@");
         if (other > first && other < end)
             return true;
-        other += (int)number_after(e.line, " to=");
+        other += pages_after(e.line, " to=");
         if (other > first && other < end)
             return true;
     }
