@@ -148,54 +148,81 @@ static bool permitted(const struct range *range, enum arch_access access)
     return access == ARCH_WRITE ? range->area.prot & PROT_WRITE : range->area.prot != PROT_NONE;
 }
 
-/* In rising order: pages of ours one by one, each a fault like any other; others by the kernel. */
-static long fault_in_range(uintptr_t addr, uintptr_t end, int advice, uintptr_t *ret_reached)
+/* Pages that nobody has to wait for, and that the kernel is to populate. */
+struct run {
+    uintptr_t start, end;
+    bool ours;
+    int advice;
+};
+
+/* Of ours each was had: what has happened to it meanwhile is no error. */
+static long run_flush(struct run *run)
 {
-    enum arch_access access = advice == MADV_POPULATE_WRITE ? ARCH_WRITE : ARCH_READ;
-    uintptr_t at;
-    long ret = 0;
+    long ret =
+        run->end > run->start ? sys_madvise(run->start, run->end - run->start, run->advice) : 0;
 
-    for (at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
-        struct range range;
+    run->start = run->end;
+    return run->ours ? 0 : ret; /* a hole ends it */
+}
 
-        if (!ranges_find(at, &range)) {
-            ret = sys_madvise(at, PAGING_PAGE, advice); /* a hole ends it */
-        } else if (!permitted(&range, access)) {
-            ret = -EINVAL;
-        } else {
-            bool passes = paging_page_passes(at, access == ARCH_WRITE);
+static long run_add(struct run *run, uintptr_t page, bool ours)
+{
+    long ret = run->ours == ours ? 0 : run_flush(run);
 
-            ret = passes ? 0 : core_fault_in(at, access);
-            if (ret && (paging_byte(at) & PAGE_POISONED)) {
-                ret = -EHWPOISON;
-            } else if (ret && ranges_find(at, &range) && !permitted(&range, access)) {
-                ret = -EINVAL; /* mapped anew meanwhile */
-            }
-            /* Let through is there, but where that is the kernel's affair. */
-            if (ret == 0 && (!ranges_find(at, &range) || !paging_hides(&range.area))) {
-                ret = sys_madvise(at, PAGING_PAGE, advice);
-            }
-        }
-    }
-    *ret_reached = ret ? at - PAGING_PAGE : at;
+    run->ours = ours;
+    run->end = page + PAGING_PAGE;
     return ret;
 }
 
+/* A page of ours: a fault like any other, after all before it were populated. */
+static long populate_page(struct run *run, const struct range *range, uintptr_t at,
+                          enum arch_access access)
+{
+    struct range now = *range;
+    long ret;
+
+    if (!permitted(range, access)) {
+        ret = run_flush(run);
+        return ret ? ret : -EINVAL;
+    }
+    if (!paging_page_passes(at, access == ARCH_WRITE)) {
+        ret = run_flush(run);
+        ret = ret ? ret : core_fault_in(at, access);
+        if (ret && (paging_byte(at) & PAGE_POISONED)) {
+            return -EHWPOISON;
+        }
+        if (ret) { /* unless it was mapped anew meanwhile */
+            return ranges_find(at, &now) && !permitted(&now, access) ? -EINVAL : ret;
+        }
+        /* Let through is there, but where that is the kernel's affair. */
+        if (!ranges_find(at, &now)) {
+            return run_add(run, at, false);
+        }
+    }
+    return run_add(run, at, paging_hides(&now.area));
+}
+
+/*
+ * In rising order, as the kernel: what was populated before a page is waited for is not touched
+ * again after, whatever has become of it.
+ */
 static long madvise_populate(uintptr_t addr, size_t len, int advice)
 {
-    uintptr_t reached;
-    long ret;
+    enum arch_access access = advice == MADV_POPULATE_WRITE ? ARCH_WRITE : ARCH_READ;
+    uintptr_t end = addr + core_page_up(len);
+    struct run run = {addr, addr, false, advice};
+    long ret = 0;
 
     if ((addr & (PAGING_PAGE - 1)) || !len) {
         return sys_madvise(addr, len, advice);
     }
-    ret = fault_in_range(addr, addr + core_page_up(len), advice, &reached);
-    if (reached > addr) {
-        /* Each page was had; what has happened to the first while the last was waited for is no
-         * error. */
-        sys_madvise(addr, reached - addr, advice);
+    for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
+        struct range range;
+
+        ret = ranges_find(at, &range) ? populate_page(&run, &range, at, access)
+                                      : run_add(&run, at, false);
     }
-    return ret;
+    return ret ? ret : run_flush(&run);
 }
 
 /* The whole chunks of a range; where one fails for itself, the others are still tried. */

@@ -353,6 +353,26 @@ static void populate_in_order(enum mem_kind kind)
     CHECK_EQ(call.ret, 0);
 }
 
+/* What was populated, and lost while a page was waited for, stays lost. */
+static void populate_not_again(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(0);
+    struct call call = {.fn = do_populate_write, .mem = &mem};
+    pthread_t thread;
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), page_size), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, call_main, &call), 0);
+    uffd_next_fault(uffd, mem_page(&mem, 2), UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(madvise(mem.addr, 2 * page_size, MADV_REMOVE), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 2), page_size), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(call.ret, 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, 2 * page_size), 0);
+    check_traps(uffd, mem_page(&mem, 0));
+    check_traps(uffd, mem_page(&mem, 1));
+}
+
 #define MAN_ADVISE "madvise(2)"
 #define MAN_LOCK   "mlock(2)"
 
@@ -366,6 +386,7 @@ const struct conf_case populate_cases[] = {
     {"madvise/populate-to-the-end", MAN_ADVISE, KIND(MEM_MEMFD_PRIVATE), .run = populate_up_to_end},
     {"madvise/populate-in-order", MAN_ADVISE, ONE_OF_EACH | KIND(MEM_ANON_SHARED), NEED_FULL,
      .run = populate_in_order},
+    {"madvise/populate-not-again", MAN_ADVISE, SHARED, NEED_FULL, .run = populate_not_again},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND | HUGETLB, NEED_FULL, .run = mlock_faults},
     {"mlock/failed-grows", MAN_LOCK, KIND(MEM_ANON), .run = mlock_failed_grows},
     {"mlock/failed-stops", MAN_LOCK, ONE_OF_EACH, .run = mlock_failed_stops},
