@@ -252,6 +252,8 @@ void mappings_prepare(uintptr_t addr);
 uintptr_t mappings_border(uintptr_t start, uintptr_t end);
 /* Writes to a range that hides nothing go unseen: has it an anon_vma by now? */
 void mappings_learn(uintptr_t addr);
+/* The same of any range: those pages go unseen, too, that were there, unwritten, when it began. */
+void mappings_learn_all(uintptr_t addr);
 /* What is known of a mapping that is about to be registered; its part begins at @start. */
 void mappings_known(const struct vma *vma, uintptr_t start, uint32_t *ret_traits,
                     uint32_t *ret_root);

@@ -346,15 +346,23 @@ static void set_root(uintptr_t addr, uint32_t root)
     }
 }
 
-void mappings_learn(uintptr_t addr)
+void mappings_learn_all(uintptr_t addr)
 {
     struct range range;
     uintptr_t start, end;
 
-    if (ranges_find(addr, &range) && range.ctx && !range.root && !paging_hides(&range.area) &&
-        range.area.kind != PAGING_SHARED && ranges_mapping(addr, &start, &end) &&
-        paging_has_copies(start, end)) {
+    if (ranges_find(addr, &range) && range.ctx && !range.root && range.area.kind != PAGING_SHARED &&
+        ranges_mapping(addr, &start, &end) && paging_has_copies(start, end)) {
         mappings_prepare(addr);
+    }
+}
+
+void mappings_learn(uintptr_t addr)
+{
+    struct range range;
+
+    if (ranges_find(addr, &range) && !paging_hides(&range.area)) {
+        mappings_learn_all(addr);
     }
 }
 

@@ -241,6 +241,10 @@ int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool 
     core_enter(&guard);
     for (uintptr_t at = start; ret == 0 && ranges_next_of(ctx_id, at, end, &range);
          at = range.area.end) {
+        if (keep) {
+            mappings_learn_all(range.area.start); /* as long as it is all one */
+            ranges_find(range.area.start, &range);
+        }
         ret = release_part(&range, start, end, guard.tid,
                            keep ? CORE_RELEASE_OR_KEEP : CORE_RELEASE_OR_ORPHAN);
         note_waiters(&released, &range, start, end);

@@ -308,6 +308,11 @@ static long mremap_locked(const struct move *move, bool *ret_grown)
     struct range range;
     long ret;
 
+    mappings_learn_all(move->addr);
+    if (move->flags & MREMAP_FIXED) {
+        mappings_learn_all(move->to - 1);
+        mappings_learn_all(move->to + move->new_len);
+    }
     if (!ranges_find(move->addr, &range) ||
         (!range.ctx && (move->flags & MREMAP_FIXED) && move->new_len == move->old_len)) {
         return remap_plain(move, stays);
@@ -364,12 +369,14 @@ static long mremap_refused(const struct move *move, uintptr_t addr, size_t old_l
     long ret;
 
     core_change_begin(&change, 0, PAGING_TOP);
+    /* That it is not one mapping is found before the length that is too much, and before that. */
+    if ((move->flags & MREMAP_FIXED) && move->old_len >= PAGING_TOP && sane_but_for_length(move) &&
+        divided(addr, addr + move->new_len)) {
+        core_change_end(&change);
+        return -EFAULT;
+    }
     hide_mapping(addr);
     ret = sys_mremap(addr, old_len, new_len, move->flags, move->to);
-    if (ret == -EINVAL && move->old_len >= PAGING_TOP && sane_but_for_length(move) &&
-        divided(addr, addr + move->new_len)) {
-        ret = -EFAULT; /* which of the two lies behind is asked last */
-    }
     if (move->new_len < PAGING_TOP && move->to < PAGING_TOP) {
         forget_unmapped(move);
     }

@@ -349,12 +349,39 @@ static void remap_replaces_and_fails(enum mem_kind kind)
     replace_and_fail(kind, true);
 }
 
+/* A page that was there when it was registered, and written to since: what moves keeps its offset.
+ */
+static void within_written(enum mem_kind kind, bool cut)
+{
+    struct mem mem = mem_map(kind, 6);
+    int uffd = uffd_open(0);
+
+    check_native(mem_page(&mem, 5), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    *mem_page(&mem, 5) = 1;
+    if (cut)
+        CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 5), page_size), 0);
+    CHECK(mremap(mem_page(&mem, 3), page_size, page_size,
+                 MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, mem.addr) == mem.addr);
+    check_native(mem.addr, 0);
+    check_traps(uffd, mem_page(&mem, 1));
+    check_traps(uffd, mem_page(&mem, 3));
+    check_native(mem_page(&mem, 5), 1);
+}
+
+static void remap_within(enum mem_kind kind)
+{
+    within_written(kind, false);
+    within_written(kind, true);
+}
+
 /* What does not lie in one mapping is found before the length that wraps. */
 static void remap_wraps_over_border(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 4);
     char *source = source_new(2, 1), *there = reserve(2);
     int uffd = uffd_open(0);
+    unsigned char vec;
 
     CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), 2 * page_size), 0);
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, 2 * page_size), 0);
@@ -362,6 +389,7 @@ static void remap_wraps_over_border(enum mem_kind kind)
                              MREMAP_MAYMOVE | MREMAP_FIXED, there),
                 EFAULT);
     CHECK(pattern_holds(mem_page(&mem, 3), 2));
+    CHECK_EQ(mincore(there, page_size, &vec), 0); /* nor was what it was to replace */
 }
 
 /* Nothing is to be duplicated, onto itself and what lies behind it: refused, but that is gone. */
@@ -400,6 +428,7 @@ const struct conf_case remap_cases[] = {
      .run = remap_grows_locked_before},
     {"mremap/grow-locked-on-fault", MAN_REMAP, ONE_OF_EACH, .run = remap_grows_locked_onfault},
     {"mremap/replaces-and-fails", MAN_REMAP, ONE_OF_EACH, .run = remap_replaces_and_fails},
+    {"mremap/within-written", MAN_REMAP, KIND(MEM_ANON), .run = remap_within},
     {"mremap/wraps-over-border", MAN_REMAP, KIND(MEM_ANON), .run = remap_wraps_over_border},
     {"mremap/onto-itself", MAN_REMAP, SHARED, .run = remap_onto_itself},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
