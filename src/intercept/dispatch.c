@@ -394,6 +394,18 @@ static void note_asynchronous(long nr)
     }
 }
 
+/* What was read may not be what the program is to see. */
+static long read_done(long nr, const long *args, long ret)
+{
+    if (nr == SYS_read) {
+        isig_read_done((int)args[0], (void *)args[1], ret);
+    }
+    if (nr == SYS_read || nr == SYS_pread64) {
+        ipagemap_read_done((int)args[0], (void *)args[1], ret, nr == SYS_read ? -1 : args[3]);
+    }
+    return ret;
+}
+
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
     const long args[6] = {a, b, c, d, e, f};
@@ -413,13 +425,12 @@ long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
     }
     if (ret == ICALL_PASS) {
         note_asynchronous(nr);
-        ret = icall_made(nr, args, plain_make, &nr);
-        if (nr == SYS_read) {
-            isig_read_done((int)a, (void *)b, ret);
-        }
-        if (nr == SYS_read || nr == SYS_pread64) {
-            ipagemap_read_done((int)a, (void *)b, ret, nr == SYS_read ? -1 : d);
-        }
+        ret = read_done(nr, args, icall_made(nr, args, plain_make, &nr));
     }
     return ret;
+}
+
+long icall_syscall_again(long nr, const long *args)
+{
+    return read_done(nr, args, icall_made_again(nr, args, plain_make, &nr));
 }

@@ -102,15 +102,7 @@ bool paging_page_passes(uintptr_t addr, bool write)
 
 uintptr_t paging_passes_until(uintptr_t start, uintptr_t end, bool write)
 {
-    while (start < end) {
-        const struct paging_leaf *leaf = paging_leaf_of(start);
-
-        if (!leaf || !paging_leaf_passes(leaf, start, write)) {
-            return start;
-        }
-        start = (start | (PAGING_PAGE - 1)) + 1;
-    }
-    return end;
+    return paging_leaves_pass(start, end, write);
 }
 
 bool paging_unknown(uintptr_t start, uintptr_t end)

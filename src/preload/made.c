@@ -2,8 +2,8 @@
 /* libc's functions on hidden memory: between their way to fail and the kernel's. */
 #include "core/call.h"
 #include "intercept/pagemap.h"
+#include "intercept/quick.h"
 #include "intercept/signal.h"
-#include "paging/quick.h"
 #include "preload_local.h"
 
 #if defined(__x86_64__)
@@ -191,25 +191,14 @@ static __attribute__((noinline)) long repeats(long a, long b, long c, long d, lo
     return is_efault(ret, site->ret) ? call_with_care(site, ALL, true, saved) : ret;
 }
 
-/* Whether it is one page, or memory of which no table was ever reserved. */
-static inline bool simple(uintptr_t addr, size_t len, const struct paging_leaf *leaf)
-{
-    uintptr_t shift = leaf ? PAGING_SHIFT : PAGING_LEAF_SHIFT;
-
-    return !((addr ^ (addr + len - 1)) >> shift);
-}
-
 static __attribute__((noinline)) long sends(long a, long b, long c, long d, long e,
                                             struct preload_site *site)
 {
-    uintptr_t addr = (uintptr_t)b;
-    const struct paging_leaf *leaf = paging_leaf_of(addr);
-    bool open = LIKELY(core_same_space() && simple(addr, (size_t)c, leaf)) &&
-                (!leaf || LIKELY(paging_leaf_passes(leaf, addr, false)));
+    bool open = LIKELY(quick_reads((uintptr_t)b, (size_t)c));
     int saved = *own_errno();
     long ret;
 
-    if (!open && core_call_open(addr, (size_t)c, ARCH_READ) == CORE_CLOSED) {
+    if (!open && core_call_open((uintptr_t)b, (size_t)c, ARCH_READ) == CORE_CLOSED) {
         return call_with_care(site, ALL, false, saved);
     }
     ret = ((preload_fn *)site->fn)(a, b, c, d, e, 0);
@@ -229,24 +218,15 @@ static __attribute__((noinline)) long receives_unheld(long a, long b, long c, lo
 static __attribute__((noinline)) long receives(long a, long b, long c, long d, long e,
                                                struct preload_site *site)
 {
-    uintptr_t addr = (uintptr_t)b, end = addr + (size_t)c, below;
-    const struct paging_leaf *leaf = paging_leaf_of(addr);
-    int tid = core_short_way_tid(), saved;
     struct paging_lane *lane;
+    uintptr_t below;
     char here;
+    int saved;
     long ret;
 
-    if (!LIKELY(leaf && tid && core_same_space() && end > addr)) {
-        return receives_unheld(a, b, c, d, e, site);
-    }
-    lane = paging_hold(tid, (uintptr_t)&here, addr, end, &below);
+    lane =
+        quick_hold(core_short_way_tid(), true, (uintptr_t)&here, (uintptr_t)b, (size_t)c, &below);
     if (!LIKELY(lane)) {
-        return receives_unheld(a, b, c, d, e, site);
-    }
-    if (!(LIKELY(simple(addr, (size_t)c, leaf)) ? LIKELY(paging_leaf_passes(leaf, addr, true))
-                                                : paging_passes_until(addr, end, true) >= end) ||
-        !LIKELY(!atomic_load_explicit(&paging_promises, memory_order_acquire))) {
-        paging_let_go(lane, below);
         return receives_unheld(a, b, c, d, e, site);
     }
     saved = *own_errno();
@@ -262,11 +242,17 @@ static __attribute__((noinline)) long cares(long a, long b, long c, long d, long
     return call_with_care(site, ALL, false, errno);
 }
 
+static __attribute__((noinline)) long trapped(long a, long b, long c, long d, long e,
+                                              struct preload_site *site)
+{
+    return ((preload_fn *)preload_real(site))(a, b, c, d, e, 0);
+}
+
 __attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, long d, long e,
                                                         struct preload_site *site)
 {
-    if (icall_trapping) {
-        return ((preload_fn *)preload_real(site))(a, b, c, d, e, 0);
+    if (__builtin_expect(icall_trapping, false)) {
+        return trapped(a, b, c, d, e, site);
     }
     switch ((enum icall_way)site->way) {
     case ICALL_REPEATS:

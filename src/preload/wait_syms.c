@@ -7,6 +7,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 
+#include "intercept/quick.h"
 #include "intercept/signal.h"
 #include "preload_local.h"
 
@@ -132,6 +133,13 @@ static __attribute__((noinline)) int poll_asked(struct pollfd *fds, nfds_t count
                              : (int)preload_call((long)fds, (long)count, timeout, 0, 0, &poll_site);
 }
 
+static __attribute__((noinline)) int poll_looked_at(struct pollfd *fds, nfds_t count, int timeout)
+{
+    return quick_foreign_set(fds, count)
+               ? (int)preload_call((long)fds, (long)count, timeout, 0, 0, &poll_site)
+               : poll_asked(fds, count, timeout);
+}
+
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 {
     if (preload_bypass()) {
@@ -139,7 +147,7 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 
         return fn(fds, count, timeout);
     }
-    return poll_asked(fds, count, timeout);
+    return poll_looked_at(fds, count, timeout);
 }
 
 PRELOAD_ALIAS(__poll, poll, "poll");

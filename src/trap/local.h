@@ -23,6 +23,11 @@
 #define CHILD_IS_COPY   1 /* it has memory of its own */
 #define CHILD_UNTRAPPED 2
 
+/* What trap_quick() did about a call. */
+#define QUICK_MADE   0
+#define QUICK_ASKS   1 /* nothing */
+#define QUICK_EFAULT 2 /* made it, and the kernel met memory that it cannot access */
+
 /* How the vector registers are saved, and where. */
 #define STATE_SSE    0
 #define STATE_AVX    1
@@ -37,6 +42,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <ucontext.h>
@@ -54,6 +60,12 @@ struct trap_child {
     uint32_t how;
 };
 
+/* In two registers. */
+struct trap_answer {
+    long ret;
+    long how;
+};
+
 #pragma GCC visibility push(hidden)
 
 extern unsigned char trap_class[TRAP_NR];
@@ -64,8 +76,15 @@ void trap_entry(void);
 void trap_int80(void);
 extern uint32_t trap_state_level, trap_state_size, trap_state_mask, trap_state_asks;
 
-/* Called from there, with the program's vector registers saved. */
-long trap_call(long nr, long *args);
+/* Called from there, with the program's vector registers as they are: quick.c. */
+struct trap_answer trap_quick(long nr, const long *args);
+/* Whether it would make such a call if the thread had a lane. */
+bool trap_quick_wants_lane(long nr);
+/* @special: calls that concern us by more than pointers. Context: trap_class is filled in. */
+void trap_quick_init(const short *special, size_t count);
+
+/* Called from there, with the program's vector registers saved. @how: QUICK_ASKS, QUICK_EFAULT */
+long trap_call(long nr, long *args, int how);
 struct trap_child *trap_child_begin(long nr, const long *args);
 void trap_child_end(long pid);
 void trap_sigreturn(ucontext_t *uc);

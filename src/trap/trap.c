@@ -10,6 +10,7 @@
 #include "intercept/calls.h"
 #include "intercept/signal.h"
 #include "local.h"
+#include "paging/quick.h"
 #include "rewrite.h"
 #include "sys/thread.h"
 #include "trap/trap.h"
@@ -29,7 +30,7 @@ static const short active[] = {
     SYS_mlock2,    SYS_brk,       SYS_munlock,   SYS_mincore,        SYS_shmat,       SYS_shmdt,
     SYS_read,      SYS_readv,     SYS_write,     SYS_close,          SYS_close_range, SYS_dup,
     SYS_dup2,      SYS_dup3,      SYS_fcntl,     SYS_io_uring_setup, SYS_poll,        SYS_select,
-    SYS_epoll_ctl, SYS_fallocate, SYS_ftruncate, SYS_truncate,
+    SYS_epoll_ctl, SYS_fallocate, SYS_ftruncate, SYS_truncate,       SYS_sigaltstack,
 };
 static const short children[] = {SYS_fork, SYS_vfork, SYS_clone, SYS_clone3};
 
@@ -52,15 +53,31 @@ static void classify_all(void)
                                                             : TRAP_PLAIN;
     }
     classify(active, COUNT(active), TRAP_ACTIVE);
+    trap_quick_init(active, COUNT(active));
     classify(children, COUNT(children), TRAP_CHILD);
     trap_class[SYS_rt_sigreturn] = TRAP_SIGRETURN;
 }
 
-long trap_call(long nr, long *args)
+/* So that the thread's next call can be made by trap_quick(). */
+static void get_lane(const long *args)
+{
+    int tid = core_short_way_tid();
+
+    if (tid && !paging_lane_free(paging_lane_of(tid), tid)) {
+        paging_lane_get(paging_lane_of(tid), tid, (uintptr_t)args);
+    }
+}
+
+long trap_call(long nr, long *args, int how)
 {
     int saved = errno;
-    long ret = icall_syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
+    long ret = how == QUICK_EFAULT
+                   ? icall_syscall_again(nr, args)
+                   : icall_syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
 
+    if (trap_quick_wants_lane(nr)) {
+        get_lane(args);
+    }
     if (errno != saved) {
         errno = saved; /* a system call does not know of it; threads may share it */
     }

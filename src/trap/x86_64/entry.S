@@ -7,7 +7,8 @@
  *       | plain    -> syscall -> back
  *       | a child  -> trap_child_begin() -> syscall -> in both: back, see below
  *       | sigreturn -> trap_sigreturn() -> syscall
- *       | else     -> trap_call() -> back
+ *       | else     -> trap_quick() -> back
+ *                     | asks -> trap_call() -> back
  *
  * A system call keeps all registers but rax, rcx and r11, flags and vector registers included, and
  * nothing above 128 bytes below the stack pointer belongs to us. From there:
@@ -27,7 +28,8 @@
 #define DISPATCH_ON       1
 #define ERR_AGAIN         11
 
-#define RED_ZONE 128
+#define RED_ZONE  128
+#define HOW_BYTES 8 /* below the frame, for what trap_quick() says */
 #define FRAME    208 /* from the program's rsp down to the saved rdi */
 
         .hidden core_bypassed
@@ -160,21 +162,35 @@ back:   pop     %rcx
         ja      sigreturn
 2:      FRAME_PUSH
         mov     %rax, %r12
+        sub     $HOW_BYTES, %rsp
+        and     $-16, %rsp
+        mov     %rax, %rdi
+        mov     %rbx, %rsi
+        cld
+        call    trap_quick
+        test    %edx, %edx
+        jnz     asks
+        mov     %rbx, %rsp
+restore:
+        POP_ARGS
+        pop     %r12
+        pop     %rbx
+        .cfi_remember_state
+        .cfi_def_cfa %rsp, RED_ZONE + 16
+        .cfi_same_value %rbx
+        jmp     back
+        .cfi_restore_state
+asks:   mov     %edx, -HOW_BYTES(%rbx)
         STATE_SAVE
         mov     %r12, %rdi
         mov     %rbx, %rsi
+        mov     -HOW_BYTES(%rbx), %edx
         call    trap_call
         mov     %rax, %r12
         STATE_RESTORE
         mov     %rbx, %rsp
         mov     %r12, %rax
-restore:
-        POP_ARGS
-        pop     %r12
-        pop     %rbx
-        .cfi_def_cfa %rsp, RED_ZONE + 16
-        .cfi_same_value %rbx
-        jmp     back
+        jmp     restore
         .cfi_endproc
 
 /*

@@ -169,10 +169,13 @@ extern const uint8_t icall_concerns[ICALL_NUMBERS] __attribute__((visibility("hi
 long icall_exec(long nr, const long *args);
 
 /* Set for good when the system calls of this process are trapped: trap/trap.h. */
-extern bool icall_trapping;
+extern bool icall_trapping __attribute__((visibility("hidden")));
 /* The program forbids calls to itself: none is to be made that it could do without. */
 extern bool icall_filtered;
 
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f);
+/* The same of a call that was made already, was answered EFAULT, and concerns us by its pointers
+ * alone. */
+long icall_syscall_again(long nr, const long *args);
 
 #endif

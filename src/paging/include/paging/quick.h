@@ -45,6 +45,20 @@ static inline bool paging_leaf_passes(const struct paging_leaf *leaf, uintptr_t 
            (PAGE_PUBLISHED | PAGE_OPEN);
 }
 
+/* paging_passes_until() */
+static inline uintptr_t paging_leaves_pass(uintptr_t start, uintptr_t end, bool write)
+{
+    while (start < end) {
+        const struct paging_leaf *leaf = paging_leaf_of(start);
+
+        if (!leaf || !paging_leaf_passes(leaf, start, write)) {
+            return start;
+        }
+        start = (start | (PAGING_PAGE - 1)) + 1;
+    }
+    return end;
+}
+
 /* ---- lane.c's */
 
 #define PAGING_LANES         256
@@ -66,24 +80,40 @@ extern _Atomic uint32_t paging_taking __attribute__((visibility("hidden")));
 bool paging_lane_get(struct paging_lane *lane, int tid, uintptr_t frame)
     __attribute__((visibility("hidden")));
 
+static inline struct paging_lane *paging_lane_of(int tid)
+{
+    return &paging_lanes[(unsigned)tid % PAGING_LANES];
+}
+
+/* Whether it is the thread's and not in use. */
+static inline bool paging_lane_free(const struct paging_lane *lane, int tid)
+{
+    uint64_t other = atomic_load_explicit(&lane->name, memory_order_relaxed) ^ (unsigned)tid;
+
+    other <<= 64 - PAGING_LANE_TID_BITS;
+    return !(other | atomic_load_explicit(&lane->span, memory_order_relaxed));
+}
+
 /**
  * paging_hold() - from now on, pages of [start, end) that are open stay open
+ * @gets: whether to call paging_lane_get() where that is needed
  * @frame: an address in the frame of the call
  * @ret_below: the frame that this call interrupted, if any
  *
  * Return: what to let go of. NULL when it cannot be had just now, for want of a place or since
  * pages are being taken back: take a pin.
  */
-static inline struct paging_lane *paging_hold(int tid, uintptr_t frame, uintptr_t start,
+static inline struct paging_lane *paging_hold(int tid, bool gets, uintptr_t frame, uintptr_t start,
                                               uintptr_t end, uintptr_t *ret_below)
 {
-    struct paging_lane *lane = &paging_lanes[(unsigned)tid % PAGING_LANES];
-    uint64_t first = start >> PAGING_CHUNK_SHIFT, last = (end - 1) >> PAGING_CHUNK_SHIFT;
-    uint64_t other = atomic_load_explicit(&lane->name, memory_order_relaxed) ^ (unsigned)tid;
+    struct paging_lane *lane = paging_lane_of(tid);
+    uint64_t first = start >> PAGING_CHUNK_SHIFT, last = first;
 
-    other <<= 64 - PAGING_LANE_TID_BITS;
-    other |= atomic_load_explicit(&lane->span, memory_order_relaxed);
-    if (__builtin_expect(other != 0, false) && !paging_lane_get(lane, tid, frame)) {
+    if (!__builtin_expect(!((start ^ (end - 1)) >> PAGING_SHIFT), true)) {
+        last = (end - 1) >> PAGING_CHUNK_SHIFT; /* of one page it is known */
+    }
+    if (!__builtin_expect(paging_lane_free(lane, tid), true) &&
+        !(gets && paging_lane_get(lane, tid, frame))) {
         return NULL;
     }
     *ret_below = atomic_load_explicit(&lane->frame, memory_order_relaxed);
