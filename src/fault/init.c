@@ -93,6 +93,7 @@ int fault_trap_init(int surrogate, fault_trap *trapped)
     action = fault_action_shown(SIGSYS);
     fault_surrogates[own] = surrogate;
     fault_own_count = FAULT_OWN_MAX;
+    fault_own_changed();
     fault_trapped = trapped;
     fault_block_mask &= ~SYS_SIGBIT(SIGSYS);
     core_never_block(SYS_SIGBIT(SIGSYS));

@@ -7,24 +7,22 @@ int fault_own_count = 2;
 int fault_surrogates[FAULT_OWN_MAX] = {64, 63, 62};
 uint64_t fault_inherited;
 
-uint64_t fault_own_bits(void)
-{
-    uint64_t bits = 0;
+/* All of them, as masks. */
+static uint64_t own_bits = SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS);
+static uint64_t surrogate_bits = SYS_SIGBIT(64) | SYS_SIGBIT(63);
 
+void fault_own_changed(void)
+{
+    own_bits = surrogate_bits = 0;
     for (int i = 0; i < fault_own_count; i++) {
-        bits |= SYS_SIGBIT(fault_owned[i]);
+        own_bits |= SYS_SIGBIT(fault_owned[i]);
+        surrogate_bits |= SYS_SIGBIT(fault_surrogates[i]);
     }
-    return bits;
 }
 
-static uint64_t surrogate_bits(void)
+uint64_t fault_own_bits(void)
 {
-    uint64_t bits = 0;
-
-    for (int i = 0; i < fault_own_count; i++) {
-        bits |= SYS_SIGBIT(fault_surrogates[i]);
-    }
-    return bits;
+    return own_bits;
 }
 
 /* The surrogates' bits that stand for the bits of our signals in @program. */
@@ -40,25 +38,28 @@ static uint64_t surrogates_of(uint64_t program)
 
 bool fault_is_surrogate(int sig)
 {
-    return SYS_SIGBIT(sig) & surrogate_bits();
+    return SYS_SIGBIT(sig) & surrogate_bits;
 }
 
 void fault_reserve(int segv, int bus)
 {
     fault_surrogates[0] = segv;
     fault_surrogates[1] = bus;
+    fault_own_changed();
 }
 
 uint64_t fault_mask_to_real(uint64_t program)
 {
-    return (program & ~(fault_own_bits() | surrogate_bits())) | surrogates_of(program);
+    uint64_t bits = program & own_bits ? surrogates_of(program) : 0;
+
+    return (program & ~(own_bits | surrogate_bits)) | bits;
 }
 
 uint64_t fault_mask_to_program(uint64_t real)
 {
-    uint64_t program = real & ~(fault_own_bits() | surrogate_bits());
+    uint64_t program = real & ~(own_bits | surrogate_bits);
 
-    for (int i = 0; i < fault_own_count; i++) {
+    for (int i = 0; (real & surrogate_bits) && i < fault_own_count; i++) {
         program |= real & SYS_SIGBIT(fault_surrogates[i]) ? SYS_SIGBIT(fault_owned[i]) : 0;
     }
     return program;
@@ -66,7 +67,7 @@ uint64_t fault_mask_to_program(uint64_t real)
 
 uint64_t fault_mask_to_wait(uint64_t program)
 {
-    return fault_mask_to_real(program) | (program & fault_own_bits());
+    return fault_mask_to_real(program) | (program & own_bits);
 }
 
 int fault_surrogate(int sig)

@@ -41,6 +41,8 @@ struct fault_action {
 extern const int fault_owned[FAULT_OWN_MAX];
 extern int fault_own_count;
 extern int fault_surrogates[FAULT_OWN_MAX];
+/* After a change of these. */
+void fault_own_changed(void);
 extern uint64_t fault_inherited; /* surrogates' bits that the mask had before we took them over */
 
 /* mask.c */

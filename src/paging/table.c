@@ -115,26 +115,31 @@ bool paging_unknown(uintptr_t start, uintptr_t end)
     return true;
 }
 
+static enum level level_in(const struct paging_leaf *leaf, uintptr_t addr)
+{
+    return level_of_byte(atomic_load_explicit(
+        &leaf->page[(addr >> PAGING_SHIFT) % PAGING_LEAF_PAGES], memory_order_relaxed));
+}
+
 /* Edges of the pages [first, last] with their successors, all pages of one chunk. */
 static unsigned count_edges(uintptr_t first, uintptr_t last)
 {
     const struct paging_leaf *leaf = paging_leaf_of(first);
     const struct paging_chunk *chunk = paging_chunk_of(first);
-    enum level level = level_of(first);
+    uintptr_t next_chunk = (first | (PAGING_CHUNK - 1)) + 1, at = first;
+    enum level level, next;
     unsigned edges = 0;
 
-    /* Within the chunk a look at the bytes is enough, or none at all. */
-    if (chunk && !(chunk->flags & CHUNK_GUARDED)) {
-        for (uintptr_t at = first; at < last; at += PAGING_PAGE) {
-            size_t i = (at + PAGING_PAGE) >> PAGING_SHIFT;
-            enum level next = level_of_byte(
-                atomic_load_explicit(&leaf->page[i % PAGING_LEAF_PAGES], memory_order_relaxed));
-
-            edges += level != next;
-            level = next;
-        }
+    if (!chunk || (chunk->flags & CHUNK_GUARDED)) { /* it is all the same within */
+        return level_of(first) != level_of(last + PAGING_PAGE);
     }
-    return edges + (level != level_of(last + PAGING_PAGE));
+    /* Within the chunk a look at the bytes is enough. */
+    for (level = level_in(leaf, at); at <= last; level = next) {
+        at += PAGING_PAGE;
+        next = at < next_chunk ? level_in(leaf, at) : level_of(at);
+        edges += level != next;
+    }
+    return edges;
 }
 
 /* Recount one chunk's edges after a change to its pages or to the first page of the next chunk. */
@@ -147,8 +152,10 @@ static void recount(uintptr_t addr, uintptr_t first, uintptr_t last, unsigned be
         return;
     }
     after = count_edges(first, last);
-    chunk->edges = (uint16_t)(chunk->edges + after - before);
-    atomic_fetch_add_explicit(&table_edges, (long)after - (long)before, memory_order_relaxed);
+    if (after != before) {
+        chunk->edges = (uint16_t)(chunk->edges + after - before);
+        atomic_fetch_add_explicit(&table_edges, (long)after - (long)before, memory_order_relaxed);
+    }
 }
 
 /* How a counter of pages with any of the bits changes when a byte does. */
