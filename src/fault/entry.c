@@ -5,6 +5,7 @@
  *     fault_entry        SIGSEGV, SIGBUS, perhaps SIGSYS; everything blocked
  *       a trapped call   -> fault_trapped()
  *       sent             -> its surrogate                                    (requeue.c)
+ *       a hasty copy     -> it ends
  *       an access        -> core_fault() -> retry | a failed copy of ours | the program's own:
  *                           its handler | the end of the process
  *     fault_trampoline   all other signals, and the surrogates
@@ -148,6 +149,9 @@ void fault_entry(int sig, siginfo_t *info, void *ctx)
     }
     if (signal_sent(sig, info)) {
         fault_requeue(sig, info, uc);
+        return;
+    }
+    if (arch_copy_hasty_fixup(uc)) {
         return;
     }
     verdict = entry_ask(sig, info, uc);

@@ -4,7 +4,7 @@
  *
  *     D, registered   none none [none none] none     1 mremap(DONTUNMAP): an empty copy of the
  *                               |        ^             mapping elsewhere, D stays as it is
- *                               v        |           2 writable, filled by process_vm_writev()
+ *                               v        |           2 writable, filled
  *     the stage                 [page page]          3 mremap(FIXED): the pages come, it is gone
  *
  * A write through /proc/self/mem looks the mapping up, and waits for its lock, page by page; here
@@ -18,6 +18,8 @@
  * The pages are open as they arrive, the bytes follow. Between the two the chunk is marked: who
  * finds the mark took the stripe over from a thread that died there.
  */
+#include "arch/copy.h"
+#include "base/cpu.h"
 #include "paging_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -52,13 +54,87 @@ static bool pays(const struct paging_area *area, uintptr_t start, size_t len)
            !pausing();
 }
 
-/* All of it, or it is not used: another way finds out where a source ends. */
-static bool fill_stage(const struct paging_area *area, uintptr_t stage, size_t len, const void *src)
+/*
+ * Two ways to fill it. By stores into pages that were brought in before, which is faster; but for a
+ * guest whose page tables its host shadows, each page is an exit. So the time that each takes is
+ * kept, the better one is used, and now and then the other is tried.
+ */
+enum { BY_KERNEL, BY_STORES, WAYS };
+
+#define TRY_EVERY 64 /* a power of two */
+#define SLOWEST   (UINT32_MAX / 4)
+
+static _Atomic uint32_t pace[WAYS]; /* ticks a page; 0: never tried. An update may get lost. */
+
+static unsigned choose(void)
+{
+    static _Atomic unsigned turn;
+    uint32_t kernel = atomic_load_explicit(&pace[BY_KERNEL], memory_order_relaxed);
+    uint32_t stores = atomic_load_explicit(&pace[BY_STORES], memory_order_relaxed);
+    bool try = atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % TRY_EVERY == 0;
+
+    if (!kernel || !stores) {
+        return !kernel ? BY_KERNEL : BY_STORES;
+    }
+    return (stores < kernel) != try ? BY_STORES : BY_KERNEL;
+}
+
+/* Faster is believed at once; slower may be a thread that had to wait, and counts little. */
+static void note_pace(unsigned way, uint64_t ticks, size_t len)
+{
+    uint64_t old = atomic_load_explicit(&pace[way], memory_order_relaxed);
+    uint64_t now = ticks / (len / PAGING_PAGE) + 1;
+
+    if (old && now > old) {
+        now = old + ((now < 2 * old ? now : 2 * old) - old) / 8 + 1;
+    }
+    atomic_store_explicit(&pace[way], (uint32_t)(now < SLOWEST ? now : SLOWEST),
+                          memory_order_relaxed);
+}
+
+static bool fill_by_kernel(uintptr_t stage, size_t len, const void *src)
 {
     struct iovec local = {(void *)(uintptr_t)src, len}, remote = {(void *)stage, len};
 
-    return sys_mprotect(stage, len, PROT_READ | PROT_WRITE) == 0 &&
-           sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0) == (long)len &&
+    return sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0) == (long)len;
+}
+
+/* Whether a trap of this thread reaches the facility's handler: where all is blocked, it kills. */
+static bool may_trap(void)
+{
+    uint64_t mask;
+
+    return sys_sigmask(SIG_BLOCK, NULL, &mask) == 0 &&
+           !(mask & (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS)));
+}
+
+/* Nobody is waited for where the source is hidden: that is for the caller, who holds no lock. */
+static bool fill(uintptr_t stage, size_t len, const void *src)
+{
+    unsigned way = choose();
+    uint64_t begin = base_cpu_ticks();
+    bool good;
+
+    if (way == BY_STORES && !may_trap()) {
+        way = BY_KERNEL;
+    }
+    if (way == BY_STORES &&
+        (!ARCH_COPIES_HASTILY || sys_madvise(stage, len, MADV_POPULATE_WRITE) != 0)) {
+        atomic_store_explicit(&pace[BY_STORES], SLOWEST, memory_order_relaxed);
+        way = BY_KERNEL;
+    }
+    good = way == BY_STORES ? arch_copy_hastily((void *)stage, src, len) == 0
+                            : fill_by_kernel(stage, len, src);
+    if (good) {
+        note_pace(way, base_cpu_ticks() - begin, len);
+    }
+    return good;
+}
+
+/* All of it, or it is not used: another way finds out where a source ends. */
+static bool fill_stage(const struct paging_area *area, uintptr_t stage, size_t len, const void *src)
+{
+    return sys_mprotect(stage, len, PROT_READ | PROT_WRITE) == 0 && fill(stage, len, src) &&
            (area->prot == (PROT_READ | PROT_WRITE) || sys_mprotect(stage, len, area->prot) == 0);
 }
 

@@ -128,6 +128,33 @@ static void bulk_bad_source(enum mem_kind kind)
     check_bulk(uffd, mem_page(&mem, 901), source + 901 * page_size, 100, 0, 100);
 }
 
+static void ignore_signal(int sig)
+{
+}
+
+/* The same by a program with a handler that runs once, and by a thread that is in a handler. */
+static void bulk_bad_source_caught(enum mem_kind kind)
+{
+    struct sigaction act = {.sa_handler = ignore_signal, .sa_flags = (int)SA_RESETHAND};
+
+    CHECK_EQ(sigaction(SIGUSR1, &act, NULL), 0);
+    bulk_bad_source(kind);
+}
+
+static void bulk_in_handler(int sig)
+{
+    bulk_bad_source(MEM_ANON);
+}
+
+static void bulk_bad_source_in_handler(enum mem_kind kind)
+{
+    struct sigaction act = {.sa_handler = bulk_in_handler};
+
+    sigfillset(&act.sa_mask);
+    CHECK_EQ(sigaction(SIGUSR1, &act, NULL), 0);
+    CHECK_EQ(raise(SIGUSR1), 0);
+}
+
 /* The source is hidden memory: its pages are waited for one by one. */
 static void bulk_hidden_source(enum mem_kind kind)
 {
@@ -434,6 +461,8 @@ static void bulk_killed(enum mem_kind kind)
 const struct conf_case bulk_cases[] = {
     {"bulk/mixed", MAN_COPY, ANON_PRIVATE, .run = bulk_mixed},
     {"bulk/bad-source", MAN_COPY, ONE_OF_EACH, .run = bulk_bad_source},
+    {"bulk/bad-source-caught", MAN_COPY, ONE_OF_PRIVATE, .run = bulk_bad_source_caught},
+    {"bulk/bad-source-in-handler", MAN_COPY, KIND(MEM_ANON), .run = bulk_bad_source_in_handler},
     {"bulk/hidden-source", MAN_COPY, ONE_OF_EACH, .needs = NEED_FULL, .run = bulk_hidden_source},
     {"bulk/wakes", MAN_COPY, ONE_OF_EACH, .run = bulk_wakes},
     {"bulk/protected", "mprotect(2)", KIND(MEM_ANON), .run = bulk_protected},

@@ -10,6 +10,7 @@
 #pragma GCC visibility push(hidden)
 extern const char arch_wait_begin[], arch_wait_end[], arch_wait_left[];
 extern const char arch_copy_begin[], arch_copy_end[];
+extern const char arch_hasty_begin[], arch_hasty_end[];
 #pragma GCC visibility pop
 
 enum arch_access arch_access_of(const ucontext_t *uc)
@@ -51,5 +52,16 @@ bool arch_copy_fixup(ucontext_t *uc)
         return false;
     }
     arch_set_pc(uc, (uintptr_t)arch_copy_end);
+    return true;
+}
+
+bool arch_copy_hasty_fixup(ucontext_t *uc)
+{
+    uintptr_t pc = arch_pc(uc);
+
+    if (pc < (uintptr_t)arch_hasty_begin || pc >= (uintptr_t)arch_hasty_end) {
+        return false;
+    }
+    arch_set_pc(uc, (uintptr_t)arch_hasty_end);
     return true;
 }

@@ -90,7 +90,7 @@ arch_wait_left:
         .size   arch_wait, . - arch_wait
 
 /*
- * arch_copy: see arch/copy.h. On a fault rcx holds the bytes that are left, in both loops.
+ * arch_copy, arch_copy_hastily: see arch/copy.h. On a fault rcx holds the bytes that are left.
  */
         .globl  arch_copy
         .hidden arch_copy
@@ -109,6 +109,24 @@ arch_copy_end:
         ret
         .cfi_endproc
         .size   arch_copy, . - arch_copy
+
+        .globl  arch_copy_hastily
+        .hidden arch_copy_hastily
+        .type   arch_copy_hastily, @function
+arch_copy_hastily:
+        .cfi_startproc
+        mov     %rdx, %rcx
+        .globl  arch_hasty_begin
+        .hidden arch_hasty_begin
+arch_hasty_begin:
+        rep movsb
+        .globl  arch_hasty_end
+        .hidden arch_hasty_end
+arch_hasty_end:
+        mov     %rcx, %rax
+        ret
+        .cfi_endproc
+        .size   arch_copy_hastily, . - arch_copy_hastily
 
 /*
  * The kernel returns from a handler to here, with the ucontext at rsp. Debuggers know the two

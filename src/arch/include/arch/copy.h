@@ -28,4 +28,28 @@ size_t arch_copy(void *dst, const void *src, size_t len);
  */
 bool arch_copy_fixup(ucontext_t *uc);
 
+/**
+ * arch_copy_hastily() - the same, but nobody is waited for: a hidden page ends it like any other
+ *
+ * Context: any thread, also with locks held.
+ * Return: bytes that were not copied.
+ */
+#if defined(__x86_64__)
+#define ARCH_COPIES_HASTILY true
+size_t arch_copy_hastily(void *dst, const void *src, size_t len);
+/* End it, before the fault is looked at. Return: whether the trapped context is in it. */
+bool arch_copy_hasty_fixup(ucontext_t *uc);
+#else
+#define ARCH_COPIES_HASTILY false
+static inline size_t arch_copy_hastily(void *dst, const void *src, size_t len)
+{
+    return len;
+}
+
+static inline bool arch_copy_hasty_fixup(ucontext_t *uc)
+{
+    return false;
+}
+#endif
+
 #endif
