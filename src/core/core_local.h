@@ -418,6 +418,8 @@ bool core_page_ready(uintptr_t addr, enum arch_access access);
 
 /* Whether accesses to protected pages of the range are let through without a message. */
 bool core_lifts_alone(const struct range *range);
+/* Whether pages without content are protected, too. */
+bool core_protects_empty(const struct range *range);
 
 /* A page that normal code is about to need: fault it in as an access would. -EFAULT or 0. */
 int core_fault_in(uintptr_t addr, enum arch_access access);

@@ -203,7 +203,11 @@ static void bring_content(const struct range *range, uintptr_t addr)
     if (!paging_page_open(addr)) {
         admit(range, addr);
     }
-    paging_bring(&range->area, paging_page_down(&range->area, addr));
+    /* A page of private memory that was protected is there. */
+    if (range->area.kind != PAGING_ANON || paging_is_huge(&range->area) ||
+        core_protects_empty(range)) {
+        paging_bring(&range->area, paging_page_down(&range->area, addr));
+    }
 }
 
 /* Asynchronous: the access is let through, and that it was shows in the pagemap. */

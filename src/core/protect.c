@@ -15,7 +15,7 @@ static bool mapped(uintptr_t start, uintptr_t end)
 
 /* Whether pages without content are protected too: as the range's context asked, not the caller's.
  */
-static bool protects_empty(const struct range *range)
+bool core_protects_empty(const struct range *range)
 {
     struct context *ctx = context_of_id(range->ctx);
 
@@ -41,7 +41,7 @@ static int apply(const struct range *range, uintptr_t start, uintptr_t end,
 
     if (what->on) {
         return what->access ? paging_protect_access(&range->area, start, end)
-                            : paging_protect(&part, protects_empty(range));
+                            : paging_protect(&part, core_protects_empty(range));
     }
     if (what->access) {
         paging_admit_access(&part);
@@ -101,7 +101,11 @@ static int protect(uintptr_t start, uintptr_t end, const struct protection *what
     struct core_guard guard;
     int ret;
 
-    core_enter(&guard);
+    if (what->on) {
+        core_enter(&guard);
+    } else {
+        core_enter_deferring(&guard); /* mostly a page, that somebody waits for */
+    }
     ret = protect_range(start, end, what, guard.tid);
     core_leave(&guard);
     core_count_paging();
