@@ -96,11 +96,13 @@ struct range {
     uint32_t root;   /* which anon_vma it would have in the kernel; 0: none. See mappings.c */
 };
 
+#define TRAIT_HUGEPAGE   8u
 #define TRAIT_NOHUGEPAGE 16u
 #define TRAIT_WIPEONFORK 64u
 #define TRAIT_LOCKED     ((uint32_t)1 << 31)
 #define TRAIT_ONFAULT    ((uint32_t)1 << 29) /* with it: what is not there is not brought in */
 #define TRAIT_HUGE       ((uint32_t)1 << 28) /* of hugetlb */
+#define TRAIT_SMALL      ((uint32_t)1 << 27) /* kept from huge pages by us; plain memory only */
 #define TRAIT_ACCOUNTED  ((uint32_t)1 << 30) /* private memory that was writable once */
 
 bool ranges_find(uintptr_t addr, struct range *ret);
@@ -281,6 +283,8 @@ void mappings_forget(uintptr_t start, uintptr_t end);
 void mappings_move(uintptr_t from, uintptr_t to, size_t kept, size_t added);
 /* What was registered is not where it came to lie. */
 void mappings_moved(const struct range *range, uintptr_t start, uintptr_t end);
+/* The next part of [*at, end) that has been kept from huge pages, and is registered no more. */
+bool mappings_next_small(uintptr_t *at, uintptr_t end, uintptr_t *ret_stop);
 /* Traits of memory that is not registered, as far as they are known. */
 uint32_t mappings_traits(uintptr_t addr);
 /* Whether anything is known of memory in [start, end) that is not registered. Context: any. */
@@ -311,6 +315,23 @@ void core_set_traits(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clea
  * same. Advice of a process that was given before there was a context is not known.
  */
 bool core_advice_alike(uint32_t a, uint32_t b);
+/* ---- thp.c: huge pages that come by themselves */
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+/* Whether a write to its file brings a huge page, of which it fills a part; a mapping can forbid.
+ */
+bool core_writes_huge(const struct paging_area *area);
+/* What is registered has none; when it is let go, the program's advice holds again. */
+void core_keep_small(const struct paging_area *area);
+void core_let_be_huge(const struct range *range, uintptr_t start, uintptr_t end);
+/* MADV_COLLAPSE. */
+long core_collapse(uintptr_t addr, uintptr_t end);
+/* MADV_HUGEPAGE, where it may hold. Context: as core_change_begin() leaves it. */
+long core_advise_huge(uintptr_t addr, uintptr_t end);
+
 /* Such traits have been forgotten. */
 void core_advice_lost(uint32_t traits);
 

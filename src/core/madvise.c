@@ -16,10 +16,6 @@
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-
 /* Which trait an advice sets (*ret_set) or clears; 0: none. */
 static uint32_t trait_of(int advice, bool *ret_set)
 {
@@ -225,53 +221,6 @@ static long madvise_populate(uintptr_t addr, size_t len, int advice)
     return ret ? ret : run_flush(&run);
 }
 
-/* The whole chunks of a range; where one fails for itself, the others are still tried. */
-static int collapse_part(const struct range *range, const struct paging_area *part)
-{
-    uintptr_t base = (part->start + PAGING_CHUNK - 1) & ~(PAGING_CHUNK - 1);
-    int failed = 0;
-
-    for (; base + PAGING_CHUNK <= part->end; base += PAGING_CHUNK) {
-        int ret =
-            range->traits & (TRAIT_NOHUGEPAGE | TRAIT_HUGE) ? -EINVAL : paging_collapse(part, base);
-
-        if (ret && ret != -EINVAL && ret != -EAGAIN) {
-            return ret;
-        }
-        failed = ret ? ret : failed;
-    }
-    return failed;
-}
-
-/* One mapping after the other, as the kernel does: the first that refuses ends it, no hole does. */
-static long madvise_collapse(uintptr_t addr, uintptr_t end)
-{
-    struct change change;
-    struct range range;
-    long ret = 0, hole = 0;
-
-    core_change_begin(&change, addr, end);
-    for (uintptr_t at = addr, stop; ret == 0 && at < end; at = stop) {
-        bool any = ranges_next(at, end, &range);
-
-        if (any && range.area.start <= at) {
-            struct paging_area part = paging_slice(&range.area, at, end);
-
-            stop = part.end;
-            ret = collapse_part(&range, &part);
-            continue;
-        }
-        stop = any ? range.area.start : end;
-        ret = sys_madvise(at, stop - at, MADV_COLLAPSE);
-        if (ret == -ENOMEM) {
-            hole = ret;
-            ret = 0;
-        }
-    }
-    core_change_end(&change);
-    return ret ? ret : hole;
-}
-
 static bool whole_mapping(uintptr_t addr, size_t len)
 {
     return !(addr & (PAGING_PAGE - 1)) && len && addr + core_page_up(len) > addr;
@@ -336,17 +285,16 @@ static long madvise_plain(uintptr_t addr, size_t len, int advice)
     uintptr_t end = addr + core_page_up(len);
     bool set = false;
     uint32_t trait = trait_of(advice, &set);
-    /* One page resolved must not bring 511 into view: only the errors are real. */
-    int real = advice == MADV_HUGEPAGE ? MADV_NOHUGEPAGE : advice;
     long ret;
 
     if (!trait) {
         return sys_madvise(addr, len, advice);
     }
     core_change_begin(&change, addr, end);
-    ret = sys_madvise(addr, len, real);
+    ret = advice == MADV_HUGEPAGE ? core_advise_huge(addr, end) : sys_madvise(addr, len, advice);
     if (ret == 0 || ret == -ENOMEM) {
-        uint32_t both = (trait & 24) ? 24 : (trait & 3) ? 3 : trait;
+        const uint32_t size = TRAIT_HUGEPAGE | TRAIT_NOHUGEPAGE | TRAIT_SMALL;
+        uint32_t both = (trait & size) ? size : (trait & 3) ? 3 : trait;
 
         core_set_traits(addr, end, set ? trait : 0, both);
     }
@@ -369,7 +317,7 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
     case MADV_FREE:
         return madvise_free(addr, addr + core_page_up(len));
     case MADV_COLLAPSE:
-        return madvise_collapse(addr, addr + core_page_up(len));
+        return core_collapse(addr, addr + core_page_up(len));
     case MADV_REMOVE:
         return core_madvise_remove(addr, len);
     case MADV_POPULATE_READ:

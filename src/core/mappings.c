@@ -32,6 +32,14 @@ static uint32_t plain_age, last_root;
 static _Atomic uintptr_t plain_low = UINTPTR_MAX,
                          plain_high; /* all that was ever known lies there */
 
+/* Neither advice can be taken back: without any of the program's, ours stays and is remembered. */
+static uint32_t left_traits(const struct range *range)
+{
+    const uint32_t told = TRAIT_HUGEPAGE | TRAIT_NOHUGEPAGE | TRAIT_HUGE;
+
+    return range->traits & told ? range->traits : range->traits | TRAIT_SMALL;
+}
+
 static uint32_t new_root(void)
 {
     return ++last_root ? last_root : ++last_root;
@@ -119,7 +127,7 @@ void mappings_moved(const struct range *range, uintptr_t start, uintptr_t end)
     bool apart = range->area.kind == PAGING_ANON && range->root;
 
     mappings_forget(start, end);
-    plain_add(start, end, range->traits, apart ? new_root() : range->root);
+    plain_add(start, end, left_traits(range), apart ? new_root() : range->root);
 }
 
 static struct plain *plain_at(uintptr_t addr)
@@ -163,10 +171,24 @@ bool mappings_locked(uintptr_t start, uintptr_t end, uintptr_t *ret_stop)
     return here && (here->traits & TRAIT_LOCKED);
 }
 
+bool mappings_next_small(uintptr_t *at, uintptr_t end, uintptr_t *ret_stop)
+{
+    while (*at < end) {
+        struct plain *here = plain_at(*at);
+
+        *ret_stop = plain_stop(*at, end);
+        if (here && (here->traits & TRAIT_SMALL)) {
+            return true;
+        }
+        *at = *ret_stop;
+    }
+    return false;
+}
+
 void mappings_note(const struct range *range, uintptr_t start, uintptr_t end)
 {
     mappings_forget(start, end);
-    plain_add(start, end, range->traits, range->root);
+    plain_add(start, end, left_traits(range), range->root);
 }
 
 static void note_part(uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear)
@@ -281,7 +303,7 @@ void mappings_known(const struct vma *whole, uintptr_t start, uint32_t *ret_trai
     struct plain *here = plain_at(start);
     uint32_t root = plain_root(vma, start);
 
-    *ret_traits = here ? here->traits : accounted(vma);
+    *ret_traits = here ? here->traits & ~TRAIT_SMALL : accounted(vma);
     if (!vma->shared && (vma->prot & PROT_WRITE)) {
         *ret_traits |= TRAIT_ACCOUNTED;
     }

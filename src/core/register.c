@@ -146,7 +146,7 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
     if (paging_is_huge(area)) {
         return area->fd < 0 ? -EINVAL : paging_huge_enter(area);
     }
-    if (area->fd >= 0 || area->kind == PAGING_PRIVATE_FILE) {
+    if (area->kind == PAGING_PRIVATE_FILE || (area->fd >= 0 && !core_writes_huge(area))) {
         return 0;
     }
     alias = sys_mremap(area->start, 0, area->end - area->start, MREMAP_MAYMOVE, 0);
@@ -155,13 +155,9 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
     }
     sys_mprotect((uintptr_t)alias, area->end - area->start, PROT_READ | PROT_WRITE);
     sys_madvise((uintptr_t)alias, area->end - area->start, MADV_DONTDUMP);
+    sys_madvise((uintptr_t)alias, area->end - area->start, MADV_NOHUGEPAGE);
     area->alias = (uintptr_t)alias;
     return 0;
-}
-
-static bool holds_huge(uintptr_t start, uintptr_t end)
-{
-    return ((start + PAGING_CHUNK - 1) & ~(PAGING_CHUNK - 1)) + PAGING_CHUNK <= end;
 }
 
 /* Context: stripes of the area held. */
@@ -299,10 +295,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
         files_trim();
         return ret;
     }
-    /* One page resolved must not bring 511 into view; smaller stretches hold no huge page. */
-    if (!huge && holds_huge(piece->start, piece->end)) {
-        sys_madvise(piece->start, piece->end - piece->start, MADV_NOHUGEPAGE);
-    }
+    core_keep_small(&range.area);
     held = paging_lock(piece->start, piece->end, tid);
     ret = enter_area(&range.area);
     if (ret == 0) {

@@ -116,6 +116,7 @@ int core_release_area(const struct range *range, const struct paging_area *area,
     ret = ret ? ret : let_go(range, &part, how);
     if (ret == 0) {
         core_keep_apart_no_more(range, area->start, area->end - area->start);
+        core_let_be_huge(range, area->start, area->end);
     }
     return ret;
 }

@@ -444,7 +444,7 @@ static void forget_parent(void)
             paging_unpoison(&range.area); /* its page table is not copied */
         }
         core_release_area(&range, &range.area, CORE_RELEASE_COPY);
-        if (paging_is_huge(&range.area)) {
+        if (range.area.end - range.area.start >= PAGING_CHUNK) { /* of either kind */
             mappings_note(&range, range.area.start, range.area.end);
         }
     }

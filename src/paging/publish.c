@@ -112,8 +112,8 @@ static long fill_shared(const struct paging_area *area, uintptr_t start, size_t 
         size_t want = zero ? PAGING_PAGE - done % PAGING_PAGE : len - done;
         const char *from = zero ? paging_zeroes : (const char *)src + done;
         uintptr_t to = start + done;
-        long n = area->fd >= 0 ? sys_pwrite(area->fd, from, want, paging_file_off(area, to))
-                               : write_alias(area, from, want, to);
+        long n = area->alias ? write_alias(area, from, want, to)
+                             : sys_pwrite(area->fd, from, want, paging_file_off(area, to));
 
         if (n <= 0) {
             /* The file may have got a page before the source proved unreadable. */

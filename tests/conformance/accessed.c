@@ -153,14 +153,16 @@ static void beyond(enum mem_kind kind)
 static void shown(enum mem_kind kind)
 {
     struct tracked t = track(kind);
-    uint64_t entries[PAGES];
-    off_t off = (off_t)((uintptr_t)t.mem.addr / page_size * sizeof(entries[0]));
+    const size_t small = (size_t)sysconf(_SC_PAGESIZE), each = page_size / small;
+    uint64_t *entries = calloc(PAGES * each, sizeof(*entries));
+    size_t len = PAGES * each * sizeof(*entries);
+    off_t off = (off_t)((uintptr_t)t.mem.addr / small * sizeof(*entries));
 
     protect_all(&t);
     touch_page(&t, 4);
-    CHECK_EQ(pread(t.pagemap, entries, sizeof(entries), off), sizeof(entries));
-    for (size_t n = 0; n < PAGES; n++) {
-        CHECK_EQ(!!(entries[n] & PAGEMAP_WP), n != 4);
+    CHECK_EQ(pread(t.pagemap, entries, len, off), len);
+    for (size_t n = 0; n < PAGES * each; n++) {
+        CHECK_EQ(!!(entries[n] & PAGEMAP_WP), n / each != 4);
         CHECK(entries[n] >> 63);
     }
 }
@@ -201,12 +203,12 @@ static void races(enum mem_kind kind)
 #define RWP  .features = UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC
 
 const struct conf_case accessed_cases[] = {
-    {"accessed/working-set", SCAN, EVERY_KIND, RWP, .run = working_set},
-    {"accessed/cold-set", SCAN, EVERY_KIND, RWP, .run = cold_set},
-    {"accessed/provided", SCAN, EVERY_KIND, RWP, .run = provided},
-    {"accessed/refused", SCAN, ONE_OF_EACH, RWP, .run = refused},
-    {"accessed/beyond", SCAN, ONE_OF_EACH, RWP, .run = beyond},
-    {"accessed/shown", SCAN, EVERY_KIND, RWP, .run = shown},
-    {"accessed/races", SCAN, ONE_OF_EACH, RWP, .run = races},
+    {"accessed/working-set", SCAN, EVERY_KIND | HUGETLB, RWP, .run = working_set},
+    {"accessed/cold-set", SCAN, EVERY_KIND | HUGETLB, RWP, .run = cold_set},
+    {"accessed/provided", SCAN, EVERY_KIND | HUGETLB, RWP, .run = provided},
+    {"accessed/refused", SCAN, ONE_OF_EACH | HUGETLB_OF_EACH, RWP, .run = refused},
+    {"accessed/beyond", SCAN, ONE_OF_EACH | HUGETLB_OF_EACH, RWP, .run = beyond},
+    {"accessed/shown", SCAN, EVERY_KIND | HUGETLB, RWP, .run = shown},
+    {"accessed/races", SCAN, ONE_OF_EACH | HUGETLB_OF_EACH, RWP, .run = races},
     {.id = NULL},
 };

@@ -157,7 +157,8 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
 extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[];
 extern const struct conf_case call_kernel_cases[], call_newer_cases[], call_ioctl_cases[],
     call_futex_cases[], call_unmapped_cases[], move_cases[], move_bulk_cases[], huge_cases[];
-extern const struct conf_case asynchronous_cases[], frames_cases[];
+extern const struct conf_case asynchronous_cases[], frames_cases[], thp_cases[], thp_file_cases[],
+    collapse_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {

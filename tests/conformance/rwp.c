@@ -174,6 +174,16 @@ static void fault_and_resume(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+/* In the file, and mapped nowhere. Files of huge pages cannot be written to. */
+static void put_into_file(const struct mem *mem, char value)
+{
+    char *other = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_SHARED, mem->fd, 0);
+
+    CHECK(other != MAP_FAILED);
+    *other = value;
+    CHECK_EQ(munmap(other, page_size), 0);
+}
+
 /* Of a mapping of a file, too: what is not mapped is not protected. */
 static void present_only(enum mem_kind kind)
 {
@@ -181,7 +191,7 @@ static void present_only(enum mem_kind kind)
     int uffd = uffd_open(UF_FEATURE_RWP);
 
     if (mem.fd >= 0)
-        CHECK_EQ(pwrite(mem.fd, "f", 1, 0), 1); /* in the file, and mapped nowhere */
+        put_into_file(&mem, 'f');
     CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_RWP, NULL), 0);
     check_open(mem_page(&mem, 1));
     CHECK_EQ(protect(uffd, mem.addr, mem.len), 0);
@@ -649,33 +659,35 @@ static void async_set_mode(enum mem_kind kind)
 const struct conf_case rwp_cases[] = {
     {"rwp/api", RWP, 0, .features = UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC, .run = api},
     {"rwp/set-mode-errors", SET, 0, FA, .run = set_mode_errors},
-    {"rwp/modes", RWP, EVERY_KIND, F, .run = modes},
-    {"rwp/registered-again", RWP, EVERY_KIND, F, .run = registered_again},
-    {"rwp/fault", RWP, EVERY_KIND, F, .run = fault_and_resume},
-    {"rwp/present-only", IO, EVERY_KIND, F, .run = present_only},
-    {"rwp/with-missing", RWP, EVERY_KIND, F, .run = with_missing},
-    {"rwp/filled-already", RWP, EVERY_KIND, F, .run = filled_already},
-    {"rwp/read-only", RWP, EVERY_KIND, F, .run = read_only},
-    {"rwp/dontwake", IO, ONE_OF_EACH, F, .run = dont_wake},
-    {"rwp/wake-repeats", IO, ONE_OF_EACH, F, .run = wake_repeats},
-    {"rwp/errors", IO, ONE_OF_EACH, F, .run = errors},
-    {"rwp/several-mappings", IO, ONE_OF_EACH, F, .run = several_mappings},
-    {"rwp/unregister", RWP, EVERY_KIND, F, .run = unregistered},
-    {"rwp/close", RWP, EVERY_KIND, F, .run = closed},
-    {"rwp/dropped", RWP, EVERY_KIND, F, .run = dropped},
-    {"rwp/hole", RWP, FILE_SHARED, F, .run = hole},
-    {"rwp/fork", RWP, EVERY_KIND, F, .run = forked},
-    {"rwp/mprotect", RWP, EVERY_KIND, F, .run = mprotected},
-    {"rwp/mremap", RWP, ONE_OF_EACH, F, .run = moved},
-    {"rwp/sigbus", RWP, ONE_OF_EACH, .features = UF_FEATURE_RWP | UF_FEATURE_SIGBUS,
-     .run = by_sigbus},
-    {"rwp/system-call", RWP, EVERY_KIND, NEED_FULL, UF_FEATURE_RWP, .run = by_system_call},
-    {"rwp/populate", RWP, ONE_OF_EACH, NEED_FULL, UF_FEATURE_RWP, .run = populated},
+    {"rwp/modes", RWP, EVERY_KIND | HUGETLB, F, .run = modes},
+    {"rwp/registered-again", RWP, EVERY_KIND | HUGETLB, F, .run = registered_again},
+    {"rwp/fault", RWP, EVERY_KIND | HUGETLB, F, .run = fault_and_resume},
+    {"rwp/present-only", IO, EVERY_KIND | HUGETLB, F, .run = present_only},
+    {"rwp/with-missing", RWP, EVERY_KIND | HUGETLB, F, .run = with_missing},
+    {"rwp/filled-already", RWP, EVERY_KIND | HUGETLB, F, .run = filled_already},
+    {"rwp/read-only", RWP, EVERY_KIND | HUGETLB, F, .run = read_only},
+    {"rwp/dontwake", IO, ONE_OF_EACH | HUGETLB_OF_EACH, F, .run = dont_wake},
+    {"rwp/wake-repeats", IO, ONE_OF_EACH | HUGETLB_OF_EACH, F, .run = wake_repeats},
+    {"rwp/errors", IO, ONE_OF_EACH | HUGETLB_OF_EACH, F, .run = errors},
+    {"rwp/several-mappings", IO, ONE_OF_EACH | HUGETLB_OF_EACH, F, .run = several_mappings},
+    {"rwp/unregister", RWP, EVERY_KIND | HUGETLB, F, .run = unregistered},
+    {"rwp/close", RWP, EVERY_KIND | HUGETLB, F, .run = closed},
+    {"rwp/dropped", RWP, EVERY_KIND | HUGETLB, F, .run = dropped},
+    {"rwp/hole", RWP, FILE_SHARED | HUGETLB_SHARED, F, .run = hole},
+    {"rwp/fork", RWP, EVERY_KIND | HUGETLB, F, .run = forked},
+    {"rwp/mprotect", RWP, EVERY_KIND | HUGETLB, F, .run = mprotected},
+    {"rwp/mremap", RWP, ONE_OF_EACH | HUGETLB_OF_EACH, F, .run = moved},
+    {"rwp/sigbus", RWP, ONE_OF_EACH | HUGETLB_OF_EACH,
+     .features = UF_FEATURE_RWP | UF_FEATURE_SIGBUS, .run = by_sigbus},
+    {"rwp/system-call", RWP, EVERY_KIND | HUGETLB, NEED_FULL, UF_FEATURE_RWP,
+     .run = by_system_call},
+    {"rwp/populate", RWP, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, UF_FEATURE_RWP,
+     .run = populated},
     {"rwp/alternating", IO, ONE_OF_EACH, F, .run = alternating},
-    {"rwp/touches", RWP, ONE_OF_EACH, F, .run = touches},
-    {"rwp/toggled", SET, ONE_OF_EACH, FA, .run = toggled},
-    {"rwp/async", ASYNC, EVERY_KIND, NEED_FULL, UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC,
+    {"rwp/touches", RWP, ONE_OF_EACH | HUGETLB_OF_EACH, F, .run = touches},
+    {"rwp/toggled", SET, ONE_OF_EACH | HUGETLB_OF_EACH, FA, .run = toggled},
+    {"rwp/async", ASYNC, EVERY_KIND | HUGETLB, NEED_FULL, UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC,
      .run = async_no_message},
-    {"rwp/set-mode", SET, ONE_OF_EACH, FA, .run = async_set_mode},
+    {"rwp/set-mode", SET, ONE_OF_EACH | HUGETLB_OF_EACH, FA, .run = async_set_mode},
     {.id = NULL},
 };

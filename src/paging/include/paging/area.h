@@ -49,7 +49,8 @@ struct paging_area {
     struct paging_file *file; /* with a descriptor */
     uint64_t off;             /* file offset of start */
     uintptr_t alias; /* second mapping of start, or 0: of a shared file without a descriptor, or
-                        the shadow of private memory without /proc/self/mem */
+                        that is not to be written to, or the shadow of private memory without
+                        /proc/self/mem */
     uintptr_t probe; /* of files of huge pages, start again: a private mapping, see huge.c */
     uint64_t dev, ino;
 };
