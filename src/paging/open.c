@@ -452,7 +452,8 @@ void paging_make_room(bool (*area_of)(uintptr_t, struct paging_area *), int tid)
             continue;
         }
         if (chunk->flags & CHUNK_RECENT) {
-            chunk->flags &= (uint16_t)~CHUNK_RECENT; /* lost in a race: one more turn */
+            /* Without the stripe: lost in a race, it is one more turn; no other flag may be. */
+            __atomic_fetch_and(&chunk->flags, (uint16_t)~CHUNK_RECENT, __ATOMIC_RELAXED);
             continue;
         }
         take_back(area_of, at, tid);

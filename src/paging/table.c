@@ -85,12 +85,14 @@ static enum level level_of_byte(unsigned byte)
 static enum level level_of(uintptr_t addr)
 {
     struct paging_chunk *chunk = paging_chunk_of(addr);
+    unsigned flags;
 
     if (!chunk) {
         return LEVEL_NONE;
     }
-    if (chunk->flags & CHUNK_GUARDED) {
-        return chunk->flags & CHUNK_CLOSED ? LEVEL_NONE : LEVEL_ALL;
+    flags = paging_flags_of(chunk);
+    if (flags & CHUNK_GUARDED) {
+        return flags & CHUNK_CLOSED ? LEVEL_NONE : LEVEL_ALL;
     }
     return level_of_byte(paging_byte(addr));
 }
@@ -218,7 +220,8 @@ void paging_chunk_flags(uintptr_t addr, unsigned set, unsigned clear)
     unsigned before_prev = count_edges(prev, prev);
 
     atomic_store_explicit(&table_used[addr >> PAGING_LEAF_SHIFT], 1, memory_order_relaxed);
-    chunk->flags = (uint16_t)((chunk->flags & ~clear) | set);
+    /* After the bytes that it is about: pairs with paging_flags_of(). */
+    __atomic_store_n(&chunk->flags, (uint16_t)((chunk->flags & ~clear) | set), __ATOMIC_RELEASE);
     recount(base, base, last, before);
     recount(prev, prev, prev, before_prev);
 }

@@ -34,7 +34,8 @@ static inline struct paging_leaf *paging_leaf_of(uintptr_t addr)
 /* Whether a page of the leaf is published and passes. */
 static inline bool paging_leaf_passes(const struct paging_leaf *leaf, uintptr_t addr, bool write)
 {
-    unsigned flags = leaf->chunk[(addr >> PAGING_CHUNK_SHIFT) % PAGING_LEAF_CHUNKS].flags;
+    unsigned flags =
+        paging_flags_of(&leaf->chunk[(addr >> PAGING_CHUNK_SHIFT) % PAGING_LEAF_CHUNKS]);
     unsigned byte = atomic_load_explicit(&leaf->page[(addr >> PAGING_SHIFT) % PAGING_LEAF_PAGES],
                                          memory_order_acquire);
 

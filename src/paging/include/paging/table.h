@@ -69,6 +69,15 @@ struct paging_chunk {
     uint16_t marked; /* pages with PAGE_MARKS */
 };
 
+/*
+ * For who holds no stripe: then the bytes. What they say together may be out of date, as long as
+ * who is told that a page passes meets a trap that mends it, or has asked paging_taking.
+ */
+static inline unsigned paging_flags_of(const struct paging_chunk *chunk)
+{
+    return __atomic_load_n(&chunk->flags, __ATOMIC_ACQUIRE);
+}
+
 /* Where the next chunk begins. */
 static inline uintptr_t paging_next_chunk(uintptr_t addr)
 {
