@@ -174,9 +174,9 @@ void fault_install_surrogate(int sig, const struct fault_action *action)
 {
     struct sys_sigaction act = {
         .handler = fault_trampoline,
-        .flags = SA_SIGINFO | SA_RESTORER_ |
+        .flags = SA_SIGINFO | ARCH_SA_RESTORER |
                  (action->flags & ((uint64_t)SA_ONSTACK | SA_RESTART | (uint64_t)SA_NODEFER)),
-        .restorer = arch_sigreturn,
+        .restorer = ARCH_RESTORER,
         .mask = fault_mask_to_real(action->mask),
     };
 
@@ -201,8 +201,8 @@ void fault_install_own(int sig)
     uint64_t trap = fault_trapped ? SYS_SIGBIT(SIGSYS) : 0;
     struct sys_sigaction act = {
         .handler = fault_entry,
-        .flags = SA_SIGINFO | SA_RESTORER_ | mirrored,
-        .restorer = arch_sigreturn,
+        .flags = SA_SIGINFO | ARCH_SA_RESTORER | mirrored,
+        .restorer = ARCH_RESTORER,
         .mask = ~(LIBC_BITS | trap),
     };
 
@@ -218,8 +218,8 @@ static long install_other(int sig, const struct fault_action *action, bool direc
 {
     struct sys_sigaction act = {
         .handler = (void (*)(int, siginfo_t *, void *))action->handler,
-        .flags = action->flags | SA_RESTORER_,
-        .restorer = arch_sigreturn,
+        .flags = (action->flags & ~SA_RESTORER_) | ARCH_SA_RESTORER,
+        .restorer = ARCH_RESTORER,
         .mask = fault_mask_to_real(action->mask),
     };
 

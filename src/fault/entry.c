@@ -45,7 +45,7 @@ void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucon
  */
 void fault_die(int sig, siginfo_t *info, ucontext_t *uc)
 {
-    const struct sys_sigaction act = {.flags = SA_RESTORER_, .restorer = arch_sigreturn};
+    const struct sys_sigaction act = {.flags = ARCH_SA_RESTORER, .restorer = ARCH_RESTORER};
     const uint64_t bit = SYS_SIGBIT(sig);
 
     sys_sigmask(SIG_BLOCK, &bit, NULL);

@@ -128,8 +128,8 @@ void fault_exec_prepare(void)
 {
     const struct sys_sigaction ignore = {
         .handler = (void (*)(int, siginfo_t *, void *))HANDLER_IGN,
-        .flags = SA_RESTORER_,
-        .restorer = arch_sigreturn,
+        .flags = ARCH_SA_RESTORER,
+        .restorer = ARCH_RESTORER,
     };
     const uint64_t all = ~(uint64_t)0;
     uint64_t mask;

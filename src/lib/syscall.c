@@ -10,8 +10,12 @@
 #include "sys/thread.h"
 #include "userfault/userfault.h"
 
-#define SA_RESTORER_ 0x04000000ul
-#define MASK_BYTES   8
+#define MASK_BYTES 8
+#if defined(__x86_64__)
+#define SA_RESTORER_ 0x04000000u /* as libc's sigaction() shows it */
+#else
+#define SA_RESTORER_ 0u
+#endif
 
 /* A child that comes to life on its parent's stack would return through a frame that is gone. */
 static bool lends_stack(long nr, long a)

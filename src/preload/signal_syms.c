@@ -7,8 +7,12 @@
 #include "intercept/calls.h"
 #include "signal_local.h"
 
-#define MASK_BYTES  8
-#define SA_RESTORER 0x04000000ul
+#define MASK_BYTES 8
+#if defined(__x86_64__)
+#define SA_RESTORER 0x04000000ul /* as libc's sigaction() shows it */
+#else
+#define SA_RESTORER 0ul
+#endif
 
 /* 32 and 33: libc does not let a program touch them. */
 #define LIBC_BITS ((uint64_t)3 << 31)

@@ -27,7 +27,17 @@ static inline uint64_t *arch_sigmask(ucontext_t *uc)
     return (uint64_t *)&uc->uc_sigmask;
 }
 
-/* Restorer for rt_sigaction(2), where the kernel wants one. */
+/*
+ * The way back from a handler, for rt_sigaction(2): a function where the kernel wants to be told
+ * one, else it has its own in the vDSO, which debuggers and unwinders know.
+ */
+#if defined(__x86_64__)
+#define ARCH_SA_RESTORER 0x04000000ul
 void arch_sigreturn(void);
+#define ARCH_RESTORER arch_sigreturn
+#else
+#define ARCH_SA_RESTORER 0ul
+#define ARCH_RESTORER    NULL
+#endif
 
 #endif
