@@ -147,7 +147,7 @@ bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret)
     struct text_search search = {start, ret};
     int found = paging_env.procmap ? query(start, ret) : -ENOTTY;
 
-    if (found == -ENOTTY) {
+    if (found == -ENOTTY || found == -ENOSYS) { /* so says an emulator that does not know it */
         paging_env.procmap = false;
         found = each_line(paging_maps_fd(), line_after, &search);
     }

@@ -12,15 +12,12 @@
 #include "sys/mem.h"
 #include "sys/thread.h"
 
-#ifndef MADV_WIPEONFORK
-#define MADV_WIPEONFORK 18
-#endif
-
 _Atomic bool core_active;
 _Atomic bool core_bypassed;
 _Atomic int core_program_handlers;
 _Atomic int core_undeferred_handlers;
 _Atomic bool core_cancels;
+_Atomic uint32_t core_unwiped_forks;
 uint64_t core_all_signals = ~((uint64_t)3 << 31);
 struct core_options core_options;
 int core_pid;
@@ -29,6 +26,7 @@ static struct uf_stats own_stats;
 struct uf_stats *core_stats = &own_stats;
 static struct base_lock edit_lock;
 static _Atomic uint32_t before_start = 1;
+static bool unwiped; /* the mark stays in a forked child: it has to be told */
 _Atomic uint32_t *core_space_mark = &before_start;
 
 static _Atomic bool bypass_ended;
@@ -66,7 +64,7 @@ static int mark_space(void)
         if (!mark) {
             return -ENOMEM;
         }
-        sys_madvise((uintptr_t)mark, PAGING_PAGE, MADV_WIPEONFORK);
+        unwiped = !sys_wiped_on_fork(mark, PAGING_PAGE);
         atomic_store(mark, 1);
         core_space_mark = mark;
     }
@@ -452,6 +450,10 @@ static void forget_parent(void)
 
 void core_forked(void)
 {
+    if (unwiped && core_started()) {
+        atomic_store(core_space_mark, 0);
+        atomic_fetch_add(&core_unwiped_forks, 1);
+    }
     if (atomic_load(&core_active)) {
         core_fork_child();
     } /* else the first entry into the facility does it, if there ever is one */

@@ -38,6 +38,7 @@ struct fault_entry {
 struct fault_space {
     _Atomic int pid; /* 0: after a fork */
     struct base_lock lock;
+    uint32_t forks; /* of core_unwiped_forks: those that space_wipe() has seen */
 };
 
 static struct fault_entry table[FAULT_NSIG];
@@ -48,13 +49,21 @@ static union {
 static struct fault_space *const space = &space_page.at;
 static _Atomic uint64_t caught; /* signals with a handler of the program */
 
-bool fault_space_init(void)
+void fault_space_init(void)
 {
-    if (sys_failed(sys_madvise((uintptr_t)space, SPACE_BYTES, MADV_WIPEONFORK))) {
-        return false;
-    }
+    sys_wiped_on_fork(space, SPACE_BYTES); /* else space_wipe() does it */
     atomic_store(&space->pid, sys_getpid());
-    return true;
+}
+
+static void space_wipe(void)
+{
+    uint32_t now = atomic_load(&core_unwiped_forks);
+
+    if (space->forks != now) {
+        atomic_store(&space->lock.word, 0);
+        atomic_store(&space->pid, 0);
+        space->forks = now;
+    }
 }
 
 /*
@@ -300,6 +309,7 @@ void fault_action_settle(int sig)
     uint64_t mask;
 
     sys_sigmask(SIG_SETMASK, &all, &mask);
+    space_wipe();
     base_lock_acquire(&space->lock, sys_gettid());
     action = fault_action_get(sig);
     if (action.handler == HANDLER_DFL) {
@@ -326,6 +336,7 @@ long fault_sigaction(int sig, const struct sys_sigaction *act, struct sys_sigact
                                        .mask = act->mask & ~KILL_BITS};
     }
     sys_sigmask(SIG_SETMASK, &all, &mask);
+    space_wipe();
     if (act && space_lent()) {
         old = fault_action_shown(sig);
         ret = action_change_lent(sig, &action);

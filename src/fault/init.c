@@ -64,9 +64,7 @@ int fault_init(void)
     if (fault_ready()) {
         return 0;
     }
-    if (!fault_space_init()) {
-        return -ENOMEM;
-    }
+    fault_space_init();
     sys_sigmask(SIG_SETMASK, &all, &mask);
     init_take_over(&mask);
     atomic_store(&ready, true);

@@ -49,7 +49,7 @@ extern uint64_t fault_inherited; /* surrogates' bits that the mask had before we
 bool fault_is_surrogate(int sig);
 
 /* action.c: the table. Reads are lock-free and never torn. */
-bool fault_space_init(void);
+void fault_space_init(void);
 struct fault_action fault_action_get(int sig);
 void fault_action_import(int sig, const struct sys_sigaction *real);
 /* The action for a delivery; with SA_RESETHAND, this delivery takes it, and only one does. */

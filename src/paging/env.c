@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the host allows, found by trying: never by version. */
 #include <errno.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#include <time.h>
 
 #include "base/text.h"
 #include "paging/area.h"
@@ -119,13 +122,35 @@ static void close_proc(void)
     }
 }
 
+/* An emulator of another machine (qemu-user) makes a copy of the moment; the task's file is real.
+ */
+static int open_maps(void)
+{
+    char path[48];
+    struct base_text text = base_text_on(path, sizeof path);
+    struct statfs fs = {0};
+    uint64_t pid = (uint64_t)sys_call(SYS_getpid);
+    int ret = open_kept("/proc/self/maps", O_RDONLY, &maps_fd);
+
+    if (maps_fd < 0 || sys_call(SYS_fstatfs, maps_fd, &fs) != 0 || fs.f_type == PROC_SUPER_MAGIC) {
+        return ret;
+    }
+    sys_close(maps_fd);
+    base_text_str(&text, "/proc/");
+    base_text_dec(&text, pid);
+    base_text_str(&text, "/task/");
+    base_text_dec(&text, pid);
+    base_text_str(&text, "/maps");
+    return open_kept(path, O_RDONLY, &maps_fd);
+}
+
 /* Opened with the first context: a program that has none sees no descriptor of ours. */
 static int open_proc(void)
 {
     int ret = open_kept("/proc/self/mem", O_RDWR, &mem_fd);
 
     if (ret == 0) {
-        ret = open_kept("/proc/self/maps", O_RDONLY, &maps_fd);
+        ret = open_maps();
     }
     if (ret == 0) {
         ret = open_kept("/proc/self/pagemap", O_RDONLY, &pagemap_fd);
@@ -154,17 +179,29 @@ static long read_max_map_count(void)
     return value > 0 ? value : 65530;
 }
 
-/* Both on one page of our own: a guard, and a write through the descriptor under PROT_NONE. */
+/*
+ * All on one page of our own: a write through the descriptor under PROT_NONE, the advice that drops
+ * pages, and a guard, which has to keep the kernel out. What is advised is looked for: an emulator
+ * takes advice that it does not know for done.
+ */
 static void probe_memory(void)
 {
     long page = sys_mmap(0, PAGING_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    volatile char *at = (volatile char *)page;
     char byte = 1;
 
+    paging_env.drop = MADV_DONTNEED;
     if (sys_failed(page)) {
         return;
     }
     paging_env.mem = mem_fd >= 0 && sys_pwrite(mem_fd, &byte, 1, (uint64_t)page) == 1;
-    paging_env.guards = sys_madvise((uintptr_t)page, PAGING_PAGE, MADV_GUARD_INSTALL) == 0;
+    if (sys_mprotect((uintptr_t)page, PAGING_PAGE, PROT_READ | PROT_WRITE) == 0) {
+        *at = 1;
+        sys_madvise((uintptr_t)page, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+        paging_env.drop = *at ? MADV_DONTNEED : MADV_DONTNEED_LOCKED;
+        paging_env.guards = sys_madvise((uintptr_t)page, PAGING_PAGE, MADV_GUARD_INSTALL) == 0 &&
+                            sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, page) == -EFAULT;
+    }
     sys_munmap((uintptr_t)page, PAGING_PAGE);
 }
 

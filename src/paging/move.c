@@ -75,11 +75,10 @@ static bool is_page_of_zeroes(uintptr_t addr)
         .category_mask = PAGE_IS_ZEROES,
         .return_mask = PAGE_IS_ZEROES,
     };
+    long n;
 
-    if (paging_env.scan) {
-        return sys_ioctl(paging_pagemap_fd(), PAGEMAP_SCAN_NR, &arg) > 0;
-    }
-    return paging_page_is_zero(addr);
+    n = paging_scan(&arg);
+    return n == -ENOTTY ? paging_page_is_zero(addr) : n > 0;
 }
 
 static uint64_t entry_of(uintptr_t addr)
@@ -233,7 +232,7 @@ static long move_registered(const struct paging_move *move, size_t len, bool zer
     }
     n = publish(move, len, zero ? paging_zeroes : bounce);
     if (n > 0) {
-        sys_madvise(move->src, (size_t)n, move->locked ? MADV_DONTNEED_LOCKED : MADV_DONTNEED);
+        sys_madvise(move->src, (size_t)n, move->locked ? paging_env.drop : MADV_DONTNEED);
         paging_table_change(move->src, move->src + (size_t)n, 0, 0xff);
     }
     return n;

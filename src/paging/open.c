@@ -244,7 +244,7 @@ int paging_restore(uintptr_t start, uintptr_t end, int prot)
 static void untouch(uintptr_t addr)
 {
     if (paging_page_is_zero(addr)) {
-        sys_madvise(addr, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+        sys_madvise(addr, PAGING_PAGE, paging_env.drop);
     }
 }
 
@@ -271,7 +271,7 @@ void paging_drop_zeroes(const struct paging_area *area)
 {
     for (uintptr_t at = area->start; at < area->end; at += PAGING_PAGE) {
         if ((paging_byte(at) & PAGE_ZEROED) && paging_page_is_zero(at)) {
-            sys_madvise(at, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+            sys_madvise(at, PAGING_PAGE, paging_env.drop);
         }
     }
 }

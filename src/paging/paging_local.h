@@ -82,6 +82,9 @@ int paging_restore(uintptr_t start, uintptr_t end, int prot);
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
 /* Whether it reads as zeroes, closed or not. */
 bool paging_page_is_zero(uintptr_t addr);
+/* PAGEMAP_SCAN; -ENOTTY where it is not to be had, from the first time on. */
+struct pm_scan_arg;
+long paging_scan(struct pm_scan_arg *arg);
 /* Every page of a guarded chunk closed, its guards left beneath where they are. */
 void paging_unguard(uintptr_t addr);
 /* Call `each` for the part of the area in every chunk that was ever written. */

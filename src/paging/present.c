@@ -28,22 +28,39 @@ static uint64_t file_cached(const struct paging_area *area, uintptr_t start, uin
     return cs.nr_cache + cs.nr_evicted;
 }
 
-static bool resident(uintptr_t addr)
+/* -1: the kernel does not say. */
+static int resident(uintptr_t addr)
 {
     unsigned char vec = 0;
 
-    return sys_call(SYS_mincore, addr, PAGING_PAGE, &vec) == 0 && (vec & 1);
+    return sys_call(SYS_mincore, addr, PAGING_PAGE, &vec) != 0 ? -1 : vec & 1;
+}
+
+/* Where mincore() does not look at what is hidden (in qemu-user): by a mapping beside it. */
+static bool resident_beside(const struct paging_area *area, uintptr_t addr)
+{
+    long at =
+        sys_mmap(0, PAGING_PAGE, PROT_READ, MAP_SHARED, area->fd, paging_file_off(area, addr));
+    bool is = !sys_failed(at) && resident((uintptr_t)at) == 1;
+
+    if (!sys_failed(at)) {
+        sys_munmap((uintptr_t)at, PAGING_PAGE);
+    }
+    return is;
 }
 
 bool paging_file_present(const struct paging_area *area, uintptr_t addr)
 {
+    int is;
+
     if (paging_is_huge(area)) {
         return paging_huge_present(area, addr);
     }
     if (area->fd >= 0 && paging_env.cachestat) {
         return file_cached(area, addr, addr + PAGING_PAGE) > 0;
     }
-    return resident(addr);
+    is = resident(addr);
+    return is < 0 && area->fd >= 0 ? resident_beside(area, addr) : is > 0;
 }
 
 uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end)
@@ -214,7 +231,18 @@ static void adopt_run(const struct paging_area *area, uintptr_t start, uintptr_t
 
 typedef void here_run(const struct paging_area *area, uintptr_t start, uintptr_t end);
 
-static long here_by_scan(const struct paging_area *area, int fd, here_run *run)
+long paging_scan(struct pm_scan_arg *arg)
+{
+    long n = paging_env.scan ? sys_ioctl(paging_pagemap_fd(), PAGEMAP_SCAN_NR, arg) : -ENOTTY;
+
+    if (n == -ENOTTY || n == -ENOSYS) { /* the latter from an emulator */
+        paging_env.scan = false;
+        n = -ENOTTY;
+    }
+    return n;
+}
+
+static long here_by_scan(const struct paging_area *area, here_run *run)
 {
     struct page_region vec[64];
     struct pm_scan_arg arg = {
@@ -228,7 +256,7 @@ static long here_by_scan(const struct paging_area *area, int fd, here_run *run)
     };
 
     while (arg.start < area->end) {
-        long n = sys_ioctl(fd, PAGEMAP_SCAN_NR, &arg);
+        long n = paging_scan(&arg);
 
         if (n < 0) {
             return n;
@@ -342,19 +370,14 @@ static void here_by_mincore(const struct paging_area *area, here_run *run)
 int paging_each_here(const struct paging_area *area, here_run *run)
 {
     int fd = paging_pagemap_fd();
-    long ret = -ENOTTY;
+    long ret;
 
     if (fd < 0) {
         here_by_mincore(area, run); /* no right to the pagemap, after setuid perhaps */
         return 0;
     }
-    if (paging_env.scan) {
-        ret = here_by_scan(area, fd, run);
-    }
-    if (ret == -ENOTTY) {
-        ret = here_by_read(area, fd, run);
-    }
-    return (int)ret;
+    ret = here_by_scan(area, run);
+    return (int)(ret == -ENOTTY ? here_by_read(area, fd, run) : ret);
 }
 
 #define COPIES_LOOKED_AT 1024 /* pages: registration takes the same time whatever its size */
@@ -393,8 +416,9 @@ bool paging_has_copies(uintptr_t start, uintptr_t end)
         .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
     };
 
-    return paging_env.scan ? sys_ioctl(paging_pagemap_fd(), PAGEMAP_SCAN_NR, &arg) > 0
-                           : has_copies_by_read(start, end);
+    long n = paging_scan(&arg);
+
+    return n == -ENOTTY ? has_copies_by_read(start, end) : n > 0;
 }
 
 int paging_adopt(const struct paging_area *area)

@@ -30,7 +30,7 @@ static int give_up(const struct paging_area *area, uintptr_t shadow, bool here, 
     sys_mprotect(shadow, len, PROT_NONE);
     sys_mremap(shadow, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, area->start);
     if (!here) {
-        sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+        sys_madvise(area->start, PAGING_PAGE, paging_env.drop);
     }
     return (int)why;
 }
@@ -74,7 +74,7 @@ int paging_make_shadow(struct paging_area *area)
         return give_up(area, (uintptr_t)shadow, here, back);
     }
     if (!here) {
-        sys_madvise(area->start, PAGING_PAGE, MADV_DONTNEED_LOCKED);
+        sys_madvise(area->start, PAGING_PAGE, paging_env.drop);
     }
     ret = sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
     if (ret) {

@@ -142,7 +142,7 @@ void paging_undo_move(uintptr_t start, size_t len)
 {
     if (paging_chunk_of(start)->flags & CHUNK_MOVING) {
         sys_mprotect(start, len, PROT_NONE);
-        sys_madvise(start, len, MADV_DONTNEED_LOCKED);
+        sys_madvise(start, len, paging_env.drop);
     }
 }
 

@@ -3,7 +3,10 @@
  * Which mappings are one: COPY crosses no border of two. Mappings that touch and are alike merge
  * when something about one changes, unless both have an anon_vma and not the same.
  */
+#include <sys/syscall.h>
+
 #include "harness.h"
+#include "pagemap.h"
 
 #define RW (PROT_READ | PROT_WRITE)
 
@@ -69,6 +72,13 @@ static void written_apart(enum mem_kind kind)
     check_border(uffd, &mem, KIND(kind) & EVERY_PRIVATE);
     CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
     touch_join(&touch);
+}
+
+/* Without the ioctl that tells of private copies. */
+static void written_in_sandbox(enum mem_kind kind)
+{
+    filter_refuse(SYS_ioctl, PAGEMAP_SCAN_NR, ENOTTY);
+    written_apart(kind);
 }
 
 static void read_apart(enum mem_kind kind)
@@ -181,6 +191,7 @@ const struct conf_case border_cases[] = {
     {"border/none", MAN_COPY, ONE_OF_EACH, .run = merges},
     {"border/refused-copy", MAN_COPY, ONE_OF_EACH, .run = refused_copy},
     {"border/written-apart", MAN_COPY, ONE_OF_EACH, .run = written_apart},
+    {"border/written-in-sandbox", MAN_COPY, ONE_OF_EACH, .run = written_in_sandbox},
     {"border/read-apart", MAN_COPY, ONE_OF_EACH, .run = read_apart},
     {"border/joined-between", MAN_COPY, ONE_OF_EACH, .run = joined_between},
     {"border/written-unseen", MAN_COPY, ONE_OF_EACH, .features = UF_FEATURE_PAGEFAULT_FLAG_WP,

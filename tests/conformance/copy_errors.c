@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What COPY and ZEROPAGE refuse, how far they got, and what they write back. */
+#include <sys/syscall.h>
+
 #include "harness.h"
+#include "pagemap.h"
 
 #define MAN_COPY "ioctl_userfaultfd(2): UFFDIO_COPY"
 #define MAN_ZERO "ioctl_userfaultfd(2): UFFDIO_ZEROPAGE"
@@ -300,6 +303,31 @@ static void copy_foreign_context(enum mem_kind kind)
     CHECK_EQ(touch_join(&touch), (unsigned char)source[0]);
 }
 
+/* One of two ways to bring in bytes there must be. */
+static void refuse_reading(int err)
+{
+    const char *forced = getenv("USERFAULT_FORCE");
+
+    if (conf_env.user_backend && forced && strstr(forced, "nomem"))
+        case_skip("needs /proc/self/mem or process_vm_readv");
+    filter_refuse(SYS_process_vm_readv, FILTER_ANY, err);
+}
+
+/* What a sandbox or an older host does not have is done by other means. */
+static void copy_in_sandbox(enum mem_kind kind)
+{
+    refuse_reading(EPERM);
+    filter_refuse(SYS_process_vm_writev, FILTER_ANY, EPERM);
+    filter_refuse(SYS_ioctl, PAGEMAP_SCAN_NR, ENOTTY);
+    copy_eexist(kind);
+}
+
+static void bad_source_in_sandbox(enum mem_kind kind)
+{
+    refuse_reading(ENOSYS);
+    copy_bad_source(kind);
+}
+
 const struct conf_case copy_errors_cases[] = {
     {"copy/eexist", "rst: QEMU/KVM", EVERY_KIND | HUGETLB, .run = copy_eexist},
     {"copy/partial", MAN_COPY, EVERY_KIND | HUGETLB, .run = copy_partial},
@@ -317,6 +345,8 @@ const struct conf_case copy_errors_cases[] = {
     {"copy/across-protections", MAN_COPY, ONE_OF_EACH | HUGETLB_OF_EACH,
      .run = copy_across_protections},
     {"copy/let-go", MAN_COPY, KIND(MEM_ANON), NEED_FULL, .run = copy_let_go},
+    {"copy/in-sandbox", "seccomp(2)", EVERY_KIND, .run = copy_in_sandbox},
+    {"copy/bad-source-in-sandbox", "seccomp(2)", EVERY_KIND, .run = bad_source_in_sandbox},
     {"copy/foreign-context", MAN_COPY, .run = copy_foreign_context},
     {.id = NULL},
 };

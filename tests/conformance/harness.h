@@ -174,6 +174,13 @@ extern struct conf_env conf_env;
 int helper_main(const char *name, int argc, char **argv);
 int raw_helper(void);
 
+/* ------------------------------------------------------------------ system calls that are denied */
+
+/* From now on a filter answers the call, with this second argument (its lower half) or with any. */
+#define FILTER_ANY UINT32_MAX
+void filter_call(unsigned nr, uint32_t second, unsigned action); /* SECCOMP_RET_... */
+void filter_refuse(unsigned nr, uint32_t second, int err);
+
 /* ------------------------------------------------------------------ checks */
 
 _Noreturn __attribute__((format(printf, 3, 4))) void case_fail(const char *file, int line,

@@ -4,10 +4,7 @@
  * blocked, ignored, and from a filter of its own.
  */
 #include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <ucontext.h>
@@ -135,21 +132,18 @@ static void ends_by_default(enum mem_kind kind)
 
 /* ---- the program's own filter */
 
-#define FORBIDDEN SYS_getpgrp
-
-static void forbid(unsigned nr, unsigned action)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, action),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof code[0], code};
-
-    CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0), 0);
-}
+/* The answer's register, and that of the first argument. */
+#ifdef __x86_64__
+#define FORBIDDEN    SYS_getpgrp
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#define ANSWER(uc)   (uc)->uc_mcontext.gregs[REG_RAX]
+#define ARGUMENT(uc) (uc)->uc_mcontext.gregs[REG_RDI]
+#else
+#define FORBIDDEN    SYS_getpgid
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#define ANSWER(uc)   (uc)->uc_mcontext.regs[0]
+#define ARGUMENT(uc) (uc)->uc_mcontext.regs[0]
+#endif
 
 /* As sandboxes do: the handler makes up the call's answer. */
 static void on_forbidden(int sig, siginfo_t *info, void *context)
@@ -158,7 +152,7 @@ static void on_forbidden(int sig, siginfo_t *info, void *context)
 
     seen = *info;
     seen_count++;
-    uc->uc_mcontext.gregs[REG_RAX] = 4711 + uc->uc_mcontext.gregs[REG_RDI];
+    ANSWER(uc) = 4711 + ARGUMENT(uc);
 }
 
 static void filter_traps(enum mem_kind kind)
@@ -166,7 +160,7 @@ static void filter_traps(enum mem_kind kind)
     struct sigaction action = {.sa_sigaction = on_forbidden, .sa_flags = SA_SIGINFO};
 
     CHECK_EQ(sigaction(SIGSYS, &action, NULL), 0);
-    forbid(FORBIDDEN, SECCOMP_RET_TRAP | 123);
+    filter_call(FORBIDDEN, FILTER_ANY, SECCOMP_RET_TRAP | 123);
     seen_count = 0;
     CHECK_EQ(raw6(FORBIDDEN, 2, 0, 0, 0, 0, 0), 4713);
     CHECK_EQ(seen_count, 1);
@@ -174,7 +168,7 @@ static void filter_traps(enum mem_kind kind)
     CHECK_EQ(seen.si_code, 1); /* SYS_SECCOMP */
     CHECK_EQ(seen.si_errno, 123);
     CHECK_EQ(seen.si_syscall, FORBIDDEN);
-    CHECK_EQ(seen.si_arch, AUDIT_ARCH_X86_64);
+    CHECK_EQ(seen.si_arch, ARCHITECTURE);
     CHECK_EQ(syscall(FORBIDDEN, 3), 4714);
 }
 
@@ -184,7 +178,7 @@ static int forbidden_by_default(void *arg)
 
     if (arg)
         sigprocmask(SIG_BLOCK, &set, NULL);
-    forbid(FORBIDDEN, SECCOMP_RET_TRAP);
+    filter_call(FORBIDDEN, FILTER_ANY, SECCOMP_RET_TRAP);
     raw6(FORBIDDEN, 0, 0, 0, 0, 0, 0);
     return 0;
 }
@@ -199,7 +193,7 @@ static void filter_ends(enum mem_kind kind)
 /* A call that ends the process, and that nobody but a stranger would make. */
 static void filter_kills(enum mem_kind kind)
 {
-    forbid(SYS_membarrier, SECCOMP_RET_KILL_PROCESS);
+    filter_call(SYS_membarrier, FILTER_ANY, SECCOMP_RET_KILL_PROCESS);
     for (int i = 0; i < 2000; i++)
         CHECK_EQ(raw6(SYS_getppid, 0, 0, 0, 0, 0, 0), getppid());
 }

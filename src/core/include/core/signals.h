@@ -39,6 +39,9 @@ void core_handler_comes(int tid);
 /* From now on the facility leaves these signals open; before there is a context. */
 void core_never_block(uint64_t signals);
 
+/* Forks since the start, counted in the child, where the kernel cannot wipe memory in a child. */
+extern _Atomic uint32_t core_unwiped_forks;
+
 /* Whether the program cancels threads: a waiter may then end without returning to us. */
 extern _Atomic bool core_cancels;
 

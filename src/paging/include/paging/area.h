@@ -89,6 +89,7 @@ struct paging_env {
     bool procmap;     /* PROCMAP_QUERY */
     size_t stage_min; /* so many bytes of private memory are filled aside and moved in */
     size_t move_min;  /* so many are moved by the kernel, and not copied */
+    int drop;         /* advice that drops pages, mlocked ones too since Linux 5.18 */
     bool mceerr;      /* the kernel tells of broken memory by a code of its own */
     long budget;      /* VMAs that the facility may spell out */
 };

@@ -43,6 +43,22 @@ static inline long sys_mremap(uintptr_t addr, size_t old_len, size_t new_len, in
     return sys_call(SYS_mremap, addr, old_len, new_len, flags, to);
 }
 
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18 /* 4.14 */
+#endif
+
+/*
+ * Have a forked child find zeroes there. Return: whether it will: an emulator (qemu-user) takes any
+ * advice for done, also such as no kernel knows.
+ */
+static inline bool sys_wiped_on_fork(void *addr, size_t len)
+{
+    const int none = 1 << 20;
+
+    return sys_madvise((uintptr_t)addr, len, MADV_WIPEONFORK) == 0 &&
+           sys_failed(sys_madvise((uintptr_t)addr, len, none));
+}
+
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24 /* 5.18 */
 #endif
