@@ -2,7 +2,6 @@
 /* `userfault check`: gathers the facts and prints them, for people or as JSON. */
 #include <argp.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +11,6 @@
 #include "check.h"
 #include "cli.h"
 #include "features.h"
-
-#define CHECK_JSON_VERSION 1
 
 enum {
     KEY_JSON = 256,
@@ -89,7 +86,7 @@ static const char *yes_no(uint64_t mask, unsigned bit)
     return (mask >> bit) & 1 ? "yes" : "-";
 }
 
-static uint64_t user_features(const struct check *check)
+uint64_t check_user_features(const struct check *check)
 {
     if (!check_user_possible(check))
         return 0;
@@ -98,7 +95,7 @@ static uint64_t user_features(const struct check *check)
 
 static void print_features(const struct check *check, bool colour)
 {
-    const uint64_t ours = user_features(check);
+    const uint64_t ours = check_user_features(check);
     const char *name;
 
     printf("%sFeatures%s\n  %-22s %-8s %s\n", paint(colour, "\033[1m"), paint(colour, "\033[0m"),
@@ -122,71 +119,14 @@ static int print_lines(const struct check *check)
     return ferror(stdout);
 }
 
-/* ------------------------------------------------------------------ for programs */
-
-static json_t *json_verdict(enum verdict verdict)
-{
-    return verdict == VERDICT_NONE ? json_null() : json_boolean(verdict == VERDICT_YES);
-}
-
-static json_t *json_facts(const struct check *check)
-{
-    json_t *facts = json_object();
-
-    for (size_t i = 0; i < check->fact_count; i++) {
-        const struct fact *fact = &check->facts[i];
-
-        json_object_set_new(facts, fact->id,
-                            json_pack("{s:s,s:s,s:o,s:s}", "group", fact->group, "label",
-                                      fact->label, "ok", json_verdict(fact->verdict), "text",
-                                      fact->text));
-    }
-    return facts;
-}
-
-static json_t *json_features(uint64_t mask)
-{
-    json_t *names = json_array();
-    const char *name;
-
-    for (unsigned bit = 0; (name = feature_name(bit)); bit++)
-        if ((mask >> bit) & 1)
-            json_array_append_new(names, json_string(name));
-    return json_pack("{s:I,s:o}", "mask", (json_int_t)mask, "names", names);
-}
-
-static json_t *json_backends(const struct check *check)
-{
-    const bool user = check_user_possible(check);
-    const char *taken = check->kernel_err == 0 ? "kernel" : user ? "user" : NULL;
-
-    return json_pack("{s:s?,s:b,s:b}", "auto", taken, "kernel", check->kernel_err == 0, "user",
-                     user);
-}
-
-static int print_json(const struct check *check)
-{
-    json_t *advice = json_array();
-    json_t *root;
-
-    for (size_t i = 0; i < check->advice_count; i++)
-        json_array_append_new(advice, json_string(check->advice[i]));
-    root = json_pack("{s:i,s:o,s:o,s:{s:o,s:o},s:I,s:o}", "version", CHECK_JSON_VERSION, "backends",
-                     json_backends(check), "facts", json_facts(check), "features", "kernel",
-                     json_features(check->kernel_features), "user",
-                     json_features(user_features(check)), "vma_budget",
-                     (json_int_t)(check->max_map_count / 2), "advice", advice);
-    int err = root ? json_dumpf(root, stdout, JSON_INDENT(2)) : -1;
-    json_decref(root);
-    return err == 0 && putchar('\n') != EOF ? 0 : -1;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     bool *json = state->input;
 
     switch (key) {
     case KEY_JSON:
+        if (!USERFAULT_JSON)
+            argp_failure(state, CLI_EXIT_FAILED, 0, "--json: built without jansson");
         *json = true;
         return 0;
     case ARGP_KEY_ARG:
@@ -209,7 +149,7 @@ int cli_check(int argc, char **argv)
     check_memory(&check);
     check_host(&check);
     check_result(&check);
-    int err = json ? print_json(&check) : print_lines(&check);
+    int err = json ? check_print_json(&check) : print_lines(&check);
     if (err != 0 || fflush(stdout) != 0) {
         cli_error("cannot write what was found out");
         return CLI_EXIT_FAILED;

@@ -61,6 +61,11 @@ void check_result(struct check *check); /* check_result.c: the backend, and what
 /* Our backend can work at all: it needs one way to fill a page that nobody may touch. */
 bool check_user_possible(const struct check *check);
 
+/* Features that our backend has on this host. */
+uint64_t check_user_features(const struct check *check);
+
+int check_print_json(const struct check *check); /* check_json.c */
+
 /* The first line of a file without its newline; false if there is none. */
 bool check_read_line(const char *path, char *text, size_t size);
 

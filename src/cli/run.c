@@ -211,6 +211,8 @@ static void set_trap(struct argp_state *state, const char *name)
     static const char *const words[] = {"libc", "all", NULL};
 
     set_one_of(state, "trap", "USERFAULT_TRAP", words, name);
+    if (strcmp(name, "all") == 0 && !DISPATCH_MACHINE)
+        argp_failure(state, CLI_EXIT_FAILED, 0, "--trap=all: only x86-64 traps system calls");
     if (strcmp(name, "all") == 0 && !dispatch_works())
         argp_failure(state, CLI_EXIT_FAILED, 0,
                      "--trap=all: the kernel has no syscall user dispatch, which came with "
@@ -232,9 +234,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         set_one_of(state, "policy", "USERFAULT_POLICY", policies, arg);
         return 0;
     case KEY_DENY_KERNEL:
+        if (!USERFAULT_SECCOMP)
+            argp_failure(state, CLI_EXIT_FAILED, 0, "--deny-kernel: built without libseccomp");
         run->launch.deny_kernel = true;
         return 0;
     case KEY_STATS:
+        if (arg && !USERFAULT_JSON)
+            argp_failure(state, CLI_EXIT_FAILED, 0, "--stats=FILE: built without jansson");
         run->stats = true;
         run->stats_file = arg ? arg : run->stats_file;
         return 0;
