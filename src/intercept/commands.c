@@ -283,7 +283,6 @@ static long traced(struct walk *walk)
 /* sysfs(): a name and its number. How long the name is, the kernel says. */
 static long file_system_names(struct walk *walk)
 {
-    uintptr_t addr;
     char name[64] = "";
 
     switch (walk->args[0]) {
@@ -291,11 +290,10 @@ static long file_system_names(struct walk *walk)
         return walk_string(walk, (uintptr_t)walk->args[1], sizeof name);
 #ifdef SYS_sysfs
     case 2:
-        addr = (uintptr_t)walk->args[2];
         if (sys_call(SYS_sysfs, 2, walk->args[1], name)) {
             return 0;
         }
-        return walk_span(walk, addr, __builtin_strlen(name) + 1, ARCH_WRITE);
+        return walk_span(walk, (uintptr_t)walk->args[2], __builtin_strlen(name) + 1, ARCH_WRITE);
 #endif
     default:
         return 0;

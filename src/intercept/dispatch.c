@@ -162,6 +162,7 @@ static long io_pgetevents_call(long nr, long a, long b, long c, long d, long e, 
     return isig_with_mask(pair.mask, masked_make, &call);
 }
 
+#ifdef SYS_poll
 static struct timespec *from_ms(long ms, struct timespec *ts)
 {
     if (ms < 0) {
@@ -170,6 +171,14 @@ static struct timespec *from_ms(long ms, struct timespec *ts)
     *ts = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
     return ts;
 }
+
+static long poll_call(long a, long b, long c)
+{
+    struct timespec ts;
+
+    return icall_ppoll((void *)a, (unsigned long)b, from_ms(c, &ts), NULL);
+}
+#endif
 
 #ifdef SYS_select
 /* As libc's: more microseconds than a second has are allowed, and what is left is not told. */
@@ -262,12 +271,10 @@ static long descriptor_call(long nr, long a, long b, long c, long d, long e)
 
 static long waiting_call(long nr, long a, long b, long c, long d, long e, long f)
 {
-    struct timespec ts;
-
     switch (nr) {
 #ifdef SYS_poll
     case SYS_poll:
-        return icall_ppoll((void *)a, (unsigned long)b, from_ms(c, &ts), NULL);
+        return poll_call(a, b, c);
 #endif
 #ifdef SYS_select
     case SYS_select:

@@ -3,7 +3,9 @@
  * System calls that libc has no function for, or that write where nobody looks, with their
  * arguments in hidden memory. Numbers are those that all architectures share.
  */
+#ifdef __x86_64__
 #include <asm/prctl.h>
+#endif
 #include <linux/aio_abi.h>
 #include <linux/capability.h>
 #include <sys/mount.h>
@@ -108,7 +110,6 @@ static void mounts(struct place *p)
     } *about = place_out(p, 512);
     uint64_t attr[4] = {0}, *ids = place_out(p, 8 * sizeof *ids);
     struct statx x;
-    struct stat st;
 
     CHECK_EQ(statx(AT_FDCWD, "/", 0, 0x4000 /* STATX_MNT_ID_UNIQUE */, &x), 0);
     req.id = x.stx_mnt_id;
@@ -130,6 +131,7 @@ static void mounts(struct place *p)
         close((int)fd);
     }
 #ifdef SYS_ustat
+    struct stat st;
     char *old = place_out(p, 32);
     CHECK_EQ(stat("/proc", &st), 0);
     known(syscall(SYS_ustat, (unsigned)st.st_dev, old));
@@ -189,7 +191,6 @@ static void self(struct place *p)
     struct __user_cap_header_struct head3 = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct *caps = place_out(p, 2 * sizeof *caps), same[2];
     char zeroes[64] = {0};
-    unsigned long base;
 
     CHECK_EQ(syscall(SYS_get_robust_list, 0, head, len), 0);
     CHECK_EQ(*len, 24);
@@ -207,7 +208,7 @@ static void self(struct place *p)
     CHECK_EQ(prctl(PR_GET_NAME, name), 0);
     CHECK_EQ(strcmp(name, "named"), 0);
 #ifdef ARCH_GET_FS
-    unsigned long *fs = PLACE_OUT(p, unsigned long);
+    unsigned long base, *fs = PLACE_OUT(p, unsigned long);
     CHECK_EQ(syscall(SYS_arch_prctl, ARCH_GET_FS, &base), 0);
     CHECK_EQ(syscall(SYS_arch_prctl, ARCH_GET_FS, fs), 0);
     CHECK_EQ(*fs, base);
@@ -266,7 +267,6 @@ static void told_once(struct place *p)
     static char first[16384], second[16384];
     stack_t one = {.ss_sp = first, .ss_size = sizeof first}, two = {.ss_sp = second}, *was;
     struct timespec soon = {.tv_nsec = 1000000}, *left = PLACE_IN(p, soon);
-    struct timeval soon_too = {.tv_usec = 1000}, *left_too = PLACE_IN(p, soon_too);
     siginfo_t info = {.si_code = SI_QUEUE};
 
     two.ss_size = sizeof second;
@@ -282,6 +282,7 @@ static void told_once(struct place *p)
     CHECK_EQ(syscall(SYS_ppoll, NULL, 0, left, NULL, 8), 0);
     CHECK_EQ(left->tv_nsec, 0);
 #ifdef SYS_select
+    struct timeval soon_too = {.tv_usec = 1000}, *left_too = PLACE_IN(p, soon_too);
     CHECK_EQ(syscall(SYS_select, 0, NULL, NULL, NULL, left_too), 0);
     CHECK_EQ(left_too->tv_usec, 0);
 #endif

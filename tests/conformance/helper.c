@@ -42,7 +42,9 @@ int helper_main(const char *name, int argc, char **argv)
         return helper_descriptors(argc, argv);
     if (strcmp(name, "signals") == 0)
         return helper_signals(argc, argv);
+#ifdef __x86_64__
     if (strcmp(name, "raw") == 0)
         return raw_helper();
+#endif
     return 2;
 }

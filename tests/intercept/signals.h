@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,29 @@ int sig_print_state(void);
 
 /* Whether libc's function @name, here, is either libc's alone or has ours before it. */
 bool sig_call_covered(const char *name);
+
+/* Where a context was interrupted. */
+#ifdef __x86_64__
+static inline uintptr_t sig_pc(const ucontext_t *uc)
+{
+    return (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+}
+
+static inline void sig_set_pc(ucontext_t *uc, uintptr_t pc)
+{
+    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)pc;
+}
+#else
+static inline uintptr_t sig_pc(const ucontext_t *uc)
+{
+    return uc->uc_mcontext.pc;
+}
+
+static inline void sig_set_pc(ucontext_t *uc, uintptr_t pc)
+{
+    uc->uc_mcontext.pc = pc;
+}
+#endif
 
 #define CHECK(cond)                                                                                \
     do {                                                                                           \

@@ -125,8 +125,10 @@ static void send_elsewhere(int sig, siginfo_t *info, void *ctx)
 {
     ucontext_t *uc = ctx;
 
-    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)landing;
+    sig_set_pc(uc, (uintptr_t)landing);
+#ifdef __x86_64__
     uc->uc_mcontext.gregs[REG_RSP] = (uc->uc_mcontext.gregs[REG_RSP] & ~15) - 8;
+#endif
 }
 
 static void handler_changes_the_pc(void)

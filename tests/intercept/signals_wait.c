@@ -196,15 +196,21 @@ static void handler_jumps_away(void)
 
 extern char touch_here[], touch_end[];
 
+#ifdef __x86_64__
+#define LOAD_BYTE "movb (%1), %0"
+#else
+#define LOAD_BYTE "ldrb %w0, [%1]"
+#endif
+
 /* One access between two labels, so that a handler can tell where it was interrupted. */
 static char __attribute__((noinline)) touch_labelled(volatile char *at)
 {
     char value;
 
     __asm__ volatile(".globl touch_here, touch_end\n"
-                     "touch_here: movb (%1), %0\n"
+                     "touch_here: " LOAD_BYTE "\n"
                      "touch_end:\n"
-                     : "=q"(value)
+                     : "=r"(value)
                      : "r"(at)
                      : "memory");
     return value;
@@ -214,12 +220,12 @@ static void see_the_access(int sig, siginfo_t *info, void *ctx)
 {
     ucontext_t *uc = ctx;
 
-    CHECK(uc->uc_mcontext.gregs[REG_RIP] == (greg_t)touch_here);
+    CHECK(sig_pc(uc) == (uintptr_t)touch_here);
     CHECK(sigismember(&uc->uc_sigmask, SIGBUS) && !sigismember(&uc->uc_sigmask, SIGSEGV));
     CHECK(blocked(SIGUSR1) && blocked(SIGBUS) && !blocked(SIGSEGV) && !blocked(SIGUSR2));
     handled++;
     if (info->si_code == SI_QUEUE) {
-        uc->uc_mcontext.gregs[REG_RIP] = (greg_t)touch_end; /* give it up */
+        sig_set_pc(uc, (uintptr_t)touch_end); /* give it up */
         sigaddset(&uc->uc_sigmask, SIGUSR2);
     }
 }

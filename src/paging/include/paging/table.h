@@ -2,7 +2,7 @@
 /*
  * The facility's own page table: what is hidden, published, open.
  *
- *     address   | 17 bits: leaf (1 GiB) | 9 bits: chunk (2 MiB) | 9 bits: page | 12 bits |
+ *     address   | 17 or 18 bits: leaf (1 GiB) | 9 bits: chunk (2 MiB) | 9 bits: page | 12 bits |
  *
  * One byte a page, one small record a chunk, allocated lazily: a leaf is a reservation that costs
  * memory only where it was written. VMAs are a cache of what stands here.
@@ -44,7 +44,13 @@
 #define PAGING_CHUNK       ((uintptr_t)1 << PAGING_CHUNK_SHIFT)
 #define PAGING_LEAF_SHIFT  30
 #define PAGING_LEAF        ((uintptr_t)1 << PAGING_LEAF_SHIFT)
-#define PAGING_TOP         ((uintptr_t)1 << 47) /* addresses at and above cannot be registered */
+
+/* Addresses at and above cannot be registered: the kernel gives them to who asks for them only. */
+#if defined(__aarch64__)
+#define PAGING_TOP ((uintptr_t)1 << 48)
+#else
+#define PAGING_TOP ((uintptr_t)1 << 47)
+#endif
 
 #define PAGE_PUBLISHED 0x01
 #define PAGE_OPEN      0x02
