@@ -39,7 +39,7 @@ struct check {
     uint64_t kernel_features;
     bool guards_private, guards_shared, mem_writes, shadow, cachestat, pagemap_scan, procmap_query;
     bool seccomp;
-    long max_map_count, cpus;
+    long max_map_count, cpus, page_bytes;
     bool library; /* the library to preload was found */
 };
 

@@ -33,6 +33,16 @@ static void fact_system(struct check *check)
                    name.release, name.machine);
 }
 
+static void fact_pages(struct check *check)
+{
+    bool fit;
+
+    check->page_bytes = sysconf(_SC_PAGESIZE);
+    fit = check->page_bytes == 4096;
+    check_fact(check, group, "page_size", "page size", fit ? VERDICT_YES : VERDICT_NO, "%ld%s",
+               check->page_bytes, fit ? "" : ": ours is for pages of 4096 bytes");
+}
+
 static void fact_cpus(struct check *check)
 {
     cpu_set_t set;
@@ -108,6 +118,7 @@ static void fact_library(struct check *check)
 void check_host(struct check *check)
 {
     fact_system(check);
+    fact_pages(check);
     fact_cpus(check);
     fact_mappings(check);
     fact_thp(check);

@@ -8,7 +8,7 @@ static const char group[] = "Result";
 
 bool check_user_possible(const struct check *check)
 {
-    return check->library && (check->mem_writes || check->shadow);
+    return check->page_bytes == 4096 && check->library && (check->mem_writes || check->shadow);
 }
 
 static void fact_auto(struct check *check)

@@ -13,7 +13,8 @@ bool dispatch_works(void)
 {
     static char allow; /* SYSCALL_DISPATCH_FILTER_ALLOW */
 
-    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &allow) != 0)
+    if (!DISPATCH_MACHINE ||
+        prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &allow) != 0)
         return false;
     prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0);
     return true;

@@ -229,6 +229,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_BACKEND:
         set_one_of(state, "backend", "USERFAULT_BACKEND", backends, arg);
+        if (strcmp(arg, "user") == 0 && sysconf(_SC_PAGESIZE) != 4096)
+            argp_failure(state, CLI_EXIT_FAILED, 0,
+                         "--backend=user: ours is for pages of 4096 bytes, here they have %ld",
+                         sysconf(_SC_PAGESIZE));
         return 0;
     case KEY_POLICY:
         set_one_of(state, "policy", "USERFAULT_POLICY", policies, arg);

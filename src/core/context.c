@@ -338,8 +338,23 @@ static long create(int flags)
 
 #define CREATE_FLAGS (O_CLOEXEC | O_NONBLOCK | UF_USER_MODE_ONLY)
 
+/* aarch64's kernels may be built for 16 and 64 KiB; the page table here is for 4. */
+static bool pages_fit(void)
+{
+    if (!core_options.page_bytes || core_options.page_bytes == (long)PAGING_PAGE) {
+        return true;
+    }
+    core_log("refused: contexts of ours are for pages of 4096 bytes, here they have ",
+             (uint64_t)core_options.page_bytes);
+    return false;
+}
+
 long core_create(int flags)
 {
+    if (!pages_fit()) {
+        STAT(refused);
+        return -ENOSYS;
+    }
     if (core_options.policy_kernel && !(flags & UF_USER_MODE_ONLY) && !sysctl_permits() &&
         !has_ptrace_cap()) {
         STAT(refused);

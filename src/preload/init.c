@@ -12,8 +12,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void trap(void)
 {
     if (start_trap() && trap_start(start_trap_rewrites()) != 0) {
-        core_note("--trap=all: the kernel has no syscall user dispatch: only libc's "
-                  "functions are seen");
+        core_note("--trap=all: system calls cannot be trapped here: only libc's functions are "
+                  "seen");
     }
 }
 

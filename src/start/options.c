@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/stats.h"
 #include "options.h"
@@ -115,6 +116,7 @@ void options_read(struct core_options *ret)
         .noprocmap = in_list(force, "noprocmap"),
         .stage = in_list(force, "stage"),
         .nostage = in_list(force, "nostage"),
+        .page_bytes = sysconf(_SC_PAGESIZE),
         .budget = budget ? strtol(budget, NULL, 10) : 0,
         .log_fd = open_log(),
         .stats = map_stats(),

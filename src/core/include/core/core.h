@@ -30,6 +30,7 @@ struct core_options {
     bool nospin;
     bool noguard, nomem, nocachestat, noscan, noprocmap, stage, nostage;
     bool preloaded; /* all of the program's calls are seen */
+    long page_bytes; /* the host's; 0: as they should be */
     long budget;
     int log_fd;             /* -1: silent */
     struct uf_stats *stats; /* NULL: private */
