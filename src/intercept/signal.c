@@ -18,6 +18,28 @@ static _Atomic bool signalfd_renames;
 /* glibc's: takes one from the program's SIGRTMIN..SIGRTMAX, from the top. */
 extern int __libc_allocate_rtsig(int high) __attribute__((weak));
 
+/* Which signals a mask can hold: an emulator (qemu-user) has fewer than it lets a program have. */
+static uint64_t signals_here(void)
+{
+    const uint64_t all = ~(uint64_t)0;
+    uint64_t was, held;
+
+    sys_sigmask(SIG_SETMASK, &all, &was);
+    sys_sigmask(SIG_SETMASK, &was, &held);
+    return held;
+}
+
+/* Taken from the top of the program's real-time signals; -1: there is none left. */
+static int take_signal(uint64_t here)
+{
+    int sig;
+
+    do {
+        sig = __libc_allocate_rtsig ? __libc_allocate_rtsig(0) : -1;
+    } while (sig > 0 && !(here & SYS_SIGBIT(sig)));
+    return sig;
+}
+
 void isig_init(void)
 {
     static bool reserved; /* the first caller is the constructor, alone */
@@ -27,9 +49,11 @@ void isig_init(void)
         return;
     }
     if (__libc_allocate_rtsig && !reserved) {
+        const uint64_t here = signals_here();
+
         reserved = true;
-        segv = __libc_allocate_rtsig(0);
-        bus = __libc_allocate_rtsig(0);
+        segv = take_signal(here);
+        bus = take_signal(here);
     }
     if (segv > 0 && bus > 0) {
         fault_reserve(segv, bus);
@@ -39,7 +63,7 @@ void isig_init(void)
 
 int isig_trap(void (*trapped)(siginfo_t *info, ucontext_t *uc))
 {
-    int surrogate = __libc_allocate_rtsig ? __libc_allocate_rtsig(0) : -1;
+    int surrogate = take_signal(signals_here());
 
     isig_init();
     return surrogate > 0 ? fault_trap_init(surrogate, trapped) : -EAGAIN;
