@@ -9,10 +9,17 @@
 
 #define FEATURES_HUGE (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
 
+/* Where the user's address space ends: on x86-64, the kernel leaves the last page out. */
+#if defined(__x86_64__)
+#define TASK_END (PAGING_TOP - PAGING_PAGE)
+#else
+#define TASK_END PAGING_TOP
+#endif
+
 /* As the kernel's validate_range(): aligned, not empty, inside the user's address space. */
 int core_check_range(uint64_t start, uint64_t len)
 {
-    const uint64_t top = PAGING_TOP - PAGING_PAGE; /* the kernel leaves the last page out */
+    const uint64_t top = TASK_END;
 
     if ((start | len) & (PAGING_PAGE - 1) || !len) {
         return -EINVAL;
@@ -29,7 +36,7 @@ size_t core_page_size(uintptr_t addr)
 
 int core_check_source(uint64_t start, uint64_t len)
 {
-    const uint64_t top = PAGING_TOP - PAGING_PAGE;
+    const uint64_t top = TASK_END;
 
     return !len || start >= top || len > top - start ? -EINVAL : 0;
 }
@@ -40,7 +47,7 @@ static int bring_in(uintptr_t addr)
     int ret = core_fault_in(addr, ARCH_READ);
 
     if (ret == 0) {
-        sys_madvise(addr & ~(PAGING_PAGE - 1), PAGING_PAGE, MADV_POPULATE_READ);
+        paging_readable(addr, 1); /* by being read: MADV_POPULATE_READ is of Linux 5.14 */
     }
     return ret;
 }
