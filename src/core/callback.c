@@ -58,9 +58,10 @@ int core_callback_run(struct context *ctx, const struct context_callback *callba
                       const struct core_report *report)
 {
     const uint64_t own = SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS);
+    bool wants_tid = atomic_load(&ctx->features) & UF_FEATURE_THREAD_ID;
     struct uf_msg msg;
 
-    core_fill_message(ctx, report, (uint32_t)core_tid(), &msg);
+    core_fill_message(ctx, report, wants_tid ? (uint32_t)core_tid() : 0, &msg);
     STAT(faults_callback);
     /*
      * The callback may itself touch missing memory, and may fail for good: the two signals are let
