@@ -34,6 +34,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../pool.h"
 #include "userfault/abi.h"
 
 /* ------------------------------------------------------------------ memory */
@@ -106,18 +107,7 @@ bool pattern_holds(const void *page, uint64_t seed);
 /* Present memory of `pages` pages, page n filled with the pattern of seed + n. */
 char *source_new(size_t pages, uint64_t seed);
 
-/* ------------------------------------------------------------------ the pool of huge pages */
-
-#define POOL_PAGES 24 /* that a case may use */
-
-/*
- * Takes as many huge pages from the system as a case may need, for as long as the caller lives or
- * until pool_give_back(). One test at a time does so. Return: NULL, or why it cannot be had.
- */
-const char *pool_take(void);
-void pool_give_back(void);
-void pool_forget(void);      /* in a child: it is the parent's to give back */
-size_t pool_page_size(void); /* bytes; 0: no huge pages here */
+#define POOL_PAGES 24 /* huge ones that a case may use */
 
 /* ------------------------------------------------------------------ cases */
 

@@ -198,7 +198,7 @@ static int run_once(const struct conf_case *c, enum mem_kind kind)
 /* Huge pages are the system's: taken for the time of a case. */
 static int run_times(const struct conf_case *c, enum mem_kind kind, unsigned times)
 {
-    const char *refused = mem_kind_huge(kind) ? pool_take() : NULL;
+    const char *refused = mem_kind_huge(kind) ? pool_take(POOL_PAGES, true) : NULL;
     int status = 0;
 
     if (refused) {

@@ -1,15 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Huge pages for a case. They are the whole system's, so they go back whatever happens: a process
+ * Huge pages for a test. They are the whole system's, so they go back whatever happens: a process
  * of its own holds them, and gives them back when the pipe to it closes, as it does with the
- * runner's end, however that comes.
+ * test's end, however that comes.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "harness.h"
+#include "pool.h"
 
 #define POOL "/proc/sys/vm/nr_hugepages"
-#define LOCK "/sys/kernel/mm/hugepages" /* locked: one test at a time counts on the pool */
+#define LOCK                                                                                       \
+    "/sys/kernel/mm/hugepages" /* who counts on the pool: one alone, or several that share */
+#define EDIT "/sys/kernel/mm"  /* locked while its size is changed */
 
 static int keeper = -1; /* writing end of its pipe */
 static pid_t keeper_pid;
@@ -59,12 +69,17 @@ size_t pool_page_size(void)
  * kernels lose reservations, for one when a part of a private mapping is moved, and their pages are
  * surplus from then on.
  */
-static long grow(void)
+static long grow(long pages)
 {
     long before = read_number(POOL);
 
-    write_number(POOL, before + meminfo("HugePages_Surp:") + POOL_PAGES);
+    write_number(POOL, before + meminfo("HugePages_Surp:") + pages);
     return read_number(POOL) - before;
+}
+
+static bool may_edit(void)
+{
+    return access(POOL, W_OK) == 0;
 }
 
 static long usable(void)
@@ -79,10 +94,11 @@ static void shrink(long added)
 }
 
 /* Answers how many there are to be used, and lives until the other end of `until` is closed. */
-_Noreturn static void keep(int answer, int until)
+_Noreturn static void keep(long wanted, bool alone, int answer, int until)
 {
     char end;
     int lock = open(LOCK, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int edit = open(EDIT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     long added, pages;
 
     setsid(); /* not for the terminal to end */
@@ -90,27 +106,28 @@ _Noreturn static void keep(int answer, int until)
     signal(SIGTERM, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    if (lock == -1 || flock(lock, LOCK_EX) != 0)
+    if (flock(lock, alone ? LOCK_EX : LOCK_SH) != 0 || flock(edit, LOCK_EX) != 0)
         _exit(1);
-    added = grow();
+    added = may_edit() ? grow(wanted) : 0; /* else there may be pages that stay */
     pages = usable();
+    flock(edit, LOCK_UN);
     if (write(answer, &pages, sizeof(pages)) == sizeof(pages)) {
         while (read(until, &end, 1) == -1 && errno == EINTR) {
         }
     }
-    shrink(added);
+    flock(edit, LOCK_EX);
+    if (added)
+        shrink(added);
     _exit(0);
 }
 
-const char *pool_take(void)
+const char *pool_take(long wanted, bool alone)
 {
     int answer[2], until[2];
     long pages = 0;
 
     if (pool_page_size() == 0)
         return "the kernel has no huge pages";
-    if (access(POOL, W_OK) != 0)
-        return usable() >= POOL_PAGES ? NULL : "no right to change the pool of huge pages";
     if (pipe2(answer, O_CLOEXEC) != 0 || pipe2(until, O_CLOEXEC) != 0)
         return "no pipe";
     fflush(stdout);
@@ -118,7 +135,7 @@ const char *pool_take(void)
     if (keeper_pid == 0) {
         close(until[1]);
         close(answer[0]);
-        keep(answer[1], until[0]);
+        keep(wanted, alone, answer[1], until[0]);
     }
     close(answer[1]);
     close(until[0]);
@@ -126,10 +143,11 @@ const char *pool_take(void)
     if (keeper_pid < 0 || read(answer[0], &pages, sizeof(pages)) != sizeof(pages))
         pages = 0;
     close(answer[0]);
-    if (pages >= POOL_PAGES)
+    if (pages >= wanted)
         return NULL;
     pool_give_back();
-    return "the system has too few huge pages";
+    return may_edit() ? "the system has too few huge pages"
+                      : "no right to change the pool of huge pages";
 }
 
 void pool_give_back(void)
