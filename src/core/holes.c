@@ -48,6 +48,9 @@ static void drop_cut(const struct paging_area *part)
 
 static void drop_over(const struct paging_area *part)
 {
+    if (paging_is_huge(part)) {
+        paging_unpoison(part);
+    }
     paging_drop_zeroes(part);
     paging_drop(part);
     paging_adopt(part); /* private copies outlive a hole in the file */

@@ -164,8 +164,12 @@ static uint32_t accounted(const struct range *range, int prot)
 static int reprotect(const struct range *range, const struct paging_area *area, int prot)
 {
     struct range changed = *range;
-    int ret = paging_hide(area);
+    int ret;
 
+    if ((area->start | area->end) & (area->page - 1)) {
+        return range->area.prot == prot ? 0 : -EINVAL; /* a huge page is not cut */
+    }
+    ret = paging_hide(area);
     changed.area = *area;
     changed.area.prot = prot;
     changed.traits = accounted(range, prot);

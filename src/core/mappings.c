@@ -335,7 +335,7 @@ void mappings_known_huge(uintptr_t start, uint32_t *ret_traits, uint32_t *ret_ro
 {
     struct plain *here = plain_at(start);
 
-    *ret_traits = (here ? here->traits : 0) | TRAIT_HUGE;
+    *ret_traits = ((here ? here->traits : 0) & ~(TRAIT_LOCKED | TRAIT_ONFAULT)) | TRAIT_HUGE;
     *ret_root = here && here->root ? here->root : new_root();
 }
 

@@ -182,29 +182,56 @@ static void lock_at_once(uintptr_t start, uintptr_t end)
     }
 }
 
-static bool all_huge(uintptr_t start, uintptr_t end)
+/* What it says of the limit it says of other memory, too. */
+static long lock_limit(size_t len)
 {
-    struct range range;
+    long other = sys_mmap(0, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long ret = sys_failed(other) ? 0 : sys_call(SYS_mlock2, other, len, MLOCK_ONFAULT);
 
-    while (start < end && ranges_find(start, &range) && paging_is_huge(&range.area)) {
-        start = range.area.end;
+    if (!sys_failed(other)) {
+        sys_munmap((uintptr_t)other, len);
     }
-    return start >= end;
+    return ret;
 }
 
 /*
- * Huge pages are never locked, and the call brings them in, whatever its flags. So it cannot be
- * made while they are hidden; what it says of the limit it says of other memory, too.
+ * To be faulted in when touched. Huge pages are never locked, and the call brings them in, whatever
+ * its flags: it cannot be made where they are hidden.
  */
-static long lock_huge(uintptr_t start, uintptr_t end)
+static long lock_on_fault(uintptr_t start, uintptr_t end)
 {
-    long other = sys_mmap(0, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    long ret = sys_failed(other) ? 0 : sys_call(SYS_mlock2, other, end - start, MLOCK_ONFAULT);
+    struct range range;
+    long ret;
 
-    if (!sys_failed(other)) {
-        sys_munmap((uintptr_t)other, end - start);
+    if (!core_huge_any(start, end)) {
+        return sys_call(SYS_mlock2, start, end - start, MLOCK_ONFAULT);
     }
-    return ret ? ret : core_populate_locked(start, end);
+    ret = lock_limit(end - start);
+    for (uintptr_t at = start, stop; ret == 0 && at < end; at = stop) {
+        bool ranged = ranges_next(at, end, &range), here = ranged && range.area.start <= at;
+
+        stop = here ? range.area.end : ranged ? range.area.start : end;
+        stop = stop < end ? stop : end;
+        if (!here || !paging_is_huge(&range.area)) {
+            ret = sys_call(SYS_mlock2, at, stop - at, MLOCK_ONFAULT);
+        }
+    }
+    return ret;
+}
+
+static long populate_huge(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+    long ret = 0;
+
+    for (uintptr_t at = start; ret == 0 && ranges_next(at, end, &range); at = range.area.end) {
+        struct paging_area part = paging_slice(&range.area, start, end);
+
+        if (paging_is_huge(&part)) {
+            ret = core_populate_locked(part.start, part.end);
+        }
+    }
+    return ret;
 }
 
 long core_mlock(uintptr_t addr, size_t len, int flags)
@@ -221,18 +248,15 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     if (!ranges_next(start, end, &range)) {
         return lock_plain(start, end, flags);
     }
-    if (all_huge(start, end)) {
-        return lock_huge(start, end);
-    }
     /* Locked first, as the kernel does: a hole or a limit is an error before any message. */
     core_change_begin(&change, start, end);
-    ret = sys_call(SYS_mlock2, addr, len, MLOCK_ONFAULT);
+    ret = lock_on_fault(start, end);
     if (ret == 0 || ret == -ENOMEM) {
         set_locked(start, reached(start, end, ret), flags);
     }
     core_change_end(&change);
     if (ret || (flags & MLOCK_ONFAULT)) {
-        return ret;
+        return ret ? ret : populate_huge(start, end);
     }
     ret = core_populate_locked(start, end);
     if (ret == 0) {

@@ -68,15 +68,17 @@ static int kind_of(const struct vma *vma)
 static int check_writable(const struct piece *piece)
 {
     const struct vma *vma = &piece->vma;
-    size_t len = piece->end - piece->start;
+    bool huge = maps_page_size(vma) > PAGING_PAGE; /* what is cut never merges again */
+    uintptr_t start = huge ? vma->start : piece->start;
+    size_t len = (huge ? vma->end : piece->end) - start;
     long ret;
 
     if (!vma->shared || (vma->prot & PROT_WRITE)) {
         return 0;
     }
-    ret = sys_mprotect(piece->start, len, vma->prot | PROT_WRITE);
+    ret = sys_mprotect(start, len, vma->prot | PROT_WRITE);
     if (ret == 0) {
-        sys_mprotect(piece->start, len, vma->prot);
+        sys_mprotect(start, len, vma->prot);
     }
     return ret == -EACCES ? -EPERM : 0;
 }

@@ -168,10 +168,10 @@ static int release_part(const struct range *range, uintptr_t start, uintptr_t en
     core_note_released(area.start, area.end);
     paging_cut(area.start);
     paging_cut(area.end);
-    ret = core_release_area(range, &area, how);
+    part.area = area;
+    mappings_part(&part, range); /* what stays poisoned there is cut off, too */
+    ret = core_release_area(&part, &area, how);
     if (ret == 0) {
-        part.area = area;
-        mappings_part(&part, range);
         mappings_note(&part, area.start, area.end);
     }
     not_busy(area.start, area.end);

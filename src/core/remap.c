@@ -12,8 +12,7 @@
 #include "remap.h"
 #include "sys/mem.h"
 
-/* Lengths mean whole pages, which cannot become more. False: refused. */
-static bool round_up(struct move *move, size_t page)
+bool remap_round_up(struct move *move, size_t page)
 {
     bool moves = move->flags & MREMAP_FIXED;
 
@@ -22,6 +21,24 @@ static bool round_up(struct move *move, size_t page)
     move->old_end = move->addr + move->old_len;
     return !((move->addr | (moves ? move->to : 0)) & (page - 1)) &&
            move->new_len <= move->old_len && !(move->flags & MREMAP_DONTUNMAP);
+}
+
+/* That a mapping ends before all is moved, where others may not follow, is found first. */
+static int round_huge(struct move *move)
+{
+    bool alone = (move->flags & MREMAP_FIXED) && move->new_len == move->old_len;
+    size_t page = core_huge_moving(move->addr, move->old_end);
+    uintptr_t start, end;
+    struct range range;
+
+    if (page == PAGING_PAGE) {
+        return 0;
+    }
+    if (alone && ranges_find(move->addr, &range) && range.ctx &&
+        ranges_mapping(move->addr, &start, &end) && end < move->old_end) {
+        return -EFAULT;
+    }
+    return remap_round_up(move, page) ? 0 : -EINVAL;
 }
 
 /* ---- what begins registered */
@@ -396,25 +413,23 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
     };
     struct change change;
     bool grown = false;
-    size_t page;
     long ret;
 
     if (!mremap_sane(&move)) {
         return mremap_refused(&move, addr, old_len, new_len);
     }
-    page = core_huge_moving(move.addr, move.old_end);
-    if (page > PAGING_PAGE && !round_up(&move, page)) {
-        return -EINVAL;
-    }
-    move.kept = move.new_len < move.old_len ? move.new_len : move.old_len;
     core_change_begin(&change, 0, PAGING_TOP);
-    paging_cut(addr);
-    paging_cut(move.old_end);
-    if (flags & MREMAP_FIXED) {
-        paging_cut(to);
-        paging_cut(to + move.new_len);
+    ret = round_huge(&move);
+    if (ret == 0) {
+        move.kept = move.new_len < move.old_len ? move.new_len : move.old_len;
+        paging_cut(addr);
+        paging_cut(move.old_end);
+        if (flags & MREMAP_FIXED) {
+            paging_cut(to);
+            paging_cut(to + move.new_len);
+        }
+        ret = mremap_locked(&move, &grown);
     }
-    ret = mremap_locked(&move, &grown);
     if (sys_failed(ret)) {
         forget_unmapped(&move);
     }

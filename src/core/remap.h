@@ -17,6 +17,9 @@ struct move {
     uintptr_t to;
 };
 
+/* Of huge pages lengths mean whole ones, which cannot become more. False: refused. */
+bool remap_round_up(struct move *move, size_t page);
+
 /* The kernel's one mapping, which may be several VMAs of ours. Return: where it is, or -errno. */
 long remap_vmas(const struct move *move);
 /* What begins as plain memory. @stays: without MREMAP_FIXED and MREMAP_DONTUNMAP */

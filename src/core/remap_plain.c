@@ -32,7 +32,9 @@ static bool moves_many(void)
 /* Several mappings move in one call only if their files leave the choice of the place to it. */
 static bool moves_among_others(const struct vma *vma)
 {
-    return !vma->special && !vma->sysv && !(vma->dev_zero && !vma->shared) && moves_many();
+    bool chosen = vma->special || vma->sysv || (vma->dev_zero && !vma->shared);
+
+    return (maps_page_size(vma) > PAGING_PAGE || !chosen) && moves_many();
 }
 
 /* What stays poisoned in plain memory moves with it, and leaves plain memory behind. */
@@ -107,21 +109,40 @@ static long move_parts(const struct move *move)
     return (long)move->to;
 }
 
+/* Where it is: it is the last of its VMAs that grows. */
+static long grow_last(const struct move *move)
+{
+    struct range range;
+    struct vma last;
+    size_t old_len;
+    long ret;
+
+    if (!maps_next(move->old_end - 1, move->old_end, &last)) {
+        return -EFAULT;
+    }
+    old_len = move->old_end - last.start;
+    ret = sys_mremap(last.start, old_len, old_len + move->new_len - move->old_len, 0, 0);
+    if (sys_failed(ret)) {
+        return ret;
+    }
+    if (ranges_find(move->old_end - 1, &range)) { /* poison is closed, what was added is not */
+        sys_mprotect(move->old_end, move->new_len - move->old_len, range.area.prot);
+    }
+    return (long)move->addr;
+}
+
 /* Mappings that are one to the kernel, but that pages were moved in. */
 static long move_whole(const struct move *move)
 {
     long ret = sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
-    struct vma last, whole;
+    struct vma whole;
 
-    if (ret != -EFAULT || !maps_next(move->old_end - 1, move->old_end, &last) ||
-        !maps_next_whole(move->addr, move->addr + 1, &whole) || whole.start > move->addr ||
-        whole.end < move->old_end) {
+    if (ret != -EFAULT || !maps_next_whole(move->addr, move->addr + 1, &whole) ||
+        whole.start > move->addr || whole.end < move->old_end) {
         return ret;
     }
     if (!(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
-        size_t old_len = move->old_end - last.start;
-
-        ret = sys_mremap(last.start, old_len, old_len + move->new_len - move->old_len, 0, 0);
+        ret = grow_last(move);
     }
     if (!sys_failed(ret)) {
         return (long)move->addr;
@@ -166,25 +187,37 @@ static bool one_plain(uintptr_t start, uintptr_t end)
     return true;
 }
 
-/* To a place of the kernel's choice, as far as the size stays. */
-static long move_poisoned(const struct move *move)
+/* Poisoned pages make several VMAs of what is one mapping. */
+static long remap_poisoned(const struct move *move, bool stays)
 {
-    uintptr_t start;
-    struct range range;
-    long to;
+    struct move rounded = *move;
+    struct vma first;
+    long ret;
 
-    if (!(move->flags & MREMAP_DONTUNMAP) || !one_plain(move->addr, move->old_end)) {
+    if (maps_next(move->addr, move->addr + 1, &first) && maps_page_size(&first) > PAGING_PAGE &&
+        !remap_round_up(&rounded, maps_page_size(&first))) {
+        return -EINVAL;
+    }
+    if (!one_plain(move->addr, move->old_end)) {
         return -EFAULT;
     }
-    to = remap_vmas(move);
-    for (uintptr_t at = move->addr; !sys_failed(to) && ranges_next(at, move->old_end, &range);
-         at = range.area.end) {
-        range.area = paging_slice(&range.area, move->addr, move->old_end);
+    ret = stays ? grow_last(move) : -EFAULT;
+    return sys_failed(ret) && (move->flags & MREMAP_MAYMOVE) ? remap_vmas(move) : ret;
+}
+
+static void move_poison(const struct move *move, uintptr_t to)
+{
+    uintptr_t start, end = move->addr + move->kept;
+    struct range range;
+
+    for (uintptr_t at = move->addr; ranges_next(at, end, &range); at = range.area.end) {
+        range.area = paging_slice(&range.area, move->addr, end);
         start = range.area.start;
-        move_kept(move, &range, start, range.area.end - start,
-                  (uintptr_t)to + (start - move->addr));
+        move_kept(move, &range, start, range.area.end - start, to + (start - move->addr));
+        if (range.area.end == move->old_end && move->new_len > move->old_len) {
+            sys_mprotect(to + move->old_len, move->new_len - move->old_len, range.area.prot);
+        }
     }
-    return to;
 }
 
 long remap_plain(const struct move *move, bool stays)
@@ -193,17 +226,16 @@ long remap_plain(const struct move *move, bool stays)
     uint32_t traits = mappings_traits(move->addr);
     struct range range;
     struct vma vma;
+    bool poisoned;
     long ret;
 
     if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len && !one) {
         return move_parts(move);
     }
     /* Our VMAs may be one with their neighbours where the kernel's are not. */
-    if (!(stays && move->new_len <= move->old_len) && move->kept &&
-        ranges_next(move->addr, move->addr + move->kept, &range)) {
-        return move_poisoned(move);
-    }
-    ret = one ? remap_vmas(move) : move_whole(move);
+    poisoned = !(stays && move->new_len <= move->old_len) && move->kept &&
+               ranges_next(move->addr, move->addr + move->kept, &range);
+    ret = poisoned ? remap_poisoned(move, stays) : one ? remap_vmas(move) : move_whole(move);
     if (sys_failed(ret)) {
         return ret;
     }
@@ -215,6 +247,9 @@ long remap_plain(const struct move *move, bool stays)
     }
     if ((uintptr_t)ret != move->addr && move->old_len) {
         paging_carry_moved(move->addr, move->kept, (uintptr_t)ret);
+        if (poisoned) {
+            move_poison(move, (uintptr_t)ret);
+        }
     }
     if (move->old_len && !(move->flags & MREMAP_DONTUNMAP)) {
         if ((uintptr_t)ret != move->addr) {

@@ -276,10 +276,26 @@ void paging_drop_zeroes(const struct paging_area *area)
     }
 }
 
+/* A page that is dropped leaves its mark in its place only where writes are to be reported. */
+static void drop_marks(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    const unsigned both = PAGE_PUBLISHED | PAGE_PROTECTED;
+
+    for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
+        if ((paging_byte(at) & both) == both) {
+            paging_table_change(at, at + PAGING_PAGE, 0, PAGE_PROTECTED);
+        }
+    }
+}
+
 static void drop_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     /* Dropping memory leaves guards, but takes pages that then need one: plain from now on. */
     paging_unguard(start);
+    if (area->kind != PAGING_ANON && !paging_is_huge(area) && !area->wp && !area->rwp &&
+        paging_chunk_of(start)->marked) {
+        drop_marks(area, start, end);
+    }
     /* In a mapping of a file, and of huge pages, a mark is the place's and not the content's. */
     paging_table_change(start, end, 0,
                         area->kind == PAGING_ANON && !paging_is_huge(area) ? 0xff

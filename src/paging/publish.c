@@ -380,9 +380,9 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
         run_around(area, addr, &start, &end);
         return paging_open(area, start, end) == 0;
     }
-    /* In a file: ours to let through, unless that is for UFFDIO_CONTINUE or UFFDIO_COPY to do. */
-    if (area->kind == PAGING_ANON ||
-        (paging_file_present(area, addr) ? area->minor : area->missing)) {
+    /* Ours to let through, unless that is for UFFDIO_CONTINUE or UFFDIO_COPY to do. */
+    if (area->kind != PAGING_ANON && paging_file_present(area, addr) ? area->minor
+                                                                     : area->missing) {
         return false;
     }
     paging_lift_guards(area, addr, area->page);

@@ -146,7 +146,8 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     sigsys_cases[];
 extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[];
 extern const struct conf_case call_kernel_cases[], call_newer_cases[], call_ioctl_cases[],
-    call_futex_cases[], call_unmapped_cases[], move_cases[], move_bulk_cases[], huge_cases[];
+    call_futex_cases[], call_unmapped_cases[], move_cases[], move_bulk_cases[], huge_cases[],
+    huge_parts_cases[];
 extern const struct conf_case asynchronous_cases[], frames_cases[], thp_cases[], thp_file_cases[],
     collapse_cases[];
 

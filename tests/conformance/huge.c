@@ -214,6 +214,12 @@ static void never_merges(enum mem_kind kind)
     CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 6), page_size), 0);
     CHECK_EQ(uffd_register(uffd, mem_page(&mem, 6), page_size), 0);
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 6), source, 2 * page_size), -ENOENT);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 1), page_size, 0, NULL), -EEXIST);
+    CHECK_EQ(madvise(mem.addr, 2 * page_size, MADV_DONTNEED), 0);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 1), page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 2 * page_size), -ENOENT);
 }
 
 /* And one that was used page by page, and let go, is still the one that it was. */
@@ -307,6 +313,9 @@ static void remap_sizes(enum mem_kind kind)
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
     CHECK(mremap(mem.addr, mem.len, mem.len + page_size, MREMAP_MAYMOVE) == MAP_FAILED);
     CHECK_EQ(errno, EINVAL);
+    CHECK(mremap(mem.addr + small, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED, there) ==
+          MAP_FAILED);
+    CHECK_EQ(errno, EFAULT);
     CHECK(mremap(mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED, there + small) ==
           MAP_FAILED);
     CHECK_EQ(errno, EINVAL);
@@ -379,7 +388,7 @@ const struct conf_case huge_cases[] = {
     {"huge/pool-empty", MAN, HUGETLB_OF_EACH, .run = pool_empty},
     {"huge/pool-empty-native", MAN, HUGETLB_OF_EACH, .run = pool_empty_native},
     {"huge/reserved", MAN, HUGETLB, .run = reserved},
-    {"huge/never-merges", MAN, HUGETLB, .run = never_merges},
+    {"huge/never-merges", MAN, HUGETLB, .features = UF_FEATURE_POISON, .run = never_merges},
     {"huge/stays-one", MAN, HUGETLB, .run = stays_one},
     {"huge/dontneed-rounds-down", ADV, HUGETLB, .run = dontneed_rounds_down},
     {"huge/punch-partly", ADV, KIND(MEM_HUGE_MEMFD_SHARED), .run = punch_partly},

@@ -316,6 +316,24 @@ static void populated_absent(enum mem_kind kind)
     CHECK_EQ(uffd_continue(uffd, mem.addr, page_size, 0, NULL), -EEXIST);
 }
 
+/* A page that is dropped where writes are not reported any more takes its protection along. */
+static void dropped_unreported(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    char *source = source_new(2, 1);
+    int uffd = uffd_open(0);
+    int64_t copied;
+
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_WP, NULL), 0);
+    CHECK_EQ(uffd_copy_mode(uffd, mem.addr, source, mem.len, UF_COPY_MODE_WP, &copied), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, MODE_MISSING, NULL), 0);
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_DONTNEED), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    *mem.addr = 1;
+    CHECK(pattern_holds(mem_page(&mem, 1), 2));
+    uffd_check_silent(uffd);
+}
+
 #define RST      "rst: Resolving Userfaults"
 #define POISONED "UFFDIO_POISON (Linux 6.6)"
 #define FILES    (SHARED | FILE_PRIVATE)
@@ -343,6 +361,8 @@ const struct conf_case mapped_cases[] = {
     {"mapped/hole-in-first", POISONED, FILE_SHARED, POISON, .run = hole_in_first},
     {"mapped/inaccessible-alone", POISONED, SHARED, BOTH, .run = inaccessible_alone},
     {"mapped/copied-from-itself", RST, FILE_PRIVATE, MINOR, .run = copied_from_itself},
+    {"mapped/dropped-unreported", RST, EVERY_PRIVATE, .features = UF_FEATURE_WP_HUGETLBFS_SHMEM,
+     .run = dropped_unreported},
     {"mapped/minor-later", RST, SHARED, MINOR, .run = minor_later},
     {.id = NULL},
 };

@@ -330,6 +330,50 @@ static void moved_in_part(enum mem_kind kind)
     check_native(to + 2 * page_size, 0);
 }
 
+/* A hole in a file of huge pages takes poison out of its mappings, of which other files know
+ * nothing. */
+static void removed(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(madvise(mem_page(&mem, 1), page_size, MADV_REMOVE), 0);
+    check_poisoned(mem.addr);
+    check_traps(uffd, mem_page(&mem, 1));
+    check_poisoned(mem_page(&mem, 2));
+}
+
+/* Poison in plain memory makes no two mappings of one: its size changes, in place or elsewhere. */
+static void resized(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+    char *to = mmap(NULL, 8 * page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *last = to + 5 * page_size;
+
+    CHECK(to != MAP_FAILED);
+    CHECK_EQ(munmap(mem_page(&mem, 3), page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, 3 * page_size), 0);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 1), 2 * page_size, 0, NULL), 0);
+    CHECK_EQ(close(uffd), 0);
+    CHECK(mremap(mem.addr, 3 * page_size, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+    check_poisoned(to + page_size);
+    check_poisoned(to + 2 * page_size);
+    check_native(to + 3 * page_size, 0);
+    CHECK_EQ(munmap(to + 3 * page_size, 2 * page_size), 0);
+    CHECK(mremap(to, 3 * page_size, 4 * page_size, 0) == to);
+    check_native(to, 0);
+    check_poisoned(to + 2 * page_size);
+    check_native(to + 3 * page_size, 0);
+    CHECK(mremap(to, 4 * page_size, 2 * page_size, MREMAP_MAYMOVE | MREMAP_FIXED, last) == last);
+    check_native(last, 0);
+    check_poisoned(last + page_size);
+    CHECK_EQ(touch_caught(to + 2 * page_size, false, NULL), SIGSEGV);
+    CHECK_EQ(touch_caught(to + 3 * page_size, false, NULL), SIGSEGV);
+}
+
 static void gone_with_mapping(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -377,6 +421,8 @@ const struct conf_case poison_cases[] = {
     {"poison/dont-fork", MAN, KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE), POISON, .run = not_forked},
     {"poison/wipe-on-fork", MAN, KIND(MEM_ANON), POISON, .run = wiped_on_fork},
     {"poison/mremap-plain", MAN, ONE_OF_EACH, POISON, .run = moved_in_part},
+    {"poison/removed", MAN, HUGETLB_SHARED, POISON, .run = removed},
+    {"poison/mremap-resized", MAN, ONE_OF_EACH, POISON, .run = resized},
     {"poison/cut-off", MAN, FILE_SHARED | FILE_PRIVATE, POISON, .run = cut_off},
     {"poison/mremap", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = moved},
     {"poison/munmap", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = gone_with_mapping},
