@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../pool.h"
 #include "fuzz.h"
 
 /* What this project's user backend is to have from the beginning. */
@@ -27,10 +28,17 @@
     (UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS |                         \
      UF_FEATURE_MISSING_SHMEM | UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM |     \
      UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_POISON | UF_FEATURE_MOVE |    \
-     FUZZ_CALLS_WAIT)
+     OF_HUGE | FUZZ_CALLS_WAIT)
+#define OF_HUGE      (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
 #define HANG_SECONDS 15
 
-uint64_t fuzz_page;
+uint64_t fuzz_page, fuzz_small;
+int fuzz_pages, fuzz_file_pages;
+
+bool fuzz_huge(void)
+{
+    return fuzz_page != fuzz_small;
+}
 
 /* The trace so far, why it ends, and an exit status that is not success. */
 void fuzz_die(const char *why)
@@ -64,30 +72,6 @@ void exec_finish(void)
     mem_finish();
 }
 
-static void run_sequence(uint64_t seed, uint64_t features, const bool *keep, bool list)
-{
-    struct op ops[FUZZ_MAXOPS];
-    int count = gen_sequence(seed, features, ops);
-
-    trace_printf("sequence %llu\n", (unsigned long long)seed);
-    alarm(HANG_SECONDS);
-    for (int i = 0; i < count; i++) {
-        if (keep && !keep[i])
-            continue;
-        if (list) {
-            trace_op(i, &ops[i]);
-            trace_printf("\n");
-        } else {
-            exec_op(i, &ops[i]);
-        }
-    }
-    if (!list)
-        exec_finish();
-    alarm(0);
-    trace_printf("end\n");
-    trace_flush(STDOUT_FILENO);
-}
-
 static void map_fixed(uint64_t addr, uint64_t pages, int prot, int flags, int fd, uint64_t offset)
 {
     void *p = mmap((void *)(uintptr_t)addr, pages * fuzz_page, prot, flags | MAP_FIXED_NOREPLACE,
@@ -110,6 +94,51 @@ static void map_fixtures(void)
     close(fd);
 }
 
+/* What the sequence counts in; the fixtures are of such pages, too. */
+static void set_page(bool huge)
+{
+    uint64_t page = huge ? (uint64_t)pool_page_size() : fuzz_small;
+
+    if (page == fuzz_page)
+        return;
+    if (fuzz_page) {
+        munmap((void *)FUZZ_SOURCE, FUZZ_SRCPG * fuzz_page);
+        munmap((void *)FUZZ_SCRATCH, 4 * fuzz_page);
+    }
+    fuzz_page = page;
+    fuzz_pages = huge ? FUZZ_PAGES / 4 : FUZZ_PAGES;
+    fuzz_file_pages = fuzz_pages / (huge ? 2 : 4);
+    map_fixtures();
+}
+
+static void run_sequence(uint64_t seed, uint64_t features, const bool *keep, bool list)
+{
+    struct op ops[FUZZ_MAXOPS];
+    int count;
+
+    set_page(gen_is_huge(seed, features));
+    count = gen_sequence(seed, features, ops);
+    trace_printf("sequence %llu\n", (unsigned long long)seed);
+    if (fuzz_huge())
+        trace_printf("pages of %llu KiB\n", (unsigned long long)fuzz_page / 1024);
+    alarm(HANG_SECONDS);
+    for (int i = 0; i < count; i++) {
+        if (keep && !keep[i])
+            continue;
+        if (list) {
+            trace_op(i, &ops[i]);
+            trace_printf("\n");
+        } else {
+            exec_op(i, &ops[i]);
+        }
+    }
+    if (!list)
+        exec_finish();
+    alarm(0);
+    trace_printf("end\n");
+    trace_flush(STDOUT_FILENO);
+}
+
 static void *write_hidden(void *page)
 {
     int pair[2];
@@ -124,8 +153,8 @@ static void *write_hidden(void *page)
 /* Whether write(2) from a hidden page waits for it, or answers EFAULT. */
 static bool calls_wait(int fd)
 {
-    char *page = mmap(NULL, fuzz_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct uf_io_register reg = {{(uintptr_t)page, fuzz_page}, UF_REGISTER_MODE_MISSING, 0};
+    char *page = mmap(NULL, fuzz_small, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uf_io_register reg = {{(uintptr_t)page, fuzz_small}, UF_REGISTER_MODE_MISSING, 0};
     pthread_t thread;
     void *waited;
 
@@ -145,9 +174,9 @@ static bool calls_wait(int fd)
 /* Of the features that the generator knows, those that are here; for the driver. */
 static int print_caps(void)
 {
-    fuzz_page = (uint64_t)sysconf(_SC_PAGESIZE);
     struct uf_io_api api = {.api = UF_API};
     int fd = (int)syscall(SYS_userfaultfd, O_NONBLOCK | O_CLOEXEC);
+    const char *refused = pool_take(FUZZ_POOL, false);
 
     if (fd < 0 || ioctl(fd, UF_IO_API, &api)) {
         printf("%s\n", strerror(errno));
@@ -155,8 +184,13 @@ static int print_caps(void)
     }
     if (calls_wait(fd))
         api.features |= FUZZ_CALLS_WAIT;
+    if (refused)
+        api.features &= ~OF_HUGE;
     close(fd);
+    pool_give_back();
     printf("features 0x%llx\n", (unsigned long long)(api.features & DEFAULT_FEATURES));
+    if (refused)
+        printf("no huge pages: %s\n", refused);
     return 0;
 }
 
@@ -179,9 +213,11 @@ int main(int argc, char **argv)
         {"caps", no_argument, NULL, 'c'},       {NULL, 0, NULL, 0},
     };
     uint64_t seed = 1, count = 1, features = DEFAULT_FEATURES;
-    bool keep[FUZZ_MAXOPS] = {false}, some = false, perturb = false, list = false;
+    bool keep[FUZZ_MAXOPS] = {false}, some = false, perturb = false, list = false, pooled = false;
+    const char *refused;
     int c;
 
+    fuzz_small = (uint64_t)sysconf(_SC_PAGESIZE);
     while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         if (c == 's')
             seed = strtoull(optarg, NULL, 0);
@@ -200,12 +236,16 @@ int main(int argc, char **argv)
         else
             return 2;
     }
-    fuzz_page = (uint64_t)sysconf(_SC_PAGESIZE);
+    for (uint64_t i = 0; i < count && !list && !pooled; i++)
+        pooled = gen_is_huge(seed + i, features);
+    if (pooled && (refused = pool_take(FUZZ_POOL, false))) {
+        printf("no huge pages: %s\n", refused);
+        return 1;
+    }
     guard_init();
     signal(SIGALRM, on_alarm);
     signal(SIGPIPE, SIG_DFL);
     worker_init();
-    map_fixtures();
     exec_init(perturb);
     for (uint64_t i = 0; i < count; i++)
         run_sequence(seed + i, features, some ? keep : NULL, list);

@@ -18,11 +18,12 @@
 #include <unistd.h>
 
 #include "difftest.h"
+#include "fuzz.h"
 
 struct options {
     uint64_t features;
     uint64_t seed, count, seconds, batch, jobs, max_differences, progress_s;
-    bool self, perturb;
+    bool self, perturb, huge;
 };
 
 static const char usage[] =
@@ -36,6 +37,7 @@ static const char usage[] =
     "  --batch B            so many sequences a process (100)\n"
     "  --max-differences N  stop after so many were shrunk and shown (5)\n"
     "  --progress N         a line to stderr every N seconds, 0: none (60)\n"
+    "  --huge               each about hugetlb, not one in sixteen\n"
     "  --features MASK      of the features that both have, only these (all); 0x9a0: missing "
     "faults\n"
     "  --launcher COMMAND   what puts our facility under difffuzz (build's userfault run ...)\n"
@@ -305,6 +307,7 @@ static void parse(int argc, char **argv, char **launcher)
         {"perturb", no_argument, NULL, 'P'},
         {"progress", required_argument, NULL, 'p'},
         {"features", required_argument, NULL, 'f'},
+        {"huge", no_argument, NULL, 'H'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -350,6 +353,9 @@ static void parse(int argc, char **argv, char **launcher)
         case 'f':
             options.features = value;
             break;
+        case 'H':
+            options.huge = true;
+            break;
         case 'h':
             fputs(usage, stdout);
             exit(0);
@@ -372,6 +378,12 @@ static void skip_unless_available(void)
         }
     }
     setup.features = features[0] & features[1] & options.features;
+    if (options.huge && !(setup.features & UF_FEATURE_MISSING_HUGETLBFS)) {
+        printf("SKIP: no hugetlb\n");
+        exit(77);
+    }
+    if (options.huge)
+        setup.features |= FUZZ_ALL_HUGE;
 }
 
 static int verdict(void)

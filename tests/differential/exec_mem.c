@@ -21,6 +21,7 @@
 static int memfds[FUZZ_MEMFDS] = {-1, -1};
 static bool private_file;             /* a memfd has been mapped privately in this sequence */
 static bool private_page[FUZZ_PAGES]; /* certainly private anonymous memory */
+static bool private_huge[FUZZ_PAGES]; /* perhaps private huge pages */
 
 static void *ptr(uint64_t addr)
 {
@@ -47,26 +48,47 @@ void mem_fill_source(int index, uint64_t bytes)
 static int memfd(int slot)
 {
     if (memfds[slot] < 0) {
-        memfds[slot] = memfd_create("difffuzz", MFD_CLOEXEC);
-        if (memfds[slot] < 0 || ftruncate(memfds[slot], (off_t)(FUZZ_FILEPG * fuzz_page)))
+        memfds[slot] = memfd_create("difffuzz", MFD_CLOEXEC | (fuzz_huge() ? MFD_HUGETLB : 0));
+        if (memfds[slot] < 0 ||
+            ftruncate(memfds[slot], (off_t)((uint64_t)fuzz_file_pages * fuzz_page)))
             fuzz_die("memfd_create");
     }
     return memfds[slot];
 }
 
-static void note_private(uint64_t addr, uint64_t len, bool value)
+static bool touches(int i, uint64_t addr, uint64_t len)
 {
-    for (uint64_t i = 0; i < FUZZ_PAGES; i++) {
-        uint64_t page = FUZZ_ARENA + i * fuzz_page;
+    uint64_t page = FUZZ_ARENA + (uint64_t)i * fuzz_page;
 
-        if (page + fuzz_page > addr && (page < addr || page - addr < len))
-            private_page[i] = value;
+    return page + fuzz_page > addr && (page < addr || page - addr < len);
+}
+
+void mem_note(bool *table, uint64_t addr, uint64_t len, bool value)
+{
+    for (int i = 0; i < fuzz_pages; i++) {
+        if (touches(i, addr, len))
+            table[i] = value;
     }
+}
+
+bool mem_any(const bool *table, uint64_t addr, uint64_t len)
+{
+    for (int i = 0; i < fuzz_pages; i++) {
+        if (table[i] && touches(i, addr, len ? len : 1))
+            return true;
+    }
+    return false;
+}
+
+/* Kernels lose the reservations of a private mapping of huge pages that mremap() moves in part. */
+bool mem_private_huge(uint64_t addr, uint64_t len)
+{
+    return mem_any(private_huge, addr, len);
 }
 
 static void map_sysv(const struct op *op)
 {
-    int id = shmget(IPC_PRIVATE, op->len, 0600 | IPC_CREAT);
+    int id = shmget(IPC_PRIVATE, op->len, 0600 | IPC_CREAT | (fuzz_huge() ? SHM_HUGETLB : 0));
     void *p;
 
     if (id < 0) {
@@ -93,7 +115,7 @@ static void op_map(const struct op *op)
     off_t offset = (off_t)(op->arg2 * fuzz_page);
     void *p;
 
-    note_private(op->addr, op->len, false);
+    mem_note(private_page, op->addr, op->len, false);
     switch ((enum map_kind)op->sub) {
     case MAP_KIND_SYSV:
         map_sysv(op);
@@ -103,6 +125,11 @@ static void op_map(const struct op *op)
         break;
     case MAP_KIND_SHARED:
         flags |= MAP_SHARED | MAP_ANONYMOUS;
+        break;
+    case MAP_KIND_HUGE:
+    case MAP_KIND_HUGE_SHARED:
+        flags |= op->sub == MAP_KIND_HUGE ? MAP_PRIVATE : MAP_SHARED;
+        flags |= MAP_ANONYMOUS | MAP_HUGETLB;
         break;
     case MAP_KIND_MEMFD_SHARED:
     case MAP_KIND_MEMFD_PRIVATE:
@@ -133,8 +160,13 @@ static void op_map(const struct op *op)
     }
     p = mmap(ptr(op->addr), op->len, prot, flags, fd, fd < 0 ? 0 : offset);
     trace_result(p == MAP_FAILED ? -1 : 0, errno);
-    if (p != MAP_FAILED && op->sub == MAP_KIND_ANON)
-        note_private(op->addr, op->len, true);
+    if (p != MAP_FAILED && (op->sub == MAP_KIND_ANON || op->sub == MAP_KIND_HUGE))
+        mem_note(private_page, op->addr, op->len, true);
+    if (p != MAP_FAILED)
+        ctx_note_mapped(op->addr, op->len);
+    if (p != MAP_FAILED && fuzz_huge())
+        mem_note(private_huge, op->addr, op->len,
+                 op->sub == MAP_KIND_HUGE || op->sub == MAP_KIND_MEMFD_PRIVATE);
     if (ours)
         close(fd);
 }
@@ -157,19 +189,32 @@ static uint64_t hash_words(const uint64_t *words, size_t count, bool *ret_unifor
     return hash;
 }
 
+/*
+ * What of a page is looked at: all of a small one. Of a huge one those of its small pages that are
+ * touched (gen_touch()), and the beginnings of the others.
+ */
+static size_t read_page(uint64_t addr, uint64_t *ret_words)
+{
+    volatile const uint64_t *words = ptr(addr);
+    size_t all = fuzz_page / sizeof(*words), step = fuzz_small / sizeof(*words), n = 0;
+
+    for (size_t i = 0; i < all; i++) {
+        if (i < 2 * step || i >= all - step || i % step == 0)
+            ret_words[n++] = words[i];
+    }
+    return n;
+}
+
 /* One page: its word where it is full of one, else a hash, else the signal that reading gave. */
 static void describe_page(uint64_t addr, char *buf, size_t size)
 {
-    static uint64_t copy[8192];
+    static uint64_t copy[3 * 8192 + 512];
     struct guard guard;
 
     if (guard_enter(&guard)) {
-        uint64_t hash;
         bool uniform;
+        uint64_t hash = hash_words(copy, read_page(addr, copy), &uniform);
 
-        for (size_t i = 0; i < fuzz_page / sizeof(copy[0]); i++)
-            copy[i] = ((volatile const uint64_t *)ptr(addr))[i];
-        hash = hash_words(copy, fuzz_page / sizeof(copy[0]), &uniform);
         snprintf(buf, size, uniform ? "%llx" : "#%llx",
                  (unsigned long long)(uniform ? copy[0] : hash));
         /* the handler fills it in, and comes back by siglongjmp */
@@ -207,7 +252,7 @@ static void hash_range(uint64_t start, int count, const bool *which)
 void mem_hash(bool only_private)
 {
     trace_printf("memory");
-    hash_range(FUZZ_ARENA, FUZZ_PAGES, only_private ? private_page : NULL);
+    hash_range(FUZZ_ARENA, fuzz_pages, only_private ? private_page : NULL);
 }
 
 /* It populates what it adds to locked memory, and so may wait: its call is made by a worker. */
@@ -218,12 +263,12 @@ void mem_report_mremap(const struct op *op, uint64_t at, int err)
         trace_printf("\n");
         return;
     }
-    note_private(op->addr, op->len > op->arg ? op->len : op->arg, false);
-    if (at - FUZZ_ARENA < FUZZ_PAGES * fuzz_page) {
+    mem_note(private_page, op->addr, op->len > op->arg ? op->len : op->arg, false);
+    if (at - FUZZ_ARENA < (uint64_t)fuzz_pages * fuzz_page) {
         trace_printf(" = ");
         trace_addr(at);
         trace_printf("\n");
-        note_private(at, op->arg, false);
+        mem_note(private_page, at, op->arg, false);
         return;
     }
     /* Moved to a place of the kernel's choice: an ordinary mapping now; look at it and drop it. */
@@ -233,17 +278,21 @@ void mem_report_mremap(const struct op *op, uint64_t at, int err)
         fuzz_die("munmap of what mremap has moved");
 }
 
+/* By page, how many small pages are there. */
 static void op_mincore(const struct op *op)
 {
-    unsigned char vec[FUZZ_PAGES];
-    size_t pages = op->len / fuzz_page;
-    int ret;
+    static unsigned char vec[(FUZZ_PAGES + 1) * 512];
+    size_t pages = op->len / fuzz_page, step = fuzz_page / fuzz_small;
+    int ret = mincore(ptr(op->addr), op->len, vec);
 
-    memset(vec, 7, sizeof(vec));
-    ret = mincore(ptr(op->addr), op->len, vec);
     trace_result(ret, errno);
-    for (size_t i = 0; !ret && i < pages && i < FUZZ_PAGES; i++)
-        trace_printf(" %d", vec[i] & 1);
+    for (size_t i = 0; !ret && i < pages && i < (size_t)fuzz_pages; i++) {
+        int there = 0;
+
+        for (size_t n = 0; n < step; n++)
+            there += vec[i * step + n] & 1;
+        trace_printf(" %d", there);
+    }
 }
 
 static void op_pwrite(int index, const struct op *op)
@@ -293,7 +342,7 @@ bool exec_mem(int index, const struct op *op)
         op_map(op);
         break;
     case OP_MUNMAP:
-        note_private(op->addr, op->len, false);
+        mem_note(private_page, op->addr, op->len, false);
         trace_call(munmap(ptr(op->addr), op->len));
         break;
     case OP_MUNLOCK:
@@ -325,8 +374,10 @@ void mem_finish(void)
 {
     mem_hash(false);
     /* What grew past the arena, too, or the next sequence would find it there. */
-    munmap(ptr(FUZZ_ARENA - FUZZ_PAGES * fuzz_page), 3 * FUZZ_PAGES * fuzz_page);
+    munmap(ptr(FUZZ_ARENA - (uint64_t)fuzz_pages * fuzz_page),
+           3 * (uint64_t)fuzz_pages * fuzz_page);
     memset(private_page, 0, sizeof(private_page));
+    memset(private_huge, 0, sizeof(private_huge));
     private_file = false;
     for (int i = 0; i < FUZZ_MEMFDS; i++) {
         if (memfds[i] >= 0)

@@ -111,16 +111,17 @@ static void call_report(struct job *job)
 
 static void open_files(void)
 {
-    char page[256];
+    static char part[1 << 14];
+    static uint64_t filled;
 
-    if (data_fd >= 0)
-        return;
-    data_fd = memfd_create("difffuzz-data", MFD_CLOEXEC);
-    scratch_fd = memfd_create("difffuzz-scratch", MFD_CLOEXEC);
-    for (size_t i = 0; i < sizeof(page); i++)
-        page[i] = (char)(0xd0 + i % 8);
-    for (uint64_t at = 0; at < 4 * fuzz_page; at += sizeof(page)) {
-        if (pwrite(data_fd, page, sizeof(page), (off_t)at) != (ssize_t)sizeof(page))
+    if (data_fd < 0) {
+        data_fd = memfd_create("difffuzz-data", MFD_CLOEXEC);
+        scratch_fd = memfd_create("difffuzz-scratch", MFD_CLOEXEC);
+        for (size_t i = 0; i < sizeof(part); i++)
+            part[i] = (char)(0xd0 + i % 8);
+    }
+    for (; filled < 4 * fuzz_page; filled += sizeof(part)) {
+        if (pwrite(data_fd, part, sizeof(part), (off_t)filled) != (ssize_t)sizeof(part))
             fuzz_die("pwrite");
     }
 }
@@ -167,6 +168,10 @@ bool exec_touch(int index, const struct op *op)
         start(index, op, JOB_EXCLUSIVE, syscall_run, call_report);
         return true;
     case OP_MREMAP:
+        if (mem_private_huge(op->addr, op->len)) {
+            trace_printf(" = left out\n");
+            return true;
+        }
         start(index, op, JOB_TOUCH, mremap_run, mremap_report);
         return true;
     case OP_MLOCK:

@@ -26,23 +26,33 @@
 
 #include "userfault/abi.h"
 
-#define FUZZ_ARENA 0x200000000000ull /* nothing else of the process is within a TiB of it */
+#define FUZZ_ARENA 0x180000000000ull /* nothing else of the process is within a TiB of it */
 /* Beside the UF_FEATURE_ bits: system calls wait for the hidden memory that they are handed. */
 #define FUZZ_CALLS_WAIT ((uint64_t)1 << 39)
+/* And an order to the generator: every sequence is one of huge pages. */
+#define FUZZ_ALL_HUGE ((uint64_t)1 << 38)
 
 #define FUZZ_SOURCE  0x1f0000000000ull /* what COPY and pwrite copy from; a hole follows */
 #define FUZZ_SCRATCH 0x1e0000000000ull /* ioctl arguments at awkward places */
-#define FUZZ_PAGES   48
+#define FUZZ_PAGES   48                /* of the arena, at most */
 #define FUZZ_SRCPG   16
 #define FUZZ_WORKERS 4
 #define FUZZ_CTXS    4 /* descriptor slots; dup makes two of them one context */
 #define FUZZ_MEMFDS  2
-#define FUZZ_FILEPG  12 /* pages of a memfd when it is made */
 #define FUZZ_MAXOPS  96
 
 #define FUZZ_LANE 256 /* worker w touches the words of a page from FUZZ_LANE + 64 * w */
 
-extern uint64_t fuzz_page; /* bytes of a page */
+/*
+ * What a sequence counts in. Some are about hugetlb: there a page is a huge one for everything, and
+ * the files are of such pages; each finds a pool of FUZZ_POOL pages, which is more than it can use.
+ */
+#define FUZZ_POOL 96
+extern uint64_t fuzz_page;  /* bytes of a page */
+extern uint64_t fuzz_small; /* bytes of a small page */
+extern int fuzz_pages;      /* of the arena */
+extern int fuzz_file_pages; /* of a memfd when it is made */
+bool fuzz_huge(void);
 
 enum op_kind {
     OP_MAP, /* address space */
@@ -91,6 +101,8 @@ enum map_kind {
     MAP_KIND_ZERO_PRIVATE,
     MAP_KIND_SYSV,
     MAP_KIND_FILE, /* an ordinary file: cannot be registered */
+    MAP_KIND_HUGE,
+    MAP_KIND_HUGE_SHARED,
     MAP_KINDS,
 };
 
@@ -108,6 +120,7 @@ struct op {
 
 /* ------------------------------------------------------------------ gen.c */
 
+bool gen_is_huge(uint64_t seed, uint64_t features);
 int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops);
 
 /* ------------------------------------------------------------------ trace.c */
@@ -182,12 +195,16 @@ void exec_finish(void);
 
 bool exec_ctx(int index, const struct op *op); /* false: not one of its operations */
 void ctx_finish(void);
+void ctx_note_mapped(uint64_t addr, uint64_t len);
 bool exec_mem(int index, const struct op *op);
 void mem_finish(void);
 bool exec_touch(int index, const struct op *op);
 void mem_fill_source(int index, uint64_t bytes);
 void mem_report_mremap(const struct op *op, uint64_t at, int err);
 bool mem_private_file(void);
+bool mem_private_huge(uint64_t addr, uint64_t len);
+void mem_note(bool *table, uint64_t addr, uint64_t len, bool value); /* by page of the arena */
+bool mem_any(const bool *table, uint64_t addr, uint64_t len);
 void mem_hash(bool only_private);
 
 void fuzz_die(const char *why) __attribute__((noreturn));

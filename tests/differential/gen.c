@@ -22,13 +22,16 @@ struct gen {
     int slots;                /* descriptor slots in use */
 };
 
-static uint64_t rnd(struct gen *g)
+static uint64_t mix(uint64_t z)
 {
-    uint64_t z = (g->rng += 0x9e3779b97f4a7c15ull);
-
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
     return z ^ (z >> 31);
+}
+
+static uint64_t rnd(struct gen *g)
+{
+    return mix(g->rng += 0x9e3779b97f4a7c15ull);
 }
 
 static unsigned below(struct gen *g, unsigned n)
@@ -76,13 +79,23 @@ static bool wanted(const struct gen *g, int page, enum want want)
 
 static int pick_page(struct gen *g, enum want want)
 {
-    int page = (int)below(g, FUZZ_PAGES);
+    int page = (int)below(g, (unsigned)fuzz_pages);
 
     for (int i = 0; i < 32 && !wanted(g, page, want); i++)
-        page = (int)below(g, FUZZ_PAGES);
-    for (int i = 0; i < FUZZ_PAGES && !wanted(g, page, want); i++)
-        page = (page + 1) % FUZZ_PAGES;
+        page = (int)below(g, (unsigned)fuzz_pages);
+    for (int i = 0; i < fuzz_pages && !wanted(g, page, want); i++)
+        page = (page + 1) % fuzz_pages;
     return page;
+}
+
+/* Not a whole page; often whole small pages all the same, where pages are huge. */
+static uint64_t part_of_page(struct gen *g)
+{
+    uint64_t part = 1 + below(g, (unsigned)fuzz_page - 1);
+
+    if (!fuzz_huge() || part < fuzz_small || chance(g, 40))
+        return part;
+    return part & ~(fuzz_small - 1);
 }
 
 /*
@@ -94,10 +107,10 @@ static void spoil(struct gen *g, struct op *op, bool may_be_long)
 {
     switch (below(g, may_be_long ? 8 : 5)) {
     case 0:
-        op->addr += 1 + below(g, (unsigned)fuzz_page - 1);
+        op->addr += part_of_page(g);
         break;
     case 1:
-        op->len += 1 + below(g, (unsigned)fuzz_page - 1);
+        op->len += part_of_page(g);
         break;
     case 2:
         op->len = 0;
@@ -126,8 +139,8 @@ static void pick_range(struct gen *g, struct op *op, enum want want, int max, un
     int page = pick_page(g, chance(g, 85) ? want : WANT_ANY);
     int pages = 1 + (int)below(g, (unsigned)max);
 
-    if (page + pages > FUZZ_PAGES)
-        pages = FUZZ_PAGES - page;
+    if (page + pages > fuzz_pages)
+        pages = fuzz_pages - page;
     if (chance(g, 80)) {
         for (int i = 1; i < pages; i++) {
             if (!wanted(g, page + i, want))
@@ -143,8 +156,8 @@ static void pick_range(struct gen *g, struct op *op, enum want want, int max, un
 /* Remember a range in one of the pictures, when it is a sane one. */
 static void note(const struct op *op, uint8_t *map, uint8_t value)
 {
-    for (int i = 0; i < FUZZ_PAGES; i++) {
-        if (at(i) >= op->addr && at(i) - op->addr < op->len && op->len <= at(FUZZ_PAGES))
+    for (int i = 0; i < fuzz_pages; i++) {
+        if (at(i) >= op->addr && at(i) - op->addr < op->len && op->len <= at(fuzz_pages))
             map[i] = value;
     }
 }
@@ -166,13 +179,20 @@ static void gen_map(struct gen *g)
         MAP_KIND_ZERO_PRIVATE,  MAP_KIND_SYSV,           MAP_KIND_SYSV,
         MAP_KIND_FILE,          MAP_KIND_MEMFD_READONLY,
     };
+    static const uint8_t huge[] = {
+        MAP_KIND_HUGE,          MAP_KIND_HUGE,          MAP_KIND_HUGE,
+        MAP_KIND_HUGE,          MAP_KIND_HUGE_SHARED,   MAP_KIND_HUGE_SHARED,
+        MAP_KIND_MEMFD_SHARED,  MAP_KIND_MEMFD_SHARED,  MAP_KIND_MEMFD_SHARED,
+        MAP_KIND_MEMFD_PRIVATE, MAP_KIND_MEMFD_PRIVATE, MAP_KIND_MEMFD_READONLY,
+        MAP_KIND_SYSV,          MAP_KIND_ANON,
+    };
     struct op *op = push(g, OP_MAP);
 
-    pick_range(g, op, WANT_HOLE, 14, 2);
-    op->sub = kinds[below(g, sizeof(kinds))];
+    pick_range(g, op, WANT_HOLE, fuzz_huge() ? 5 : 14, 2);
+    op->sub = fuzz_huge() ? huge[below(g, sizeof(huge))] : kinds[below(g, sizeof(kinds))];
     op->slot = (uint8_t)below(g, FUZZ_MEMFDS);
     op->arg = (uint64_t)pick_prot(g);
-    op->arg2 = chance(g, 50) ? 0 : below(g, FUZZ_FILEPG);
+    op->arg2 = chance(g, 50) ? 0 : below(g, (unsigned)fuzz_file_pages);
     note(op, g->kind, op->sub + 1);
     note(op, g->reg, 0);
 }
@@ -235,8 +255,8 @@ static void gen_register(struct gen *g, bool clean)
 static void pick_resolved(struct gen *g, struct op *op)
 {
     pick_range(g, op, WANT_REGISTERED, 5, 6);
-    if (g->reg[(op->addr - FUZZ_ARENA) / fuzz_page % FUZZ_PAGES])
-        op->slot = g->reg[(op->addr - FUZZ_ARENA) / fuzz_page % FUZZ_PAGES] - 1;
+    if (g->reg[(op->addr - FUZZ_ARENA) / fuzz_page % fuzz_pages])
+        op->slot = g->reg[(op->addr - FUZZ_ARENA) / fuzz_page % fuzz_pages] - 1;
     if (chance(g, 65) && g->touched >= 0) {
         op->addr = at(g->touched);
         if (op->len > fuzz_page * 4)
@@ -325,7 +345,7 @@ static void gen_move(struct gen *g)
     page = (op->addr - FUZZ_ARENA) / fuzz_page;
     op->addr2 = at(pick_page(g, chance(g, 50) ? WANT_REGISTERED : WANT_MAPPED));
     if (chance(g, 15))
-        op->addr2 = at((int)((page + (chance(g, 50) ? 1 : FUZZ_PAGES - 1)) % FUZZ_PAGES));
+        op->addr2 = at((int)((page + (chance(g, 50) ? 1 : fuzz_pages - 1)) % fuzz_pages));
     if (chance(g, 3))
         op->addr2 += 1 + below(g, (unsigned)fuzz_page);
     op->arg = chance(g, 50) ? UF_MOVE_MODE_ALLOW_SRC_HOLES : 0;
@@ -375,6 +395,8 @@ static void gen_touch(struct gen *g)
     op->addr = at(page);
     op->sub = r < 45 ? TOUCH_READ : r < 85 ? TOUCH_WRITE : r < 96 ? TOUCH_RMW : TOUCH_CROSS;
     op->arg = 8 * below(g, 8);
+    if (fuzz_huge()) /* the first small page in it, the second or the last */
+        op->arg += (uint64_t[]){0, fuzz_small, fuzz_page - fuzz_small}[below(g, 3)];
     g->touched = page;
 }
 
@@ -418,6 +440,8 @@ static void gen_madvise(struct gen *g)
 
     pick_range(g, op, chance(g, 60) ? WANT_REGISTERED : WANT_MAPPED, 6, 5);
     op->arg = advice[below(g, sizeof(advice))];
+    if (fuzz_huge() && op->arg == MADV_HUGEPAGE) /* what is beside hugetlb stays small */
+        op->arg = MADV_NOHUGEPAGE;
 }
 
 static void gen_mremap(struct gen *g)
@@ -462,7 +486,7 @@ static void gen_file(struct gen *g)
     struct op *op = push(g, kinds[below(g, sizeof(kinds))]);
 
     op->slot = (uint8_t)below(g, FUZZ_MEMFDS);
-    op->addr = below(g, FUZZ_FILEPG + 2) * fuzz_page;
+    op->addr = below(g, (unsigned)fuzz_file_pages + 2) * fuzz_page;
     op->len = (1 + below(g, 4)) * fuzz_page;
     if (chance(g, 15))
         op->addr += below(g, (unsigned)fuzz_page);
@@ -561,6 +585,14 @@ static void gen_one(struct gen *g)
         push(g, OP_FORK)->sub = chance(g, 20);
         g->forked = true;
     }
+}
+
+/* Such sequences are slow: one in sixteen. */
+bool gen_is_huge(uint64_t seed, uint64_t features)
+{
+    if (!(features & UF_FEATURE_MISSING_HUGETLBFS))
+        return false;
+    return (features & FUZZ_ALL_HUGE) || mix(seed + 1) % 16 == 0;
 }
 
 int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops)

@@ -14,8 +14,10 @@
 #include "known.h"
 
 #define PAGE   4096
-#define FAR    (64 * PAGE) /* beyond the arena, from wherever in it */
-#define AROUND 16          /* pages that a fault of a read may map: fault_around_bytes */
+#define FAR    (64 * page_bytes) /* beyond the arena, from wherever in it */
+#define AROUND 16                /* pages that a fault of a read may map: fault_around_bytes */
+
+static unsigned long long page_bytes; /* that the sequence counts in: some count in huge pages */
 
 /* What a line says: the operation that it is about, and the pages of the arena that this is. */
 struct event {
@@ -49,8 +51,8 @@ static int pages_after(const char *line, const char *word)
     if (!at)
         return 0;
     bytes = strtoull(at + strlen(word), &rest, 0);
-    bytes = *rest == 'p' && bytes < FAR ? bytes * PAGE : bytes;
-    return (int)((bytes < FAR ? bytes + PAGE - 1 : FAR) / PAGE);
+    bytes = *rest == 'p' && bytes < FAR ? bytes * page_bytes : bytes;
+    return (int)((bytes < FAR ? bytes + page_bytes - 1 : FAR) / page_bytes);
 }
 
 static bool parse(const char *line, struct event *ret)
@@ -71,10 +73,10 @@ static bool parse(const char *line, struct event *ret)
         len = strstr(line, " len=");
         if (len) {
             bytes = strtoull(len + 5, &rest, 0);
-            bytes *= *rest == 'p' ? PAGE : 1;
+            bytes *= *rest == 'p' ? page_bytes : 1;
             bytes = bytes > FAR ? FAR : bytes; /* to the end, or nonsense */
         }
-        ret->end = ret->first + (int)((off + bytes + PAGE - 1) / PAGE);
+        ret->end = ret->first + (int)((off + bytes + page_bytes - 1) / page_bytes);
         ret->end += !fnmatch("* touch cross *", line, 0);
     }
     return true;
@@ -133,9 +135,23 @@ static bool border_between(const struct story *story, int first, int end)
     return false;
 }
 
+/* Of hugetlb nothing ever merges. */
+static bool may_merge(const struct story *story)
+{
+    bool huge = page_bytes > PAGE;
+
+    for (size_t i = 0; page_bytes > PAGE && i < story->count; i++) {
+        struct event e;
+
+        if (parse(story->lines[i], &e) && covers(&e, story->op.first) && !strcmp(e.name, "mmap"))
+            huge = fnmatch("*mmap anon *", e.line, 0) != 0;
+    }
+    return !huge;
+}
+
 static bool border_inside(const struct story *story)
 {
-    return border_between(story, story->op.first, story->op.end);
+    return may_merge(story) && border_between(story, story->op.first, story->op.end);
 }
 
 /* Or within its source. */
@@ -166,7 +182,7 @@ static bool reads(const struct event *event)
 
 static bool reads_near(const struct event *event, int page)
 {
-    int start = page / AROUND * AROUND, first = event->first, end = event->end;
+    int first = event->first, end = event->end, start;
 
     if (strstr(event->line, " src=arena@")) {
         first = (int)number_after(event->line, " src=arena@");
@@ -174,7 +190,9 @@ static bool reads_near(const struct event *event, int page)
     } else if (!reads(event)) {
         return false;
     }
-    return first < start + AROUND && end > start && !(first == page && end == page + 1);
+    /* So many from there on, or from where the mapping begins. */
+    start = first / AROUND * AROUND;
+    return page >= start && page < end - 1 + AROUND && !(first == page && end == page + 1);
 }
 
 /* The operation that read near the page while writes alone were reported there; -1: none. */
@@ -201,7 +219,7 @@ static int read_beside(const struct story *story, int page)
 /* Of the page at which ours stopped, because it is mapped, the kernel says that it is not. */
 static bool mapped_around(const struct story *story)
 {
-    int page = story->op.first + (int)(bytes_done(story->ours) / PAGE);
+    int page = story->op.first + (int)((unsigned long long)bytes_done(story->ours) / page_bytes);
 
     return bytes_done(story->kernel) > bytes_done(story->ours) && read_beside(story, page) >= 0;
 }
@@ -240,7 +258,7 @@ static bool stops_earlier(const struct story *story)
 static bool filled(const struct event *event, const char *name, int page)
 {
     return !strcmp(event->name, name) && event->first <= page &&
-           event->first + (int)(bytes_done(event->line) / PAGE) > page;
+           event->first + (int)((unsigned long long)bytes_done(event->line) / page_bytes) > page;
 }
 
 static bool zeroed(const struct story *story, int page)
@@ -303,7 +321,7 @@ static bool file_read(const struct story *story, int page)
 /* Ours stopped at a page that is mapped, since another one was read and the file had both. */
 static bool file_read_around(const struct story *story)
 {
-    int page = story->op.first + (int)(bytes_done(story->ours) / PAGE);
+    int page = story->op.first + (int)((unsigned long long)bytes_done(story->ours) / page_bytes);
     bool near = false;
 
     for (size_t i = 0; i < story->count; i++) {
@@ -321,15 +339,17 @@ static bool only_there(const struct story *story, const char *side,
     const char *kernel = strstr(story->kernel, " = 0"), *ours = strstr(story->ours, " = 0");
     int page = story->op.first;
 
-    if (!kernel || !ours || strlen(kernel) != strlen(ours))
+    if (!kernel || !ours)
         return false;
-    for (kernel += 4, ours += 4; *kernel; kernel += 2, ours += 2, page++) {
-        const char *there = side == story->kernel ? kernel : ours;
+    for (kernel += 4, ours += 4; *kernel && *ours; page++) {
+        long of_kernel = strtol(kernel, (char **)&kernel, 10);
+        long of_ours = strtol(ours, (char **)&ours, 10);
+        long more = side == story->kernel ? of_kernel - of_ours : of_ours - of_kernel;
 
-        if (kernel[1] != ours[1] && (there[1] != '1' || !such(story, page)))
+        if (more && (more < 0 || !such(story, page)))
             return false;
     }
-    return true;
+    return *kernel == *ours;
 }
 
 static bool file_was_read(const struct story *story)
@@ -340,6 +360,28 @@ static bool file_was_read(const struct story *story)
 static bool zeroes_gone(const struct story *story)
 {
     return only_there(story, story->kernel, zeroed);
+}
+
+/* ---- huge pages */
+
+/* Ours stopped at a page of a private mapping of a file, which the kernel gave content. */
+static bool beyond_end(const struct story *story)
+{
+    int page = story->op.first + (int)((unsigned long long)bytes_done(story->ours) / page_bytes);
+    bool private = false;
+
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (parse(story->lines[i], &e) && covers(&e, page) && !strcmp(e.name, "mmap"))
+        private = !fnmatch("*mmap memfd-private *", e.line, 0);
+    }
+    return private && page_bytes > PAGE && bytes_done(story->kernel) > bytes_done(story->ours);
+}
+
+static bool huge(const struct story *story)
+{
+    return page_bytes > PAGE;
 }
 
 /* ---- the rules */
@@ -365,6 +407,12 @@ static bool zeroes_gone(const struct story *story)
 #define LATE_ZEROES                                                                                \
     "a hole in a file drops the kernel's page of zeroes from a private mapping; ours is a copy, "  \
     "which stays where it is not registered any more"
+#define BEYOND_END                                                                                 \
+    "a private huge page beyond the end of its file: nothing but UFFDIO_COPY of the kernel can "   \
+    "put content there"
+#define NEVER_TOUCHED                                                                              \
+    "a destination that is taken, and a source that is missing: which of the two is told depends " \
+    "on whether the source's page table was ever made"
 static const struct rule {
     const char *kernel, *ours;
     bool (*fits)(const struct story *story);
@@ -374,6 +422,8 @@ static const struct rule {
     {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]*ENOENT*", border_inside, MERGING},
     {"* UFFDIO_MOVE*EINVAL*", "* UFFDIO_MOVE*", border_of_move, MERGING},
     {"* UFFDIO_MOVE*", "* UFFDIO_MOVE*EINVAL*", border_of_move, MERGING},
+    {"* UFFDIO_MOVE*ENOENT*", "* UFFDIO_MOVE*EEXIST*", huge, NEVER_TOUCHED},
+    {"* UFFDIO_COPY*", "* UFFDIO_COPY* = E[EA]*", beyond_end, BEYOND_END},
     {"*ioctl-pointer * 0xc02[08]aa0[34] * ENOENT", "*ioctl-pointer *", border_inside, MERGING},
     {"*ioctl-pointer * 0xc02[08]aa0[34] *", "*ioctl-pointer * ENOENT", border_inside, MERGING},
     {"*mremap: = EFAULT", "*mremap: = [@e]*", border_inside, MERGING},
@@ -478,9 +528,13 @@ const char *known_reason(const char *const *lines, size_t count, const char *ker
                          const char *ours, int *ret_op)
 {
     struct story story = {.lines = lines, .count = count, .kernel = kernel, .ours = ours};
-    const char *reason = kernel && ours ? reason_of(&story, ret_op) : NULL;
+    const char *reason;
     int late;
 
+    page_bytes = count > 1 && !strncmp(lines[1], "pages of ", 9)
+                     ? 1024 * number_after(lines[1], "of ")
+                     : PAGE;
+    reason = kernel && ours ? reason_of(&story, ret_op) : NULL;
     if (!reason && kernel && ours)
         reason = goes_on(&story, ret_op);
     if (reason)

@@ -202,6 +202,8 @@ int query_features(const struct setup *setup, int which, uint64_t *ret_features,
     finish(&run);
     if (sscanf(out.text, "features %llx", &features) == 1) {
         *ret_features = features;
+        if (strstr(out.text, "no huge pages: "))
+            printf("side %s: %s", setup->side[which].name, strstr(out.text, "no huge pages: "));
     } else {
         snprintf(why, why_size, "%.200s%s", out.text, out.end);
         why[strcspn(why, "\n")] = '\0';

@@ -32,7 +32,7 @@ void trace_addr(uint64_t addr)
 {
     uint64_t off = addr - FUZZ_ARENA;
 
-    if (off > FUZZ_PAGES * fuzz_page) {
+    if (off > (uint64_t)fuzz_pages * fuzz_page) {
         trace_printf("0x%llx", (unsigned long long)addr);
         return;
     }
@@ -93,9 +93,9 @@ static const char *const op_names[OP_KINDS] = {
     [OP_FORK] = "fork",
 };
 
-static const char *const map_names[MAP_KINDS] = {"anon",          "shared-anon",    "memfd-shared",
-                                                 "memfd-private", "memfd-readonly", "zero-shared",
-                                                 "zero-private",  "sysv",           "file"};
+static const char *const map_names[MAP_KINDS] = {
+    "anon",         "shared-anon", "memfd-shared", "memfd-private", "memfd-readonly", "zero-shared",
+    "zero-private", "sysv",        "file",         "huge",          "huge-shared"};
 static const char *const src_names[SRC_KINDS] = {"buffer", "unaligned", "null", "cut", "arena"};
 static const char *const touch_names[TOUCH_KINDS] = {"read", "write", "rmw", "cross"};
 static const char *const ptr_names[PTR_KINDS] = {"null", "unmapped", "readonly", "unaligned",

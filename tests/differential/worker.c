@@ -173,9 +173,9 @@ static bool is_done(struct worker *w)
 /* Places where a thread sleeps for a lock of the kernel's: it will go on by itself. */
 static bool is_passing(const char *wchan)
 {
-    static const char *const places[] = {"0",      "rwsem",   "down",        "folio",    "io_",
-                                         "mutex",  "__mutex", "rcu",         "percpu",   "vma_",
-                                         "__vma_", "shmem_",  "do_wait_for", "wait_for_"};
+    static const char *const places[] = {
+        "0",      "rwsem", "down",   "folio",  "io_",         "mutex",     "__mutex", "rcu",
+        "percpu", "vma_",  "__vma_", "shmem_", "do_wait_for", "wait_for_", "hugetlb"};
 
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         if (!strncmp(wchan, places[i], strlen(places[i])))
