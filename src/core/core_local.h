@@ -275,6 +275,8 @@ void mappings_cut_huge(uintptr_t start, uintptr_t end);
 void mappings_known_huge(uintptr_t start, uint32_t *ret_traits, uint32_t *ret_root);
 /* Whether that memory, which is not registered any more, is one mapping, whatever ours are. */
 bool mappings_one_huge(uintptr_t start, uintptr_t end);
+/* A change of a part that ends within a huge page fails, but the kernel has cut it off before. */
+void mappings_cut(uintptr_t addr);
 /* A part of a range that changes: a mapping of its own, if it is of huge pages. */
 void mappings_part(struct range *part, const struct range *whole);
 /* It is no more, or another. */

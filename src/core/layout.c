@@ -167,7 +167,11 @@ static int reprotect(const struct range *range, const struct paging_area *area, 
     int ret;
 
     if ((area->start | area->end) & (area->page - 1)) {
-        return range->area.prot == prot ? 0 : -EINVAL; /* a huge page is not cut */
+        if (range->area.prot == prot) {
+            return 0; /* no huge page is cut */
+        }
+        mappings_cut(area->start);
+        return -EINVAL;
     }
     ret = paging_hide(area);
     changed.area = *area;

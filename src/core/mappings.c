@@ -199,6 +199,12 @@ static void note_part(uintptr_t start, uintptr_t end, uint32_t set, uint32_t cle
         uint32_t root = here ? here->root : 0;
 
         stop = plain_stop(at, end);
+        if (traits & TRAIT_HUGE) { /* never locked, and so not cut */
+            traits &= ~(TRAIT_LOCKED | TRAIT_ONFAULT);
+        }
+        if (here && traits == here->traits) {
+            continue;
+        }
         mappings_forget(at, stop);
         if (traits || root) {
             plain_add(at, stop, traits, root);
@@ -284,12 +290,16 @@ uintptr_t mappings_border(uintptr_t start, uintptr_t end)
 {
     for (int i = 0; i < PLAIN_MAX; i++) {
         struct plain *after = plain[i].end && plain[i].root ? &plain[i] : NULL, *before;
+        bool huge = after && (after->traits & TRAIT_HUGE); /* cut off on both sides, once */
 
+        if (huge && after->end > start && after->end < end) {
+            end = after->end;
+        }
         if (!after || after->start <= start || after->start >= end) {
             continue;
         }
         before = plain_at(after->start - 1);
-        if (before && before->root && before->root != after->root) {
+        if (before && before->root ? before->root != after->root : huge) {
             end = after->start;
         }
     }
@@ -354,6 +364,24 @@ void mappings_part(struct range *part, const struct range *whole)
     if (paging_is_huge(&part->area) &&
         (part->area.start > whole->area.start || part->area.end < whole->area.end)) {
         part->root = new_root();
+    }
+}
+
+void mappings_cut(uintptr_t addr)
+{
+    uintptr_t start, end;
+    struct range range;
+    uint32_t root;
+
+    if (!ranges_find(addr, &range) || (addr & (range.area.page - 1)) ||
+        !ranges_mapping(addr, &start, &end) || start == addr) {
+        return;
+    }
+    root = new_root();
+    for (uintptr_t at = addr; ranges_next(at, end, &range); at = range.area.end) {
+        range.area = paging_slice(&range.area, addr, end);
+        range.root = root;
+        ranges_replace(range.area.start, range.area.end, &range);
     }
 }
 

@@ -402,8 +402,22 @@ long core_ioctl_register(struct context *ctx, void *arg)
     return core_copy_out(&user->ioctls, &ioctls, sizeof ioctls);
 }
 
+/* Where the end would cut a huge page that is registered: its mapping stays as it is. */
+static uintptr_t uncut_end(uintptr_t start, uintptr_t end)
+{
+    uintptr_t first, last;
+    struct range range;
+
+    if (!ranges_find(end, &range) || !range.ctx || !(end & (range.area.page - 1)) ||
+        !ranges_mapping(end, &first, &last)) {
+        return end;
+    }
+    return first > start ? first : start;
+}
+
 long core_ioctl_unregister(struct context *ctx, void *arg)
 {
+    uintptr_t end, uncut;
     struct uf_io_range user;
     struct core_guard guard;
     struct piece piece;
@@ -418,22 +432,26 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
     }
     core_enter(&guard);
     core_edit_lock(guard.tid);
-    for (uintptr_t at = user.start;
-         ret == 0 && at < user.start + user.len && next_piece(at, user.start + user.len, &piece);
+    end = user.start + user.len;
+    for (uintptr_t at = user.start; ret == 0 && at < end && next_piece(at, end, &piece);
          at = piece.end) {
-        ret = check_aligned(&piece, any ? piece.start : at, user.start + user.len);
-        any = true;
-        if (ret) {
-            /* as it is */
+        if (!any && (at & (page_of(&piece) - 1))) {
+            ret = -EINVAL;
         } else if (!piece.registered) {
             ret = kind_of(&piece.vma) < 0 ? kind_of(&piece.vma) : 0;
         } else if (piece.range.ctx && piece.range.ctx != atomic_load(&ctx->id)) {
             ret = -EINVAL;
         }
+        any = true;
     }
     ret = any ? ret : -EINVAL;
     if (ret == 0) {
-        ret = core_unregister_range(user.start, user.start + user.len, 0, true);
+        uncut = uncut_end(user.start, end);
+        ret = core_unregister_range(user.start, uncut, 0, true);
+        if (ret == 0 && uncut < end) {
+            mappings_cut(uncut);
+            ret = -EINVAL;
+        }
     }
     if (ret == 0) {
         STAT(unregisters);

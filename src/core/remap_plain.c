@@ -150,6 +150,16 @@ static long move_whole(const struct move *move)
     return move->flags & MREMAP_MAYMOVE ? remap_vmas(move) : ret;
 }
 
+/* Or as long as it was. */
+static long shrink_here(const struct move *move)
+{
+    long ret = move->new_len == move->old_len
+                   ? 0
+                   : sys_munmap(move->addr + move->new_len, move->old_len - move->new_len);
+
+    return ret ? ret : (long)move->addr;
+}
+
 static bool registered(uintptr_t start, uintptr_t end)
 {
     struct range range;
@@ -235,7 +245,13 @@ long remap_plain(const struct move *move, bool stays)
     /* Our VMAs may be one with their neighbours where the kernel's are not. */
     poisoned = !(stays && move->new_len <= move->old_len) && move->kept &&
                ranges_next(move->addr, move->addr + move->kept, &range);
-    ret = poisoned ? remap_poisoned(move, stays) : one ? remap_vmas(move) : move_whole(move);
+    if (poisoned) {
+        ret = remap_poisoned(move, stays);
+    } else if (one) {
+        ret = stays && move->new_len <= move->old_len ? shrink_here(move) : remap_vmas(move);
+    } else {
+        ret = move_whole(move);
+    }
     if (sys_failed(ret)) {
         return ret;
     }

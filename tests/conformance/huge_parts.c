@@ -81,8 +81,10 @@ static void mprotect_part(enum mem_kind kind)
     CHECK_EQ(mprotect(mem_page(&mem, 1) + small, page_size, both), 0);
     CHECK_ERRNO(mprotect(mem_page(&mem, 2) + small, page_size, both), ENOMEM);
     CHECK_ERRNO(mprotect(mem_page(&mem, 1) + small, page_size, PROT_READ), EINVAL);
-    CHECK_ERRNO(mprotect(mem_page(&mem, 1), small, PROT_READ), EINVAL);
-    check_traps(uffd, mem_page(&mem, 1));
+    CHECK_EQ(uffd_zero(uffd, mem.addr, 2 * page_size), 0);
+    CHECK_ERRNO(mprotect(mem_page(&mem, 1), small, PROT_READ), EINVAL); /* cut off before */
+    CHECK_EQ(uffd_zero(uffd, mem.addr, 2 * page_size), -ENOENT);
+    check_traps(uffd, mem_page(&mem, 2));
     *mem_page(&mem, 1) = 1;
     uffd_check_silent(uffd);
 }
@@ -110,12 +112,73 @@ static void mremap_several(enum mem_kind kind)
     check_traps(uffd, mem_page(&mem, 2));
 }
 
+/* The end of what is unregistered may lie within a page that is not registered. */
+static void unregister_part(enum mem_kind kind)
+{
+    const size_t small = (size_t)sysconf(_SC_PAGESIZE);
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(2, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, page_size + small), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, 2 * page_size), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1) + small, 2 * page_size), -EINVAL);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 2 * page_size), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), small), -EINVAL); /* cut off before */
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 2 * page_size), -ENOENT);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 2), page_size), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, 2 * page_size + small), -EINVAL);
+    check_traps(uffd, mem_page(&mem, 2));
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    check_native(mem.addr, KIND(kind) & HUGETLB_PRIVATE ? 0 : source[0]);
+    CHECK_EQ(munlock(mem.addr, page_size + small), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, 3 * page_size + small), 0);
+    check_native(mem_page(&mem, 2), 0);
+    uffd_check_silent(uffd);
+}
+
+/* Of several parts, at the size that it has: it stays where it is. */
+static void mremap_same(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, 4 * page_size), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 2), page_size), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), 3 * page_size), 0);
+    CHECK(mremap(mem_page(&mem, 1), 3 * page_size, 3 * page_size, MREMAP_MAYMOVE) ==
+          mem_page(&mem, 1));
+    CHECK(mremap(mem_page(&mem, 1), 3 * page_size, 2 * page_size, 0) == mem_page(&mem, 1));
+    check_native(mem_page(&mem, 2), 0);
+    CHECK_EQ(touch_caught(mem_page(&mem, 3), false, NULL), SIGSEGV);
+    check_traps(uffd, mem.addr);
+}
+
+/* Without access a mapping shows no border, and is two all the same. */
+static void parts_inaccessible(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    char *source = source_new(2, 1);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(mprotect(mem.addr, mem.len, PROT_NONE), 0);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, 2 * page_size), -ENOENT);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, 2 * page_size), -ENOENT);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
+}
+
 const struct conf_case huge_parts_cases[] = {
     {"huge-parts/readonly", MAN, HUGETLB_SHARED, NEED_ROOT, .run = part_readonly},
     {"huge-parts/minor-alone", "rst: Minor faults", KIND(MEM_HUGE_PRIVATE),
      .features = UF_FEATURE_MINOR_HUGETLBFS, .run = minor_alone},
     {"huge-parts/mlock", "mlock(2)", HUGETLB, .run = mlock_part},
     {"huge-parts/mprotect", "mprotect(2)", HUGETLB_OF_EACH, .run = mprotect_part},
+    {"huge-parts/unregister", MAN, HUGETLB, .run = unregister_part},
+    {"huge-parts/inaccessible", MAN, HUGETLB, .run = parts_inaccessible},
+    {"huge-parts/mremap-same", "mremap(2)", HUGETLB, .run = mremap_same},
     {"huge-parts/mremap", "mremap(2)", HUGETLB_SHARED, .run = mremap_several},
     {.id = NULL},
 };

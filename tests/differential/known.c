@@ -384,6 +384,24 @@ static bool huge(const struct story *story)
     return page_bytes > PAGE;
 }
 
+static bool huge_file(const struct story *story, int page)
+{
+    bool file = false;
+
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (parse(story->lines[i], &e) && covers(&e, page) && !strcmp(e.name, "mmap"))
+            file = !fnmatch("*mmap memfd-*", e.line, 0);
+    }
+    return file && page_bytes > PAGE;
+}
+
+static bool table_made(const struct story *story)
+{
+    return only_there(story, story->ours, huge_file);
+}
+
 /* ---- the rules */
 
 #define MERGING                                                                                    \
@@ -407,6 +425,9 @@ static bool huge(const struct story *story)
 #define LATE_ZEROES                                                                                \
     "a hole in a file drops the kernel's page of zeroes from a private mapping; ours is a copy, "  \
     "which stays where it is not registered any more"
+#define TABLE_MADE                                                                                 \
+    "of a file of huge pages mincore says what is mapped, or what the file has where there is no " \
+    "page table; in the kernel a fault that waits makes one"
 #define BEYOND_END                                                                                 \
     "a private huge page beyond the end of its file: nothing but UFFDIO_COPY of the kernel can "   \
     "put content there"
@@ -438,6 +459,7 @@ static const struct rule {
     {"* mincore * = 0*", "* mincore * = 0*", zeroes_gone, ZEROES},
     {"* mincore * = 0*", "* mincore * = 0*", file_was_read, FILE_READ},
     {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]* = E[EA]*", file_read_around, FILE_READ},
+    {"* mincore * = 0*", "* mincore * = 0*", table_made, TABLE_MADE},
     {"*ioctl-unknown * 0xaa00 = EBADF", "*ioctl-unknown * 0xaa00 = EPERM", NULL, FILTER},
     {NULL, NULL, NULL, NULL},
 };

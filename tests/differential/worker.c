@@ -175,7 +175,7 @@ static bool is_passing(const char *wchan)
 {
     static const char *const places[] = {
         "0",      "rwsem", "down",   "folio",  "io_",         "mutex",     "__mutex", "rcu",
-        "percpu", "vma_",  "__vma_", "shmem_", "do_wait_for", "wait_for_", "hugetlb"};
+        "percpu", "vma_",  "__vma_", "shmem_", "do_wait_for", "wait_for_", "hugetlb", "mfill_"};
 
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         if (!strncmp(wchan, places[i], strlen(places[i])))
