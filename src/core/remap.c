@@ -330,8 +330,7 @@ static long mremap_locked(const struct move *move, bool *ret_grown)
         mappings_learn_all(move->to - 1);
         mappings_learn_all(move->to + move->new_len);
     }
-    if (!ranges_find(move->addr, &range) ||
-        (!range.ctx && (move->flags & MREMAP_FIXED) && move->new_len == move->old_len)) {
+    if (!ranges_find(move->addr, &range) || !range.ctx) {
         return remap_plain(move, stays);
     }
     if (stays && move->new_len == move->old_len) {

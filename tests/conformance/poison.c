@@ -372,6 +372,13 @@ static void resized(enum mem_kind kind)
     check_poisoned(last + page_size);
     CHECK_EQ(touch_caught(to + 2 * page_size, false, NULL), SIGSEGV);
     CHECK_EQ(touch_caught(to + 3 * page_size, false, NULL), SIGSEGV);
+    last = mremap(last + page_size, page_size, 2 * page_size, MREMAP_MAYMOVE);
+    CHECK(last != MAP_FAILED); /* what begins with poison, too */
+    check_poisoned(last);
+    check_native(last + page_size, 0);
+    CHECK(mremap(last, 2 * page_size, page_size, 0) == last);
+    CHECK_EQ(touch_caught(last + page_size, false, NULL), SIGSEGV);
+    check_poisoned(last);
 }
 
 static void gone_with_mapping(enum mem_kind kind)
