@@ -392,7 +392,8 @@ static bool huge_file(const struct story *story, int page)
         struct event e;
 
         if (parse(story->lines[i], &e) && covers(&e, page) && !strcmp(e.name, "mmap"))
-            file = !fnmatch("*mmap memfd-*", e.line, 0);
+            file = !fnmatch("*mmap memfd-*", e.line, 0) || !fnmatch("*mmap sysv *", e.line, 0) ||
+                   !fnmatch("*mmap huge-shared *", e.line, 0);
     }
     return file && page_bytes > PAGE;
 }
