@@ -18,11 +18,13 @@ static const struct scenario scenarios[] = {
     {"touch", bench_touch},         {"register", bench_register_huge},
     {"plain", bench_plain},         {"published", bench_published},
     {"protect", bench_protect_all}, {"move", bench_move},
+    {"write", bench_first_write},   {"scan", bench_scan},
 };
 
 static void usage(FILE *file)
 {
-    fputs("usage: bench-measure fault|copy|touch|register|plain|published|protect|move [OPTIONS]\n"
+    fputs("usage: bench-measure SCENARIO [OPTIONS]\n"
+          "  fault, copy, touch, register, plain, published, protect, move, write, scan\n"
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"
@@ -32,7 +34,8 @@ static void usage(FILE *file)
           "  --apart                            pin faulters and handler to two CPUs\n"
           "  --sparse                           touch: publish every second page only;\n"
           "                                     protect: memory cut into 30,000 runs\n"
-          "  --op=NAME                          plain, published: which system call\n",
+          "  --op=NAME                          plain, published: which system call\n"
+          "  --op=look                          scan: without protecting again\n",
           file);
 }
 

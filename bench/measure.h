@@ -38,7 +38,7 @@ struct bench_options {
     unsigned long batch;     /* messages a read() may return */
     unsigned long chunk_kib; /* bytes of one COPY or MOVE */
     unsigned long rounds;    /* the same: calls; touch: passes; 0 is the scenario's own number */
-    const char *op;          /* plain, published: which system call */
+    const char *op;          /* plain, published: which system call; scan: look */
 };
 
 /* What one measurement found. Times are of the whole; the line prints them per unit. */
@@ -118,6 +118,8 @@ void bench_bulk(const struct bench_options *options, struct bench_result *result
 void bench_touch(const struct bench_options *options, struct bench_result *result);
 void bench_register_huge(const struct bench_options *options, struct bench_result *result);
 void bench_protect_all(const struct bench_options *options, struct bench_result *result);
+void bench_first_write(const struct bench_options *options, struct bench_result *result);
+void bench_scan(const struct bench_options *options, struct bench_result *result);
 void bench_move(const struct bench_options *options, struct bench_result *result);
 void bench_plain(const struct bench_options *options, struct bench_result *result);
 void bench_published(const struct bench_options *options, struct bench_result *result);

@@ -9,6 +9,8 @@
 #define WP        "wp: a write to a protected page; us a page"
 #define MINOR     "minor: a page of shared memory that its file has; us a page"
 #define PROTECT   "protect: 1 GiB in one call, protected and unprotected in turn; us a call"
+#define WRITE     "write: UFFD_FEATURE_WP_ASYNC, the first write to a page; us a page"
+#define SCAN      "scan: PAGEMAP_SCAN of 1 GiB, of which 1 % was written; us a call"
 #define COPY      "copy: pages that nobody waits for; us a page"
 #define MOVE      "move: pages that nobody waits for; us a page"
 #define TOUCH     "touch: memory that has been published; us a word"
@@ -78,6 +80,16 @@ const struct bench_row bench_rows[] = {
      .has_pages = true},
     {"protect.1g", PROTECT, "measure protect --pages=262144", .goal = 1.10},
     {"protect.1g.cut", PROTECT, "measure protect --pages=262144 --sparse", .goal = 3.00},
+    {"write.private.seq", WRITE, "measure write", .goal = 1.50, .has_pages = true},
+    {"write.private.rand", WRITE, "measure write --order=rand", .goal = 1.50, .has_pages = true},
+    {"write.shared.seq", WRITE, "measure write --memory=shared", .goal = 1.50, .has_pages = true},
+    {"write.shared.rand", WRITE, "measure write --memory=shared --order=rand", .goal = 1.50,
+     .has_pages = true},
+    {"scan.private", SCAN, "measure scan --pages=262144", .goal = 1.50},
+    {"scan.shared", SCAN, "measure scan --pages=262144 --memory=shared", .goal = 1.50},
+    {"scan.look.private", SCAN, "measure scan --pages=262144 --op=look", .goal = 1.50},
+    {"scan.look.shared", SCAN, "measure scan --pages=262144 --memory=shared --op=look",
+     .goal = 1.50},
     {"copy.private.2m", COPY, "measure copy", .goal = 1.40, .has_pages = true},
     {"copy.private.64k", COPY, "measure copy --chunk-kib=64", .goal = 1.40, .has_pages = true},
     {"copy.private.4k", COPY, "measure copy --chunk-kib=4", .has_pages = true},

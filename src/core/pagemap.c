@@ -34,6 +34,8 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
         pages.end = paging_page_down(&range.area, pages.end + range.area.page - 1);
         pages.end = pages.end < end ? pages.end : end;
     }
+    pages.range_end = range.area.end < end ? range.area.end : end;
+    pages.huge = paging_is_huge(&range.area);
     byte = paging_byte(paging_page_down(&range.area, addr));
     pages.registered = range.area.wp || range.area.rwp;
     pages.access = range.area.rwp;

@@ -117,6 +117,71 @@ int core_protect_pages(uintptr_t start, uintptr_t end)
     return protect(start, end, &(struct protection){.on = true});
 }
 
+static size_t collect(uintptr_t *at, uintptr_t end, const struct core_room *room,
+                      struct core_run *runs)
+{
+    size_t most = room->runs + (room->joins && !(paging_byte(*at) & PAGE_PROTECTED));
+    uint64_t left = room->pages;
+    size_t n = 0;
+
+    while (*at < end && left && n < most) {
+        uintptr_t stop = paging_run_of(*at, end, PAGE_PROTECTED);
+
+        if (!(paging_byte(*at) & PAGE_PROTECTED)) {
+            stop = (stop - *at) / PAGING_PAGE > left ? *at + left * PAGING_PAGE : stop;
+            left -= (stop - *at) / PAGING_PAGE;
+            runs[n++] = (struct core_run){*at, stop};
+        }
+        *at = stop;
+    }
+    return n;
+}
+
+/* Found and protected under one lock, or what is written in between would be lost. */
+static long collect_and_protect(uintptr_t *at, uintptr_t end, const struct core_room *room,
+                                struct core_run *runs, int tid)
+{
+    paging_stripes held;
+    struct range range;
+    size_t n = 0;
+    int ret = 0;
+
+    paging_make_room(ranges_area_of, tid);
+    held = paging_lock(*at, end, tid);
+    if (ranges_find(*at, &range) && range.area.end >= end && range.area.wp && !range.busy) {
+        n = collect(at, end, room, runs);
+    }
+    if (n) {
+        struct paging_area part = paging_slice(&range.area, runs[0].start, runs[n - 1].end);
+
+        ret =
+            paging_protect(&part, core_protects_empty(&range)); /* what lies between is, already */
+    }
+    paging_unlock(held);
+    return ret ? ret : (long)n;
+}
+
+long core_unprotected(uintptr_t *at, uintptr_t end, const struct core_room *room, bool protect,
+                      struct core_run *ret_runs)
+{
+    const uintptr_t begin = *at;
+    struct core_guard guard;
+    long ret;
+
+    if (!protect) {
+        return (long)collect(at, end, room, ret_runs);
+    }
+    core_enter(&guard);
+    ret = collect_and_protect(at, end, room, ret_runs, guard.tid);
+    if (ret == 0 && *at == begin) {
+        core_edit_lock(guard.tid); /* being changed: until that is done */
+        core_edit_unlock();
+    }
+    core_leave(&guard);
+    core_count_paging();
+    return ret;
+}
+
 /* Both ioctls are alike in their arguments, the values of their modes too (abi/check.c). */
 _Static_assert(sizeof(struct uf_io_rwprotect) == sizeof(struct uf_io_writeprotect),
                "one function serves both");

@@ -25,6 +25,7 @@
 #define PAGE       4096ull
 #define PATH_BYTES 64
 #define REGIONS    32
+#define RUNS       256
 
 static _Atomic bool opened;
 
@@ -112,24 +113,33 @@ void ipagemap_read_done(int fd, void *buf, long ret, int64_t off)
 struct scan {
     struct pm_scan_arg arg; /* walk_end: as far as it came */
     int fd;
-    struct page_region last; /* not written out yet; start == end: none */
-    uint64_t regions, pages;
+    struct page_region last;         /* may go on; start == end: none */
+    struct page_region out[REGIONS]; /* not copied out yet: the last ones */
+    uint64_t regions, copied, pages;
     bool full;
 };
 
-static int write_out(struct scan *scan)
+static int copy_out(struct scan *scan)
 {
     struct page_region *vec = (struct page_region *)(uintptr_t)scan->arg.vec;
+    uint64_t first = scan->copied;
 
+    scan->copied = scan->regions;
+    return scan->regions == first ||
+                   core_copy_out(vec + first, scan->out,
+                                 (scan->regions - first) * sizeof scan->out[0]) == 0
+               ? 0
+               : -EFAULT;
+}
+
+static int write_out(struct scan *scan)
+{
     if (scan->last.start == scan->last.end) {
         return 0;
     }
-    if (core_copy_out(vec + scan->regions, &scan->last, sizeof scan->last)) {
-        return -EFAULT;
-    }
-    scan->regions++;
+    scan->out[scan->regions++ - scan->copied] = scan->last;
     scan->last.start = scan->last.end = 0;
-    return 0;
+    return scan->regions - scan->copied == REGIONS ? copy_out(scan) : 0;
 }
 
 /* What matched. Return: the end of what there is room for. */
@@ -264,6 +274,59 @@ static int scan_ours(struct scan *scan, const struct core_pages *pages)
     return ret;
 }
 
+/* Whether only what is written is asked for: of our memory, what is not protected. */
+static bool by_bytes(const struct scan *scan, const struct core_pages *pages)
+{
+    return scan->arg.vec && empty_is_written(&scan->arg) && !pages->access && !pages->huge;
+}
+
+/* What is left of the caller's room, and of ours. */
+static struct core_room room_of(const struct scan *scan, uintptr_t at)
+{
+    bool open = scan->last.end > scan->last.start;
+    uint64_t runs = scan->arg.vec_len - scan->regions - open;
+
+    return (struct core_room){
+        .runs = runs < RUNS ? runs : RUNS - 1,
+        .pages = scan->arg.max_pages ? scan->arg.max_pages - scan->pages : UINT64_MAX / PAGE,
+        .joins = open && scan->last.end == at,
+    };
+}
+
+/* The caller has no room for what comes next, if anything does. */
+static void look_beyond(struct scan *scan, uintptr_t *at, uintptr_t end)
+{
+    struct core_room room = {.runs = 1, .pages = 1};
+    struct core_run run;
+
+    scan->full = core_unprotected(at, end, &room, false, &run) == 1;
+    *at = scan->full ? run.start : end;
+}
+
+static int scan_by_bytes(struct scan *scan, uintptr_t at, uintptr_t end, bool protect)
+{
+    struct core_run runs[RUNS];
+    bool changed = false;
+    long n = 0;
+
+    while (n >= 0 && !changed && !scan->full && at < end) {
+        struct core_room room = room_of(scan, at);
+        uintptr_t begin = at;
+
+        n = core_unprotected(&at, end, &room, protect, runs);
+        for (long i = 0; i < n; i++) {
+            emit(scan, runs[i].start, runs[i].end, PAGE_IS_WRITTEN);
+        }
+        if (n == 0 && at == begin && room.runs && room.pages) {
+            changed = true;
+        } else if (n == 0 && at == begin) {
+            look_beyond(scan, &at, end);
+        }
+        scan->arg.walk_end = at;
+    }
+    return n < 0 ? (int)n : 0;
+}
+
 /*
  * The category that the kernel may not know taken out of what is asked of memory that cannot have
  * it. False: nothing there can match.
@@ -325,11 +388,19 @@ static int scan_all(struct scan *scan)
     while (ret == 0 && !scan->full && at < scan->arg.end) {
         struct core_pages pages = core_pages_at(at, scan->arg.end);
 
+        if (pages.registered && by_bytes(scan, &pages) &&
+            !((scan->arg.flags & PM_SCAN_CHECK_WPASYNC) && !pages.async)) {
+            ret = scan_by_bytes(scan, at, pages.range_end,
+                                (scan->arg.flags & PM_SCAN_WP_MATCHING) && pages.async);
+            at = scan->arg.walk_end;
+            continue;
+        }
         ret =
             pages.registered ? scan_ours(scan, &pages) : scan_kernels(scan, pages.start, pages.end);
         at = pages.end;
     }
-    return ret ? ret : write_out(scan);
+    ret = ret ? ret : write_out(scan);
+    return copy_out(scan) ? -EFAULT : ret;
 }
 
 /* Whether the kernel finds the arguments good: of no memory at all. */

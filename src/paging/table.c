@@ -226,12 +226,30 @@ void paging_chunk_flags(uintptr_t addr, unsigned set, unsigned clear)
     recount(prev, prev, prev, before_prev);
 }
 
+/* Over pages that are alike, by eight as long as that goes; as far as the leaf reaches. */
+static uintptr_t step_over(uintptr_t at, uintptr_t end, unsigned mask, unsigned want)
+{
+    const uint64_t each = 0x0101010101010101u, pages = end > at ? (end - at) >> PAGING_SHIFT : 0;
+    struct paging_leaf *leaf = paging_leaf_of(at);
+    size_t first = (at >> PAGING_SHIFT) % PAGING_LEAF_PAGES, i = first;
+
+    if (!leaf || i % 8) {
+        return at;
+    }
+    while (i + 8 <= PAGING_LEAF_PAGES && i - first + 8 <= pages &&
+           (__atomic_load_n((uint64_t *)&leaf->page[i], __ATOMIC_SEQ_CST) & (mask * each)) ==
+               want * each) {
+        i += 8;
+    }
+    return at + ((i - first) << PAGING_SHIFT);
+}
+
 uintptr_t paging_run_of(uintptr_t start, uintptr_t end, unsigned mask)
 {
     unsigned want = paging_byte(start) & mask;
     uintptr_t at = start + PAGING_PAGE;
 
-    while (at < end && (paging_byte(at) & mask) == want) {
+    while ((at = step_over(at, end, mask, want)) < end && (paging_byte(at) & mask) == want) {
         at += PAGING_PAGE;
     }
     return at < end ? at : end;

@@ -141,6 +141,57 @@ static void scan_limits(enum mem_kind kind)
     CHECK_EQ(scan(&t, &arg), -EINVAL);
 }
 
+enum { MANY = 3000 };
+
+/* All of it in as many calls as that takes: each third page, alone. */
+static void scan_through(const struct tracked *t, size_t regions, uint64_t max_pages,
+                         uint64_t flags)
+{
+    struct page_region vec[MANY];
+    struct pm_scan_arg arg = scan_arg(t, vec, regions);
+    size_t page = 0;
+
+    arg.flags = flags;
+    arg.max_pages = max_pages;
+    while (arg.start < arg.end) {
+        long found = scan(t, &arg);
+
+        CHECK(found >= 0 && (size_t)found <= regions && arg.walk_end > arg.start);
+        CHECK(!max_pages || (uint64_t)found <= max_pages);
+        for (long i = 0; i < found; i++, page += 3) {
+            check_pages_of(t, &vec[i], page, page + 1);
+            CHECK_EQ(vec[i].categories, PAGE_IS_WRITTEN);
+        }
+        CHECK(page >= MANY || arg.walk_end <= (uintptr_t)mem_page(&t->mem, page));
+        arg.start = arg.walk_end;
+    }
+    CHECK_EQ(page, MANY);
+}
+
+/* Many regions, and room for few of them in a call. */
+static void scan_many(enum mem_kind kind)
+{
+    struct tracked t = track_pages(kind, MANY, true, UF_FEATURE_WP_ASYNC, UF_REGISTER_MODE_WP);
+    const size_t rooms[] = {500, 1, 7, 256, 300}; /* of more than 512, kernels lose walk_end */
+    const uint64_t most[] = {0, 1, 5, 257};
+    struct page_region vec;
+    struct pm_scan_arg arg = scan_arg(&t, &vec, 1);
+
+    protect_all(&t);
+    for (size_t n = 0; n < MANY; n += 3)
+        write_to(&t, n);
+    for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++)
+        for (size_t j = 0; j < sizeof(most) / sizeof(most[0]); j++)
+            scan_through(&t, rooms[i], most[j], 0);
+    for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+        scan_through(&t, rooms[i], i % 2 ? 0 : 100, PM_SCAN_WP_MATCHING);
+        CHECK_EQ(scan(&t, &arg), 0);
+        for (size_t n = 0; n < MANY; n += 3)
+            write_to(&t, n);
+    }
+    uffd_check_silent(t.uffd);
+}
+
 /* More than the written ones, told apart. */
 static void scan_categories(enum mem_kind kind)
 {
@@ -244,6 +295,7 @@ const struct conf_case async_cases[] = {
     {"async/scan", SCAN, EVERY_KIND | HUGETLB, WP, .run = scan_written},
     {"async/scan-and-protect", SCAN, EVERY_KIND | HUGETLB, WP, .run = scan_and_protect},
     {"async/scan-limits", SCAN, EVERY_KIND, WP, .run = scan_limits},
+    {"async/scan-many", SCAN, ONE_OF_EACH, WP, .run = scan_many},
     {"async/scan-categories", SCAN, ANON_PRIVATE, WP, .run = scan_categories},
     {"async/scan-beyond", SCAN, ANON_PRIVATE, WP, .run = scan_beyond},
     {"async/shown-for-messages", "rst: Write Protect Notifications", EVERY_KIND | HUGETLB, WP,

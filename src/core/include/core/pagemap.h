@@ -4,11 +4,13 @@
 #define CORE_PAGEMAP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* A run of pages that are alike. */
 struct core_pages {
-    uintptr_t start, end;
+    uintptr_t start, end, range_end;
+    bool huge;       /* of hugetlb */
     bool registered; /* for protection */
     bool access;     /* ... from all accesses; else from writes */
     bool async;      /* ... from writes, which is lifted without a message */
@@ -28,5 +30,27 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end);
  * Context: normal, no lock held. Return: 0 or -errno.
  */
 int core_protect_pages(uintptr_t start, uintptr_t end);
+
+struct core_run {
+    uintptr_t start, end;
+};
+
+/* How much is to be found. */
+struct core_room {
+    size_t runs;
+    uint64_t pages;
+    bool joins; /* a run that begins where it is begun to look is one more than `runs` */
+};
+
+/**
+ * core_unprotected() - runs of pages that are not protected from writes, in rising order
+ * @at: where to begin, in a range of small pages; set to how far it came
+ * @end: at most the range's end
+ * @protect: they are protected from now on; what is written after that is found by the next call
+ * Context: normal, no lock held. Return: how many, or -errno. None, and *@at unchanged: there was
+ * no room, or the range has changed, look again.
+ */
+long core_unprotected(uintptr_t *at, uintptr_t end, const struct core_room *room, bool protect,
+                      struct core_run *ret_runs);
 
 #endif
