@@ -148,7 +148,9 @@ static inline void check_protected(int uffd, char *page)
 
 static inline void check_writable(char *page)
 {
-    *(volatile char *)page = *(volatile char *)page;
+    char value = *(volatile char *)page;
+
+    *(volatile char *)page = value;
 }
 
 static inline void drop(enum mem_kind kind, char *start, size_t len)
