@@ -200,31 +200,6 @@ int core_fd_evict(int fd)
 
 /* ---- creation */
 
-static bool has_ptrace_cap(void)
-{
-    struct {
-        uint32_t version;
-        int pid;
-    } head = {0x20080522, 0};
-    struct {
-        uint32_t effective, permitted, inheritable;
-    } data[2] = {{0}};
-
-    return sys_call(SYS_capget, &head, data) == 0 && (data[0].effective & (1u << 19));
-}
-
-static bool sysctl_permits(void)
-{
-    char digit = '0';
-    long fd = sys_open("/proc/sys/vm/unprivileged_userfaultfd", O_RDONLY);
-
-    if (!sys_failed(fd)) {
-        sys_read((int)fd, &digit, 1);
-        sys_close((int)fd);
-    }
-    return digit == '1';
-}
-
 /* The program's descriptor: connected to the hub, so that nobody else can ring it. */
 static int make_bell(int flags, uint32_t id, struct bell_name *ret_name)
 {
@@ -355,8 +330,7 @@ long core_create(int flags)
         STAT(refused);
         return -ENOSYS;
     }
-    if (core_options.policy_kernel && !(flags & UF_USER_MODE_ONLY) && !sysctl_permits() &&
-        !has_ptrace_cap()) {
+    if (!policy_permits_create(flags)) {
         STAT(refused);
         return -EPERM;
     }
@@ -367,41 +341,18 @@ long core_create(int flags)
     return create(flags);
 }
 
-/* Access to the device by its configured owner, group and mode, as open(2) would decide. */
-static bool device_permits(void)
-{
-    uint32_t uid = (uint32_t)sys_call(SYS_geteuid), gid = (uint32_t)sys_call(SYS_getegid);
-    uint32_t mode = core_options.device_mode;
-    uint32_t groups[64];
-    long n = sys_call(SYS_getgroups, 64, groups);
-    bool in_group = gid == core_options.device_gid;
-
-    if (!core_options.policy_kernel || uid == 0) {
-        return true;
-    }
-    for (long i = 0; i < n; i++) {
-        in_group = in_group || groups[i] == core_options.device_gid;
-    }
-    if (uid == core_options.device_uid) {
-        mode >>= 6;
-    } else if (in_group) {
-        mode >>= 3;
-    }
-    return (mode & 6) == 6;
-}
-
 long core_open_device(int flags)
 {
     long fd;
 
-    if (!device_permits()) {
+    if (!policy_permits_device(flags)) {
         return -EACCES;
     }
     if (!core_started()) {
         return -ENOMEM;
     }
-    fd =
-        sys_call(SYS_openat, AT_FDCWD, "/dev/null", (flags & (O_CLOEXEC | O_NONBLOCK)) | O_RDWR, 0);
+    fd = sys_call(SYS_openat, AT_FDCWD, "/dev/null", flags & (O_ACCMODE | O_CLOEXEC | O_NONBLOCK),
+                  0);
     if (!sys_failed(fd) && (unsigned long)fd < FDS_MAX) {
         fdmap_set((int)fd, FD_DEVICE);
         core_activate();

@@ -396,6 +396,12 @@ size_t core_huge_moving(uintptr_t addr, uintptr_t end);
 /* Addresses for so much, where pages of that size can be mapped. */
 long core_huge_room(uintptr_t hint, size_t len, size_t page);
 
+/* ---- policy.c */
+
+/* Whether the configured policy lets the caller have a context, or open the device so. */
+bool policy_permits_create(int flags);
+bool policy_permits_device(int flags);
+
 /* ---- pagemap.c */
 
 /* From now on there may be protected pages. */
