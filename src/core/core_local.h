@@ -474,7 +474,15 @@ void core_call_registered(void);
 
 /* Whether some of it must not be hidden: then it is refused, which is logged. */
 bool core_fixed_in(uintptr_t start, uintptr_t end);
+/* Whether it is on a stack that the program gave to a thread. */
+bool core_fixed_holds(uintptr_t addr);
 void core_fixed_fork_child(void);
+
+/* ---- stack.c */
+
+void core_stack_init(void);
+/* Whether [start, end) of the mapping is a stack that must not be hidden, which is logged. */
+bool core_stack_in(uintptr_t start, uintptr_t end, const struct vma *vma, uintptr_t sp);
 
 /* ---- ioctl.c's parts */
 

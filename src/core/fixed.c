@@ -184,6 +184,19 @@ bool core_fixed_in(uintptr_t start, uintptr_t end)
     return found;
 }
 
+bool core_fixed_holds(uintptr_t addr)
+{
+    bool found = false;
+    uint64_t mask;
+
+    lock_table(&mask);
+    for (size_t i = 0; !found && i < FIXED_MAX; i++) {
+        found = table[i].kind == CORE_FIXED_STACK && addr >= table[i].start && addr < table[i].end;
+    }
+    unlock_table(&mask);
+    return found;
+}
+
 /* Its other threads, and its guests, are the parent's. */
 void core_fixed_fork_child(void)
 {

@@ -119,13 +119,8 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
     if (piece->registered) {
         return 0;
     }
-    if (sp >= piece->start && sp < piece->end) {
-        core_log("refused to register the stack of the calling thread, a signal frame must fit "
-                 "there: sp ",
-                 sp);
-        return -EINVAL;
-    }
-    if (core_fixed_in(piece->start, piece->end)) {
+    if (core_stack_in(piece->start, piece->end, &piece->vma, sp) ||
+        core_fixed_in(piece->start, piece->end)) {
         return -EINVAL;
     }
     ret = check_writable(piece);

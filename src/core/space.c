@@ -96,6 +96,7 @@ int core_init(const struct core_options *options)
     }
     STAT(processes);
     paging_init(&force);
+    core_stack_init();
     if (options->preloaded) {
         paging_lanes_begin();
     }

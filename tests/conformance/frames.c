@@ -224,6 +224,137 @@ static void stack_no_more(enum mem_kind kind)
     check_traps(uffd, other.mem.addr);
 }
 
+/* ---- the stack that one stands on: the kernel serves it, ours refuses it */
+
+static int stack_wants(void)
+{
+    return conf_env.user_backend ? -EINVAL : 0;
+}
+
+/* Nothing is touched meanwhile: the pages were never, or lie above. */
+static void try_stack(int uffd, char *at, size_t pages)
+{
+    char *page = (char *)((uintptr_t)at & ~(page_size - 1));
+
+    CHECK_EQ(uffd_register(uffd, page, pages * page_size), stack_wants());
+    if (stack_wants() == 0)
+        CHECK_EQ(uffd_unregister(uffd, page, pages * page_size), 0);
+    uffd_check_silent(uffd);
+}
+
+enum { BELOW = 96 * 1024, ABOVE = 64 * 1024 };
+
+/* Behind a frame that was left, which may be reached again by the next call. */
+static void *try_around(void *arg)
+{
+    char *here = __builtin_frame_address(0);
+    int uffd = *(int *)arg;
+
+    try_stack(uffd, here - BELOW, 8);
+    try_stack(uffd, here - BELOW / 2, 1);
+    return NULL;
+}
+
+static __attribute__((noinline)) void try_above(int uffd)
+{
+    volatile char above[ABOVE];
+
+    memset((char *)above, 1, sizeof(above)); /* there, so that no frame misses it */
+    try_stack(uffd, (char *)above + ABOVE / 2, 2);
+    try_around(&uffd);
+}
+
+static void *above_in_thread(void *arg)
+{
+    try_above(*(int *)arg);
+    return NULL;
+}
+
+/* What was mapped once by deeper calls: the kernel makes no more of it than that. */
+static __attribute__((noinline)) void deepen(void)
+{
+    volatile char deep_frame[2 * BELOW];
+
+    memset((char *)deep_frame, 1, sizeof(deep_frame));
+}
+
+static void stack_of_main(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+
+    deepen();
+    try_above(uffd);
+}
+
+static void stack_of_thread(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, above_in_thread, &uffd), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+struct given {
+    int uffd;
+    char *block; /* buffers, with the stack in the middle */
+};
+
+enum { BLOCK = 4 << 20, GIVEN = 256 << 10, GIVEN_AT = 2 << 20 };
+
+static void *register_beside(void *arg)
+{
+    struct given *given = arg;
+    char *stack = given->block + GIVEN_AT, *after = stack + GIVEN;
+
+    CHECK_EQ(uffd_register(given->uffd, given->block, GIVEN_AT), 0);
+    CHECK_EQ(uffd_register(given->uffd, after, BLOCK - GIVEN_AT - GIVEN), 0);
+    check_traps(given->uffd, stack - page_size);
+    check_traps(given->uffd, after);
+    return NULL;
+}
+
+/* A buffer in the same mapping as a given stack is no stack. */
+static void beside_given_stack(enum mem_kind kind)
+{
+    struct given given = {.uffd = uffd_open(0)};
+    pthread_attr_t attr;
+    pthread_t thread;
+
+    given.block = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(given.block != MAP_FAILED);
+    pthread_attr_init(&attr);
+    CHECK_EQ(pthread_attr_setstack(&attr, given.block + GIVEN_AT, GIVEN), 0);
+    CHECK_EQ(pthread_create(&thread, &attr, register_beside, &given), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+static void *register_elsewhere(void *arg)
+{
+    static char array[16 * 4096] __attribute__((aligned(4096)));
+    struct mem mem = mem_map(MEM_ANON, 16);
+    int uffd = *(int *)arg;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_traps(uffd, mem.addr);
+    CHECK_EQ(uffd_register(uffd, array, sizeof(array)), 0);
+    check_traps(uffd, array + 4096);
+    return NULL;
+}
+
+/* What was mapped just before a thread's stack lies directly above it. */
+static void no_stack(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    struct mem above = mem_map(MEM_ANON, 16);
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, register_elsewhere, &uffd), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(uffd_register(uffd, above.addr, above.len), 0);
+    check_traps(uffd, above.addr);
+}
+
 #define RST   "rst: QEMU/KVM"
 #define FRAME "a signal's frame must fit somewhere, and the kernel writes it without a signal"
 
@@ -239,6 +370,10 @@ const struct conf_case frames_cases[] = {
     {"frames/register-stack", RST, KIND(MEM_ANON), .differs = FRAME, .run = register_stack},
     {"frames/stack-on-registered", RST, KIND(MEM_ANON), NEED_FULL, .differs = FRAME,
      .run = stack_on_registered},
+    {"frames/main-stack", RST, .run = stack_of_main},
+    {"frames/thread-stack", RST, .run = stack_of_thread},
+    {"frames/beside-given-stack", RST, .run = beside_given_stack},
+    {"frames/no-stack", RST, .run = no_stack},
     {"frames/stack-no-more", RST, KIND(MEM_ANON), .run = stack_no_more},
     {.id = NULL},
 };
