@@ -118,16 +118,29 @@ static void print_faults(const struct uf_stats *s, FILE *out)
             s->withdrawn);
 }
 
-static void print_resolved(const struct uf_stats *s, FILE *out)
+static void print_pages_always(const char *what, uint64_t pages, uint64_t bytes, uint64_t calls,
+                               FILE *out)
 {
     char text[32];
 
-    fprintf(out, "  copied      %" PRIu64 " page%s (%s) in %" PRIu64 " call%s\n", s->copy_pages,
-            plural(s->copy_pages), size_text(s->copy_bytes, text, sizeof(text)), s->copy_calls,
-            plural(s->copy_calls));
-    fprintf(out, "  zeroed      %" PRIu64 " page%s (%s) in %" PRIu64 " call%s\n", s->zero_pages,
-            plural(s->zero_pages), size_text(s->zero_bytes, text, sizeof(text)), s->zero_calls,
-            plural(s->zero_calls));
+    fprintf(out, "  %-11s %" PRIu64 " page%s (%s) in %" PRIu64 " call%s\n", what, pages,
+            plural(pages), size_text(bytes, text, sizeof(text)), calls, plural(calls));
+}
+
+/* Of what many programs never do. */
+static void print_pages(const char *what, uint64_t pages, uint64_t bytes, uint64_t calls, FILE *out)
+{
+    if (calls)
+        print_pages_always(what, pages, bytes, calls, out);
+}
+
+static void print_resolved(const struct uf_stats *s, FILE *out)
+{
+    print_pages_always("copied", s->copy_pages, s->copy_bytes, s->copy_calls, out);
+    print_pages_always("zeroed", s->zero_pages, s->zero_bytes, s->zero_calls, out);
+    print_pages("continued", s->continue_pages, s->continue_bytes, s->continue_calls, out);
+    print_pages("moved", s->move_pages, s->move_bytes, s->move_calls, out);
+    print_pages("poisoned", s->poison_pages, s->poison_bytes, s->poison_calls, out);
     fprintf(out, "  answers     %" PRIu64 " EEXIST, %" PRIu64 " EAGAIN, %" PRIu64 " wake call%s\n",
             s->eexist, s->eagain, s->wake_calls, plural(s->wake_calls));
 }

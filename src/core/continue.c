@@ -81,6 +81,7 @@ long core_ioctl_continue(struct context *ctx, void *arg)
         return -EINVAL;
     }
     ret = core_each_step(cont.range.start, cont.range.len, continue_step, &cont.mode);
+    STAT_RESOLVED(continue, ret);
     if (core_copy_out(&user->mapped, &ret, sizeof ret)) {
         return -EFAULT;
     }

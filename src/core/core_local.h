@@ -69,6 +69,15 @@ void core_edit_lock_reset(void);
 extern struct uf_stats *core_stats;
 #define STAT_ADD(field, n) __atomic_fetch_add(&core_stats->field, (uint64_t)(n), __ATOMIC_RELAXED)
 #define STAT(field)        STAT_ADD(field, 1)
+/* A call that resolves pages, and what came of it: bytes, or -errno. */
+#define STAT_RESOLVED(what, ret)                                                                   \
+    do {                                                                                           \
+        STAT(what##_calls);                                                                        \
+        if ((ret) > 0) {                                                                           \
+            STAT_ADD(what##_pages, (uint64_t)(ret) / PAGING_PAGE);                                 \
+            STAT_ADD(what##_bytes, ret);                                                           \
+        }                                                                                          \
+    } while (0)
 
 extern struct core_options core_options;
 extern int core_pid; /* of the process that made the address space */

@@ -211,6 +211,7 @@ long core_ioctl_move(struct context *ctx, void *arg)
         return -EINVAL;
     }
     ret = move_pages(ctx, move);
+    STAT_RESOLVED(move, ret);
     if (core_copy_out(&user->move, &ret, sizeof ret)) {
         return -EFAULT;
     }

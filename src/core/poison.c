@@ -23,6 +23,7 @@ long core_ioctl_poison(struct context *ctx, void *arg)
         return -EINVAL;
     }
     ret = core_each_step(poison.range.start, poison.range.len, poison_step, NULL);
+    STAT_RESOLVED(poison, ret);
     if (core_copy_out(&user->updated, &ret, sizeof ret)) {
         return -EFAULT;
     }

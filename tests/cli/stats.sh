@@ -19,11 +19,16 @@ expect "the program's own output is untouched" '^out$'
 expect "counts" '^  contexts +[0-9]+ on the user backend'
 expect "says what a bucket holds" '^    <  +16 us +[0-9]+ #'
 expect "and what the last one holds" '^    >= +1073741824 us'
+expect "pages continued" '^  continued   5 pages \(20.0 KiB\) in 2 calls$'
+expect "pages moved" '^  moved       6 pages \(24.0 KiB\) in 3 calls$'
+expect "pages poisoned" '^  poisoned    1 page \(4.0 KiB\) in 1 call$'
 narrow "is narrow enough"
 
 run --stats=file -- sh -c 'exit 7' >out 2>err
 json "JSON in a file" '.version == 1 and .ended.exit == 7 and .processes == 1' file
 json "sums over the processes" '.contexts.user == 2 and .copy.bytes == 122880' file
+json "what else resolves pages" '.continue == {"calls": 2, "pages": 5, "bytes": 20480} and
+    .move.pages == 6 and .poison.bytes == 4096' file
 json "every bucket" '.latency | length == 32 and .[4].count == 29 and .[4].below_us == 16' file
 json "the last one is open" '.latency[31] | .from_us == 1073741824 and (has("below_us") | not)' file
 json "the program's words" '.program == ["sh", "-c", "exit 7"]' file

@@ -30,6 +30,15 @@ static void count(const char *path)
         __atomic_fetch_add(&stats->contexts_user, 2, __ATOMIC_RELAXED);
         __atomic_fetch_add(&stats->faults_missing_read, 30, __ATOMIC_RELAXED);
         __atomic_fetch_add(&stats->copy_bytes, 30 * 4096, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->continue_calls, 2, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->continue_pages, 5, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->continue_bytes, 5 * 4096, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->move_calls, 3, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->move_pages, 6, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->move_bytes, 6 * 4096, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->poison_calls, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->poison_pages, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&stats->poison_bytes, 4096, __ATOMIC_RELAXED);
         __atomic_fetch_add(&stats->latency[4], 29, __ATOMIC_RELAXED);
         __atomic_fetch_add(&stats->latency[UF_STATS_BUCKETS - 1], 1, __ATOMIC_RELAXED);
         stats->wait_ns = UINT64_MAX / 2;

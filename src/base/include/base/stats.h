@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define UF_STATS_MAGIC   0x7566737461743031ull /* "ufstat01" */
+#define UF_STATS_MAGIC   0x7566737461743032ull /* "ufstat02" */
 #define UF_STATS_BUCKETS 32 /* bucket n: [2^(n-1), 2^n) us, bucket 0: below 1 us */
 
 struct uf_stats {
@@ -39,6 +39,9 @@ struct uf_stats {
     uint64_t copy_calls, copy_pages, copy_bytes;
     uint64_t copy_moved; /* pages that were filled aside and moved in */
     uint64_t zero_calls, zero_pages, zero_bytes;
+    uint64_t continue_calls, continue_pages, continue_bytes;
+    uint64_t move_calls, move_pages, move_bytes;
+    uint64_t poison_calls, poison_pages, poison_bytes;
     uint64_t wake_calls;
     uint64_t eexist, eagain;
 
