@@ -10,27 +10,36 @@
 #include <unistd.h>
 
 #include "base/stats.h"
+#include "base/text.h"
 #include "options.h"
 #include "paging/area.h"
 #include "start/start.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 
+/* What is set to nothing is not set. */
+static const char *variable(const char *name)
+{
+    const char *value = secure_getenv(name);
+
+    return value && *value ? value : NULL;
+}
+
+static bool is(const char *value, const char *word)
+{
+    return value && strcmp(value, word) == 0;
+}
+
 enum core_backend start_backend(void)
 {
-    const char *value = secure_getenv("USERFAULT_BACKEND");
+    const char *value = variable("USERFAULT_BACKEND");
 
-    if (value && strcmp(value, "kernel") == 0) {
-        return CORE_KERNEL;
-    }
-    return value && strcmp(value, "user") == 0 ? CORE_USER : CORE_AUTO;
+    return is(value, "kernel") ? CORE_KERNEL : is(value, "user") ? CORE_USER : CORE_AUTO;
 }
 
 bool start_trap(void)
 {
-    const char *value = secure_getenv("USERFAULT_TRAP");
-
-    return value && strcmp(value, "all") == 0;
+    return is(variable("USERFAULT_TRAP"), "all");
 }
 
 /* Whether a comma-separated list holds the word. */
@@ -81,16 +90,92 @@ static int open_log(void)
     return sys_failed(fd) ? -1 : paging_keep_fd((int)fd);
 }
 
-static void device_option(struct core_options *options)
+/* A number without a sign or blanks, and the text behind it. */
+static bool number_at(const char **at, int base, unsigned long max, uint32_t *ret)
 {
-    const char *value = secure_getenv("USERFAULT_DEVICE");
-    char *at;
+    unsigned long value;
+    char *end;
+
+    if (**at < '0' || **at > '9') {
+        return false;
+    }
+    value = strtoul(*at, &end, base);
+    *at = end;
+    *ret = (uint32_t)value;
+    return value <= max;
+}
+
+static bool colon_at(const char **at)
+{
+    return *(*at)++ == ':';
+}
+
+/* MODE:UID:GID. What cannot be read permits nobody. */
+static bool device_option(struct core_options *options)
+{
+    const char *at = variable("USERFAULT_DEVICE");
 
     options->device_mode = 0600;
-    if (value) {
-        options->device_mode = (uint32_t)strtoul(value, &at, 8);
-        options->device_uid = *at ? (uint32_t)strtoul(at + 1, &at, 10) : 0;
-        options->device_gid = *at ? (uint32_t)strtoul(at + 1, &at, 10) : 0;
+    if (!at || (number_at(&at, 8, 0777, &options->device_mode) && colon_at(&at) &&
+                number_at(&at, 10, UINT32_MAX - 1, &options->device_uid) && colon_at(&at) &&
+                number_at(&at, 10, UINT32_MAX - 1, &options->device_gid) && !*at)) {
+        return true;
+    }
+    options->device_mode = options->device_uid = options->device_gid = 0;
+    return false;
+}
+
+/* ---- values that the launcher would have refused */
+
+/* On standard error and in the log. Whoever runs the program has written it by hand. */
+static void complain(int log_fd, const char *name, const char *instead)
+{
+    char line[512];
+    struct base_text text = base_text_on(line, sizeof line);
+
+    base_text_str(&text, "userfault: ");
+    base_text_str(&text, name);
+    base_text_str(&text, "=");
+    base_text_str(&text, secure_getenv(name));
+    base_text_str(&text, ": ");
+    base_text_str(&text, instead);
+    base_text_str(&text, "\n");
+    sys_write(2, line, text.len);
+    if (log_fd >= 0 && !is(secure_getenv("USERFAULT_LOG"), "-")) {
+        sys_write(log_fd, line, text.len);
+    }
+}
+
+static bool one_of(const char *value, const char *a, const char *b, const char *c)
+{
+    return !value || is(value, a) || is(value, b) || is(value, c);
+}
+
+static bool budget_readable(const char *value)
+{
+    uint32_t number = 0;
+
+    return !value || (number_at(&value, 10, INT32_MAX, &number) && !*value && number);
+}
+
+static void check_values(const struct core_options *options, bool device)
+{
+    int log = options->log_fd;
+
+    if (!one_of(variable("USERFAULT_BACKEND"), "auto", "kernel", "user")) {
+        complain(log, "USERFAULT_BACKEND", "not auto, kernel or user; taken for auto");
+    }
+    if (!one_of(variable("USERFAULT_POLICY"), "open", "kernel", "kernel")) {
+        complain(log, "USERFAULT_POLICY", "not open or kernel; taken for kernel");
+    }
+    if (!one_of(variable("USERFAULT_TRAP"), "libc", "all", "all")) {
+        complain(log, "USERFAULT_TRAP", "not libc or all; taken for libc");
+    }
+    if (!budget_readable(variable("USERFAULT_VMA_BUDGET"))) {
+        complain(log, "USERFAULT_VMA_BUDGET", "not a number of mappings; left aside");
+    }
+    if (!device) {
+        complain(log, "USERFAULT_DEVICE", "not MODE:UID:GID in numbers; taken for 0000:0:0");
     }
 }
 
@@ -102,12 +187,13 @@ bool start_trap_rewrites(void)
 void options_read(struct core_options *ret)
 {
     const char *force = secure_getenv("USERFAULT_FORCE");
-    const char *policy = secure_getenv("USERFAULT_POLICY");
-    const char *budget = secure_getenv("USERFAULT_VMA_BUDGET");
+    const char *policy = variable("USERFAULT_POLICY");
+    const char *budget = variable("USERFAULT_VMA_BUDGET");
+    bool device;
 
     *ret = (struct core_options){
         .backend = start_backend(),
-        .policy_kernel = policy && strcmp(policy, "kernel") == 0,
+        .policy_kernel = policy && !is(policy, "open"),
         .nospin = in_list(force, "nospin"),
         .noguard = in_list(force, "noguard"),
         .nomem = in_list(force, "nomem"),
@@ -117,10 +203,10 @@ void options_read(struct core_options *ret)
         .stage = in_list(force, "stage"),
         .nostage = in_list(force, "nostage"),
         .page_bytes = sysconf(_SC_PAGESIZE),
-        .budget = budget ? strtol(budget, NULL, 10) : 0,
+        .budget = budget && budget_readable(budget) ? strtol(budget, NULL, 10) : 0,
         .log_fd = open_log(),
         .stats = map_stats(),
     };
-
-    device_option(ret);
+    device = device_option(ret);
+    check_values(ret, device);
 }
