@@ -37,7 +37,8 @@ struct check {
     /* What the result and the advice are drawn from. */
     int kernel_err, kernel_user_err, device_err; /* 0: granted; else an errno, or EINTR if killed */
     uint64_t kernel_features;
-    bool guards_private, guards_shared, mem_writes, shadow, cachestat, pagemap_scan, procmap_query;
+    bool guards_private, guards_shared, maps, mem_writes, shadow, cachestat, pagemap_scan,
+        procmap_query;
     bool seccomp;
     long max_map_count, cpus, page_bytes;
     bool library; /* the library to preload was found */
@@ -58,7 +59,8 @@ void check_memory(struct check *check); /* check_memory.c: what our backend stan
 void check_host(struct check *check);   /* check_host.c: settings and limits */
 void check_result(struct check *check); /* check_result.c: the backend, and what would give more */
 
-/* Our backend can work at all: it needs one way to fill a page that nobody may touch. */
+/* Our backend can work at all: it needs one way to fill a page that nobody may touch, and to be
+ * told what is mapped. */
 bool check_user_possible(const struct check *check);
 
 /* Features that our backend has on this host. */

@@ -70,6 +70,7 @@ static void fact_thp(struct check *check)
                "%.12s; our ranges are left out", start + 1);
 }
 
+/* Ours fills private ones through /proc/self/mem, and announces none without it. */
 static void fact_hugepages(struct check *check)
 {
     FILE *file = fopen("/proc/meminfo", "re");
@@ -84,7 +85,8 @@ static void fact_hugepages(struct check *check)
     if (file)
         fclose(file);
     check_fact(check, group, "hugepages", "huge pages", VERDICT_NONE,
-               "%lu of %lu KiB, %lu free; kernel backend only", total, size_kib, unused);
+               "%lu of %lu KiB, %lu free; %s", total, size_kib, unused,
+               check->mem_writes ? "both backends" : "kernel backend only");
 }
 
 static void fact_mappings(struct check *check)

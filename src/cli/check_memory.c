@@ -54,6 +54,17 @@ static int try_guard_shared(uint64_t *value)
     return try_guard(MAP_SHARED);
 }
 
+static int try_maps(uint64_t *value)
+{
+    char line[64];
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    ssize_t got = read(fd, line, sizeof(line));
+    return got > 0 ? 0 : got < 0 ? errno : EIO;
+}
+
 static int try_mem_write(uint64_t *value)
 {
     const char byte = 42;
@@ -170,6 +181,8 @@ void check_memory(struct check *check)
                                  "many open pages in few mappings", "since Linux 6.13");
     check->guards_shared = fact(check, "guard_shared", "guard pages, shared", try_guard_shared,
                                 "many open pages in few mappings", "since Linux 6.15");
+    check->maps = fact(check, "maps", "/proc/self/maps", try_maps,
+                       "tells what memory may be registered", "needed: nothing registers");
     check->mem_writes = fact(check, "mem_write", "/proc/self/mem writes", try_mem_write,
                              "fill a page that nobody may touch", "hardened, or no /proc");
     check->shadow = fact(check, "mremap_dontunmap", "MREMAP_DONTUNMAP", try_shadow,

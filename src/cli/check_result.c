@@ -8,7 +8,8 @@ static const char group[] = "Result";
 
 bool check_user_possible(const struct check *check)
 {
-    return check->page_bytes == 4096 && check->library && (check->mem_writes || check->shadow);
+    return check->page_bytes == 4096 && check->library && check->maps &&
+           (check->mem_writes || check->shadow);
 }
 
 static void fact_auto(struct check *check)
@@ -58,7 +59,9 @@ static void advise_user(struct check *check)
 {
     if (!check->library)
         check_advice(check, "our backend: set USERFAULT_PRELOAD to libuserfault-preload.so");
-    if (!check->mem_writes && !check->shadow)
+    if (!check->maps)
+        check_advice(check, "our backend: mount /proc, of this pid namespace, for /proc/self/maps");
+    else if (!check->mem_writes && !check->shadow)
         check_advice(check, "our backend: mount /proc with /proc/self/mem, or Linux 5.7");
     else if (!check->mem_writes)
         check_advice(check, "faster filling: boot without proc_mem.force_override=never or ptrace");

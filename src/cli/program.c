@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "cli.h"
 #include "program.h"
 
 #define SCRIPT_DEPTH 5   /* as many interpreters of interpreters as the kernel follows */
@@ -34,6 +36,8 @@ static int program_try(const char *path)
 
     if (stat(path, &st) != 0)
         return -errno;
+    if (S_ISDIR(st.st_mode))
+        return -EISDIR;
     if (!S_ISREG(st.st_mode) || access(path, X_OK) != 0)
         return -EACCES;
     return 0;
@@ -56,8 +60,8 @@ static int program_search(const char *name, char *folders, char **ret_path)
             return 0;
         }
         free(path);
-        if (err == -EACCES)
-            result = -EACCES;
+        if (err == -EACCES || err == -EISDIR)
+            result = -EACCES; /* as execvp(3) */
     }
     return result;
 }
@@ -152,7 +156,7 @@ static int elf_refusal(const char *path, int fd, const Elf64_Ehdr *header, char 
                  "%s is built for another architecture than this userfault: "
                  "use a userfault built for it",
                  path);
-        return 1;
+        return CLI_EXIT_NO_EXEC;
     }
     if (elf_loader(fd, header, loader, sizeof(loader)) != 0)
         return 0;
@@ -163,14 +167,14 @@ static int elf_refusal(const char *path, int fd, const Elf64_Ehdr *header, char 
                  "%s is statically linked, so no library can be preloaded into it: "
                  "link it dynamically, or link it with libuserfault",
                  path);
-        return 1;
+        return CLI_EXIT_NO_EXEC;
     }
     if (own && !same_loader(loader, own)) {
         snprintf(text, size,
                  "%s is loaded by %s, the library to preload by %s: "
                  "use a userfault built for that C library",
                  path, loader, own);
-        return 1;
+        return CLI_EXIT_NO_EXEC;
     }
     return 0;
 }
@@ -196,7 +200,7 @@ static int rights_refusal(const char *path, int fd, char *text, size_t size)
              "%s is %s, and the loader preloads no library into a program that gains rights: "
              "run a plain copy of it with the rights it needs",
              path, kind);
-    return 1;
+    return CLI_EXIT_NO_EXEC;
 }
 
 /* ------------------------------------------------------------------ scripts */
@@ -215,8 +219,13 @@ static int refusal_at(const char *path, int depth, char *text, size_t size);
 static int interpreter_refusal(const char *script, const char *interpreter, int depth, char *text,
                                size_t size)
 {
-    int used = snprintf(text, size, "%s is a script, and its interpreter ", script);
+    int used;
 
+    if (access(interpreter, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
+        snprintf(text, size, "%s is a script, and there is no interpreter %s", script, interpreter);
+        return CLI_EXIT_NO_PROGRAM;
+    }
+    used = snprintf(text, size, "%s is a script, and its interpreter ", script);
     if (used < 0 || (size_t)used >= size)
         used = 0;
     return refusal_at(interpreter, depth + 1, text + used, size - (size_t)used);
@@ -271,6 +280,25 @@ static int preload_try(const char *format, const char *folder, char **ret_path)
     return strpbrk(absolute, " :") ? -EINVAL : 0;
 }
 
+/* The folder of this executable: as the kernel knows it, or without /proc as it was started. */
+static char *own_folder(void)
+{
+    char exe[4096];
+    ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    char *path;
+
+    if (len > 0) {
+        exe[len] = '\0';
+        path = strdup(exe);
+    } else {
+        path = realpath((const char *)getauxval(AT_EXECFN), NULL);
+    }
+    char *slash = path ? strrchr(path, '/') : NULL;
+    if (slash)
+        *slash = '\0';
+    return path;
+}
+
 int preload_find(char **ret_path)
 {
     static const char *const places[] = {
@@ -280,20 +308,16 @@ int preload_find(char **ret_path)
         "%s/../" USERFAULT_LIBDIR "/libuserfault-preload.so",
     };
     const char *env = getenv("USERFAULT_PRELOAD");
-    char exe[4096];
-    int err;
+    char *folder;
+    int err = -ENOENT;
 
     if (env && *env)
         return preload_try("%s", env, ret_path);
-    ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-    if (len > 0) {
-        exe[len] = '\0';
-        *strrchr(exe, '/') = '\0';
-        for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-            err = preload_try(places[i], exe, ret_path);
-            if (err != -ENOENT)
-                return err;
-        }
-    }
-    return preload_try("%s/libuserfault-preload.so", USERFAULT_LIBRARY_FOLDER, ret_path);
+    folder = own_folder();
+    for (size_t i = 0; folder && err == -ENOENT && i < sizeof(places) / sizeof(places[0]); i++)
+        err = preload_try(places[i], folder, ret_path);
+    free(folder);
+    return err == -ENOENT
+               ? preload_try("%s/libuserfault-preload.so", USERFAULT_LIBRARY_FOLDER, ret_path)
+               : err;
 }

@@ -16,18 +16,19 @@
  * @name: with a slash a path, else looked up in PATH
  * @ret_path: receives an allocated path
  *
- * Return: 0; -ENOENT, or -EACCES when only files were found that may not be executed.
+ * Return: 0; -ENOENT, or -EACCES when only files were found that may not be executed; -EISDIR when
+ * the path is a folder.
  */
 int program_find(const char *name, char **ret_path);
 
 /**
- * program_refusal() - why the facility cannot reach a program.
+ * program_refusal() - why the facility cannot reach a program, or who should read a script.
  * @path: what program_find() gave
  * @text: receives one sentence saying why and what to do
  *
  * What cannot be read or judged (a format of binfmt_misc) is given the benefit of the doubt.
  *
- * Return: 1 with @text set when the program is to be refused, else 0.
+ * Return: 0; the exit status to leave with, and @text set, when the program is to be refused.
  */
 int program_refusal(const char *path, char *text, size_t text_size);
 

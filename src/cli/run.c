@@ -91,8 +91,14 @@ static bool listed(const char *word, size_t len, const char *const *words)
 static void set_one_of(struct argp_state *state, const char *option, const char *variable,
                        const char *const *words, const char *value)
 {
+    char names[64] = "";
+
+    for (size_t i = 0; words[i]; i++) {
+        strcat(names, i == 0 ? "" : words[i + 1] ? ", " : " or ");
+        strcat(names, words[i]);
+    }
     if (!listed(value, strlen(value), words))
-        argp_error(state, "--%s=%s: not one of the names it takes", option, value);
+        argp_error(state, "--%s=%s: not %s", option, value, names);
     set(variable, value);
 }
 
@@ -105,8 +111,8 @@ static void set_force(struct argp_state *state, const char *list)
         size_t len = strcspn(word, ",");
 
         if (!listed(word, len, words))
-            argp_error(state, "--force=%s: `%.*s' is not one of the names it takes", list, (int)len,
-                       word);
+            argp_error(state, "--force=%s: `%.*s' is not one of the names that --help lists", list,
+                       (int)len, word);
         word += len;
         if (*word == '\0')
             break;
@@ -166,10 +172,13 @@ static void set_device(struct argp_state *state, const char *text)
     char *rest = copy, *mode_text = strsep(&rest, ":");
     char *uid_text = strsep(&rest, ":"), *gid_text = rest;
 
-    if (!gid_text || !number(mode_text, 8, 0777, &mode, &end) || *end ||
-        !parse_owner(uid_text, &uid) || !parse_group(gid_text, &gid))
+    if (!gid_text || !number(mode_text, 8, 0777, &mode, &end) || *end)
         argp_error(state, "--device=%s: not an octal mode, a user and a group with colons between",
                    text);
+    else if (!parse_owner(uid_text, &uid))
+        argp_error(state, "--device=%s: there is no user `%s'", text, uid_text);
+    else if (!parse_group(gid_text, &gid))
+        argp_error(state, "--device=%s: there is no group `%s'", text, gid_text);
     free(copy);
     snprintf(value, sizeof(value), "%04lo:%lu:%lu", mode, uid, gid);
     set("USERFAULT_DEVICE", value);
@@ -245,6 +254,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_STATS:
         if (arg && !USERFAULT_JSON)
             argp_failure(state, CLI_EXIT_FAILED, 0, "--stats=FILE: built without jansson");
+        if (arg && !*arg)
+            argp_error(state, "--stats=: which file?");
         run->stats = true;
         run->stats_file = arg ? arg : run->stats_file;
         return 0;
@@ -287,19 +298,25 @@ static int find_program(struct run *run)
     const char *name = run->launch.argv[0];
     char why[1024];
     char *path;
-    int err = program_find(name, &path);
+    int err = program_find(name, &path), refused;
 
     if (err == -ENOENT || err == -ENOTDIR) {
         cli_error("%s: there is no such program", name);
         return CLI_EXIT_NO_PROGRAM;
     }
+    if (err == -EISDIR) {
+        cli_error("%s: it is a folder, not a program", name);
+        return CLI_EXIT_NO_EXEC;
+    }
     if (err != 0) {
         cli_error("%s: %s", name, strerror(-err));
         return CLI_EXIT_NO_EXEC;
     }
-    if (program_refusal(path, why, sizeof(why))) {
+    refused = program_refusal(path, why, sizeof(why));
+    if (refused) {
         cli_error("%s", why);
-        return CLI_EXIT_NO_EXEC;
+        free(path);
+        return refused;
     }
     run->launch.path = path;
     return 0;
@@ -317,6 +334,8 @@ static int set_preload(void)
     }
     if (err != 0) {
         cli_error("libuserfault-preload.so is not to be found; set USERFAULT_PRELOAD to its path");
+        if (access("/proc/self/exe", F_OK) != 0)
+            cli_error("without /proc it is looked for only beside the name this was started by");
         return CLI_EXIT_FAILED;
     }
     size_t len = strlen(library);

@@ -303,6 +303,11 @@ static long create(int flags)
     }
     core_edit_unlock();
     core_leave(&guard);
+    if (ret == -EMFILE) {
+        core_log("refused a context: no descriptor is left below RLIMIT_NOFILE; with the first one "
+                 "the facility takes five for itself",
+                 0);
+    }
     if (ret < 0) {
         STAT(refused);
     } else {

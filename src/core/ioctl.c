@@ -78,6 +78,17 @@ uint64_t core_features(void)
            (paging_moves() ? UF_FEATURE_MOVE : 0);
 }
 
+/* Probing for features is usual; who wonders about EINVAL finds here what was missing. */
+static void note_unknown(const struct uf_io_api *api)
+{
+    if (api->api != UF_API) {
+        core_log("UFFDIO_API refused: there is no such version: ", api->api);
+    } else if (api->features & ~core_features()) {
+        core_log("UFFDIO_API refused: of the features asked for there are none of ",
+                 api->features & ~core_features());
+    }
+}
+
 static long ioctl_api(struct context *ctx, void *arg)
 {
     static const struct uf_io_api nothing;
@@ -91,6 +102,7 @@ static long ioctl_api(struct context *ctx, void *arg)
     if (api.features & UF_FEATURE_WP_ASYNC) {
         want |= UF_FEATURE_WP_UNPOPULATED;
     }
+    note_unknown(&api);
     if (api.api != UF_API || (api.features & ~core_features()) ||
         ((api.features & UF_FEATURE_RWP_ASYNC) && !(api.features & UF_FEATURE_RWP))) {
         return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;

@@ -97,6 +97,15 @@ static size_t page_of(const struct piece *piece)
     return piece->registered ? piece->range.area.page : maps_page_size(&piece->vma);
 }
 
+static void note_kind(const struct piece *piece)
+{
+    core_log(piece->vma.sysv ? "refused to register a System V segment of small pages, as the "
+                               "kernel does: at "
+                             : "refused to register a mapping of a file that is neither on tmpfs "
+                               "nor hugetlbfs, or of the kernel's own: at ",
+             piece->start);
+}
+
 static int check_piece(const struct context *ctx, const struct piece *piece, uint64_t mode,
                        uintptr_t sp)
 {
@@ -106,6 +115,9 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
 
     if (kind == -ENOMEM || (piece->registered && piece->range.ctx == CORE_ORPHAN)) {
         return -ENOMEM;
+    }
+    if (kind < 0) {
+        note_kind(piece);
     }
     if (kind < 0 ||
         (kind == PAGING_ANON && page == PAGING_PAGE && (mode & UF_REGISTER_MODE_MINOR))) {
@@ -138,6 +150,8 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
     }
     area->fd = files_fd_for(vma, &area->file);
     if (area->fd == -ENOMEM) {
+        core_log("refused to register: no descriptor is left below RLIMIT_NOFILE for the file of ",
+                 area->start);
         return -ENOMEM;
     }
     if (paging_is_huge(area)) {
@@ -373,6 +387,12 @@ long core_ioctl_register(struct context *ctx, void *arg)
     }
     if (reg.mode & UF_REGISTER_MODE_MINOR) {
         ioctls |= (uint64_t)1 << UF_NR_CONTINUE;
+    }
+    if (paging_maps_fd() < 0) {
+        core_log("refused to register: /proc/self/maps cannot be opened, and nothing else tells "
+                 "what kind of memory it is",
+                 0);
+        return -EINVAL;
     }
     core_enter(&guard);
     core_edit_lock(guard.tid);

@@ -63,6 +63,9 @@ else
     skip "our features are what a program gets" "the library is not built"
 fi
 
+says "huge pages are for the backends that announce them" '(.features.user.names |
+    any(. == "MISSING_HUGETLBFS")) == (.facts.hugepages.text | test("both backends"))' facts
+
 # ------------------------------------------------------------------ in narrower places
 says "under a filter" '.facts.kernel_syscall.ok == false and .facts.kernel_device.ok == false and
     (.facts.kernel_syscall.text | test("EPERM.*seccomp")) and .backends.auto == "user" and

@@ -30,6 +30,10 @@ usage "no other backend" --backend=mine
 handed "policy open" USERFAULT_POLICY=open --policy=open
 handed "policy kernel" USERFAULT_POLICY=kernel --policy=kernel
 usage "no other policy" --policy=
+usage "no policy of another name" --policy=foo
+expect "says which there are" "--policy=foo: not open or kernel"
+usage "no backend of another name" --backend=foo
+expect "says which there are" "--backend=foo: not auto, kernel or user"
 
 handed "log to stderr" USERFAULT_LOG=- --log=-
 handed "the log's path is made absolute" "USERFAULT_LOG=$(pwd -P)/log" --log=log
@@ -52,6 +56,12 @@ handed "device in names" USERFAULT_DEVICE=0660:0:0 --device=0660:root:root --pol
 for value in '' 0600 0600:0 0600:0: 0800:0:0 1777:0:0 0600:nobody-knows:0 0600:0:0:0; do
     usage "no device '$value'" --policy=kernel "--device=$value"
 done
+usage "no device of a group that is not known" --policy=kernel --device=0660:root:no-such-group
+expect "says which" "there is no group .no-such-group"
+usage "no device of a user who is not known" --policy=kernel --device=0660:no-such-user:root
+expect "says who" "there is no user .no-such-user"
+usage "statistics in a file without a name" --stats=
+expect "says so" "--stats=: which file"
 usage "a device without the policy that looks at it" --device=0600:0:0
 
 handed "the library is preloaded" "LD_PRELOAD=$STUB"

@@ -13,7 +13,8 @@ exits 1 "its exit status is passed on" run false
 PATH=/usr/bin:/bin exits 127 "not in PATH" run no-such-program-anywhere
 exits 127 "no such path" run ./none
 exits 127 "a path through a file" run /etc/passwd/none
-exits 126 "a folder" run /
+exits 126 "a folder" run /etc
+expect "says that it is one" '/etc: it is a folder'
 printf 'exit 5\n' >plain
 exits 126 "a file that may not be executed" run ./plain
 chmod 755 plain
@@ -27,6 +28,7 @@ exits 6 "a script" run ./script
 printf '#!/no/such/interpreter\n' >orphan
 chmod 755 orphan
 exits 127 "a script whose interpreter is missing" run ./orphan
+expect "says which" 'orphan is a script, and there is no interpreter /no/such/interpreter'
 ln -s /bin/true link
 exits 0 "a link" run ./link
 loader=$(ldd /bin/sh | sed -n 's/^[[:space:]]*\(\/[^ ]*ld-[^ ]*\).*/\1/p')
