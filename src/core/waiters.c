@@ -436,7 +436,7 @@ static void spin_learn(struct context *ctx, bool ended)
  * Tell the reader. One that spins sees the slot by itself; it says until when it will, and says
  * so before it last looks, so either it sees this slot or this thread sees that it left.
  */
-static bool ring_and_spin(struct context *ctx, struct slot *slot)
+static bool ring_and_spin(struct context *ctx, struct slot *slot, bool *ret_rung)
 {
     uint64_t now = base_cpu_ticks();
     uint64_t limit = now + SPIN_US * base_cpu_ticks_per_us();
@@ -451,7 +451,7 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot)
             spin_once(slot, &spins);
         }
     }
-    slot_ring(ctx, slot); /* if it fails, sleep_woken() tries again */
+    *ret_rung = slot_ring(ctx, slot); /* if it fails, sleep_woken() tries again */
     if (!spin) {
         if (cpus > 1 && !busy()) {
             atomic_fetch_add_explicit(&ctx->spin_misses, 1, memory_order_relaxed);
@@ -463,12 +463,16 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot)
     return ended;
 }
 
-/* Sleep until woken. Return: false when a signal handler entered and let the slot go. */
-static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *mask)
+/*
+ * Sleep until woken. Return: false when a signal handler entered and let the slot go.
+ *
+ * @rung: whether the bell was; then it is not rung soon again unless it fell silent, since each
+ * ring wakes one more of those who wait in epoll sets of their own
+ */
+static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *mask, bool rung)
 {
     const uint64_t all = CORE_ALL_SIGNALS;
     struct timespec rel = {.tv_nsec = FIRST_SLEEP_NS};
-    bool rung;
 
     for (;;) {
         uint32_t word = atomic_load(&slot->word);
@@ -488,7 +492,9 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
             return true;
         case -ETIMEDOUT:
             /* A bell that could not be rung, or whose drainer was killed; a close nobody saw. */
-            rung = slot_ring(ctx, slot);
+            if (!rung || rel.tv_sec || context_silent(ctx)) {
+                rung = slot_ring(ctx, slot);
+            }
             rel.tv_sec = rung ? SLEEP_SECONDS : 0;
             rel.tv_nsec = rung ? 0 : FIRST_SLEEP_NS;
             context_release_if_closed(ctx);
@@ -549,6 +555,7 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
     uint64_t since = base_cpu_ticks();
     struct slot *slot = slot_claim();
     uint32_t word;
+    bool rung = false;
 
     if (!slot) {
         slots_reap();
@@ -569,7 +576,7 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
         return false;
     }
     count_fault(report->flags);
-    if (!ring_and_spin(ctx, slot) && !sleep_woken(ctx, slot, mask)) {
+    if (!ring_and_spin(ctx, slot, &rung) && !sleep_woken(ctx, slot, mask, rung)) {
         return false; /* not ours any more */
     }
     slot_free(slot, atomic_load(&slot->word));

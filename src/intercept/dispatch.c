@@ -223,7 +223,7 @@ static long signal_call(long nr, long a, long b, long c, long d)
     }
 }
 
-static long descriptor_call(long nr, long a, long b, long c, long d, long e)
+static long descriptor_call(long nr, long a, long b, long c, long d, long e, long f)
 {
     switch (nr) {
     case SYS_userfaultfd:
@@ -265,7 +265,8 @@ static long descriptor_call(long nr, long a, long b, long c, long d, long e)
     case SYS_truncate:
         return icall_truncate((const char *)a, b);
     default:
-        return ICALL_PASS;
+        return core_active ? icall_on_context(nr, (const long[]){a, b, c, d, e, f}, ICALL_BY_NUMBER)
+                           : ICALL_PASS;
     }
 }
 
@@ -422,7 +423,7 @@ long icall_syscall(long nr, long a, long b, long c, long d, long e, long f)
         ret = memory_call(nr, a, b, c, d, e, f);
     }
     if (ret == ICALL_PASS) {
-        ret = descriptor_call(nr, a, b, c, d, e);
+        ret = descriptor_call(nr, a, b, c, d, e, f);
     }
     if (ret == ICALL_PASS) {
         ret = waiting_call(nr, a, b, c, d, e, f);

@@ -14,6 +14,7 @@
 #include "core/settings.h"
 #include "intercept/calls.h"
 #include "intercept/pagemap.h"
+#include "on_context.h"
 #include "sys/file.h"
 #include "sys/pagemap.h"
 
@@ -161,6 +162,7 @@ static long replace_by_ours(int fd, void *arg)
 long icall_ioctl(int fd, unsigned long req, void *arg)
 {
     int nonblock;
+    long ret;
 
     switch (core_fd_kind(fd)) {
     case CORE_FD_NONE:
@@ -179,10 +181,8 @@ long icall_ioctl(int fd, unsigned long req, void *arg)
             core_fd_nonblock(fd, nonblock != 0);
             return ICALL_PASS;
         }
-        if (req == FIOCLEX || req == FIONCLEX) {
-            return ICALL_PASS;
-        }
-        return core_ioctl(fd, req, arg);
+        ret = icall_context_ioctl(fd, req, arg);
+        return ret != ICALL_PASS ? ret : core_ioctl(fd, req, arg);
     case CORE_FD_DEVICE:
         return core_ioctl(fd, req, arg);
     case CORE_FD_FOREIGN:
@@ -200,7 +200,6 @@ long icall_read(int fd, void *buf, size_t len)
     enum core_fd_kind kind = core_fd_kind(fd);
     uint32_t token = core_fd_token(fd);
     bool rang = false;
-    char byte;
     long ret;
 
     if (kind == CORE_FD_FOREIGN) {
@@ -230,7 +229,7 @@ long icall_read(int fd, void *buf, size_t len)
         if (core_spin(fd)) {
             continue;
         }
-        ret = recv(fd, &byte, 1, MSG_PEEK);
+        ret = recv(fd, &icall_own_peek, 1, MSG_PEEK);
         rang = ret > 0;
         if (ret < 0) {
             ret = -errno;
@@ -425,6 +424,28 @@ long icall_dup3(int from, int to, int flags)
     return ret;
 }
 
+#ifndef F_OFD_SETLK
+#define F_OFD_SETLK  37
+#define F_OFD_SETLKW 38
+#endif
+
+/* Before the socket is asked: what it would do, and a context does not. */
+static long of_context(int cmd, long *arg)
+{
+    switch (cmd) {
+    case F_SETFL:
+        *arg &= ~(long)O_ASYNC; /* there is nobody to tell, says the kernel by taking no notice */
+        return ICALL_PASS;
+    case F_SETLK:
+    case F_SETLKW:
+    case F_OFD_SETLK:
+    case F_OFD_SETLKW:
+        return icall_context_lock((const void *)*arg);
+    default:
+        return ICALL_PASS;
+    }
+}
+
 long icall_fcntl(int fd, int cmd, long arg)
 {
     enum core_fd_kind kind = core_fd_kind(fd);
@@ -432,6 +453,12 @@ long icall_fcntl(int fd, int cmd, long arg)
 
     if (kind == CORE_FD_NONE) {
         return core_fd_hidden(fd) ? -EBADF : ICALL_PASS;
+    }
+    if (kind != CORE_FD_DEVICE) {
+        ret = of_context(cmd, &arg);
+        if (ret != ICALL_PASS) {
+            return ret;
+        }
     }
     ret = sys_fcntl(fd, cmd, arg);
     if (sys_failed(ret) || kind == CORE_FD_DEVICE) {

@@ -5,6 +5,7 @@
 
 #include "core/core.h"
 #include "intercept/calls.h"
+#include "on_context.h"
 #include "sys/file.h"
 
 #define PUNCH_HOLE 2
@@ -17,6 +18,9 @@ long icall_fallocate(int fd, int mode, off_t off, off_t len)
     uint64_t end = (uint64_t)(off + len) & ~4095ull;
     struct core_hole hole;
 
+    if (icall_is_context(fd)) {
+        return off < 0 || len <= 0 ? -EINVAL : -EBADF;
+    }
     if (!core_active || !(mode & PUNCH_HOLE) || !core_over_file(fd, &hole)) {
         return ICALL_PASS;
     }

@@ -285,6 +285,9 @@ enum icall_way icall_way_of(long nr, int argc)
     if (!shape) {
         return ICALL_CARE;
     }
+    if (shape->mode == CALL_NONE) {
+        return ICALL_REPEATS; /* it never answers EFAULT */
+    }
     for (int i = 2; i < argc; i++) {
         if (shape->mode != CALL_RETRY && shape->arg[i].how != ARG_VALUE) {
             return ICALL_CARE;

@@ -5,6 +5,7 @@
 
 #include "core/core.h"
 #include "intercept/calls.h"
+#include "on_context.h"
 #include "sys/mem.h"
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -17,6 +18,10 @@ long icall_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 
     if (!core_active) {
         return ICALL_PASS;
+    }
+    ret = icall_context_mmap((uintptr_t)addr, len, prot, flags, fd, (uint64_t)off);
+    if (ret != ICALL_PASS) {
+        return ret;
     }
     if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE) &&
         core_touches((uintptr_t)addr, len)) {

@@ -60,6 +60,7 @@ __attribute__((visibility("hidden"), noinline, cold)) void *preload_find(struct 
     void *fn = dlsym(RTLD_NEXT, site->name);
 
     site->way = (uint8_t)(errno_found() ? icall_way_of(site->nr, site->argc) : ICALL_CARE);
+    site->asks = icall_asks_descriptor(site->nr);
     site->fn = fn ? fn : (void *)absent;
     return site->fn;
 }
@@ -140,9 +141,14 @@ __attribute__((visibility("hidden"))) long preload_made(void *fn, long nr, enum 
                                                         const long *args)
 {
     int saved = errno;
+    long own;
 
     if (icall_trapping) { /* what libc's function does is trapped */
         return ((preload_fn *)fn)(args[0], args[1], args[2], args[3], args[4], args[5]);
+    }
+    own = icall_on_context(nr, args, ICALL_BY_LIBC);
+    if (own != ICALL_PASS) {
+        return answered(own, kind, saved);
     }
     return answered(made((preload_fn *)fn, nr, kind, args, false), kind, saved);
 }
@@ -248,11 +254,31 @@ static __attribute__((noinline)) long trapped(long a, long b, long c, long d, lo
     return ((preload_fn *)preload_real(site))(a, b, c, d, e, 0);
 }
 
+/* sendfile() and __fxstat() have another descriptor than the first argument. */
+static inline bool asked(const long *args, const struct preload_site *site, long *ret)
+{
+    long own;
+
+    if (!core_fdmap_get((int)args[0]) && !core_fdmap_get((int)args[1])) {
+        return false;
+    }
+    own = icall_on_context(site->nr, args, ICALL_BY_LIBC);
+    if (own != ICALL_PASS) {
+        *ret = answered(own, site->ret, *own_errno());
+    }
+    return own != ICALL_PASS;
+}
+
 __attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, long d, long e,
                                                         struct preload_site *site)
 {
+    long own;
+
     if (__builtin_expect(icall_trapping, false)) {
         return trapped(a, b, c, d, e, site);
+    }
+    if (site->asks && asked(ALL, site, &own)) {
+        return own;
     }
     switch ((enum icall_way)site->way) {
     case ICALL_REPEATS:

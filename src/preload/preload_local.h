@@ -39,6 +39,7 @@ struct preload_site {
     uint8_t ret;  /* enum preload_ret */
     uint8_t argc; /* how many there are */
     uint8_t way;  /* enum icall_way, as soon as it is found */
+    bool asks;    /* icall_on_context() may have something to say; as soon as it is found */
 };
 
 #define PRELOAD_SITE_OF(id, symbol, nr, ret, argc)                                                 \

@@ -35,6 +35,11 @@ void trap_quick_init(const short *special, size_t count)
     for (int nr = 0; nr < TRAP_NR; nr++) {
         ways[nr] = trap_class[nr] == TRAP_ACTIVE ? (uint8_t)way_of(nr) : ICALL_CARE;
     }
+    for (int nr = 0; nr < TRAP_NR; nr++) {
+        if (ways[nr] != ICALL_CARE && icall_asks_descriptor(nr)) {
+            ways[nr] |= WAY_FD;
+        }
+    }
     for (size_t i = 0; i < count; i++) {
         ways[special[i]] = ICALL_CARE;
     }

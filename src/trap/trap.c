@@ -48,9 +48,9 @@ static void classify(const short *list, size_t count, unsigned char class)
 static void classify_all(void)
 {
     for (int nr = 0; nr < TRAP_NR; nr++) {
-        trap_class[nr] = icall_concerns[nr] == ICALL_ALWAYS ? TRAP_ALWAYS
-                         : icall_has_pointers(nr)           ? TRAP_ACTIVE
-                                                            : TRAP_PLAIN;
+        trap_class[nr] = icall_concerns[nr] == ICALL_ALWAYS                    ? TRAP_ALWAYS
+                         : icall_has_pointers(nr) || icall_asks_descriptor(nr) ? TRAP_ACTIVE
+                                                                               : TRAP_PLAIN;
     }
     classify(active, COUNT(active), TRAP_ACTIVE);
     trap_quick_init(active, COUNT(active));

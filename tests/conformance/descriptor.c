@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* The descriptor: dup, fcntl, close, and what becomes of those who wait. */
+#include <linux/fs.h>
 #include <sys/epoll.h>
+
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 #include "harness.h"
 
@@ -266,15 +272,190 @@ static void descriptor_other_calls(enum mem_kind kind)
     CHECK_EQ(isatty(uffd), 0);
 }
 
+/* A context with a message that waits to be read, which none of the calls may take or add to. */
+struct pending {
+    struct mem mem;
+    struct touch touch;
+    int uffd;
+};
+
+static void pending_start(struct pending *pending)
+{
+    *pending = (struct pending){.mem = mem_map(MEM_ANON, 1), .uffd = uffd_open(0)};
+    CHECK_EQ(uffd_register(pending->uffd, pending->mem.addr, pending->mem.len), 0);
+    touch_start(&pending->touch, pending->mem.addr, false);
+    uffd_await(pending->uffd);
+}
+
+static void pending_end(struct pending *pending)
+{
+    uffd_await(pending->uffd);
+    uffd_next_fault(pending->uffd, pending->mem.addr, 0);
+    uffd_check_silent(pending->uffd);
+    CHECK_EQ(uffd_zero(pending->uffd, pending->mem.addr, page_size), 0);
+    CHECK_EQ(touch_join(&pending->touch), 0);
+    check_native(pending->mem.addr, 0);
+    CHECK_EQ(close(pending->uffd), 0);
+}
+
 static void descriptor_no_socket(enum mem_kind kind)
 {
-    int uffd = uffd_open(0), type;
-    char buffer[32] = "";
-    socklen_t len = sizeof(type);
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    struct pending pending;
+    char buffer[64] = "";
+    struct iovec iov = {buffer, sizeof(buffer)};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct mmsghdr messages = {.msg_hdr = message};
+    socklen_t len = sizeof(name);
+    int fd, value = 1;
 
-    CHECK_ERRNO(getsockopt(uffd, SOL_SOCKET, SO_TYPE, &type, &len), ENOTSOCK);
-    CHECK_ERRNO(send(uffd, buffer, 1, 0), ENOTSOCK);
-    CHECK_ERRNO(recv(uffd, buffer, 1, MSG_DONTWAIT), ENOTSOCK);
+    pending_start(&pending);
+    fd = pending.uffd;
+    CHECK_ERRNO(getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &(socklen_t){4}), ENOTSOCK);
+    CHECK_ERRNO(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &value, sizeof(value)), ENOTSOCK);
+    CHECK_ERRNO(getsockname(fd, (struct sockaddr *)&name, &len), ENOTSOCK);
+    CHECK_ERRNO(getpeername(fd, (struct sockaddr *)&name, &len), ENOTSOCK);
+    CHECK_ERRNO(bind(fd, (struct sockaddr *)&name, sizeof(name.sun_family)), ENOTSOCK);
+    CHECK_ERRNO(connect(fd, (struct sockaddr *)&name, sizeof(name.sun_family)), ENOTSOCK);
+    CHECK_ERRNO(listen(fd, 1), ENOTSOCK);
+    CHECK_ERRNO(accept(fd, NULL, NULL), ENOTSOCK);
+    CHECK_ERRNO(accept4(fd, NULL, NULL, SOCK_CLOEXEC), ENOTSOCK);
+    CHECK_ERRNO(send(fd, buffer, 1, MSG_DONTWAIT), ENOTSOCK);
+    CHECK_ERRNO(sendto(fd, buffer, 1, MSG_DONTWAIT, NULL, 0), ENOTSOCK);
+    CHECK_ERRNO(sendmsg(fd, &message, MSG_DONTWAIT), ENOTSOCK);
+    CHECK_ERRNO(sendmmsg(fd, &messages, 1, MSG_DONTWAIT), ENOTSOCK);
+    CHECK_ERRNO(recv(fd, buffer, 1, MSG_DONTWAIT), ENOTSOCK);
+    CHECK_ERRNO(recv(fd, buffer, 1, MSG_DONTWAIT | MSG_PEEK), ENOTSOCK);
+    CHECK_ERRNO(recvfrom(fd, buffer, 1, MSG_DONTWAIT, NULL, NULL), ENOTSOCK);
+    CHECK_ERRNO(recvmsg(fd, &message, MSG_DONTWAIT), ENOTSOCK);
+    CHECK_ERRNO(recvmmsg(fd, &messages, 1, MSG_DONTWAIT, NULL), ENOTSOCK);
+    CHECK_ERRNO(shutdown(fd, SHUT_RDWR), ENOTSOCK);
+    pending_end(&pending);
+}
+
+static void descriptor_no_socket_raw(enum mem_kind kind)
+{
+    static const long numbers[] = {SYS_getsockopt, SYS_setsockopt, SYS_getsockname, SYS_getpeername,
+                                   SYS_bind,       SYS_connect,    SYS_listen,      SYS_accept,
+                                   SYS_accept4,    SYS_sendto,     SYS_sendmsg,     SYS_recvfrom,
+                                   SYS_recvmsg,    SYS_shutdown};
+    struct pending pending;
+
+    pending_start(&pending);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        char buffer[256] = "";
+
+        CHECK_ERRNO(syscall(numbers[i], pending.uffd, buffer, 0, 0, 0, 0), ENOTSOCK);
+    }
+    pending_end(&pending);
+}
+
+static void descriptor_read_only(enum mem_kind kind)
+{
+    int pipes[2], file = memfd_create("conformance", 0);
+    struct flock lock = {.l_type = F_WRLCK};
+    struct pending pending;
+    char buffer[64] = "";
+    struct iovec iov = {buffer, sizeof(buffer)};
+
+    CHECK_EQ(write(file, buffer, sizeof(buffer)), sizeof(buffer));
+    CHECK_EQ(lseek(file, 0, SEEK_SET), 0);
+    CHECK_EQ(pipe2(pipes, O_NONBLOCK), 0);
+    CHECK_EQ(write(pipes[1], buffer, 8), 8);
+    pending_start(&pending);
+    int fd = pending.uffd;
+    CHECK_ERRNO(write(fd, buffer, 1), EBADF);
+    CHECK_ERRNO(write(fd, buffer, 0), EBADF);
+    CHECK_ERRNO(writev(fd, &iov, 1), EBADF);
+    CHECK_ERRNO(pwritev2(fd, &iov, 1, -1, 0), EBADF);
+    CHECK_ERRNO(syscall(SYS_writev, fd, &iov, 1), EBADF);
+    CHECK_ERRNO(splice(pipes[0], NULL, fd, NULL, 8, SPLICE_F_NONBLOCK), EBADF);
+    CHECK_ERRNO(splice(fd, NULL, pipes[1], NULL, 32, SPLICE_F_NONBLOCK), EINVAL);
+    CHECK_ERRNO(syscall(SYS_splice, fd, NULL, pipes[1], NULL, 32, SPLICE_F_NONBLOCK), EINVAL);
+    CHECK_ERRNO(sendfile(fd, file, NULL, 8), EBADF);
+    CHECK_ERRNO(sendfile(pipes[1], fd, NULL, 32), EINVAL);
+    CHECK_ERRNO(fallocate(fd, 0, 0, 4096), EBADF);
+    CHECK_ERRNO(fallocate(fd, 0, 0, 0), EINVAL);
+    CHECK_ERRNO(ftruncate(fd, 0), EINVAL);
+    CHECK_ERRNO(fcntl(fd, F_SETLK, &lock), EBADF);
+    CHECK_ERRNO(fcntl(fd, F_OFD_SETLK, &lock), EBADF);
+    lock.l_type = F_RDLCK;
+    CHECK_EQ(fcntl(fd, F_SETLK, &lock), 0);
+    CHECK_ERRNO(mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED ? -1
+                                                                                               : 0,
+                EACCES);
+    CHECK_ERRNO(mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) == MAP_FAILED ? -1
+                                                                                                : 0,
+                ENODEV);
+    pending_end(&pending);
+    CHECK_EQ(read(pipes[0], buffer, sizeof(buffer)), 8); /* and nobody else's data was moved */
+}
+
+static void descriptor_no_position(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    char buffer[64];
+
+    CHECK_EQ(lseek(uffd, 0, SEEK_SET), 0);
+    CHECK_EQ(lseek(uffd, 5, SEEK_CUR), 0);
+    CHECK_EQ(lseek(uffd, -5, SEEK_END), 0);
+    CHECK_EQ(lseek(uffd, 5, SEEK_HOLE), 0);
+    CHECK_ERRNO(lseek(uffd, 0, 77), EINVAL);
+    CHECK_EQ(syscall(SYS_lseek, uffd, 0, SEEK_CUR), 0);
+    CHECK_ERRNO(pread(uffd, buffer, sizeof(buffer), 0), ESPIPE);
+    CHECK_ERRNO(pwrite(uffd, buffer, sizeof(buffer), 0), ESPIPE);
+    int file = memfd_create("conformance", 0);
+    CHECK_EQ(write(file, "abc", 3), 3); /* others have one */
+    CHECK_EQ(lseek(file, -1, SEEK_CUR), 2);
+    CHECK_ERRNO(lseek(file, -9, SEEK_CUR), EINVAL);
+    CHECK_ERRNO(lseek(-1, 0, SEEK_CUR), EBADF);
+}
+
+/* Where it is read without waiting, or at the position that a read has. */
+static void descriptor_vectors(enum mem_kind kind)
+{
+    struct pending pending;
+    struct uf_msg msg;
+    struct iovec iov = {&msg, sizeof(msg)};
+    int idle = uffd_open(0);
+
+    pending_start(&pending);
+    CHECK_ERRNO(preadv2(idle, &iov, 1, -1, 0), EAGAIN);
+    CHECK_EQ(fcntl(idle, F_SETFL, 0), 0);
+    CHECK_ERRNO(preadv2(idle, &iov, 1, -1, RWF_NOWAIT), EAGAIN);
+    CHECK_ERRNO(preadv2(idle, &iov, 1, 0, 0), ESPIPE);
+    CHECK_EQ(preadv2(pending.uffd, &iov, 1, -1, 0), sizeof(msg));
+    CHECK_EQ(msg.event, UF_EVENT_PAGEFAULT);
+    CHECK_EQ(uffd_zero(pending.uffd, pending.mem.addr, page_size), 0);
+    CHECK_EQ(touch_join(&pending.touch), 0);
+}
+
+static void descriptor_status(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    struct stat st;
+
+    CHECK_EQ(fstat(uffd, &st), 0);
+    CHECK_EQ(st.st_mode, 0600); /* no type of file at all */
+    CHECK_EQ(st.st_size, 0);
+    CHECK_EQ(fstatat(uffd, "", &st, AT_EMPTY_PATH), 0);
+    CHECK_EQ(st.st_mode, 0600);
+    CHECK_EQ(fcntl(uffd, F_SETFL, O_NONBLOCK | O_ASYNC), 0);
+    CHECK_EQ(fcntl(uffd, F_GETFL) & (O_ASYNC | O_NONBLOCK | O_ACCMODE), O_NONBLOCK);
+}
+
+static void descriptor_of_all_files(enum mem_kind kind)
+{
+    int uffd = uffd_open(0), value = 1;
+    long long size;
+
+    CHECK_ERRNO(ioctl(uffd, FIOASYNC, &value), ENOTTY);
+    value = 0;
+    CHECK_EQ(ioctl(uffd, FIOASYNC, &value), 0);
+    CHECK_ERRNO(ioctl(uffd, FIOQSIZE, &size), ENOTTY);
+    CHECK_EQ(ioctl(uffd, FIGETBSZ, &value), 0);
+    CHECK_EQ(value, 4096);
+    CHECK_ERRNO(ioctl(uffd, FIONREAD, &value), EINVAL);
 }
 
 /* The messages of a context go to nobody else, and an ordinary descriptor notices nothing. */
@@ -314,8 +495,13 @@ const struct conf_case descriptor_cases[] = {
     {"dup/shares-nonblock", MAN_FD, .run = dup_shares_nonblock},
     {"descriptor/flags", MAN_FD, .run = descriptor_flags},
     {"descriptor/other-calls", MAN_FD, .run = descriptor_other_calls},
-    {"descriptor/no-socket", MAN_FD, .run = descriptor_no_socket,
-     .differs = "the descriptor is a socket, and calls on sockets are not intercepted"},
+    {"descriptor/no-socket", MAN_FD, .run = descriptor_no_socket},
+    {"descriptor/no-socket-by-number", MAN_FD, .run = descriptor_no_socket_raw},
+    {"descriptor/read-only", MAN_FD, .run = descriptor_read_only},
+    {"descriptor/no-position", MAN_FD, .run = descriptor_no_position},
+    {"descriptor/vectors", MAN_FD, .run = descriptor_vectors},
+    {"descriptor/status", MAN_FD, .run = descriptor_status},
+    {"descriptor/of-all-files", MAN_FD, .run = descriptor_of_all_files},
     {"descriptor/others-unaffected", MAN_FD, .run = others_unaffected},
     {.id = NULL},
 };

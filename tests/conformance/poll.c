@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Readiness: poll, ppoll, select, pselect, epoll in its modes, and when it is an error. */
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
@@ -246,6 +247,58 @@ static void epoll_exclusive(enum mem_kind kind)
     waiting_resolve(&w, 0);
 }
 
+enum { EXCLUSIVE_SETS = 8, TOLD_MS = 50 };
+
+struct exclusive {
+    struct mem mem;
+    int uffd, end;
+    atomic_int tids[EXCLUSIVE_SETS], next, told;
+};
+
+/* Who is told leaves the message unread for a while, in which nobody else may be told. */
+static void *exclusive_main(void *arg)
+{
+    struct exclusive *all = arg;
+    int epfd = epoll_on(all->uffd, EPOLLIN | EPOLLEXCLUSIVE), idle = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event end = {.events = EPOLLIN | EPOLLPRI, .data.fd = all->end}, got;
+
+    CHECK_EQ(epoll_ctl(epfd, EPOLL_CTL_ADD, all->end, &end), 0);
+    atomic_store(&all->tids[atomic_fetch_add(&all->next, 1)], (int)syscall(SYS_gettid));
+    CHECK_EQ(epoll_wait(epfd, &got, 1, -1), 1);
+    if (got.data.fd != all->end) {
+        atomic_fetch_add(&all->told, 1);
+        CHECK_EQ(epoll_events(idle, TOLD_MS), 0);
+        uffd_next_fault(all->uffd, all->mem.addr, 0);
+        CHECK_EQ(uffd_zero(all->uffd, all->mem.addr, page_size), 0);
+    }
+    return NULL;
+}
+
+/* Eight wait, each in a set of his own: a fault is told to one. */
+static void epoll_exclusive_wakes_one(enum mem_kind kind)
+{
+    struct exclusive all = {
+        .mem = mem_map(MEM_ANON, 1), .uffd = uffd_open(0), .end = eventfd(0, EFD_CLOEXEC)};
+    const uint64_t over = 1;
+    struct touch touch = {0};
+    pthread_t threads[EXCLUSIVE_SETS];
+
+    CHECK_EQ(uffd_register(all.uffd, all.mem.addr, all.mem.len), 0);
+    for (int i = 0; i < EXCLUSIVE_SETS; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, exclusive_main, &all), 0);
+    for (int i = 0; i < EXCLUSIVE_SETS; i++) {
+        while (!atomic_load(&all.tids[i]))
+            sched_yield();
+        thread_await_sleep(atomic_load(&all.tids[i]));
+    }
+    touch_start(&touch, all.mem.addr, false);
+    CHECK_EQ(touch_join(&touch), 0);
+    CHECK_EQ(write(all.end, &over, sizeof(over)), sizeof(over));
+    for (int i = 0; i < EXCLUSIVE_SETS; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    CHECK_EQ(atomic_load(&all.told), 1);
+}
+
 static void epoll_nested(enum mem_kind kind)
 {
     struct waiting w;
@@ -427,6 +480,7 @@ const struct conf_case poll_cases[] = {
     {"epoll/edge", MAN_POLL, .run = epoll_edge},
     {"epoll/oneshot", MAN_POLL, .run = epoll_oneshot},
     {"epoll/exclusive", MAN_POLL, .run = epoll_exclusive},
+    {"epoll/exclusive-wakes-one", MAN_POLL, .run = epoll_exclusive_wakes_one},
     {"epoll/nested", MAN_POLL, .run = epoll_nested},
     {"epoll/error", RST_NOTE, .run = epoll_error,
      .differs = "epoll sees the socket behind the descriptor, poll sees the context"},

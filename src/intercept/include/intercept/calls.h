@@ -44,6 +44,18 @@ long icall_dup(int fd);
 long icall_dup3(int from, int to, int flags);
 long icall_fcntl(int fd, int cmd, long arg);
 
+/* ---- calls that are not a context's: on_context.c */
+
+/* Whose arguments they are: libc's function of the name, or the system call. */
+enum icall_front {
+    ICALL_BY_LIBC,
+    ICALL_BY_NUMBER,
+};
+/* What the kernel's facility would answer where the socket does otherwise; else ICALL_PASS. */
+long icall_on_context(long nr, const long *args, enum icall_front front);
+/* Whether icall_on_context() may have something to say. */
+bool icall_asks_descriptor(long nr);
+
 /* ---- memory that the kernel or a guest is going to touch by itself: fixed.c */
 long icall_sigaltstack(const void *stack, void *old);
 /* The program gives a thread its stack. Return: 0, -EINVAL. */
