@@ -5,6 +5,7 @@ set -u
 # shellcheck source=tests/programs/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+requires prlimit
 requires_launcher
 begin
 
@@ -19,9 +20,8 @@ logged register/sysv 'refused to register a System V segment of small pages.*: a
 logged api/unknown-features 'UFFDIO_API refused: of the features asked for there are none of 0x'
 logged api/bad-version 'UFFDIO_API refused: there is no such version: 0x'
 
-(ulimit -n 8 && exec "$launcher" run --backend=user --log=log-fds -- \
-    "$BUILD/tests/programs/manpage_demo" 1) >output 2>&1
-[ $? != 0 ]
+! prlimit --nofile=8 "$launcher" run --backend=user --log=log-fds -- \
+    "$BUILD/tests/programs/manpage_demo" 1 >output 2>&1
 report "few descriptors are too few" $?
 expect "says what it takes" 'refused a context: no descriptor is left .* takes five for itself' log-fds
 finish
