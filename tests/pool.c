@@ -67,13 +67,15 @@ size_t pool_page_size(void)
 /*
  * Surplus pages are counted first as those that were asked for, and are none that a case could use:
  * kernels lose reservations, for one when a part of a private mapping is moved, and their pages are
- * surplus from then on.
+ * surplus from then on. Whoever came before has counted them, and takes them away when it goes: so
+ * what is reserved is counted again.
  */
 static long grow(long pages)
 {
-    long before = read_number(POOL);
+    long before = read_number(POOL), surplus = meminfo("HugePages_Surp:");
+    long reserved = meminfo("HugePages_Rsvd:");
 
-    write_number(POOL, before + meminfo("HugePages_Surp:") + pages);
+    write_number(POOL, before + (surplus > reserved ? surplus : reserved) + pages);
     return read_number(POOL) - before;
 }
 
