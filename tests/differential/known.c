@@ -107,6 +107,19 @@ static long long bytes_done(const char *line)
 
 /* ---- whether two mappings are one */
 
+/* Whether part of the event's range was written to before, page by page: what moves keeps that. */
+static bool written(const struct story *story, size_t before, const struct event *event)
+{
+    for (size_t i = 0; i < before; i++) {
+        struct event e;
+
+        if (parse(story->lines[i], &e) && covers(event, e.first) &&
+            (!fnmatch("* touch write *", e.line, 0) || !fnmatch("* touch rmw *", e.line, 0)))
+            return true;
+    }
+    return false;
+}
+
 /* A place within (first, end) where a mapping began or ended, or changed. */
 static bool border_between(const struct story *story, int first, int end)
 {
@@ -128,6 +141,8 @@ static bool border_between(const struct story *story, int first, int end)
         other = (int)number_after(strstr(e.line, " flags="), "@");
         if (other > first && other < end)
             return true;
+        if (first >= other && written(story, i, &e))
+            return first < other + pages_after(e.line, " to=");
         other += pages_after(e.line, " to=");
         if (other > first && other < end)
             return true;
@@ -403,6 +418,25 @@ static bool table_made(const struct story *story)
     return only_there(story, story->ours, huge_file);
 }
 
+/* ---- what a file has, where minor faults are not reported */
+
+static bool not_minor(const struct story *story)
+{
+    long long kernel = bytes_done(story->kernel), ours = bytes_done(story->ours);
+    long long less = kernel < ours ? kernel : ours;
+    int page = story->op.first + (int)((unsigned long long)less / page_bytes);
+    bool plain = false;
+
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (parse(story->lines[i], &e) && covers(&e, page) && !strcmp(e.name, "UFFDIO_REGISTER") &&
+            !fnmatch("* = 0*", e.line, 0))
+            plain = fnmatch("*mode=0x[4-7] *", e.line, 0) != 0;
+    }
+    return plain && page_bytes == PAGE;
+}
+
 /* ---- the rules */
 
 #define MERGING                                                                                    \
@@ -429,6 +463,10 @@ static bool table_made(const struct story *story)
 #define TABLE_MADE                                                                                 \
     "of a file of huge pages mincore says what is mapped, or what the file has where there is no " \
     "page table; in the kernel a fault that waits makes one"
+#define NOT_MINOR                                                                                  \
+    "where minor faults are not reported, which pages of a file are mapped beside those that "     \
+    "were "                                                                                        \
+    "touched is forgotten when they are registered anew, and matters to UFFDIO_CONTINUE alone"
 #define BEYOND_END                                                                                 \
     "a private huge page beyond the end of its file: nothing but UFFDIO_COPY of the kernel can "   \
     "put content there"
@@ -461,6 +499,10 @@ static const struct rule {
     {"* mincore * = 0*", "* mincore * = 0*", file_was_read, FILE_READ},
     {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]* = E[EA]*", file_read_around, FILE_READ},
     {"* mincore * = 0*", "* mincore * = 0*", table_made, TABLE_MADE},
+    {"* UFFDIO_CONTINUE* = 0*", "* UFFDIO_CONTINUE* = E[EA]*", not_minor, NOT_MINOR},
+    {"* UFFDIO_CONTINUE* = E[EA]*", "* UFFDIO_CONTINUE* = 0*", not_minor, NOT_MINOR},
+    {"* UFFDIO_CONTINUE* = EEXIST*", "* UFFDIO_CONTINUE* = EAGAIN*", not_minor, NOT_MINOR},
+    {"* UFFDIO_CONTINUE* = EAGAIN*", "* UFFDIO_CONTINUE* = EEXIST*", not_minor, NOT_MINOR},
     {"*ioctl-unknown * 0xaa00 = EBADF", "*ioctl-unknown * 0xaa00 = EPERM", NULL, FILTER},
     {NULL, NULL, NULL, NULL},
 };
