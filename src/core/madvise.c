@@ -278,6 +278,20 @@ static int stay_apart(const struct range *range, const struct paging_area *area,
     return 0;
 }
 
+/*
+ * Without /proc/self/mem, pages of private memory come from a shadow, whose mapping they bring
+ * along: what it does not have is lost with the first of them.
+ */
+static int advise_shadow(const struct range *range, const struct paging_area *area, int advice)
+{
+    if (area->alias && area->kind != PAGING_SHARED && !paging_is_huge(area)) {
+        /* What is registered has small pages. */
+        sys_madvise(area->alias, area->end - area->start,
+                    advice == MADV_HUGEPAGE ? MADV_NOHUGEPAGE : advice);
+    }
+    return 0;
+}
+
 /* Advice that leaves the content alone. */
 static long madvise_plain(uintptr_t addr, size_t len, int advice)
 {
@@ -297,6 +311,7 @@ static long madvise_plain(uintptr_t addr, size_t len, int advice)
         uint32_t both = (trait & size) ? size : (trait & 3) ? 3 : trait;
 
         core_set_traits(addr, end, set ? trait : 0, both);
+        core_each_part(addr, end, advise_shadow, advice);
     }
     if (trait & 3) {
         core_each_part(addr, end, stay_apart, 0);

@@ -211,30 +211,40 @@ static void fork_twice(enum mem_kind kind)
     check_traps(f.uffd, mem_page(&f.mem, 3));
 }
 
-/* Advice about fork keeps its meaning. */
+/* Advice about fork keeps its meaning, for pages that were there and for those that come later. */
 static int child_wiped(void *arg)
 {
     struct family *f = arg;
 
     return touch_caught(mem_page(&f->mem, 0), false, NULL) == SIGSEGV &&
-                   *mem_page(&f->mem, 1) == 0 && *mem_page(&f->mem, 2) == 0
+                   touch_caught(mem_page(&f->mem, 4), false, NULL) == SIGSEGV &&
+                   *mem_page(&f->mem, 1) == 0 && *mem_page(&f->mem, 2) == 0 &&
+                   *mem_page(&f->mem, 3) == 0 && pattern_holds(mem_page(&f->mem, 6), 3)
                ? 0
                : 1;
 }
 
 static void fork_advice(enum mem_kind kind)
 {
-    struct family f = {mem_map(MEM_ANON, 4), uffd_open(0), source_new(3, 1)};
+    struct family f = {mem_map(MEM_ANON, 8), uffd_open(0), source_new(3, 1)};
 
     CHECK_EQ(uffd_register(f.uffd, f.mem.addr, f.mem.len), 0);
     CHECK_EQ(uffd_copy(f.uffd, f.mem.addr, f.source, 2 * page_size), 0);
     CHECK_EQ(madvise(mem_page(&f.mem, 0), page_size, MADV_DONTFORK), 0);
-    CHECK_EQ(madvise(mem_page(&f.mem, 1), 2 * page_size, MADV_WIPEONFORK), 0);
+    CHECK_EQ(madvise(mem_page(&f.mem, 1), 3 * page_size, MADV_WIPEONFORK), 0);
+    CHECK_EQ(madvise(mem_page(&f.mem, 4), 3 * page_size, MADV_DONTFORK), 0);
+    CHECK_EQ(madvise(mem_page(&f.mem, 6), page_size, MADV_DOFORK), 0);
+    CHECK_EQ(uffd_copy(f.uffd, mem_page(&f.mem, 3), f.source, page_size), 0);
+    for (size_t n = 4; n < 7; n++)
+        CHECK_EQ(uffd_copy(f.uffd, mem_page(&f.mem, n), f.source + (n - 4) * page_size, page_size),
+                 0);
     CHECK_EXITED(child_status(child_wiped, &f), 0);
+    CHECK(pattern_holds(mem_page(&f.mem, 3), 1));
+    CHECK(pattern_holds(mem_page(&f.mem, 4), 1));
     CHECK(pattern_holds(mem_page(&f.mem, 0), 1));
     CHECK(pattern_holds(mem_page(&f.mem, 1), 2));
     check_traps(f.uffd, mem_page(&f.mem, 2));
-    check_traps(f.uffd, mem_page(&f.mem, 3));
+    check_traps(f.uffd, mem_page(&f.mem, 7));
 }
 
 /* ------------------------------------------------------------------ the inherited descriptor */
