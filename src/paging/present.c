@@ -36,7 +36,10 @@ static int resident(uintptr_t addr)
     return sys_call(SYS_mincore, addr, PAGING_PAGE, &vec) != 0 ? -1 : vec & 1;
 }
 
-/* Where mincore() does not look at what is hidden (in qemu-user): by a mapping beside it. */
+/*
+ * By a mapping beside it: where mincore() does not look at what is hidden (in qemu-user), and where
+ * a private mapping may have shown a page of its own.
+ */
 static bool resident_beside(const struct paging_area *area, uintptr_t addr)
 {
     long at =
@@ -60,7 +63,10 @@ bool paging_file_present(const struct paging_area *area, uintptr_t addr)
         return file_cached(area, addr, addr + PAGING_PAGE) > 0;
     }
     is = resident(addr);
-    return is < 0 && area->fd >= 0 ? resident_beside(area, addr) : is > 0;
+    if (area->fd >= 0 && (is < 0 || (is > 0 && area->kind == PAGING_PRIVATE_FILE))) {
+        return resident_beside(area, addr);
+    }
+    return is > 0;
 }
 
 uintptr_t paging_file_next_present(const struct paging_area *area, uintptr_t start, uintptr_t end)

@@ -115,7 +115,7 @@ char *source_new(size_t pages, uint64_t seed);
 #define NEED_ROOT   2u
 #define NEED_DEVICE 4u /* /dev/userfaultfd can be opened */
 #define NEED_KERNEL 8u /* what ours does not do, with the reason beside the case */
-/* Ours cannot pass without cachestat(2), which tells of pages in a file that are not mapped. */
+/* Ours cannot pass without cachestat(2), which tells of pages that were allocated, not written. */
 #define NEED_CACHESTAT 32u
 /* Calls that are not libc's functions: ours does not see them without --trap=all. */
 #define NEED_ALL_CALLS 64u

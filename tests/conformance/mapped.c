@@ -337,10 +337,9 @@ static void dropped_unreported(enum mem_kind kind)
 #define RST      "rst: Resolving Userfaults"
 #define POISONED "UFFDIO_POISON (Linux 6.6)"
 #define FILES    (SHARED | FILE_PRIVATE)
-/* A page that is in the file and not mapped: only cachestat(2) tells. */
-#define POISON NEED_CACHESTAT, UF_FEATURE_POISON
-#define MINOR  NEED_CACHESTAT, UF_FEATURE_MINOR_SHMEM
-#define BOTH   NEED_CACHESTAT, UF_FEATURE_POISON | UF_FEATURE_PAGEFAULT_FLAG_WP
+#define POISON   0, UF_FEATURE_POISON
+#define MINOR    0, UF_FEATURE_MINOR_SHMEM
+#define BOTH     0, UF_FEATURE_POISON | UF_FEATURE_PAGEFAULT_FLAG_WP
 
 const struct conf_case mapped_cases[] = {
     {"mapped/read-around", POISONED, FILES, POISON, .run = read_around},
@@ -349,8 +348,8 @@ const struct conf_case mapped_cases[] = {
     {"mapped/missing-around", POISONED, FILES, POISON, .run = missing_around},
     {"mapped/protected-and-absent", RST, SHARED, MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM,
      .run = protected_absent},
-    {"mapped/protected-and-copied", RST, FILE_PRIVATE, NEED_CACHESTAT,
-     UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = protected_copied},
+    {"mapped/protected-and-copied", RST, FILE_PRIVATE, 0, UF_FEATURE_WP_HUGETLBFS_SHMEM,
+     .run = protected_copied},
     {"mapped/locked-in-order", "mlock(2)", KIND(MEM_ANON) | FILE_PRIVATE, NEED_FULL,
      UF_FEATURE_WP_UNPOPULATED, .run = locked_in_order},
     {"mapped/continued", RST, FILES, MINOR | UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = continued_plain},

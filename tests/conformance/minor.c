@@ -155,6 +155,22 @@ static void with_missing(enum mem_kind kind)
     check_traps(t.uffd, mem_page(&t.mem, 3));
 }
 
+/* A page of the mapping's own is none of the file. */
+static void copied_privately(enum mem_kind kind)
+{
+    struct twins t = twins_map(kind, 2);
+    char *source = source_new(1, 9);
+
+    t.uffd = uffd_open(0);
+    CHECK_EQ(uffd_register_mode(t.uffd, t.mem.addr, t.mem.len, MODE_MINOR | MODE_MISSING, NULL), 0);
+    CHECK_EQ(uffd_copy(t.uffd, t.mem.addr, source, page_size), 0);
+    CHECK_EQ(uffd_continue(t.uffd, t.mem.addr, page_size, 0, NULL), -EFAULT);
+    CHECK(pattern_holds(t.mem.addr, 9));
+    pattern_fill(t.other, 1);
+    CHECK_EQ(uffd_continue(t.uffd, t.mem.addr, page_size, 0, NULL), -EEXIST);
+    CHECK(pattern_holds(t.mem.addr, 9));
+}
+
 static void errors(enum mem_kind kind)
 {
     struct twins t = twins_map(kind, 6);
@@ -330,8 +346,7 @@ static void readers(enum mem_kind kind)
 #define MAN   "ioctl_userfaultfd(2): UFFDIO_CONTINUE"
 #define KINDS (SHARED | FILE_PRIVATE | KIND(MEM_HUGE_MEMFD_PRIVATE) | KIND(MEM_HUGE_MEMFD_SHARED))
 #define ONES  (KIND(MEM_MEMFD_PRIVATE) | KIND(MEM_MEMFD_SHARED) | KIND(MEM_ANON_SHARED))
-/* A page that is in the file and not mapped: only cachestat(2) tells. */
-#define MINOR NEED_CACHESTAT, UF_FEATURE_MINOR_SHMEM
+#define MINOR 0, UF_FEATURE_MINOR_SHMEM
 
 const struct conf_case minor_cases[] = {
     {"minor/modes", RST, KINDS, MINOR, .run = modes},
@@ -340,6 +355,7 @@ const struct conf_case minor_cases[] = {
     {"minor/wake-repeats", RST, ONES, MINOR, .run = wake_repeats},
     {"minor/absent-native", RST, KINDS, MINOR, .run = absent_native},
     {"minor/with-missing", RST, KINDS, MINOR, .run = with_missing},
+    {"minor/copied-privately", MAN, FILE_PRIVATE, MINOR, .run = copied_privately},
     {"minor/errors", MAN, KINDS, MINOR, .run = errors},
     {"minor/beyond-the-end", MAN, FILE_SHARED | FILE_PRIVATE, MINOR, .run = beyond_the_end},
     {"minor/copy", MAN, SHARED | KIND(MEM_HUGE_MEMFD_SHARED), MINOR, .run = copy_refused},
