@@ -473,6 +473,12 @@ static bool not_minor(const struct story *story)
 #define NEVER_TOUCHED                                                                              \
     "a destination that is taken, and a source that is missing: which of the two is told depends " \
     "on whether the source's page table was ever made"
+#define ALLOCATED                                                                                  \
+    "without cachestat nothing tells that a page was allocated in a file and never written: to "   \
+    "ours it is missing"
+#define DROPPED                                                                                    \
+    "without cachestat nothing tells for certain what a file has: MADV_DONTNEED leaves pages of "  \
+    "shared memory mapped"
 static const struct rule {
     const char *kernel, *ours;
     bool (*fits)(const struct story *story);
@@ -541,6 +547,47 @@ static int late_zeropage(const struct story *story)
     return found;
 }
 
+/* Whether a part of what the operation was about had been mapped shared. */
+static bool was_shared(const struct story *story, const struct event *op)
+{
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (parse(story->lines[i], &e) && e.op < op->op && of_file(e.line) &&
+            fnmatch("*mmap memfd-private *", e.line, 0) && e.first < op->end && e.end > op->first)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Others that show late, while cachestat is forced off: a file was allocated, or shared memory had
+ * MADV_DONTNEED. Return: the last such operation before the line that differs, without which the
+ * rest must not differ, or -1.
+ */
+static int late_without_cachestat(const struct story *story, const char **ret_reason)
+{
+    const char *forced = getenv("USERFAULT_FORCE");
+    int found = -1;
+
+    for (size_t i = 0; i < story->count && forced && strstr(forced, "nocachestat"); i++) {
+        struct event e;
+
+        if (!parse(story->lines[i], &e))
+            continue;
+        if (!fnmatch("* fallocate *arg=[01] = 0", e.line, 0)) {
+            *ret_reason = ALLOCATED;
+            found = e.op;
+        } else if ((!fnmatch("* madvise *arg=4 = 0", e.line, 0) ||
+                    !fnmatch("* madvise *arg=24 = 0", e.line, 0)) &&
+                   was_shared(story, &e)) {
+            *ret_reason = DROPPED;
+            found = e.op;
+        }
+    }
+    return found;
+}
+
 static void find_operation(struct story *story, const char *line, int op)
 {
     for (size_t i = 0; i < story->count; i++) {
@@ -605,8 +652,9 @@ const char *known_reason(const char *const *lines, size_t count, const char *ker
     if (reason)
         return reason;
     late = late_zeropage(&story);
+    reason = LATE_ZEROES;
     if (late < 0)
-        return NULL;
-    *ret_op = late;
-    return LATE_ZEROES;
+        late = late_without_cachestat(&story, &reason);
+    *ret_op = late >= 0 ? late : *ret_op;
+    return late >= 0 ? reason : NULL;
 }
