@@ -23,6 +23,7 @@ help:
 	@echo 'make                    builds $(launcher) and the libraries beside it'
 	@echo 'make run                runs stress-ng --userfaultfd on our facility, the kernel'"'"'s forbidden'
 	@echo 'make test [ARGS=..]     all tests; ARGS go to meson test (a name, --suite=NAME)'
+	@echo 'make stress [ARGS=..]   the races and sizes that take minutes, in full'
 	@echo 'make bench [ARGS=..]    ratios against the kernel'"'"'s facility'
 	@echo 'make fuzz SECONDS=n     random sequences on both backends, compared'
 	@echo 'make lint               format, static analysis, shell scripts, man pages'
@@ -47,6 +48,10 @@ run: all | $(BUILD)/.setup-test
 test: all | $(BUILD)/.setup-test
 	@tools/run-tests $(BUILD) --no-rebuild $(ARGS)
 
+# What `make test` runs with fewer pages and fewer times.
+stress: all | $(BUILD)/.setup-test
+	@tools/run-tests $(BUILD) --no-rebuild --benchmark --suite stress $(ARGS)
+
 bench: all | $(BUILD)/.setup-bench
 	@$(BUILD)/bench/userfault-bench $(ARGS)
 
@@ -66,4 +71,4 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all help run test bench fuzz lint install clean
+.PHONY: all help run test stress bench fuzz lint install clean

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Sizes: many pages in random order, a tebibyte, touches spread over it. */
+/* Sizes: many pages in random order, a tebibyte, touches spread over it, gigabytes by one ioctl. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -11,11 +13,11 @@
 
 #define TEBIBYTE ((uint64_t)1 << 40)
 
-static uint64_t status_kib(const char *name)
+static uint64_t kib_of(const char *path, const char *name)
 {
     char line[256];
     uint64_t value = 0;
-    FILE *f = fopen("/proc/self/status", "re");
+    FILE *f = fopen(path, "re");
 
     stress_check(f);
     while (fgets(line, sizeof(line), f)) {
@@ -24,6 +26,11 @@ static uint64_t status_kib(const char *name)
     }
     fclose(f);
     return value;
+}
+
+static uint64_t status_kib(const char *name)
+{
+    return kib_of("/proc/self/status", name);
 }
 
 struct peak {
@@ -141,4 +148,75 @@ void test_tebibyte(enum memory memory)
                 (unsigned long long)kib);
     stress_check(best < 10 * 1000 * 1000);
     stress_check(kib < 1024);
+}
+
+/* ---- one ioctl */
+
+#define GIBIBYTE ((uint64_t)1 << 30)
+
+/* What is copied is there twice while it is. */
+const char *gigabytes_lack(void)
+{
+    return kib_of("/proc/meminfo", "MemAvailable:") < 4 * (GIBIBYTE >> 10)
+               ? "less than 4 GiB of memory are available"
+               : NULL;
+}
+
+static void copy_gigabytes(int fd, enum memory memory, uint64_t pages)
+{
+    char *base = map_pages(memory, pages), *source = map_pages(MEMORY_PRIVATE, pages);
+    struct uf_io_copy copy = {
+        .dst = (uintptr_t)base, .src = (uintptr_t)source, .len = pages * page_bytes};
+    uint64_t start;
+
+    for (uint64_t page = 0; page < pages; page++)
+        stamp_fill(source + page * page_bytes, stamp_of(page));
+    context_register(fd, base, copy.len);
+    stress_alive();
+    start = now_ns();
+    stress_check(ioctl(fd, UF_IO_COPY, &copy) == 0);
+    stress_note("UFFDIO_COPY of %llu MiB: %.2f s", (unsigned long long)copy.len >> 20,
+                (double)(now_ns() - start) / 1000000000);
+    stress_check(copy.copy == (int64_t)copy.len);
+    stress_alive();
+    for (uint64_t page = 0; page < pages; page++)
+        stress_check(stamp_read(base + page * page_bytes, 0) == stamp_of(page));
+    unmap_pages(base, pages);
+    unmap_pages(source, pages);
+}
+
+/* Six gibibytes of zeroes, which are no memory as long as nobody writes to them. */
+static void zero_gigabytes(int fd)
+{
+    uint64_t pages = 6 * GIBIBYTE / page_bytes, seed = options.seed, start;
+    char *base = map_pages(MEMORY_PRIVATE, pages + 1);
+    struct uf_io_zeropage zero = {.range = {(uintptr_t)base, pages * page_bytes}};
+    struct uf_msg msg;
+
+    context_register(fd, base, (pages + 1) * page_bytes);
+    start = now_ns();
+    stress_check(ioctl(fd, UF_IO_ZEROPAGE, &zero) == 0);
+    stress_note("UFFDIO_ZEROPAGE of 6 GiB: %.2f s", (double)(now_ns() - start) / 1000000000);
+    stress_check(zero.zeropage == (int64_t)(pages * page_bytes));
+    for (uint64_t page = 0; page < pages; page += 1 + rnd(&seed) % 4096) {
+        volatile uint64_t *word = (volatile uint64_t *)(base + page * page_bytes);
+
+        stress_check(word[page % 512] == 0);
+        word[0] = stamp_of(page);
+        stress_check(word[0] == stamp_of(page) && word[1] == 0);
+    }
+    stress_check(context_zero(fd, base + (pages - 1) * page_bytes, page_bytes) == EEXIST);
+    stress_check(context_zero(fd, base + pages * page_bytes, page_bytes) == 0); /* was missing */
+    stress_check(!context_read(fd, &msg));
+    unmap_pages(base, pages + 1);
+}
+
+void test_gigabytes(enum memory memory)
+{
+    int fd = context_open(O_NONBLOCK, 0);
+
+    copy_gigabytes(fd, memory, stress_count((GIBIBYTE + GIBIBYTE / 4) / page_bytes));
+    if (memory == MEMORY_PRIVATE) /* of shared memory, each page of zeroes is one */
+        zero_gigabytes(fd);
+    close(fd);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stress [--seed S] [--count N] [--budget N] [--list] [NAME...]
+ * stress [--seed S] [--count N] [--part N] [--budget N] [--list] [NAME...]
  *
  * Runs all tests, or those named, on whatever userfaultfd answers; prints TAP. A test that stands
- * still for 60 seconds has failed.
+ * still for 60 seconds has failed. --count is for each test, --part an N-th of its own.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -27,7 +27,8 @@ static const struct test {
     const char *name;
     void (*run)(enum memory memory);
     enum memory memory;
-    uint64_t features; /* skip unless announced */
+    uint64_t features;          /* skip unless announced */
+    const char *(*lacks)(void); /* why to skip it here, or NULL */
 } tests[] = {
     {"fault", test_fault, MEMORY_PRIVATE},
     {"fault-shared", test_fault, MEMORY_SHARED},
@@ -52,6 +53,8 @@ static const struct test {
     {"kill", test_kill, MEMORY_PRIVATE},
     {"kill-shared", test_kill, MEMORY_SHARED},
     {"tebibyte", test_tebibyte, MEMORY_PRIVATE},
+    {"gigabytes", test_gigabytes, MEMORY_PRIVATE, 0, gigabytes_lack},
+    {"gigabytes-shared", test_gigabytes, MEMORY_SHARED, 0, gigabytes_lack},
     {"spread", test_spread, MEMORY_PRIVATE},
     {"million", test_million, MEMORY_PRIVATE},
     {"alternate", test_alternate, MEMORY_PRIVATE},
@@ -99,7 +102,9 @@ void stress_alive(void)
 
 uint64_t stress_count(uint64_t own)
 {
-    return options.count ? options.count : own;
+    uint64_t part = options.part ? own / options.part : own;
+
+    return options.count ? options.count : part ? part : 1;
 }
 
 static void on_alarm(int sig)
@@ -152,6 +157,10 @@ static void run(char **names)
                    (unsigned long long)tests[i].features);
             continue;
         }
+        if (tests[i].lacks && tests[i].lacks()) {
+            printf("ok %d - %s # SKIP %s\n", ++number, tests[i].name, tests[i].lacks());
+            continue;
+        }
         current = tests[i].name;
         stress_alive();
         tests[i].run(tests[i].memory);
@@ -176,9 +185,13 @@ static void skip_without_facility(void)
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"seed", required_argument, NULL, 's'},   {"count", required_argument, NULL, 'n'},
-        {"budget", required_argument, NULL, 'b'}, {"exit", required_argument, NULL, 'x'},
-        {"list", no_argument, NULL, 'l'},         {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},
+        {"count", required_argument, NULL, 'n'},
+        {"budget", required_argument, NULL, 'b'},
+        {"exit", required_argument, NULL, 'x'},
+        {"part", required_argument, NULL, 'p'},
+        {"list", no_argument, NULL, 'l'},
+        {NULL, 0, NULL, 0},
     };
     int c;
 
@@ -190,6 +203,8 @@ int main(int argc, char **argv)
             options.seed = strtoull(optarg, NULL, 0);
         else if (c == 'n')
             options.count = strtoull(optarg, NULL, 0);
+        else if (c == 'p')
+            options.part = strtoull(optarg, NULL, 0);
         else if (c == 'b')
             options.budget = strtoull(optarg, NULL, 0);
         else if (c == 'x') /* what test_exec becomes */

@@ -20,6 +20,7 @@
 struct options {
     uint64_t seed;
     uint64_t count;  /* iterations; 0: the test's own */
+    uint64_t part;   /* of the test's own number, only an N-th; 0: all */
     uint64_t budget; /* VMAs that the facility may use; 0: not checked */
 };
 
@@ -107,6 +108,8 @@ void test_kill(enum memory memory);
 void test_million(enum memory memory);
 void test_tebibyte(enum memory memory);
 void test_spread(enum memory memory);
+void test_gigabytes(enum memory memory);
+const char *gigabytes_lack(void);
 void test_alternate(enum memory memory);
 void test_alternate_access(enum memory memory);
 
