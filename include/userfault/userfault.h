@@ -109,8 +109,8 @@ int uf_context_ioctl(int fd, unsigned long req, void *arg);
  * Waits for the first message unless the context is non-blocking. A fault that was resolved before
  * it was read is not reported.
  *
- * Context: any thread, several at once; a cancellation point. Blocks until a thread touches a
- *      missing page. A signal handler without SA_RESTART interrupts it.
+ * Context: any thread, several at once; a cancellation point. Blocks until an access is a fault
+ *      of the context. A signal handler without SA_RESTART interrupts it.
  * Return: bytes, a multiple of sizeof(struct uf_msg), or -1: EAGAIN nothing pending and
  *      non-blocking; EINVAL @len_bytes too small, or before UF_IO_API; EINTR; EFAULT; EBADF.
  * Source: userfaultfd(2). Since: 0.1
@@ -151,15 +151,24 @@ int uf_context_close(int fd);
 #define UF_HANDLER_QUEUE 1 /* not mine: let a reader of the context have it */
 
 /**
- * uf_handler - called in the thread that touched a missing page
+ * uf_handler - called in the thread whose access is a fault of a context
  * @fd: the context, by the number that uf_set_handler() was given
  * @msg: the fault, as a reader would get it; valid during the call
  * @arg: as given to uf_set_handler()
  *
- * The handler resolves the fault (uf_context_ioctl() with UF_IO_COPY or UF_IO_ZEROPAGE) and
- * returns. Threads that touch the same page at once each call it: EEXIST of UF_IO_COPY then means
- * that another was faster, and is no failure. If the page is still missing after UF_HANDLER_RETRY,
- * the handler is called again.
+ * The handler gets every kind of fault that the range is registered for. It resolves it by
+ * uf_context_ioctl() with what goes with msg->arg.pagefault.flags, and returns:
+ *
+ *      UF_PAGEFAULT_FLAG_MINOR  UF_IO_CONTINUE: the file has the page
+ *      UF_PAGEFAULT_FLAG_WP     UF_IO_WRITEPROTECT, mode 0: the page is there, and protected
+ *      UF_PAGEFAULT_FLAG_RWP    UF_IO_RWPROTECT, mode 0: the same, where reads are reported, too
+ *      none of these            UF_IO_COPY or UF_IO_ZEROPAGE: the page is missing
+ *
+ * UF_PAGEFAULT_FLAG_WRITE may be set beside each and only says that the access writes. EEXIST of
+ * the ioctls that provide a page means that another thread was faster (those that touch a page at
+ * once each call the handler), and is no failure. But it is also what they answer to a page that is
+ * only protected: after UF_HANDLER_RETRY the access is made again, and if it is still a fault the
+ * handler is called again, for ever if it never does what the fault needs.
  *
  * Context: the touching thread, in a signal handler: on its stack (about 4 KiB of it are used
  *      before the handler begins) or, if SIGSEGV asks for that, on its alternate stack. All signals
@@ -176,7 +185,7 @@ int uf_context_close(int fd);
 typedef int uf_handler(int fd, const struct uf_msg *msg, void *arg);
 
 /**
- * uf_set_handler() - let the threads that touch missing pages resolve them
+ * uf_set_handler() - let the threads that touch registered pages resolve their faults
  * @fd: a context of the user backend; to be kept open under this number while the handler is set
  * @handler: what to call; NULL: none, faults become messages again
  * @arg: handed to it; must stay valid until no call of it can be running

@@ -24,7 +24,8 @@ struct test_case {
 };
 
 /* Ended by an entry without a name. */
-extern const struct test_case context_cases[], handler_cases[], linked_cases[], preload_cases[];
+extern const struct test_case context_cases[], handler_cases[], handler_kinds_cases[],
+    linked_cases[], preload_cases[];
 
 /* The backend under test, by the command line. */
 extern enum uf_backend test_backend;

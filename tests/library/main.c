@@ -74,6 +74,7 @@ int main(int argc, char **argv)
     run_all(context_cases, only);
     if (test_backend == UF_BACKEND_USER) {
         run_all(handler_cases, only);
+        run_all(handler_kinds_cases, only);
         run_all(linked_cases, only);
         if (getenv("LD_PRELOAD")) {
             run_all(preload_cases, only);
