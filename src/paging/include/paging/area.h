@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hide, publish, protect: the contract of DESIGN section 3.
+ * Hide, publish, protect: the contract; docs/design/paging.md has the mechanism.
  *
  * An area is a stretch of the program's memory of one kind and one protection, all of it
  * registered. While it is registered its VMAs show what the page table decides; nothing here
