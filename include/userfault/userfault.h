@@ -79,14 +79,14 @@ int uf_context_open(int flags, enum uf_backend backend);
  * After UF_IO_API the answer stays.
  * Context: any thread, signal handlers. Does not block.
  * Return: UF_BACKEND_KERNEL or UF_BACKEND_USER, or -1: EBADF @fd is not open; ENOTTY it is no
- *      context, or one of another process.
+ *      context.
  * Since: 0.1
  */
 int uf_context_backend(int fd);
 
 /**
  * uf_context_ioctl() - ioctl(2) on a context
- * @fd: a context
+ * @fd: a context, also one that came from another process
  * @req: UF_IO_API, UF_IO_REGISTER, UF_IO_COPY, ...
  * @arg: the structure that <userfault/abi.h> names for @req; the caller's, read and written during
  *      the call only
@@ -94,7 +94,7 @@ int uf_context_backend(int fd);
  * Context: any thread, also a handler of uf_set_handler() or of SIGBUS. UF_IO_COPY from a source
  *      that is itself missing waits for whoever resolves that; nothing else blocks for long.
  * Return: 0, or -1 with the errno of the kernel's facility; see ioctl_userfaultfd(2). ENOTTY: @fd
- *      is no context, or one of another process. EBADF.
+ *      is no context. EBADF. A context of another process: ESRCH, ENOMEM when that has ended.
  * Source: ioctl_userfaultfd(2). Since: 0.1
  */
 int uf_context_ioctl(int fd, unsigned long req, void *arg);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "core/remote.h"
 #include "core_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -24,8 +25,6 @@
 #define FDS_MAX      CORE_FDS_MAX
 #define UNHEARD_MAX  8 /* a socket's queue holds ten by default */
 #define HUB_BUFFER   (64 << 20)
-#define FD_DEVICE    0xffffffffu
-#define FD_FOREIGN   0xfffffffeu
 
 static int hub_fd = -1;   /* rings all bells */
 static int probe_fd = -1; /* asks whether a bell still exists */
@@ -126,7 +125,36 @@ struct context *context_of_fd(int fd)
 {
     uint32_t id = core_fdmap_get(fd);
 
-    return id && id < FD_FOREIGN ? context_of_id(id) : NULL;
+    return id && id < FD_REMOTE ? context_of_id(id) : NULL;
+}
+
+/*
+ * A vfork child shares this memory but has a descriptor table of its own: what it does to its
+ * numbers says nothing about ours.
+ */
+static bool own_table(void)
+{
+    return sys_getpid() == core_pid;
+}
+
+/* A descriptor that is no context of this process: another's, as its bell says? */
+static bool recognise(int fd)
+{
+    return core_remote && core_same_space() && own_table() && core_remote->recognise(fd) >= 0;
+}
+
+int core_fd_remote(int fd)
+{
+    uint32_t token = core_fdmap_get(fd);
+
+    return token_remote(token) ? (int)remote_of(token) : -1;
+}
+
+void core_fd_set_remote(int fd, uint32_t index)
+{
+    uint32_t foreign = FD_FOREIGN;
+
+    atomic_compare_exchange_strong(&core_fdmap[fd], &foreign, FD_REMOTE | index);
 }
 
 enum core_fd_kind core_fd_kind(int fd)
@@ -139,7 +167,10 @@ enum core_fd_kind core_fd_kind(int fd)
     if (id == FD_DEVICE) {
         return CORE_FD_DEVICE;
     }
-    return id == FD_FOREIGN || !core_same_space() ? CORE_FD_FOREIGN : CORE_FD_CONTEXT;
+    if (id == FD_FOREIGN || !core_same_space()) {
+        return recognise(fd) ? CORE_FD_CONTEXT : CORE_FD_FOREIGN;
+    }
+    return CORE_FD_CONTEXT;
 }
 
 bool core_fd_hidden(int fd)
@@ -161,16 +192,8 @@ int core_fd_next_hidden(int fd)
     next = nearer(paging_next_hidden(fd), fd, next);
     next = nearer(core_options.log_fd, fd, next);
     next = nearer(files_next_hidden(fd), fd, next);
+    next = nearer(hidden_next(fd), fd, next);
     return next == INT_MAX ? -1 : next;
-}
-
-/*
- * A vfork child shares this memory but has a descriptor table of its own: what it does to its
- * numbers says nothing about ours.
- */
-static bool own_table(void)
-{
-    return sys_getpid() == core_pid;
 }
 
 int core_fd_evict(int fd)
@@ -195,7 +218,8 @@ int core_fd_evict(int fd)
         return 0;
     }
     ret = paging_evict(fd);
-    return ret ? ret : files_evict(fd);
+    ret = ret ? ret : files_evict(fd);
+    return ret ? ret : hidden_evict(fd);
 }
 
 /* ---- creation */
@@ -260,6 +284,7 @@ static long create_context(int flags)
 {
     static uint16_t generation; /* under the edit lock */
     struct context *ctx = claim_context();
+    struct stat st;
     uint32_t id;
     int fd;
 
@@ -277,6 +302,7 @@ static long create_context(int flags)
         sys_close(fd);
         return -EMFILE;
     }
+    ctx->bell_ino = sys_fstat(fd, &st) == 0 ? st.st_ino : 0;
     ctx->hub = hub_fd;
     ctx->probe = probe_fd;
     atomic_store(&ctx->nonblock, flags & O_NONBLOCK);
@@ -411,7 +437,7 @@ uint32_t core_fd_closing(int fd)
 
 void core_fd_closed(uint32_t token)
 {
-    struct context *ctx = token && token < FD_FOREIGN ? context_of_id(token) : NULL;
+    struct context *ctx = token && token < FD_REMOTE ? context_of_id(token) : NULL;
 
     if (ctx && core_same_space()) {
         context_release_if_closed(ctx);
@@ -436,6 +462,11 @@ bool core_fd_is_nonblock(int fd)
 {
     struct context *ctx = context_of_fd(fd);
 
+    if (token_remote(core_fdmap_get(fd))) {
+        long flags = sys_fcntl(fd, F_GETFL, 0);
+
+        return !sys_failed(flags) && (flags & O_NONBLOCK);
+    }
     return ctx && atomic_load(&ctx->nonblock);
 }
 
@@ -467,6 +498,15 @@ void context_release_if_closed(struct context *ctx)
     core_leave(&guard);
 }
 
+void context_serve_if_asked(const struct context *ctx)
+{
+    char byte;
+
+    if (sys_recv(ctx->hub, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0) {
+        core_fd_leaves();
+    }
+}
+
 void contexts_stale(void)
 {
     hub_stale = true;
@@ -485,10 +525,24 @@ void contexts_reopen(void)
     }
 }
 
+bool contexts_any(void)
+{
+    for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
+        if (atomic_load(&contexts[i].id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void contexts_forget(void)
 {
     int top = atomic_load(&fdmap_top);
 
+    if (core_remote) {
+        core_remote->fork_child();
+    }
+    hidden_fork_child();
     for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
         if (atomic_load(&contexts[i].id)) {
             atomic_store(&contexts[i].id, 0);
@@ -546,14 +600,19 @@ static bool hear(int fd, uint32_t count)
     return count > 0;
 }
 
+void context_emptied(struct context *ctx)
+{
+    uint64_t now = atomic_load(&ctx->unheard);
+
+    while (!atomic_compare_exchange_weak(&ctx->unheard, &now,
+                                         (now + EMPTIED) & ~(uint64_t)UINT32_MAX)) {
+    }
+}
+
 static void drain(struct context *ctx, int fd, uint32_t count)
 {
     if (hear(fd, count)) {
-        uint64_t now = atomic_load(&ctx->unheard);
-
-        while (!atomic_compare_exchange_weak(&ctx->unheard, &now,
-                                             (now + EMPTIED) & ~(uint64_t)UINT32_MAX)) {
-        }
+        context_emptied(ctx);
     }
     /* What came meanwhile may have rung before the drain, or trusted in it: ring for it. */
     if (waiters_pending(atomic_load(&ctx->id))) {
@@ -577,21 +636,66 @@ void core_drain(int fd)
 void core_drain_all(int fd)
 {
     struct context *ctx = context_of_fd(fd);
+    uint32_t token = core_fdmap_get(fd);
 
-    if (ctx && !waiters_pending(atomic_load(&ctx->id))) {
+    if (token_remote(token)) {
+        core_remote->drain(fd, remote_of(token));
+    } else if (ctx && !waiters_pending(atomic_load(&ctx->id))) {
         drain(ctx, fd, UINT32_MAX);
     }
 }
 
+int core_serve_hub(void)
+{
+    return hub_fd;
+}
+
+void core_fd_leaves(void)
+{
+    if (core_remote && own_table()) {
+        core_remote->leaves();
+    }
+}
+
+void core_serve_poke(void)
+{
+    sys_call(SYS_sendto, hub_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &hub_name, hub_name.len);
+}
+
+/* A descriptor came from elsewhere: is it a bell? */
+void core_fd_arrived(int fd)
+{
+    struct core_guard guard;
+    struct core_bell bell;
+    uint32_t id;
+
+    if (fd < 0 || (unsigned)fd >= FDS_MAX || !core_started() || !core_bell_name(fd, &bell)) {
+        return;
+    }
+    core_enter(&guard); /* which finds out that this is a forked child */
+    core_leave(&guard);
+    if (!own_table()) {
+        return;
+    }
+    id = core_serve_find(fd);
+    fdmap_set(fd, id ? id : FD_FOREIGN);
+    core_activate();
+}
+
 long core_ioctl(int fd, unsigned long req, void *arg)
 {
+    enum core_fd_kind kind = core_fd_kind(fd);
     struct context *ctx = context_of_fd(fd);
+    uint32_t token = core_fdmap_get(fd);
     long ret;
 
-    switch (core_fd_kind(fd)) {
+    switch (kind) {
     case CORE_FD_DEVICE:
         return device_ioctl(req, arg);
     case CORE_FD_CONTEXT:
+        if (token_remote(token)) {
+            return core_remote->ioctl(fd, remote_of(token), req, arg);
+        }
         if (!ctx) {
             return -EBADF;
         }

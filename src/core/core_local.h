@@ -156,6 +156,7 @@ struct bell_name {
 struct context {
     _Atomic uint32_t id;   /* 0: free; generation << 16 | index */
     struct bell_name bell; /* of the program's descriptor */
+    uint64_t bell_ino;     /* ... which no other socket has while it lives */
     bool user_mode_only;
     _Atomic bool nonblock;
     _Atomic bool in_epoll;             /* someone may look at the doorbell alone: never delay it */
@@ -192,9 +193,29 @@ struct context {
 #define CORE_MODES                                                                                 \
     (UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP | UF_REGISTER_MODE_MINOR | UF_REGISTER_MODE_RWP)
 
+/* What stands in the table of descriptors beside ids, which are below. */
+#define FD_REMOTE  0x80000000u /* and its index: a context of another process */
+#define FD_FOREIGN 0xfffffffeu /* perhaps such one, perhaps nobody's any more */
+#define FD_DEVICE  0xffffffffu
+
+static inline bool token_remote(uint32_t token)
+{
+    return token >= FD_REMOTE && token < FD_FOREIGN;
+}
+
+static inline uint32_t remote_of(uint32_t token)
+{
+    return token & ~FD_REMOTE;
+}
+
 int contexts_init(void);
 struct context *context_of_id(uint32_t id);
 struct context *context_of_fd(int fd);
+/* read(2) and poll(2) without waiting; NULL: it is gone. */
+long context_read(struct context *ctx, void *buf, size_t len);
+short context_poll(struct context *ctx, bool nonblock);
+/* Somebody has emptied the bell. */
+void context_emptied(struct context *ctx);
 /* Return: false when it could not be rung now. */
 bool context_ring(struct context *ctx);
 /* Whether as many were sent as were heard, as far as they are counted. */
@@ -205,7 +226,11 @@ static inline bool context_silent(struct context *ctx)
 /* The hub is another process's now; make one of our own. */
 void contexts_stale(void);
 void contexts_reopen(void);
+/* Whether one lives. */
+bool contexts_any(void);
 void contexts_forget(void); /* fork child: all contexts are the parent's */
+/* A descriptor may have left unseen, by pidfd_getfd: whoever has it says hello to the hub. */
+void context_serve_if_asked(const struct context *ctx);
 /* Release the context if no descriptor of it is left anywhere. */
 void context_release_if_closed(struct context *ctx);
 
@@ -445,6 +470,14 @@ int files_evict(int fd); /* 0, -errno */
 void files_fork_child(void);
 /* The lowest of them at or above fd, or -1. */
 int files_next_hidden(int fd);
+
+/* ---- hidden.c */
+
+/* The lowest of them at or above fd, or -1. */
+int hidden_next(int fd);
+/* The number is needed. 0, -errno */
+int hidden_evict(int fd);
+void hidden_fork_child(void);
 
 /* ---- fault.c */
 

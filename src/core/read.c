@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "core/remote.h"
 #include "core_local.h"
 
-long core_read(uint32_t token, void *buf, size_t len)
+long context_read(struct context *ctx, void *buf, size_t len)
 {
-    struct context *ctx = context_of_id(token);
     struct uf_msg msg;
     size_t done = 0;
 
@@ -31,10 +31,14 @@ long core_read(uint32_t token, void *buf, size_t len)
     return done ? (long)done : -EAGAIN;
 }
 
-short core_poll(int fd, bool nonblock)
+long core_read(int fd, uint32_t token, void *buf, size_t len)
 {
-    struct context *ctx = context_of_fd(fd);
+    return token_remote(token) ? core_remote->read(fd, remote_of(token), buf, len)
+                               : context_read(context_of_id(token), buf, len);
+}
 
+short context_poll(struct context *ctx, bool nonblock)
+{
     if (!ctx || !(atomic_load(&ctx->features) & CONTEXT_READY) || !nonblock) {
         return POLLERR;
     }
@@ -46,4 +50,12 @@ short core_poll(int fd, bool nonblock)
         context_ring(ctx);
     }
     return POLLIN | POLLRDNORM;
+}
+
+short core_poll(int fd, bool nonblock)
+{
+    uint32_t token = core_fdmap_get(fd);
+
+    return token_remote(token) ? core_remote->poll(fd, remote_of(token), nonblock)
+                               : context_poll(context_of_fd(fd), nonblock);
 }

@@ -6,6 +6,7 @@
 #include "base/lock.h"
 #include "base/text.h"
 #include "core/settings.h"
+#include "core/remote.h"
 #include "core_local.h"
 #include "paging/pin.h"
 #include "sys/file.h"
@@ -117,8 +118,16 @@ _Atomic bool core_tls_shared;
 _Atomic long core_short_way;
 static _Atomic bool short_way_ended;
 
+static long tid_offset;
+
+long core_serve_tid_offset(void)
+{
+    return tid_offset;
+}
+
 void core_short_way_at(long offset)
 {
+    tid_offset = offset;
     if (!atomic_load(&short_way_ended)) {
         atomic_store(&core_short_way, offset);
     }
@@ -396,7 +405,21 @@ int core_reopen(void)
     return ret;
 }
 
-/* ---- fork */
+/* ---- fork and exec */
+
+void core_exec_prepare(void)
+{
+    if (core_remote && atomic_load(&core_active) && sys_getpid() == core_pid) {
+        core_remote->exec_prepare();
+    }
+}
+
+void core_exec_failed(void)
+{
+    if (core_remote && atomic_load(&core_active) && sys_getpid() == core_pid) {
+        core_remote->exec_failed();
+    }
+}
 
 static struct core_guard fork_guard;
 static bool fork_noted; /* between prepare and parent or child, which libc's fork lock encloses */
@@ -427,6 +450,9 @@ void core_fork_parent(void)
     paging_unlock(PAGING_ALL_STRIPES);
     core_edit_unlock();
     core_leave(&guard);
+    if (contexts_any()) {
+        core_fd_leaves(); /* the child has them, too */
+    }
 }
 
 /* The contexts were the parent's; without UF_FEATURE_EVENT_FORK the memory becomes plain. */

@@ -498,6 +498,7 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
             rel.tv_sec = rung ? SLEEP_SECONDS : 0;
             rel.tv_nsec = rung ? 0 : FIRST_SLEEP_NS;
             context_release_if_closed(ctx);
+            context_serve_if_asked(ctx);
             break;
         default:
             break;

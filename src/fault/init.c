@@ -124,6 +124,7 @@ static bool ignored(int i)
  */
 void fault_exec_prepare(void)
 {
+    core_exec_prepare();
     const struct sys_sigaction ignore = {
         .handler = (void (*)(int, siginfo_t *, void *))HANDLER_IGN,
         .flags = ARCH_SA_RESTORER,
@@ -151,6 +152,7 @@ void fault_exec_prepare(void)
 
 void fault_exec_failed(void)
 {
+    core_exec_failed();
     const uint64_t all = ~(uint64_t)0;
     uint64_t mask;
 

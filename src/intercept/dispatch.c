@@ -57,6 +57,12 @@ const uint8_t icall_concerns[ICALL_NUMBERS] = {
 #ifdef SYS_io_pgetevents
     [SYS_io_pgetevents] = ICALL_ALWAYS,
 #endif
+    /* ---- may bring a descriptor of another process's context */
+    [SYS_recvmsg] = ICALL_ALWAYS,
+    [SYS_recvmmsg] = ICALL_ALWAYS,
+#ifdef SYS_pidfd_getfd
+    [SYS_pidfd_getfd] = ICALL_ALWAYS,
+#endif
     [SYS_execve] = ICALL_ALWAYS,
     [SYS_execveat] = ICALL_ALWAYS,
     /* where calls are trapped */
@@ -245,6 +251,10 @@ static long descriptor_call(long nr, long a, long b, long c, long d, long e, lon
 #ifdef SYS_dup2
     case SYS_dup2:
         return icall_dup3((int)a, (int)b, 0);
+#endif
+#ifdef SYS_pidfd_getfd
+    case SYS_pidfd_getfd:
+        return icall_pidfd_getfd((int)a, (int)b, (unsigned)c);
 #endif
     case SYS_dup3:
         return icall_dup3((int)a, (int)b, (int)c);

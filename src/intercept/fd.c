@@ -209,7 +209,7 @@ long icall_read(int fd, void *buf, size_t len)
         return ICALL_PASS;
     }
     for (;;) {
-        ret = core_read(token, buf, len);
+        ret = core_read(fd, token, buf, len);
         if (core_fd_token(fd) != token) {
             core_fd_closed(token); /* closed meanwhile: this read was its last use */
             return ret == -EAGAIN ? -EBADF : ret;
@@ -310,7 +310,7 @@ long icall_readv(int fd, const void *iov, int count)
         ret = scatter(&vecs, (const char *)&msg, sizeof msg);
         if (ret == 0) {
             done += sizeof msg;
-            ret = (size_t)len - done < sizeof msg ? 0 : core_read(token, &msg, sizeof msg);
+            ret = (size_t)len - done < sizeof msg ? 0 : core_read(fd, token, &msg, sizeof msg);
         }
     }
     return done ? (long)done : ret;

@@ -312,7 +312,7 @@ long icall_made_again(long nr, const long *args, icall_make *make, void *cookie)
     return core_active && shape ? made_with_care(shape, args, make, cookie, true) : -EFAULT;
 }
 
-long icall_made(long nr, const long *args, icall_make *make, void *cookie)
+static long made_somehow(long nr, const long *args, icall_make *make, void *cookie)
 {
     const struct icall_shape *shape = icall_shape_of(nr);
     bool made;
@@ -323,4 +323,18 @@ long icall_made(long nr, const long *args, icall_make *make, void *cookie)
     }
     made = made_at_once(shape, args, make, cookie, &ret);
     return made && ret != -EFAULT ? ret : made_with_care(shape, args, make, cookie, made);
+}
+
+long icall_made(long nr, const long *args, icall_make *make, void *cookie)
+{
+    long ret;
+
+    if (core_active && (nr == SYS_sendmsg || nr == SYS_sendmmsg)) {
+        icall_rights_leave(nr, args);
+    }
+    ret = made_somehow(nr, args, make, cookie);
+    if (ret >= 0 && (nr == SYS_recvmsg || nr == SYS_recvmmsg)) {
+        icall_rights_arrive(nr, args, ret);
+    }
+    return ret;
 }

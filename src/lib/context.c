@@ -92,10 +92,22 @@ static bool is_kernels(int fd)
     return len == sizeof want - 1 && memcmp(name, want, sizeof want - 1) == 0;
 }
 
+/* Linked, nobody has seen it arrive: it may be a context of another process. */
+static void adopt(int fd)
+{
+    if (core_fd_kind(fd) == CORE_FD_NONE && !chosen_get(fd)) {
+        lib_start();
+        core_fd_arrived(fd);
+    }
+}
+
 EXPORT int uf_context_backend(int fd)
 {
-    enum core_fd_kind kind = core_fd_kind(fd);
+    enum core_fd_kind kind;
     int saved = errno;
+
+    adopt(fd);
+    kind = core_fd_kind(fd);
 
     if (kind == CORE_FD_CONTEXT) {
         return UF_BACKEND_USER;
@@ -112,6 +124,8 @@ EXPORT int uf_context_ioctl(int fd, unsigned long req, void *arg)
 {
     long ret = ICALL_PASS;
 
+    adopt(fd);
+
     if (!chosen_get(fd)) {
         ret = icall_ioctl(fd, req, arg);
     }
@@ -120,8 +134,10 @@ EXPORT int uf_context_ioctl(int fd, unsigned long req, void *arg)
 
 EXPORT ssize_t uf_context_read(int fd, struct uf_msg *msgs, size_t len_bytes)
 {
-    long ret = icall_read(fd, msgs, len_bytes);
+    long ret;
 
+    adopt(fd);
+    ret = icall_read(fd, msgs, len_bytes);
     return ret == ICALL_PASS ? read(fd, msgs, len_bytes) : lib_ret(ret);
 }
 
@@ -137,8 +153,12 @@ static const struct timespec *from_ms(int ms, struct timespec *ts)
 EXPORT int uf_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     struct timespec ts;
-    long ret = icall_ppoll(fds, count, from_ms(timeout_ms, &ts), NULL);
+    long ret;
 
+    for (nfds_t i = 0; i < count; i++) {
+        adopt(fds[i].fd);
+    }
+    ret = icall_ppoll(fds, count, from_ms(timeout_ms, &ts), NULL);
     return ret == ICALL_PASS ? poll(fds, count, timeout_ms) : (int)lib_ret(ret);
 }
 

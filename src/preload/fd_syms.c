@@ -182,6 +182,15 @@ EXPORT void closefrom(int first)
     }
 }
 
+#ifdef SYS_pidfd_getfd
+/* What it brings may be the first context of all. */
+EXPORT int pidfd_getfd(int pidfd, int fd, unsigned flags);
+EXPORT int pidfd_getfd(int pidfd, int fd, unsigned flags)
+{
+    return (int)preload_ret(icall_pidfd_getfd(pidfd, fd, flags));
+}
+#endif
+
 PRELOAD_CALL(int, dup, (int fd), (fd), icall_dup(fd))
 
 PRELOAD_CALL(int, dup2, (int from, int to), (from, to), icall_dup3(from, to, 0))

@@ -2,18 +2,38 @@
 /* libc's functions on sockets, pipes and queues; call_local.h says what a line means. */
 #include "call_local.h"
 
+/* Those in which descriptors travel: what arrives may be the first context of all. */
+#define CALL_RIGHTS(name, nr_, ret_, argc)                                                         \
+    PRELOAD_SITE_OF(site_##name, #name, nr_, ret_, argc);                                          \
+    EXPORT long call_##name(long a, long b, long c, long d, long e) __asm__(#name);                \
+    EXPORT long call_##name(long a, long b, long c, long d, long e)                                \
+    {                                                                                              \
+        const long args[6] = {a, b, c, (argc) > 3 ? d : 0, (argc) > 4 ? e : 0, 0};                 \
+        preload_fn *fn = (preload_fn *)preload_real(&site_##name);                                 \
+        long ret;                                                                                  \
+                                                                                                   \
+        if (!preload_bypass()) {                                                                   \
+            return preload_made((void *)fn, nr_, PRELOAD_##ret_, args);                            \
+        }                                                                                          \
+        ret = fn(a, b, c, d, e, 0);                                                                \
+        if ((int)ret >= 0 && (nr_ == SYS_recvmsg || nr_ == SYS_recvmmsg)) {                        \
+            icall_rights_arrive(nr_, args, (int)ret);                                              \
+        }                                                                                          \
+        return ret;                                                                                \
+    }
+
 /* clang-format off */
 CALL(recv, SYS_recvfrom, LONG, 4)
 CALL(__recv_chk, ICALL_RECV_CHK, LONG, 5)
 CALL(recvfrom, SYS_recvfrom, LONG, 6)
-CALL(recvmsg, SYS_recvmsg, LONG, 3)
-CALL(recvmmsg, SYS_recvmmsg, INT, 5)
+CALL_RIGHTS(recvmsg, SYS_recvmsg, LONG, 3)
+CALL_RIGHTS(recvmmsg, SYS_recvmmsg, INT, 5)
 CALL(send, SYS_sendto, LONG, 4)
 CALL(__send, SYS_sendto, LONG, 4)
 CALL(sendto, SYS_sendto, LONG, 6)
-CALL(sendmsg, SYS_sendmsg, LONG, 3)
-CALL(sendmmsg, SYS_sendmmsg, INT, 4)
-CALL(__sendmmsg, SYS_sendmmsg, INT, 4)
+CALL_RIGHTS(sendmsg, SYS_sendmsg, LONG, 3)
+CALL_RIGHTS(sendmmsg, SYS_sendmmsg, INT, 4)
+CALL_RIGHTS(__sendmmsg, SYS_sendmmsg, INT, 4)
 CALL(listen, SYS_listen, INT, 2)
 CALL(shutdown, SYS_shutdown, INT, 2)
 CALL(bind, SYS_bind, INT, 3)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "channel/channel.h"
 #include "fault/signal.h"
 #include "intercept/calls.h"
 #include "intercept/signal.h"
@@ -45,8 +46,12 @@ static void start(void)
     options.thread_id = is_preloaded ? tid_hook() : NULL; /* linked: clone() is not seen */
     isig_init();
     result = core_init(&options);
+    channel_init();
     if (result == 0 && !fault_ready()) {
         result = -ENOMEM;
+    }
+    if (result == 0 && is_preloaded) {
+        icall_inherited();
     }
     pthread_atfork(fork_prepare, fork_parent, fork_child);
 }

@@ -256,7 +256,7 @@ static int child_copies(void *arg)
     return -uffd_copy(f->uffd, f->mem.addr, f->source, page_size);
 }
 
-/* On ours this is an operation on another process, refused until that is built. */
+/* An operation on another process: the parent's page is filled. */
 static void child_resolves(enum mem_kind kind)
 {
     struct family f = {mem_map(MEM_ANON, 1), uffd_open(0), source_new(1, 1)};
@@ -267,17 +267,6 @@ static void child_resolves(enum mem_kind kind)
     uffd_next_fault(f.uffd, f.mem.addr, 0);
     CHECK_EXITED(child_status(child_copies, &f), 0);
     CHECK_EQ(touch_join(&touch), (unsigned char)f.source[0]);
-}
-
-static void child_is_refused(enum mem_kind kind)
-{
-    struct family f = {mem_map(MEM_ANON, 1), uffd_open(0), source_new(1, 1)};
-
-    if (!conf_env.user_backend)
-        case_skip("the kernel permits it");
-    CHECK_EQ(uffd_register(f.uffd, f.mem.addr, f.mem.len), 0);
-    CHECK_EXITED(child_status(child_copies, &f), ENOTTY);
-    check_traps(f.uffd, f.mem.addr);
 }
 
 /* ------------------------------------------------------------------ exec and exit */
@@ -366,8 +355,7 @@ const struct conf_case fork_cases[] = {
     {"fork/while-waiting", RST_FORK, ONE_OF_EACH | HUGETLB_OF_EACH, .run = fork_while_waiting},
     {"fork/again-and-again", RST_FORK, .run = fork_twice},
     {"fork/advice", "madvise(2)", .run = fork_advice},
-    {"fork/child-resolves", RST_FORK, .needs = NEED_KERNEL, .run = child_resolves},
-    {"fork/child-is-refused", RST_FORK, .run = child_is_refused},
+    {"fork/child-resolves", RST_FORK, .run = child_resolves},
     {"exec/spawn-and-system", MAN_EXEC, .run = spawn_and_system},
     {"exec/ends-while-waiting", MAN_EXEC, .run = ends_while_waiting},
     {.id = NULL},

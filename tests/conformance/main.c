@@ -35,7 +35,7 @@ static const struct conf_case *const tables[] = {
     sigsys_cases,      rwp_cases,        accessed_cases,   fdinfo_cases,        call_kernel_cases,
     call_newer_cases,  call_ioctl_cases, call_futex_cases, call_unmapped_cases, move_cases,
     move_bulk_cases,   huge_cases,       huge_parts_cases, asynchronous_cases,  frames_cases,
-    thp_cases,         thp_file_cases,   collapse_cases,
+    thp_cases,         thp_file_cases,   collapse_cases,   remote_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)

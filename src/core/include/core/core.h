@@ -100,6 +100,11 @@ int core_fd_evict(int fd);
 /* Numbers at and above it are no contexts. */
 int core_fd_top(void);
 
+/* One is about to be another process's, too. */
+void core_fd_leaves(void);
+/* The program was given a descriptor by another process, or by the image before it. */
+void core_fd_arrived(int fd);
+
 /* The program duplicated `from` to `to`. Called after it happened. */
 void core_fd_duped(int from, int to);
 
@@ -125,11 +130,12 @@ uint32_t core_fd_token(int fd);
 
 /**
  * core_read() - messages, without waiting
+ * @fd: by which, for contexts of other processes
  * @token: the context, of core_fd_token()
  * Return: bytes read (a multiple of 32), -EAGAIN, -EINVAL (too short, or before UF_IO_API),
  * -EFAULT.
  */
-long core_read(uint32_t token, void *buf, size_t len);
+long core_read(int fd, uint32_t token, void *buf, size_t len);
 
 /* poll(2)'s events of a context as the kernel would report them, given its O_NONBLOCK. */
 short core_poll(int fd, bool nonblock);

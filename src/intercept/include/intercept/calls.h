@@ -190,4 +190,14 @@ long icall_syscall(long nr, long a, long b, long c, long d, long e, long f);
  * alone. */
 long icall_syscall_again(long nr, const long *args);
 
+/* ---- descriptors that travel: rights.c */
+
+/* A message is about to go out. */
+void icall_rights_leave(long nr, const long *args);
+/* A message came in, or several did; @ret: what the call returned. */
+void icall_rights_arrive(long nr, const long *args, long ret);
+long icall_pidfd_getfd(int pidfd, int fd, unsigned flags);
+/* This image has begun: what it inherited. */
+void icall_inherited(void);
+
 #endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#include "channel/channel.h"
+#include "core/remote.h"
+#include "local.h"
+
+static void fork_child(void)
+{
+    server_fork_child();
+    client_fork_child();
+}
+
+static const struct core_remote remote = {
+    .recognise = client_recognise,
+    .ioctl = client_ioctl,
+    .read = client_read,
+    .poll = client_poll,
+    .drain = client_drain,
+    .leaves = server_start,
+    .exec_prepare = server_exec_prepare,
+    .exec_failed = server_exec_failed,
+    .fork_child = fork_child,
+};
+
+void channel_init(void)
+{
+    core_remote = &remote;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A channel: shared memory in which one process asks another for operations on one context.
+ *
+ *     asker                                            server, in the process of the memory
+ *       memfd, sealed; a pair of sockets
+ *       hello (through the bell, to its hub) ────────> [memfd, one of the pair, the bell]
+ *                                                      the bell is one of ours: maps it, accepted
+ *       lane FREE -> HELD: request written
+ *            -> ASKED; awake == 0: a byte to the pair >    takes a copy, does it
+ *            <─ ANSWERED: result in the lane ──────────
+ *            -> FREE
+ *
+ * Whoever hangs up the pair is gone. Both sides take what they read here for a stranger's: copied
+ * once, checked, and no length or offset is believed.
+ */
+#ifndef CHANNEL_PROTOCOL_H
+#define CHANNEL_PROTOCOL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define CHANNEL_MAGIC 0x756663686e6c3031ull
+#define CHANNEL_LANES 4
+#define CHANNEL_PAGE  4096
+#define CHANNEL_DATA  (2u << 20) /* bytes of pages, or messages, that go along: one huge page */
+#define CHANNEL_ARGS  128        /* bytes of an ioctl's structure, at most */
+
+enum channel_state {
+    CHANNEL_FREE,
+    CHANNEL_HELD,
+    CHANNEL_ASKED,
+    CHANNEL_ANSWERED,
+};
+#define CHANNEL_STATES 7u
+#define CHANNEL_SLEEPS 8u /* the asker is in futex(2) */
+
+enum channel_op {
+    CHANNEL_IOCTL, /* request, args: in and out; data: what UFFDIO_COPY's source is */
+    CHANNEL_READ,  /* data_len: room for so many bytes; answered: so many. flag: bell emptied */
+    CHANNEL_POLL,  /* flag: the descriptor does not block */
+    CHANNEL_QUIET, /* the bell was emptied */
+};
+
+struct channel_lane {
+    _Atomic uint32_t state;
+    uint32_t holder; /* thread id */
+    uint32_t op;
+    uint32_t request;
+    uint32_t flag;
+    uint32_t data_len;
+    int64_t result;
+    unsigned char args[CHANNEL_ARGS];
+} __attribute__((aligned(CHANNEL_PAGE)));
+
+struct channel_head {
+    uint64_t magic;
+    _Atomic uint32_t accepted; /* 1, or -errno; a futex */
+    _Atomic uint32_t awake;    /* the server looks at the lanes by itself */
+} __attribute__((aligned(CHANNEL_PAGE)));
+
+struct channel {
+    struct channel_head head;
+    struct channel_lane lane[CHANNEL_LANES];
+    unsigned char data[CHANNEL_LANES][CHANNEL_DATA];
+};
+
+#define CHANNEL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
+/* The datagram that opens one, with three descriptors: memory, socket, bell. */
+struct channel_hello {
+    uint64_t magic;
+    uint64_t size; /* of struct channel */
+};
+
+#endif

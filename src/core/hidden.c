@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors of the facility's own that come and go: numbers that the program does not see. */
+#include <errno.h>
+
+#include "core/remote.h"
+#include "core_local.h"
+#include "sys/file.h"
+
+#define HIDDEN_MAX 2048
+
+static _Atomic int hidden[HIDDEN_MAX]; /* number + 1; 0: free */
+static _Atomic int hidden_top;         /* handles below were used at least once */
+
+int core_hide(int fd)
+{
+    int top = atomic_load(&hidden_top);
+
+    fd = paging_keep_fd(fd);
+    for (int i = 0; i < HIDDEN_MAX; i++) {
+        int none = 0;
+
+        if (!atomic_compare_exchange_strong(&hidden[i], &none, fd + 1)) {
+            continue;
+        }
+        while (i >= top && !atomic_compare_exchange_weak(&hidden_top, &top, i + 1)) {
+        }
+        return i;
+    }
+    sys_close(fd);
+    return -EMFILE;
+}
+
+int core_hidden(int handle)
+{
+    return atomic_load(&hidden[handle]) - 1;
+}
+
+void core_unhide(int handle)
+{
+    int fd = atomic_exchange(&hidden[handle], 0) - 1;
+
+    if (fd >= 0) {
+        sys_close(fd);
+    }
+}
+
+int hidden_next(int fd)
+{
+    int top = atomic_load(&hidden_top), next = -1;
+
+    for (int i = 0; i < top; i++) {
+        int own = core_hidden(i);
+
+        if (own >= fd && own >= 0 && (next < 0 || own < next)) {
+            next = own;
+        }
+    }
+    return next;
+}
+
+int hidden_evict(int fd)
+{
+    int top = atomic_load(&hidden_top);
+
+    for (int i = 0; i < top; i++) {
+        int moved;
+
+        if (core_hidden(i) != fd) {
+            continue;
+        }
+        moved = paging_move_fd(fd);
+        if (moved < 0) {
+            return moved;
+        }
+        atomic_store(&hidden[i], moved + 1);
+    }
+    return 0;
+}
+
+void hidden_fork_child(void)
+{
+    int top = atomic_load(&hidden_top);
+
+    for (int i = 0; i < top; i++) {
+        core_unhide(i);
+    }
+}

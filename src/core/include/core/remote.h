@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts whose memory is another process's: who serves, and who asks.
+ *
+ * A bell tells by its name whose it is. The process that holds the memory serves requests for its
+ * contexts by the core_serve_*() below; a process that holds only a descriptor has the operations
+ * of core_remote asked through a channel (src/channel), which core knows by this table alone.
+ */
+#ifndef CORE_REMOTE_H
+#define CORE_REMOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "userfault/abi.h"
+
+/* All return what the call on the context would, or -errno; @index is what recognise() returned. */
+struct core_remote {
+    /* The descriptor is a bell of another process. Return: its index, below CORE_REMOTES_MAX, or
+     * -errno when nobody can be asked. */
+    int (*recognise)(int fd);
+    long (*ioctl)(int fd, uint32_t index, unsigned long req, void *arg);
+    long (*read)(int fd, uint32_t index, void *buf, size_t len);
+    short (*poll)(int fd, uint32_t index, bool nonblock);
+    /* The bell rings: let it fall silent if nothing is to be read. */
+    void (*drain)(int fd, uint32_t index);
+    /* A descriptor of a context is about to be another process's, too: be ready to serve. */
+    void (*leaves)(void);
+    /* The program is about to call exec; it failed. */
+    void (*exec_prepare)(void);
+    void (*exec_failed)(void);
+    /* This process is a forked child. */
+    void (*fork_child)(void);
+};
+
+#define CORE_REMOTES_MAX 1024
+
+/* NULL: there are no other processes. Set once, before threads. */
+extern const struct core_remote *core_remote __attribute__((visibility("hidden")));
+
+/* ---- names of bells */
+
+#define CORE_BELL_MAX 110
+
+struct core_bell {
+    uint32_t len; /* of path, which begins with a zero byte */
+    char path[CORE_BELL_MAX];
+};
+
+/* The name of a descriptor that may be a bell. False: it is none, of no process. */
+bool core_bell_name(int fd, struct core_bell *ret);
+
+/* ---- serving: contexts by id. Context: normal, all signals blocked, no lock held */
+
+/*
+ * Which of our contexts the descriptor is, by its name and its inode: whoever has it may ask for
+ * all that the context may. 0: none that lives.
+ */
+uint32_t core_serve_find(int bell);
+long core_serve_ioctl(uint32_t id, unsigned long req, void *arg);
+/*
+ * Messages, without waiting. @emptied: the caller has emptied the bell; it rings again if more is
+ * pending.
+ */
+long core_serve_read(uint32_t id, bool emptied, struct uf_msg *msgs, size_t count);
+short core_serve_poll(uint32_t id, bool nonblock);
+void core_serve_emptied(uint32_t id);
+/* The socket to which bells are connected: those who want to ask write to it. -1: none. */
+int core_serve_hub(void);
+/* Makes it readable. */
+void core_serve_poke(void);
+/* Where in a thread's descriptor libc keeps its id; 0: not known. */
+long core_serve_tid_offset(void);
+
+/* The index of the remote context behind a descriptor; -1: none. */
+int core_fd_remote(int fd);
+/* The descriptor, of which nothing was known but that it is foreign, is that one. */
+void core_fd_set_remote(int fd, uint32_t index);
+
+/* ---- descriptors of the facility's own, at numbers out of the program's way: hidden.c */
+
+/* Return: a handle, or -EMFILE. The descriptor is closed in a forked child. */
+int core_hide(int fd);
+/* Its number now; -1: it is closed. */
+int core_hidden(int handle);
+void core_unhide(int handle); /* closes it */
+
+#endif

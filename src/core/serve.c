@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests of other processes for contexts of this one: which, and what the call would have done.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/text.h"
+#include "core/remote.h"
+#include "core_local.h"
+#include "sys/file.h"
+
+const struct core_remote *core_remote;
+
+#define PREFIX     "userfault/"
+#define PREFIX_LEN (sizeof PREFIX - 1)
+
+bool core_bell_name(int fd, struct core_bell *ret)
+{
+    struct sockaddr_un name;
+    uint32_t len = sizeof name;
+
+    if (sys_call(SYS_getsockname, fd, &name, &len) != 0 || name.sun_family != AF_UNIX ||
+        len < offsetof(struct sockaddr_un, sun_path) + 1 + PREFIX_LEN || len > sizeof name ||
+        name.sun_path[0] || memcmp(name.sun_path + 1, PREFIX, PREFIX_LEN) != 0) {
+        return false;
+    }
+    ret->len = len - (uint32_t)offsetof(struct sockaddr_un, sun_path);
+    if (ret->len > sizeof ret->path) {
+        return false;
+    }
+    memcpy(ret->path, name.sun_path, ret->len);
+    return true;
+}
+
+/* "\0userfault/PID/ID/TIME" */
+static uint32_t id_in(const struct core_bell *bell)
+{
+    char text[CORE_BELL_MAX + 1];
+    const char *at = text + PREFIX_LEN;
+
+    memcpy(text, bell->path + 1, bell->len - 1);
+    text[bell->len - 1] = '\0';
+    base_text_number(&at, 10);
+    return *at++ == '/' ? (uint32_t)base_text_number(&at, 16) : 0;
+}
+
+uint32_t core_serve_find(int fd)
+{
+    struct core_bell bell;
+    struct context *ctx;
+    struct stat st;
+    uint32_t id;
+
+    if (!core_bell_name(fd, &bell)) {
+        return 0;
+    }
+    id = id_in(&bell);
+    ctx = id && id < FD_REMOTE ? context_of_id(id) : NULL;
+    if (!ctx || ctx->bell.len != offsetof(struct bell_name, path) + bell.len ||
+        memcmp(ctx->bell.path, bell.path, bell.len) != 0 || sys_fstat(fd, &st) != 0 ||
+        st.st_ino != ctx->bell_ino) {
+        return 0;
+    }
+    return atomic_load(&ctx->id) == id ? id : 0;
+}
+
+long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
+{
+    struct context *ctx = context_of_id(id);
+
+    return ctx ? context_ioctl(ctx, req, arg) : -ESRCH;
+}
+
+long core_serve_read(uint32_t id, bool emptied, struct uf_msg *msgs, size_t count)
+{
+    long ret;
+
+    if (!context_of_id(id)) {
+        return -ESRCH;
+    }
+    if (emptied) {
+        context_emptied(context_of_id(id));
+    }
+    ret = context_read(context_of_id(id), msgs, count * sizeof *msgs);
+    if (emptied && waiters_pending(id)) {
+        context_ring(context_of_id(id)); /* what is left rings on */
+    }
+    return ret;
+}
+
+short core_serve_poll(uint32_t id, bool nonblock)
+{
+    return context_poll(context_of_id(id), nonblock);
+}
+
+void core_serve_emptied(uint32_t id)
+{
+    struct context *ctx = context_of_id(id);
+
+    if (ctx) {
+        context_emptied(ctx);
+        if (waiters_pending(id)) {
+            context_ring(ctx);
+        }
+    }
+}
