@@ -183,7 +183,10 @@ static long populate_page(struct run *run, const struct range *range, uintptr_t 
     }
     if (!paging_page_passes(at, access == ARCH_WRITE)) {
         ret = run_flush(run);
-        ret = ret ? ret : core_fault_in(at, access);
+        if (ret) {
+            return ret; /* of what comes before */
+        }
+        ret = core_fault_in(at, access);
         if (ret && (paging_byte(at) & PAGE_POISONED)) {
             return -EHWPOISON;
         }

@@ -373,6 +373,21 @@ static void populate_not_again(enum mem_kind kind)
     check_traps(uffd, mem_page(&mem, 1));
 }
 
+/* What comes first ends it, also before poison. */
+static void populate_before_poison(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_poison(uffd, mem_page(&mem, 1), page_size, 0, NULL), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_ERRNO(madvise(mem.addr, mem.len, MADV_POPULATE_WRITE_), EHWPOISON);
+    CHECK_EQ(mprotect(mem.addr, page_size, PROT_READ), 0);
+    CHECK_ERRNO(madvise(mem.addr, mem.len, MADV_POPULATE_WRITE_), EINVAL);
+    CHECK_ERRNO(madvise(mem.addr, mem.len, MADV_POPULATE_READ_), EHWPOISON);
+}
+
 #define MAN_ADVISE "madvise(2)"
 #define MAN_LOCK   "mlock(2)"
 
@@ -386,6 +401,8 @@ const struct conf_case populate_cases[] = {
     {"madvise/populate-to-the-end", MAN_ADVISE, KIND(MEM_MEMFD_PRIVATE), .run = populate_up_to_end},
     {"madvise/populate-in-order", MAN_ADVISE, ONE_OF_EACH | KIND(MEM_ANON_SHARED), NEED_FULL,
      .run = populate_in_order},
+    {"madvise/populate-before-poison", MAN_ADVISE, ONE_OF_EACH, .features = UF_FEATURE_POISON,
+     .run = populate_before_poison},
     {"madvise/populate-not-again", MAN_ADVISE, SHARED, NEED_FULL, .run = populate_not_again},
     {"mlock/a-message-a-page", MAN_LOCK, EVERY_KIND | HUGETLB, NEED_FULL, .run = mlock_faults},
     {"mlock/failed-grows", MAN_LOCK, KIND(MEM_ANON), .run = mlock_failed_grows},
