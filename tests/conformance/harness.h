@@ -165,7 +165,8 @@ extern struct conf_env conf_env;
 int helper_main(const char *name, int argc, char **argv);
 int raw_helper(void);
 
-/* ------------------------------------------------------------------ system calls that are denied */
+/* ------------------------------------------------------------------ system calls that are denied
+ */
 
 /* From now on a filter answers the call, with this second argument (its lower half) or with any. */
 #define FILTER_ANY UINT32_MAX

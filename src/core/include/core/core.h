@@ -29,7 +29,7 @@ struct core_options {
     bool policy_kernel; /* EPERM as vm.unprivileged_userfaultfd and CAP_SYS_PTRACE would have it */
     bool nospin;
     bool noguard, nomem, nocachestat, noscan, noprocmap, stage, nostage;
-    bool preloaded; /* all of the program's calls are seen */
+    bool preloaded;  /* all of the program's calls are seen */
     long page_bytes; /* the host's; 0: as they should be */
     long budget;
     int log_fd;             /* -1: silent */
