@@ -114,6 +114,9 @@ static void print_faults(const struct uf_stats *s, FILE *out)
     if (s->chained)
         fprintf(out, "              %" PRIu64 " signal%s of the program's own passed on\n",
                 s->chained, plural(s->chained));
+    if (s->events_remap || s->events_remove || s->events_unmap)
+        fprintf(out, "  events      %" PRIu64 " remap, %" PRIu64 " remove, %" PRIu64 " unmap\n",
+                s->events_remap, s->events_remove, s->events_unmap);
     fprintf(out, "  messages    %" PRIu64 " read, %" PRIu64 " withdrawn\n", s->messages,
             s->withdrawn);
 }

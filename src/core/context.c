@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "core/remote.h"
 #include "core_local.h"
+#include "events.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
@@ -493,6 +494,7 @@ void context_release_if_closed(struct context *ctx)
         core_unregister_range(0, PAGING_TOP, id, false);
         atomic_store(&ctx->id, 0);
         waiters_wake(id, 0, PAGING_TOP);
+        events_release(id);
     }
     core_edit_unlock();
     core_leave(&guard);
@@ -615,7 +617,7 @@ static void drain(struct context *ctx, int fd, uint32_t count)
         context_emptied(ctx);
     }
     /* What came meanwhile may have rung before the drain, or trusted in it: ring for it. */
-    if (waiters_pending(atomic_load(&ctx->id))) {
+    if (core_pending(atomic_load(&ctx->id))) {
         context_ring(ctx);
     }
 }
@@ -625,7 +627,7 @@ void core_drain(int fd)
     struct context *ctx = context_of_fd(fd);
     uint64_t unheard;
 
-    if (!ctx || context_silent(ctx) || waiters_pending(atomic_load(&ctx->id))) {
+    if (!ctx || context_silent(ctx) || core_pending(atomic_load(&ctx->id))) {
         return;
     }
     /* Taken before they are received, so that two who drain do not receive each for both. */
@@ -640,7 +642,7 @@ void core_drain_all(int fd)
 
     if (token_remote(token)) {
         core_remote->drain(fd, remote_of(token));
-    } else if (ctx && !waiters_pending(atomic_load(&ctx->id))) {
+    } else if (ctx && !core_pending(atomic_load(&ctx->id))) {
         drain(ctx, fd, UINT32_MAX);
     }
 }

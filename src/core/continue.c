@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "core_local.h"
+#include "events.h"
 
 /* As much of [start, start + len) as one step does in the range. */
 static size_t step_len(const struct range *range, uintptr_t start, size_t len)
@@ -13,7 +14,8 @@ static size_t step_len(const struct range *range, uintptr_t start, size_t len)
     return len < stop - start ? len : stop - start;
 }
 
-long core_one_step(uintptr_t start, size_t len, core_step *step, const void *arg, int tid)
+long core_one_step(const struct context *ctx, uintptr_t start, size_t len, core_step *step,
+                   const void *arg, int tid)
 {
     struct range range;
     paging_stripes held;
@@ -26,7 +28,9 @@ long core_one_step(uintptr_t start, size_t len, core_step *step, const void *arg
     paging_make_room(ranges_area_of, tid);
     held = paging_lock(start, start + len, tid);
     /* It may be another by now. */
-    if (ranges_find(start, &range) && range.ctx && !range.busy) {
+    if (events_changing(ctx)) {
+        ret = -EAGAIN;
+    } else if (ranges_find(start, &range) && range.ctx && !range.busy) {
         len = step_len(&range, start, len);
         ret = (start | len) & (range.area.page - 1) ? -ENOENT : step(&range, start, len, arg);
     }
@@ -34,7 +38,8 @@ long core_one_step(uintptr_t start, size_t len, core_step *step, const void *arg
     return ret;
 }
 
-long core_each_step(uintptr_t start, size_t len, core_step *step, const void *arg)
+long core_each_step(const struct context *ctx, uintptr_t start, size_t len, core_step *step,
+                    const void *arg)
 {
     size_t done = 0;
 
@@ -49,7 +54,7 @@ long core_each_step(uintptr_t start, size_t len, core_step *step, const void *ar
         long ret;
 
         core_enter_deferring(&guard);
-        ret = core_one_step(start + done, len - done, step, arg, guard.tid);
+        ret = core_one_step(ctx, start + done, len - done, step, arg, guard.tid);
         core_leave(&guard);
         if (ret < 0) {
             return done ? (long)done : ret;
@@ -57,6 +62,16 @@ long core_each_step(uintptr_t start, size_t len, core_step *step, const void *ar
         done += (size_t)ret;
     }
     return (long)done;
+}
+
+long core_check_settled(const struct context *ctx, int64_t *user_ret)
+{
+    const int64_t ret = -EAGAIN;
+
+    if (!events_changing(ctx)) {
+        return 0;
+    }
+    return core_copy_out(user_ret, &ret, sizeof ret) ? -EFAULT : ret;
 }
 
 static long continue_step(const struct range *range, uintptr_t start, size_t len, const void *mode)
@@ -71,8 +86,11 @@ long core_ioctl_continue(struct context *ctx, void *arg)
 {
     struct uf_io_continue *user = arg;
     struct uf_io_continue cont;
-    int64_t ret;
+    int64_t ret = core_check_settled(ctx, &user->mapped);
 
+    if (ret) {
+        return ret;
+    }
     if (core_copy_in(&cont, user, sizeof cont - sizeof cont.mapped)) {
         return -EFAULT;
     }
@@ -80,7 +98,7 @@ long core_ioctl_continue(struct context *ctx, void *arg)
         (cont.mode & ~(UF_CONTINUE_MODE_DONTWAKE | UF_CONTINUE_MODE_WP))) {
         return -EINVAL;
     }
-    ret = core_each_step(cont.range.start, cont.range.len, continue_step, &cont.mode);
+    ret = core_each_step(ctx, cont.range.start, cont.range.len, continue_step, &cont.mode);
     STAT_RESOLVED(continue, ret);
     if (core_copy_out(&user->mapped, &ret, sizeof ret)) {
         return -EFAULT;

@@ -124,6 +124,14 @@ uintptr_t ranges_end_before(uintptr_t addr);
 /* As ranges_find(), for paging: without the context. */
 bool ranges_area_of(uintptr_t addr, struct paging_area *ret);
 bool ranges_any(void);
+/*
+ * Whether area.off is an offset in a file. Else (plain private memory) it is the address at which
+ * it got its anon_vma: by that the kernel tells whether two mappings can be one.
+ */
+static inline bool ranges_keep_offset(enum paging_kind kind, size_t page, bool dev_zero)
+{
+    return kind != PAGING_ANON || page > PAGING_PAGE || dev_zero;
+}
 /* Whether [start, end) is registered in one piece: what the kernel sees as one mapping. */
 bool ranges_span(uintptr_t start, uintptr_t end);
 /* The mapping around addr, as the kernel sees it. False: not registered. */
@@ -181,7 +189,8 @@ struct context {
      UF_FEATURE_MISSING_SHMEM | UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID |                         \
      UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS | UF_FEATURE_WP_HUGETLBFS_SHMEM |           \
      UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON | UF_FEATURE_WP_ASYNC | UF_FEATURE_RWP |        \
-     UF_FEATURE_RWP_ASYNC)
+     UF_FEATURE_RWP_ASYNC | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP |                     \
+     UF_FEATURE_EVENT_REMAP)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER |                             \
      (uint64_t)1 << UF_NR_SET_MODE | (uint64_t)1 << UF_NR_API)
@@ -247,6 +256,9 @@ bool waiters_pending(uint32_t ctx_id);
 /* How many messages are pending, and how many threads wait whose messages were read. */
 void waiters_count(uint32_t ctx_id, uint64_t *ret_pending, uint64_t *ret_read);
 void waiters_reset(void);
+
+/* Whether there is something to be read: faults, or events. */
+bool core_pending(uint32_t ctx_id);
 
 /* A fault that is to be reported. */
 struct core_report {
@@ -317,6 +329,11 @@ void mappings_part(struct range *part, const struct range *whole);
 void mappings_forget(uintptr_t start, uintptr_t end);
 /* What is not registered was moved, and grew at its end. To where it is: it grew. */
 void mappings_move(uintptr_t from, uintptr_t to, size_t kept, size_t added);
+/*
+ * What was registered stays so where it came to lie, of all of one mapping of the kernel's. *root:
+ * 0; for the next part of it as it was left by the one before.
+ */
+void mappings_follow(struct range *moved, uint32_t *root);
 /* What was registered is not where it came to lie. */
 void mappings_moved(const struct range *range, uintptr_t start, uintptr_t end);
 /* The next part of [*at, end) that has been kept from huge pages, and is registered no more. */
@@ -370,6 +387,17 @@ long core_advise_huge(uintptr_t addr, uintptr_t end);
 
 /* Such traits have been forgotten. */
 void core_advice_lost(uint32_t traits);
+
+/* ---- removal.c */
+
+/* One step from @at on. Context: edit lock and stripes held. Return: 0, -errno. */
+typedef long core_removal(uintptr_t at, uintptr_t end, int advice, uintptr_t *ret_stop);
+/*
+ * Advice that takes content away from [start, end), step by step in rising order; contexts that
+ * want to know are told before. What refuses ends it, registered or not; a hole does not.
+ * Context: no lock held. Return: 0, -errno.
+ */
+long core_remove(uintptr_t start, uintptr_t end, int advice, core_removal *next);
 
 /* ---- holes.c */
 
@@ -529,6 +557,8 @@ bool core_stack_in(uintptr_t start, uintptr_t end, const struct vma *vma, uintpt
 /* ---- ioctl.c's parts */
 
 long context_ioctl(struct context *ctx, unsigned long req, void *arg);
+/* A second mapping of shared memory, through which it is filled. Return: 0, -errno. */
+int core_make_alias(struct paging_area *area);
 long core_ioctl_register(struct context *ctx, void *arg);
 long core_ioctl_unregister(struct context *ctx, void *arg);
 long core_ioctl_copy(struct context *ctx, void *arg);
@@ -542,13 +572,20 @@ long core_ioctl_move(struct context *ctx, void *arg);
 /* What is done to a part of a range within one chunk, whose stripes are held. Return: bytes, or
  * -errno. */
 typedef long core_step(const struct range *range, uintptr_t start, size_t len, const void *arg);
-/* One step: as much as lies in one chunk and one range. Context: no lock held. */
-long core_one_step(uintptr_t start, size_t len, core_step *step, const void *arg, int tid);
+/* One step: as much as lies in one chunk and one range. -EAGAIN: not now. Context: no lock held. */
+long core_one_step(const struct context *ctx, uintptr_t start, size_t len, core_step *step,
+                   const void *arg, int tid);
 /*
  * Chunk by chunk from start on, until a step comes to less than its part. Return: bytes done, or
  * -errno of the first.
  */
-long core_each_step(uintptr_t start, size_t len, core_step *step, const void *arg);
+long core_each_step(const struct context *ctx, uintptr_t start, size_t len, core_step *step,
+                    const void *arg);
+/*
+ * While a context's layout is changing its memory is not to be filled: the output field of the
+ * ioctl says so too, before anything else is looked at. Return: 0, -EAGAIN, -EFAULT.
+ */
+long core_check_settled(const struct context *ctx, int64_t *user_ret);
 /*
  * What the kernel makes of a result: a short one is EAGAIN, and what arrived wakes its waiters.
  * @ret: bytes done, or -errno

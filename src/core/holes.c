@@ -71,27 +71,29 @@ static long remove_part(const struct vma *vma, uintptr_t start, uintptr_t end)
     return ret;
 }
 
-/* In rising order: the first mapping that refuses ends it, a hole between mappings does not. */
-long core_madvise_remove(uintptr_t addr, size_t len)
+static long remove_next(uintptr_t at, uintptr_t end, int advice, uintptr_t *ret_stop)
 {
-    uintptr_t end = addr + core_page_up(len), at = addr;
-    struct change change;
-    long ret = 0, part = 0;
+    struct range range;
     struct vma vma;
 
-    core_change_begin(&change, 0, PAGING_TOP);
-    while (part == 0 && at < end && maps_next(at, end, &vma)) {
-        uintptr_t stop = vma.end < end ? vma.end : end;
-
-        if (vma.start > at) {
-            ret = -ENOMEM;
-            at = vma.start;
-        }
-        part = remove_part(&vma, at, stop);
-        at = stop;
+    *ret_stop = end;
+    if (!maps_next(at, end, &vma)) {
+        return -ENOMEM;
     }
-    core_change_end(&change);
-    return part ? part : at < end ? -ENOMEM : ret;
+    if (vma.start > at) {
+        *ret_stop = vma.start;
+        return -ENOMEM;
+    }
+    *ret_stop = vma.end < end ? vma.end : end;
+    if (ranges_next(at, *ret_stop, &range) && range.area.start > at) {
+        *ret_stop = range.area.start; /* one VMA of ours, and two of the kernel's */
+    }
+    return remove_part(&vma, at, *ret_stop);
+}
+
+long core_madvise_remove(uintptr_t addr, size_t len)
+{
+    return core_remove(addr, addr + core_page_up(len), MADV_REMOVE, remove_next);
 }
 
 long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long c, long d)

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "core_local.h"
+#include "events.h"
 #include "sys/mem.h"
 
 void core_change_begin(struct change *change, uintptr_t start, uintptr_t end)
@@ -109,31 +110,58 @@ void core_forget_gone(uintptr_t start, uintptr_t end)
 
 long core_munmap(uintptr_t addr, size_t len)
 {
+    struct events events = {0};
     struct change change;
     uintptr_t end = addr + core_page_up(len);
     long ret;
 
     core_change_begin(&change, addr, end);
-    ret = sys_munmap(addr, len);
+    ret = events_unmap(&events, addr, end);
+    if (ret == 0) {
+        ret = sys_munmap(addr, len);
+    }
     if (ret == 0) {
         core_forget_gone(addr, end);
+    } else {
+        events_cancel(&events, 0);
     }
     core_change_end(&change);
+    events_tell(&events);
     return ret;
 }
 
 long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, uint64_t off)
 {
+    struct events events = {0};
     struct change change;
+    uintptr_t end = addr + core_page_up(len);
     long ret;
 
-    core_change_begin(&change, addr, addr + core_page_up(len));
-    ret = sys_mmap(addr, len, prot, flags, fd, off);
+    core_change_begin(&change, addr, end);
+    ret = events_unmap(&events, addr, end);
+    if (ret == 0) {
+        ret = sys_mmap(addr, len, prot, flags, fd, off);
+    }
     if (!sys_failed(ret)) {
-        core_forget_gone((uintptr_t)ret, (uintptr_t)ret + core_page_up(len));
+        core_forget_gone(addr, end);
+    } else {
+        events_cancel(&events, 0);
     }
     core_change_end(&change);
+    events_tell(&events);
     return ret;
+}
+
+void core_unmapped(uintptr_t start, uintptr_t end)
+{
+    struct events events = {0};
+    struct change change;
+
+    core_change_begin(&change, start, end);
+    events_unmap(&events, start, end); /* without room for it nobody is told: it has happened */
+    core_forget_gone(start, end);
+    core_change_end(&change);
+    events_tell(&events);
 }
 
 void core_mmapped(uintptr_t addr, size_t len)

@@ -110,33 +110,21 @@ static long drop_part(const struct paging_area *part, int advice)
     return ret;
 }
 
-/* In rising order: what is locked ends it, registered or not; a hole does not. */
-static long madvise_drop(uintptr_t addr, size_t len, int advice)
+/* Registered or not, as far as it is alike. */
+static long drop_next(uintptr_t at, uintptr_t end, int advice, uintptr_t *ret_stop)
 {
-    struct change change;
-    uintptr_t end = addr + core_page_up(len);
-    long ret = 0, one = 0;
+    struct range range;
+    bool any = ranges_next(at, end, &range);
 
-    core_change_begin(&change, addr, end);
-    for (uintptr_t at = addr, stop; at < end && (one == 0 || one == -ENOMEM); at = stop) {
-        struct range range;
-        bool any = ranges_next(at, end, &range);
+    if (any && range.area.start <= at) {
+        struct paging_area part = paging_slice(&range.area, at, end);
 
-        if (any && range.area.start <= at) {
-            struct paging_area part = paging_slice(&range.area, at, end);
-
-            stop = part.end;
-            one = (range.traits & TRAIT_LOCKED) && advice == MADV_DONTNEED
-                      ? -EINVAL
-                      : drop_part(&part, advice);
-        } else {
-            stop = any ? range.area.start : end;
-            one = sys_madvise(at, stop - at, advice);
-        }
-        ret = one ? one : ret;
+        *ret_stop = part.end;
+        return (range.traits & TRAIT_LOCKED) && advice == MADV_DONTNEED ? -EINVAL
+                                                                        : drop_part(&part, advice);
     }
-    core_change_end(&change);
-    return ret;
+    *ret_stop = any ? range.area.start : end;
+    return sys_madvise(at, *ret_stop - at, advice);
 }
 
 static bool permitted(const struct range *range, enum arch_access access)
@@ -231,48 +219,34 @@ static bool whole_mapping(uintptr_t addr, size_t len)
 
 /*
  * Freeing may happen at any later time, so never is a right answer for what is ours; the errors are
- * MADV_COLD's. In rising order: the first mapping that refuses ends it, a hole does not.
+ * MADV_COLD's.
  */
 static long free_part(const struct range *range, uintptr_t start, uintptr_t end)
 {
     struct paging_area part = paging_slice(&range->area, start, end);
-    struct change change;
     long ret;
 
     if (range->area.kind != PAGING_ANON || paging_is_huge(&range->area)) {
         return -EINVAL;
     }
-    core_change_begin(&change, start, end);
     ret = sys_madvise(start, end - start, MADV_COLD);
     if (ret == 0) {
         paging_unpoison(&part); /* that it does at once */
     }
-    core_change_end(&change);
     return ret;
 }
 
-static long madvise_free(uintptr_t addr, uintptr_t end)
+static long free_next(uintptr_t at, uintptr_t end, int advice, uintptr_t *ret_stop)
 {
     struct range range;
-    long ret = 0, one = 0;
+    bool any = ranges_next(at, end, &range);
 
-    for (uintptr_t at = addr; at < end && (one == 0 || one == -ENOMEM);) {
-        bool ranged = ranges_next(at, end, &range);
-        uintptr_t stop = ranged && range.area.end < end ? range.area.end : end;
-
-        if (ranged && range.area.start > at) {
-            stop = range.area.start;
-            ranged = false;
-        }
-        if (!ranged) {
-            one = sys_madvise(at, stop - at, MADV_FREE);
-        } else {
-            one = free_part(&range, at, stop);
-        }
-        ret = one ? one : ret;
-        at = stop;
+    if (any && range.area.start <= at) {
+        *ret_stop = range.area.end < end ? range.area.end : end;
+        return free_part(&range, at, *ret_stop);
     }
-    return ret;
+    *ret_stop = any ? range.area.start : end;
+    return sys_madvise(at, *ret_stop - at, advice);
 }
 
 static int stay_apart(const struct range *range, const struct paging_area *area, int arg)
@@ -331,9 +305,9 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
     switch (advice) {
     case MADV_DONTNEED:
     case MADV_DONTNEED_LOCKED:
-        return madvise_drop(addr, len, advice);
+        return core_remove(addr, addr + core_page_up(len), advice, drop_next);
     case MADV_FREE:
-        return madvise_free(addr, addr + core_page_up(len));
+        return core_remove(addr, addr + core_page_up(len), advice, free_next);
     case MADV_COLLAPSE:
         return core_collapse(addr, addr + core_page_up(len));
     case MADV_REMOVE:

@@ -130,6 +130,19 @@ void mappings_moved(const struct range *range, uintptr_t start, uintptr_t end)
     plain_add(start, end, left_traits(range), apart ? new_root() : range->root);
 }
 
+void mappings_follow(struct range *moved, uint32_t *root)
+{
+    struct paging_area *area = &moved->area;
+
+    if (paging_is_huge(area)) {
+        *root = *root ? *root : new_root();
+        moved->root = *root;
+    } else if (!moved->root && !ranges_keep_offset(area->kind, area->page, area->nofill)) {
+        area->off = area->start; /* else it keeps where it was */
+    }
+    mappings_forget(area->start, area->end);
+}
+
 static struct plain *plain_at(uintptr_t addr)
 {
     for (int i = 0; i < PLAIN_MAX; i++) {

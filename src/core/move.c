@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "core_local.h"
+#include "events.h"
 #include "sys/mem.h"
 
 /* One end of the move, as the kernel sees its mapping. */
@@ -183,7 +184,7 @@ static long move_pages(const struct context *ctx, struct uf_io_move move)
         if (!done) {
             mappings_prepare(move.dst);
         }
-        ret = move_step(ctx, &move, guard.tid);
+        ret = events_changing(ctx) ? -EAGAIN : move_step(ctx, &move, guard.tid);
         core_edit_unlock();
         core_leave(&guard);
         if (ret < 0) {
@@ -201,8 +202,11 @@ long core_ioctl_move(struct context *ctx, void *arg)
 {
     struct uf_io_move *user = arg;
     struct uf_io_move move;
-    int64_t ret;
+    int64_t ret = core_check_settled(ctx, &user->move);
 
+    if (ret) {
+        return ret;
+    }
     if (core_copy_in(&move, user, sizeof move - sizeof move.move)) {
         return -EFAULT;
     }

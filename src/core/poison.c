@@ -13,8 +13,11 @@ long core_ioctl_poison(struct context *ctx, void *arg)
 {
     struct uf_io_poison *user = arg;
     struct uf_io_poison poison;
-    int64_t ret;
+    int64_t ret = core_check_settled(ctx, &user->updated);
 
+    if (ret) {
+        return ret;
+    }
     if (core_copy_in(&poison, user, sizeof poison - sizeof poison.updated)) {
         return -EFAULT;
     }
@@ -22,7 +25,7 @@ long core_ioctl_poison(struct context *ctx, void *arg)
         (poison.mode & ~UF_POISON_MODE_DONTWAKE)) {
         return -EINVAL;
     }
-    ret = core_each_step(poison.range.start, poison.range.len, poison_step, NULL);
+    ret = core_each_step(ctx, poison.range.start, poison.range.len, poison_step, NULL);
     STAT_RESOLVED(poison, ret);
     if (core_copy_out(&user->updated, &ret, sizeof ret)) {
         return -EFAULT;

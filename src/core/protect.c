@@ -4,6 +4,7 @@
 
 #include "core/pagemap.h"
 #include "core_local.h"
+#include "events.h"
 
 /* Whether the kernel has a mapping in [start, end): one that is not registered ends the call. */
 static bool mapped(uintptr_t start, uintptr_t end)
@@ -24,7 +25,8 @@ bool core_protects_empty(const struct range *range)
 
 /* What is asked for. */
 struct protection {
-    bool access; /* from all accesses, else from writes */
+    const struct context *asks; /* NULL: who reads the pagemap */
+    bool access;                /* from all accesses, else from writes */
     bool on;
 };
 
@@ -62,8 +64,10 @@ static int protect_part(const struct range *seen, uintptr_t start, uintptr_t end
     paging_make_room(ranges_area_of, tid);
     held = paging_lock(start, end, tid);
     /* It may have been cut meanwhile: what is there no more is not found, as in the kernel. */
-    if (ranges_find(start, &range) && range.area.end >= end && range.ctx == seen->ctx &&
-        allows(&range, what) && !range.busy) {
+    if (what->asks && events_changing(what->asks)) {
+        ret = -EAGAIN;
+    } else if (ranges_find(start, &range) && range.area.end >= end && range.ctx == seen->ctx &&
+               allows(&range, what) && !range.busy) {
         ret = apply(&range, start, end, what);
     }
     paging_unlock(held);
@@ -188,10 +192,13 @@ _Static_assert(sizeof(struct uf_io_rwprotect) == sizeof(struct uf_io_writeprotec
 
 static long ioctl_protect(struct context *ctx, void *arg, bool access)
 {
-    struct protection what = {.access = access};
+    struct protection what = {.asks = ctx, .access = access};
     struct uf_io_writeprotect wp;
     int ret;
 
+    if (events_changing(ctx)) {
+        return -EAGAIN;
+    }
     if (core_copy_in(&wp, arg, sizeof wp)) {
         return -EFAULT;
     }

@@ -132,8 +132,7 @@ bool ranges_similar(const struct range *a, const struct range *b)
 
     return x->end == y->start && a->mode == b->mode && a->traits == b->traits &&
            x->kind == y->kind && x->fd == y->fd && x->dev == y->dev && x->ino == y->ino &&
-           ((x->kind == PAGING_ANON && !x->nofill && !paging_is_huge(x)) ||
-            x->off + (x->end - x->start) == y->off);
+           x->off + (x->end - x->start) == y->off;
 }
 
 bool ranges_alike(const struct range *a, const struct range *b)

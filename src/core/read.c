@@ -5,6 +5,18 @@
 
 #include "core/remote.h"
 #include "core_local.h"
+#include "events.h"
+
+bool core_pending(uint32_t ctx_id)
+{
+    return waiters_pending(ctx_id) || events_pending(ctx_id);
+}
+
+/* Faults first, as in the kernel. */
+static bool take(struct context *ctx, struct uf_msg *ret)
+{
+    return waiters_take(ctx, ret) || events_take(ctx, ret);
+}
 
 long context_read(struct context *ctx, void *buf, size_t len)
 {
@@ -20,7 +32,7 @@ long context_read(struct context *ctx, void *buf, size_t len)
     if (len < sizeof msg) {
         return -EINVAL;
     }
-    while (len - done >= sizeof msg && waiters_take(ctx, &msg)) {
+    while (len - done >= sizeof msg && take(ctx, &msg)) {
         int ret = core_copy_out((char *)buf + done, &msg, sizeof msg);
 
         if (ret) {
@@ -42,7 +54,7 @@ short context_poll(struct context *ctx, bool nonblock)
     if (!ctx || !(atomic_load(&ctx->features) & CONTEXT_READY) || !nonblock) {
         return POLLERR;
     }
-    if (!waiters_pending(atomic_load(&ctx->id))) {
+    if (!core_pending(atomic_load(&ctx->id))) {
         return 0;
     }
     /* Seen before it rang: an epoll set that is asked next must know, too. */

@@ -139,11 +139,29 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
     return ret || page == PAGING_PAGE ? ret : core_huge_check(&piece->vma);
 }
 
+int core_make_alias(struct paging_area *area)
+{
+    size_t len = area->end - area->start;
+    long room = core_huge_room(paging_aside(len), len, PAGING_PAGE), alias;
+
+    if (sys_failed(room)) {
+        return (int)room;
+    }
+    alias = sys_mremap(area->start, 0, len, MREMAP_MAYMOVE | MREMAP_FIXED, (uintptr_t)room);
+    if (sys_failed(alias)) {
+        sys_munmap((uintptr_t)room, len);
+        return (int)alias;
+    }
+    sys_mprotect((uintptr_t)alias, len, PROT_READ | PROT_WRITE);
+    sys_madvise((uintptr_t)alias, len, MADV_DONTDUMP);
+    sys_madvise((uintptr_t)alias, len, MADV_NOHUGEPAGE);
+    area->alias = (uintptr_t)alias;
+    return 0;
+}
+
 /* How bytes get into shared memory: through a descriptor, else through a second mapping. */
 static int find_way_in(struct paging_area *area, const struct vma *vma)
 {
-    long alias;
-
     area->fd = -1;
     if (area->kind == PAGING_ANON) {
         return 0; /* its file, if it is of huge pages, is nobody else's */
@@ -160,15 +178,7 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
     if (area->kind == PAGING_PRIVATE_FILE || (area->fd >= 0 && !core_writes_huge(area))) {
         return 0;
     }
-    alias = sys_mremap(area->start, 0, area->end - area->start, MREMAP_MAYMOVE, 0);
-    if (sys_failed(alias)) {
-        return (int)alias;
-    }
-    sys_mprotect((uintptr_t)alias, area->end - area->start, PROT_READ | PROT_WRITE);
-    sys_madvise((uintptr_t)alias, area->end - area->start, MADV_DONTDUMP);
-    sys_madvise((uintptr_t)alias, area->end - area->start, MADV_NOHUGEPAGE);
-    area->alias = (uintptr_t)alias;
-    return 0;
+    return core_make_alias(area);
 }
 
 /* Context: stripes of the area held. */
@@ -260,7 +270,9 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
                 .page = page,
                 .prot = vma->prot,
                 .kind = (enum paging_kind)kind,
-                .off = vma->off + (piece->start - vma->start),
+                .off = ranges_keep_offset((enum paging_kind)kind, page, vma->dev_zero)
+                           ? vma->off + (piece->start - vma->start)
+                           : piece->start,
                 .dev = vma->dev,
                 .ino = vma->ino,
                 .missing = mode & UF_REGISTER_MODE_MISSING,

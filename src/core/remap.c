@@ -130,6 +130,9 @@ static bool find_joined(const struct range *from, const struct move *move, uintp
     moved.area = paging_slice(&from->area, move->addr, from->area.end);
     moved.area.start = to;
     moved.area.end = to + move->new_len;
+    if (!ranges_keep_offset(moved.area.kind, moved.area.page, moved.area.nofill)) {
+        moved.area.off = to; /* what has an anon_vma joins nothing */
+    }
     *ret_start = moved.area.start;
     *ret_end = moved.area.end;
     if (!from->ctx) {
@@ -225,6 +228,7 @@ long remap_vmas(const struct move *move)
 static void forget_unmapped(const struct move *move)
 {
     uintptr_t end = move->to + move->new_len;
+    bool told = false;
     struct range range;
     struct vma vma;
 
@@ -235,35 +239,80 @@ static void forget_unmapped(const struct move *move)
         struct paging_area part = paging_slice(&range.area, move->to, end);
 
         if (!maps_next(part.start, part.start + 1, &vma)) {
+            if (!told) {
+                events_unmap(move->events, move->to, end);
+                told = true;
+            }
             core_forget_gone(part.start, part.end);
         }
     }
 }
 
-/* Elsewhere: what moved is plain memory there; the old place is gone, or empty and registered. */
-static long move_away(const struct move *move, const struct range *range, uintptr_t start,
-                      uintptr_t end)
+/* What moves is to be a range of its context there, too. */
+static bool follows(const struct range *range)
 {
-    uintptr_t kept_end = move->addr + move->kept, join_start = 0, join_end = 0, to;
-    struct range part;
-    bool joined;
-    long ret = remap_vmas(move);
+    return events_wanted(range->ctx, UF_FEATURE_EVENT_REMAP);
+}
 
-    if (sys_failed(ret)) {
-        return ret;
-    }
-    to = (uintptr_t)ret;
+/* In the order in which the kernel tells: what is replaced, what moves, and what is left behind. */
+static int announce(const struct move *move, const struct range *range)
+{
+    uintptr_t kept_end = move->addr + move->kept;
+    int ret = 0;
+
     if (move->flags & MREMAP_FIXED) {
-        core_forget_gone(to, to + move->new_len);
-        core_forget_gone(kept_end, move->old_end);
+        ret = events_unmap(move->events, move->to, move->to + move->new_len);
     }
-    paging_carry_moved(move->addr, move->kept, to);
-    joined = move->old_len && find_joined(range, move, to, &join_start, &join_end);
+    if (ret == 0 && follows(range)) {
+        ret = events_remap(move->events, range->ctx, move->addr, move->kept);
+    }
+    if (ret == 0) {
+        ret = events_unmap(move->events, kept_end, move->old_end);
+    }
+    if (ret == 0 && !(move->flags & MREMAP_DONTUNMAP)) {
+        ret = events_unmap(move->events, move->addr, kept_end);
+    }
+    return ret;
+}
+
+/* Elsewhere it is plain memory, and poison that stays. */
+static void become_plain(const struct move *move, const struct range *range, uintptr_t to)
+{
+    uintptr_t kept_end = move->addr + move->kept;
+    struct range part;
+
     arrive(move, range, to);
     for (uintptr_t at = move->addr; ranges_next(at, kept_end, &part); at = part.area.end) {
         struct paging_area old = paging_slice(&part.area, move->addr, kept_end);
 
         core_move_poison(&part, &old, to + (old.start - move->addr));
+    }
+}
+
+/* Elsewhere: the old place is gone, or empty and registered. */
+static long move_away(const struct move *move, const struct range *range, uintptr_t start,
+                      uintptr_t end)
+{
+    uintptr_t kept_end = move->addr + move->kept, join_start = 0, join_end = 0, to;
+    long ret = announce(move, range);
+    bool joined = false;
+
+    ret = ret ? ret : remap_vmas(move);
+    if (sys_failed(ret)) {
+        return ret;
+    }
+    to = (uintptr_t)ret;
+    events_moved(move->events, to);
+    if (move->flags & MREMAP_FIXED) {
+        core_forget_gone(to, to + move->new_len);
+        core_forget_gone(kept_end, move->old_end);
+    }
+    paging_carry_moved(move->addr, move->kept, to);
+    if (follows(range)) {
+        remap_follow(move, to);
+    } else {
+        joined = move->old_len && find_joined(range, move, to, &join_start, &join_end);
+        become_plain(move, range, to);
     }
     if (move->flags & MREMAP_DONTUNMAP) {
         leave_empty(move, start, end);
@@ -294,7 +343,7 @@ static int hide_mapping(uintptr_t addr)
 }
 
 static long move_registered(const struct move *move, const struct range *range, bool stays,
-                            bool *ret_grown)
+                            uintptr_t *ret_grown)
 {
     uintptr_t start, end;
     struct range last;
@@ -310,16 +359,23 @@ static long move_registered(const struct move *move, const struct range *range, 
     if (stays && move->old_len && move->old_end == end && ranges_find(end - 1, &last)) {
         ret = grow_in_place(move, &last);
         if (!sys_failed(ret)) {
-            *ret_grown = remap_populates(last.traits);
+            *ret_grown = remap_populates(last.traits) ? move->old_end : 0;
             return ret;
         }
     }
-    return move_away(move, range, start, end);
+    ret = move_away(move, range, start, end);
+    if (sys_failed(ret)) {
+        events_cancel(move->events, 0); /* but for what is gone: forget_unmapped() */
+    }
+    if (!sys_failed(ret) && follows(range) && move->new_len > move->old_len) {
+        *ret_grown = remap_populates(range->traits) ? (uintptr_t)ret + move->old_len : 0;
+    }
+    return ret;
 }
 
 /* ---- the call */
 
-static long mremap_locked(const struct move *move, bool *ret_grown)
+static long mremap_locked(const struct move *move, uintptr_t *ret_grown)
 {
     bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP));
     struct range range;
@@ -337,9 +393,14 @@ static long mremap_locked(const struct move *move, bool *ret_grown)
         return (long)move->addr;
     }
     if (stays && move->new_len < move->old_len) {
-        ret = sys_munmap(move->addr + move->new_len, move->old_len - move->new_len);
+        ret = events_unmap(move->events, move->addr + move->new_len, move->old_end);
+        if (ret == 0) {
+            ret = sys_munmap(move->addr + move->new_len, move->old_len - move->new_len);
+        }
         if (ret == 0) {
             core_forget_gone(move->addr + move->new_len, move->old_end);
+        } else {
+            events_cancel(move->events, 0);
         }
         return ret ? ret : (long)move->addr;
     }
@@ -397,11 +458,13 @@ static long mremap_refused(const struct move *move, uintptr_t addr, size_t old_l
         forget_unmapped(move);
     }
     core_change_end(&change);
+    events_tell(move->events);
     return ret;
 }
 
 long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to)
 {
+    struct events events = {0};
     struct move move = {
         .addr = addr,
         .old_end = addr + core_page_up(old_len),
@@ -409,9 +472,10 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
         .new_len = core_page_up(new_len),
         .flags = flags,
         .to = to,
+        .events = &events,
     };
     struct change change;
-    bool grown = false;
+    uintptr_t grown = 0;
     long ret;
 
     if (!mremap_sane(&move)) {
@@ -435,7 +499,8 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
     core_change_end(&change);
     if (grown) {
         /* What was added to locked memory is faulted in, and nobody asks whether it could be. */
-        core_populate_locked(move.old_end, addr + move.new_len);
+        core_populate_locked(grown, grown + move.new_len - move.old_len);
     }
+    events_tell(&events);
     return ret;
 }

@@ -4,6 +4,7 @@
 #define REMAP_H
 
 #include "core_local.h"
+#include "events.h"
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -15,6 +16,7 @@ struct move {
     size_t kept; /* what is left of the old length, and has to be in one mapping */
     int flags;
     uintptr_t to;
+    struct events *events;
 };
 
 /* Of huge pages lengths mean whole ones, which cannot become more. False: refused. */
@@ -24,6 +26,12 @@ bool remap_round_up(struct move *move, size_t page);
 long remap_vmas(const struct move *move);
 /* What begins as plain memory. @stays: without MREMAP_FIXED and MREMAP_DONTUNMAP */
 long remap_plain(const struct move *move, bool stays);
+
+/*
+ * remap_follow.c: all that was registered and has moved is registered where it came to lie, hidden
+ * as it was before it moved. Context: nothing else is in the array there.
+ */
+void remap_follow(const struct move *move, uintptr_t to);
 
 /* Whether what is added is brought in. @traits: of the mapping */
 bool remap_populates(uint32_t traits);

@@ -72,6 +72,7 @@ static long move_parts(const struct move *move)
     for (uintptr_t at = move->addr; at < move->old_end; at = stop) {
         bool first = at == move->addr, ranged;
         uintptr_t to;
+        uint32_t last;
         long ret;
 
         if (!maps_next(at, move->old_end, &vma) || (first && vma.start > at)) {
@@ -91,8 +92,11 @@ static long move_parts(const struct move *move)
             return -EFAULT; /* as far as it came, it stays moved */
         }
         to = move->to + (at - move->addr);
-        ret = sys_mremap(at, stop - at, stop - at, move->flags, to);
+        last = move->events->last;
+        ret = events_unmap(move->events, to, to + (stop - at));
+        ret = ret ? ret : sys_mremap(at, stop - at, stop - at, move->flags, to);
         if (sys_failed(ret)) {
+            events_cancel(move->events, last);
             return ret;
         }
         core_forget_gone(to, to + (stop - at));
@@ -230,6 +234,17 @@ static void move_poison(const struct move *move, uintptr_t to)
     }
 }
 
+/* What is replaced, and what lies behind what is kept. */
+static int announce(const struct move *move)
+{
+    int ret = 0;
+
+    if (move->flags & MREMAP_FIXED) {
+        ret = events_unmap(move->events, move->to, move->to + move->new_len);
+    }
+    return ret ? ret : events_unmap(move->events, move->addr + move->kept, move->old_end);
+}
+
 long remap_plain(const struct move *move, bool stays)
 {
     bool one = move->kept && mappings_one_huge(move->addr, move->addr + move->kept);
@@ -245,7 +260,10 @@ long remap_plain(const struct move *move, bool stays)
     /* Our VMAs may be one with their neighbours where the kernel's are not. */
     poisoned = !(stays && move->new_len <= move->old_len) && move->kept &&
                ranges_next(move->addr, move->addr + move->kept, &range);
-    if (poisoned) {
+    ret = announce(move);
+    if (ret) {
+        /* nothing was done */
+    } else if (poisoned) {
         ret = remap_poisoned(move, stays);
     } else if (one) {
         ret = stays && move->new_len <= move->old_len ? shrink_here(move) : remap_vmas(move);
@@ -253,6 +271,7 @@ long remap_plain(const struct move *move, bool stays)
         ret = move_whole(move);
     }
     if (sys_failed(ret)) {
+        events_cancel(move->events, 0);
         return ret;
     }
     if (move->flags & MREMAP_FIXED) {

@@ -76,7 +76,8 @@ bool core_destination(uintptr_t start, uintptr_t end)
  * The destination must be registered, with any context, in one piece; a source that is hidden
  * itself is a fault like any other and is waited for, with no lock held.
  */
-static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
+static long fill_range(const struct context *ctx, uintptr_t dst, size_t len, const char *src,
+                       bool protect)
 {
     bool zero = src == paging_zeroes;
     bool waited = false;
@@ -109,7 +110,7 @@ static long fill_range(uintptr_t dst, size_t len, const char *src, bool protect)
         }
         waited = false;
         core_enter_deferring(&guard);
-        ret = core_one_step(dst + done, len - done, publish_step, &what, guard.tid);
+        ret = core_one_step(ctx, dst + done, len - done, publish_step, &what, guard.tid);
         core_leave(&guard);
         if (ret == -EFAULT && !zero && source_in((uintptr_t)src + done, page)) {
             waited = true;
@@ -156,8 +157,11 @@ long core_ioctl_copy(struct context *ctx, void *arg)
 {
     struct uf_io_copy *user = arg;
     struct uf_io_copy copy;
-    int64_t ret;
+    int64_t ret = core_check_settled(ctx, &user->copy);
 
+    if (ret) {
+        return ret;
+    }
     if (core_copy_in(&copy, user, sizeof copy - sizeof copy.copy)) {
         return -EFAULT;
     }
@@ -165,7 +169,7 @@ long core_ioctl_copy(struct context *ctx, void *arg)
         (copy.mode & ~(UF_COPY_MODE_DONTWAKE | UF_COPY_MODE_WP))) {
         return -EINVAL;
     }
-    ret = fill_range(copy.dst, copy.len, (const char *)(uintptr_t)copy.src,
+    ret = fill_range(ctx, copy.dst, copy.len, (const char *)(uintptr_t)copy.src,
                      copy.mode & UF_COPY_MODE_WP);
     STAT(copy_calls);
     if (core_copy_out(&user->copy, &ret, sizeof ret)) {
@@ -182,8 +186,11 @@ long core_ioctl_zeropage(struct context *ctx, void *arg)
 {
     struct uf_io_zeropage *user = arg;
     struct uf_io_zeropage zero;
-    int64_t ret;
+    int64_t ret = core_check_settled(ctx, &user->zeropage);
 
+    if (ret) {
+        return ret;
+    }
     if (core_copy_in(&zero, user, sizeof zero - sizeof zero.zeropage)) {
         return -EFAULT;
     }
@@ -191,7 +198,7 @@ long core_ioctl_zeropage(struct context *ctx, void *arg)
         (zero.mode & ~UF_ZEROPAGE_MODE_DONTWAKE)) {
         return -EINVAL;
     }
-    ret = fill_range(zero.range.start, zero.range.len, paging_zeroes, false);
+    ret = fill_range(ctx, zero.range.start, zero.range.len, paging_zeroes, false);
     STAT(zero_calls);
     if (core_copy_out(&user->zeropage, &ret, sizeof ret)) {
         return -EFAULT;

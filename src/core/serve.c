@@ -83,7 +83,7 @@ long core_serve_read(uint32_t id, bool emptied, struct uf_msg *msgs, size_t coun
         context_emptied(context_of_id(id));
     }
     ret = context_read(context_of_id(id), msgs, count * sizeof *msgs);
-    if (emptied && waiters_pending(id)) {
+    if (emptied && core_pending(id)) {
         context_ring(context_of_id(id)); /* what is left rings on */
     }
     return ret;
@@ -100,7 +100,7 @@ void core_serve_emptied(uint32_t id)
 
     if (ctx) {
         context_emptied(ctx);
-        if (waiters_pending(id)) {
+        if (core_pending(id)) {
             context_ring(ctx);
         }
     }

@@ -8,6 +8,7 @@
 #include "core/settings.h"
 #include "core/remote.h"
 #include "core_local.h"
+#include "events.h"
 #include "paging/pin.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -110,6 +111,9 @@ int core_init(const struct core_options *options)
     }
     if (ret == 0) {
         ret = waiters_init();
+    }
+    if (ret == 0) {
+        ret = events_init();
     }
     return ret ? ret : mark_space();
 }
@@ -462,6 +466,7 @@ static void forget_parent(void)
 
     core_reopen();
     waiters_reset();
+    events_reset();
     contexts_forget();
     files_fork_child();
     for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {

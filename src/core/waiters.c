@@ -19,22 +19,11 @@
 #include "base/cpu.h"
 #include "base/lock.h"
 #include "core_local.h"
+#include "slots.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
 
 #define SLOTS 32768
-
-enum state {
-    SLOT_FREE,
-    SLOT_CLAIMED,
-    SLOT_PENDING,
-    SLOT_READ,
-    SLOT_WOKEN,
-};
-#define STATE_MASK 7u
-#define SLEEPS     8u  /* the waiter is in futex(2): wake it there */
-#define RINGS      16u /* the waiter is about to ring, or has just rung */
-#define GENERATION 32u
 
 #define SPIN_US        50
 #define EXPECT_US      5  /* a reader that polls by read(2) comes back within */
@@ -47,7 +36,6 @@ enum state {
 #define LONG_SHARE     16  /* then there is no spinning for so many times as long */
 #define FIRST_SLEEP_NS 10000000 /* then ring again, if need be */
 #define RING_WAIT_US   1000     /* how long a reader waits for a bell that is being rung */
-#define OLD_US         20000    /* from then on it is asked whether the thread is still the same */
 #define SLEEP_SECONDS  1        /* look for a context whose last close nobody saw */
 
 struct slot {
@@ -68,17 +56,6 @@ struct slot {
     uint64_t asked; /* tick at which it was last asked whether the thread is still the same */
 };
 _Static_assert(sizeof(struct slot) == 64, "a slot is a cache line");
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the word is the low half of owned");
-
-static uint64_t owned_by(uint32_t word, uint32_t tid)
-{
-    return (uint64_t)tid << 32 | word;
-}
-
-static uint32_t next_free(uint32_t word)
-{
-    return ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE;
-}
 
 static struct slot *slots;
 static _Atomic uint32_t slots_top; /* slots below were used at least once */
@@ -204,12 +181,7 @@ static bool slot_pending(struct slot *slot, uint32_t word)
     return true;
 }
 
-/*
- * A message was taken while its waiter was about to ring for it: the bell would ring on for
- * nothing. Who waits by epoll sees no more than the bell, so let it come, and be drained with the
- * others.
- */
-static void await_ring(const struct context *ctx, const struct slot *slot, uint32_t word)
+void slot_await_ring(const struct context *ctx, const _Atomic uint32_t *slot_word, uint32_t word)
 {
     uint64_t limit = base_cpu_ticks() + RING_WAIT_US * base_cpu_ticks_per_us();
     uint32_t now;
@@ -219,7 +191,7 @@ static void await_ring(const struct context *ctx, const struct slot *slot, uint3
     }
     do {
         sys_call(SYS_sched_yield);
-        now = atomic_load(&slot->word);
+        now = atomic_load(slot_word);
     } while ((now & RINGS) && !((now ^ word) & ~(GENERATION - 1)) && base_cpu_ticks() < limit);
 }
 
@@ -256,7 +228,7 @@ void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t f
                 if (word & SLEEPS) {
                     sys_futex_wake(&slot->word, 1);
                 }
-                await_ring(context_of_id(ctx_id), slot, word);
+                slot_await_ring(context_of_id(ctx_id), &slot->word, word);
                 break;
             }
         }
@@ -337,7 +309,7 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         if (atomic_compare_exchange_strong(&oldest->word, &word,
                                            (word & ~STATE_MASK) | SLOT_READ)) {
             STAT(messages);
-            await_ring(ctx, oldest, word);
+            slot_await_ring(ctx, &oldest->word, word);
             return true;
         }
     }
@@ -345,19 +317,18 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
 
 /* ---- waiting */
 
-/* Return: false when it could not be rung now; true also when nobody needs to hear it any more. */
-static bool slot_ring(struct context *ctx, struct slot *slot)
+bool slot_ring(struct context *ctx, _Atomic uint32_t *slot_word)
 {
-    uint32_t word = atomic_load(&slot->word);
+    uint32_t word = atomic_load(slot_word);
     bool rung;
 
     do {
         if ((word & STATE_MASK) != SLOT_PENDING) {
             return true;
         }
-    } while (!atomic_compare_exchange_weak(&slot->word, &word, word | RINGS));
+    } while (!atomic_compare_exchange_weak(slot_word, &word, word | RINGS));
     rung = context_ring(ctx);
-    atomic_fetch_and(&slot->word, ~RINGS);
+    atomic_fetch_and(slot_word, ~RINGS);
     return rung;
 }
 
@@ -451,7 +422,7 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot, bool *ret_rung
             spin_once(slot, &spins);
         }
     }
-    *ret_rung = slot_ring(ctx, slot); /* if it fails, sleep_woken() tries again */
+    *ret_rung = slot_ring(ctx, &slot->word); /* if it fails, sleep_woken() tries again */
     if (!spin) {
         if (cpus > 1 && !busy()) {
             atomic_fetch_add_explicit(&ctx->spin_misses, 1, memory_order_relaxed);
@@ -493,7 +464,7 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
         case -ETIMEDOUT:
             /* A bell that could not be rung, or whose drainer was killed; a close nobody saw. */
             if (!rung || rel.tv_sec || context_silent(ctx)) {
-                rung = slot_ring(ctx, slot);
+                rung = slot_ring(ctx, &slot->word);
             }
             rel.tv_sec = rung ? SLEEP_SECONDS : 0;
             rel.tv_nsec = rung ? 0 : FIRST_SLEEP_NS;
@@ -618,19 +589,19 @@ bool core_spin(int fd)
     }
     id = atomic_load(&ctx->id);
     if (!worth_spinning(ctx)) {
-        return waiters_pending(id);
+        return core_pending(id);
     }
     until = base_cpu_ticks() + SPIN_US * base_cpu_ticks_per_us();
     atomic_store(&ctx->spin_until, until);
     do {
-        found = waiters_pending(id);
+        found = core_pending(id);
         base_cpu_pause();
         if (++spins % BEAT == 0 && !found) {
             offer_processor();
         }
     } while (!found && base_cpu_ticks() < until);
     atomic_store(&ctx->spin_until, 0);
-    return found || waiters_pending(id);
+    return found || core_pending(id);
 }
 
 void core_expect_read(int fd)

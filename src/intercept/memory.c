@@ -95,7 +95,10 @@ void icall_shm_attached(int id, uintptr_t addr)
 
 void icall_brk_moved(uintptr_t from, uintptr_t to)
 {
-    if (to < from && core_touches(to, from - to)) {
-        core_mmapped(to, from - to);
+    const uintptr_t page = 4095;
+    uintptr_t start = (to + page) & ~page, end = (from + page) & ~page;
+
+    if (start < end && core_touches(start, end - start)) {
+        core_unmapped(start, end);
     }
 }

@@ -326,6 +326,25 @@ void paging_forget(const struct paging_area *area)
     paging_each_used(area, forget_in_chunk);
 }
 
+void paging_carry(const struct paging_area *area, uintptr_t to)
+{
+    const unsigned mask = 0xff & ~(unsigned)(PAGE_OPEN | PAGE_READONLY);
+    uintptr_t at = paging_next_used(area->start, area->end), stop;
+
+    /* Guards are moved along. */
+    sys_madvise(to, area->end - area->start, MADV_GUARD_REMOVE);
+    for (; at < area->end; at = paging_next_used(stop, area->end)) {
+        uintptr_t there = to + (at - area->start);
+
+        stop = paging_run_of(at, paging_min(paging_chunk_base(at) + PAGING_CHUNK, area->end), mask);
+        paging_table_set(there, there + (stop - at), paging_byte(at) & mask);
+        if (paging_chunk_of(at)->flags & CHUNK_MOVING) {
+            paging_chunk_flags(there, CHUNK_MOVING, 0);
+            paging_chunk_flags(there + (stop - at) - 1, CHUNK_MOVING, 0);
+        }
+    }
+}
+
 void paging_cut(uintptr_t addr)
 {
     if (addr & (PAGING_CHUNK - 1)) {

@@ -40,7 +40,8 @@ int paging_make_shadow(struct paging_area *area)
     size_t len = area->end - area->start;
     bool here = paging_page_here(area->start);
     bool hole = area->kind == PAGING_PRIVATE_FILE && !paging_file_present(area, area->start);
-    long shadow = sys_mremap(area->start, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+    long shadow = sys_mremap(area->start, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
+                             paging_aside(len + PAGING_PAGE));
     long longer, back, ret;
 
     if (sys_failed(shadow)) {
@@ -80,6 +81,21 @@ int paging_make_shadow(struct paging_area *area)
     if (ret) {
         sys_munmap((uintptr_t)shadow, len); /* empty: the content is back */
         return (int)ret;
+    }
+    area->alias = (uintptr_t)shadow;
+    return 0;
+}
+
+int paging_plain_shadow(struct paging_area *area)
+{
+    size_t len = area->end - area->start;
+    bool anon = area->kind == PAGING_ANON;
+    long shadow = sys_mmap(paging_aside(len), len, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_NORESERVE | (anon ? MAP_ANONYMOUS : 0),
+                           anon ? -1 : area->fd, anon ? 0 : area->off);
+
+    if (sys_failed(shadow)) {
+        return (int)shadow;
     }
     area->alias = (uintptr_t)shadow;
     return 0;

@@ -188,6 +188,8 @@ bool core_advises(uintptr_t addr, size_t len, int advice);
 long core_munmap(uintptr_t addr, size_t len);
 long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, uint64_t off);
 void core_mmapped(uintptr_t addr, size_t len);
+/* The kernel has unmapped it in a call that was made without us, and that is an event. */
+void core_unmapped(uintptr_t start, uintptr_t end);
 long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to);
 long core_madvise(uintptr_t addr, size_t len, int advice);
 long core_mprotect(uintptr_t addr, size_t len, int prot);

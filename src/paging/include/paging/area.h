@@ -145,6 +145,8 @@ int paging_enter(struct paging_area *area);
  * Context: stripes of the area held. Return: 0 or -errno.
  */
 int paging_make_shadow(struct paging_area *area);
+/* One that is not made of the area: what comes from there merges with nothing. */
+int paging_plain_shadow(struct paging_area *area);
 
 /**
  * paging_huge_enter() - the mappings by which huge pages of a file are filled and looked for
@@ -177,6 +179,12 @@ void paging_drop_zeroes(const struct paging_area *area);
 
 /* Forget the content: every page of the area is hidden and empty. Context: stripes held. */
 int paging_drop(const struct paging_area *area);
+
+/*
+ * The area's pages, hidden (paging_hide()), have moved to where it is hidden as before: what is
+ * known of them there. Context: stripes of both held, the table reserved.
+ */
+void paging_carry(const struct paging_area *area, uintptr_t to);
 
 /* The mapping is gone or replaced already: forget it, touching no VMA. Context: stripes held. */
 void paging_forget(const struct paging_area *area);

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events: a slot for every message, of the thread that causes it.
+ *
+ *     FREE -> CLAIMED -> PENDING -> READ -> FREE
+ *               changing: COPY and its kin answer EAGAIN
+ *
+ * Claimed under the locks of the change that it tells of, so that what fills memory there (COPY,
+ * under a stripe) either was done before or sees that the layout is changing. Told when no lock is
+ * held any more: the thread waits until the message was read, whatever signals come, and goes on.
+ * One call may have several, also of several contexts, which are all changing from its beginning.
+ *
+ * As for waiters, there is no list and no counter: a thread can be killed at any instruction, and
+ * its events go with it. So "is one pending" and "is the layout changing" look at every slot below
+ * the highest ever used, and ask whether its thread lives. A slot is plain data.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/lock.h"
+#include "core_local.h"
+#include "events.h"
+#include "slots.h"
+#include "sys/mem.h"
+#include "sys/thread.h"
+
+#define EVENTS  32768
+#define TICK_NS 20000000 /* how long a signal that ends the process may have to wait */
+#define TICKS   50       /* then look for a context whose last close nobody saw, and ring again */
+
+struct event {
+    union {
+        struct {
+            _Atomic uint32_t word;
+            uint32_t tid;
+        };
+        _Atomic uint64_t owned; /* both, changed as one when the slot changes hands */
+    };
+    uint32_t ctx;
+    uint32_t kind;     /* UF_EVENT_... */
+    uint64_t arg[3];   /* as in the message */
+    uint64_t ticket;   /* order of messages */
+    uint64_t since;    /* tick of the claim */
+    uint32_t next;     /* of the same call, counted from 1 */
+    uint32_t reserved; /* 0 */
+};
+_Static_assert(sizeof(struct event) == 64, "a slot is a cache line");
+_Static_assert(sizeof((struct uf_msg){0}.arg) == sizeof((struct event){0}.arg), "the message's");
+
+#define FEATURES (UF_FEATURE_EVENT_REMAP | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP)
+
+static struct event *table;
+static _Atomic uint32_t table_top; /* slots below were used at least once */
+
+int events_init(void)
+{
+    table = sys_table(EVENTS * sizeof *table);
+    return table ? 0 : -ENOMEM;
+}
+
+void events_reset(void)
+{
+    uint32_t top = atomic_load(&table_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        table[i].ctx = 0;
+        atomic_store(&table[i].owned, 0);
+    }
+}
+
+/* ---- slots */
+
+static struct event *slot_at(uint32_t number)
+{
+    return number ? &table[number - 1] : NULL;
+}
+
+static void slot_free(struct event *event)
+{
+    event->ctx = 0; /* first: whoever claims it next has no context yet */
+    atomic_store(&event->owned, owned_by(next_free(atomic_load(&event->word)), 0));
+}
+
+static struct event *slot_claim(void)
+{
+    uint32_t tid = (uint32_t)core_tid();
+
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        struct event *event = &table[i];
+        uint64_t owned = atomic_load_explicit(&event->owned, memory_order_relaxed);
+        uint32_t top = atomic_load_explicit(&table_top, memory_order_relaxed);
+        uint32_t word = (uint32_t)owned;
+
+        if ((word & STATE_MASK) != SLOT_FREE ||
+            !atomic_compare_exchange_strong(&event->owned, &owned,
+                                            owned_by(word | SLOT_CLAIMED, tid))) {
+            continue;
+        }
+        event->since = base_cpu_ticks();
+        while (i >= top && !atomic_compare_exchange_weak(&table_top, &top, i + 1)) {
+        }
+        return event;
+    }
+    return NULL;
+}
+
+/* Whether its thread lives; if not, or if another has its id by now, the slot is free again. */
+static bool slot_lives(struct event *event, uint32_t word)
+{
+    uint64_t owned = owned_by(word, event->tid), since = event->since;
+    bool old = base_cpu_ticks() - since > OLD_US * base_cpu_ticks_per_us();
+
+    if (!base_thread_dead((int)(owned >> 32)) &&
+        !(old && base_thread_newer((int)(owned >> 32), since))) {
+        return true;
+    }
+    atomic_compare_exchange_strong(&event->owned, &owned, owned_by(next_free(word), 0));
+    return false;
+}
+
+/* ---- who causes them */
+
+bool events_wanted(uint32_t ctx_id, uint64_t feature)
+{
+    const struct context *ctx = context_of_id(ctx_id);
+
+    return ctx && (atomic_load(&ctx->features) & feature);
+}
+
+static int add(struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a, uint64_t b,
+               uint64_t c)
+{
+    struct event *event = slot_claim(), *last = slot_at(events->last);
+    uint32_t number;
+
+    if (!event) {
+        return -ENOMEM;
+    }
+    number = (uint32_t)(event - table) + 1;
+    event->kind = kind;
+    event->arg[0] = a;
+    event->arg[1] = b;
+    event->arg[2] = c;
+    event->next = 0;
+    if (last) {
+        last->next = number;
+    } else {
+        events->first = number;
+    }
+    events->last = number;
+    /* From here on its layout is changing. */
+    __atomic_store_n(&event->ctx, ctx_id, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static bool has_unmap(const struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end)
+{
+    for (const struct event *at = slot_at(events->first); at; at = slot_at(at->next)) {
+        if (at->kind == UF_EVENT_UNMAP && at->ctx == ctx_id && at->arg[0] == start &&
+            at->arg[1] == end) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int events_unmap(struct events *events, uintptr_t start, uintptr_t end)
+{
+    struct range range;
+    int ret = 0;
+
+    for (uintptr_t at = start; ret == 0 && at < end && ranges_next(at, end, &range);
+         at = range.area.end) {
+        if (events_wanted(range.ctx, UF_FEATURE_EVENT_UNMAP) &&
+            !has_unmap(events, range.ctx, start, end)) {
+            ret = add(events, range.ctx, UF_EVENT_UNMAP, start, end, 0);
+        }
+    }
+    return ret;
+}
+
+int events_remap(struct events *events, uint32_t ctx_id, uintptr_t from, size_t len)
+{
+    return add(events, ctx_id, UF_EVENT_REMAP, from, 0, len);
+}
+
+void events_moved(struct events *events, uintptr_t to)
+{
+    for (struct event *at = slot_at(events->first); at; at = slot_at(at->next)) {
+        if (at->kind == UF_EVENT_REMAP) {
+            at->arg[1] = to;
+        }
+    }
+}
+
+int events_remove(struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end)
+{
+    return add(events, ctx_id, UF_EVENT_REMOVE, start, end, 0);
+}
+
+void events_cancel(struct events *events, uint32_t last)
+{
+    struct event *kept = slot_at(last);
+    uint32_t next = kept ? kept->next : events->first;
+
+    for (struct event *at = slot_at(next); at; at = slot_at(next)) {
+        next = at->next;
+        slot_free(at);
+    }
+    if (kept) {
+        kept->next = 0;
+    } else {
+        events->first = 0;
+    }
+    events->last = last;
+}
+
+/* ---- telling */
+
+/*
+ * A signal that the program does not block, and that is to end the process or stop it, does so now,
+ * as it would while the kernel waits. All others wait for the wait to end.
+ */
+static void let_default_in(const uint64_t *mask)
+{
+    struct sys_sigaction action;
+    uint64_t pending = 0, in = 0;
+
+    sys_call(SYS_rt_sigpending, &pending, sizeof pending);
+    pending &= ~*mask;
+    for (int sig = 1; pending && sig <= 64; sig++) {
+        if ((pending & SYS_SIGBIT(sig)) && !sys_failed(sys_sigaction(sig, NULL, &action)) &&
+            !action.handler) {
+            in |= SYS_SIGBIT(sig);
+        }
+    }
+    if (in) {
+        sys_sigmask(SIG_UNBLOCK, &in, NULL);
+        sys_sigmask(SIG_BLOCK, &in, NULL);
+    }
+}
+
+static void await_read(struct context *ctx, uint32_t id, struct event *event, const uint64_t *mask)
+{
+    const struct timespec rel = {.tv_nsec = TICK_NS};
+    unsigned ticks = 0;
+
+    for (;;) {
+        uint32_t word = atomic_load(&event->word);
+
+        if ((word & STATE_MASK) != SLOT_PENDING || atomic_load(&ctx->id) != id) {
+            return;
+        }
+        if (!(word & SLEEPS) &&
+            !atomic_compare_exchange_strong(&event->word, &word, word | SLEEPS)) {
+            continue;
+        }
+        if (sys_futex_wait(&event->word, word | SLEEPS, &rel) == -ETIMEDOUT) {
+            let_default_in(mask);
+            if (ticks++ % TICKS == 0) {
+                slot_ring(ctx, &event->word);
+                context_release_if_closed(ctx);
+            }
+        }
+    }
+}
+
+static void count(uint32_t kind)
+{
+    switch (kind) {
+    case UF_EVENT_REMAP:
+        STAT(events_remap);
+        break;
+    case UF_EVENT_REMOVE:
+        STAT(events_remove);
+        break;
+    case UF_EVENT_UNMAP:
+        STAT(events_unmap);
+        break;
+    default:
+        break;
+    }
+}
+
+static void tell(struct event *event, const uint64_t *mask)
+{
+    uint32_t id = event->ctx, word = atomic_load(&event->word);
+    struct context *ctx = context_of_id(id);
+
+    if (!ctx) {
+        return;
+    }
+    event->ticket = atomic_fetch_add(&ctx->ticket, 1);
+    atomic_store(&event->word, (word & ~STATE_MASK) | SLOT_PENDING);
+    count(event->kind);
+    slot_ring(ctx, &event->word); /* else it is rung again */
+    await_read(ctx, id, event, mask);
+}
+
+static void tell_from(struct event *event, bool all, struct events *events)
+{
+    const uint64_t blocked = CORE_ALL_SIGNALS;
+    uint64_t mask;
+
+    if (!event) {
+        return;
+    }
+    sys_sigmask(SIG_BLOCK, &blocked, &mask);
+    tell(event, &mask);
+    while (all && event) {
+        events->first = event->next;
+        slot_free(event);
+        event = slot_at(events->first);
+        if (event) {
+            tell(event, &mask);
+        }
+    }
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
+void events_tell(struct events *events)
+{
+    tell_from(slot_at(events->first), true, events);
+    events->last = 0;
+}
+
+void events_tell_first(struct events *events)
+{
+    tell_from(slot_at(events->first), false, events);
+}
+
+/* ---- who is told */
+
+static bool is_pending(struct event *event, uint32_t word, uint32_t ctx_id)
+{
+    return (word & STATE_MASK) == SLOT_PENDING && event->ctx == ctx_id && slot_lives(event, word);
+}
+
+bool events_pending(uint32_t ctx_id)
+{
+    uint32_t top = atomic_load(&table_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        if (is_pending(&table[i], atomic_load(&table[i].word), ctx_id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void set_read(struct event *event, uint32_t word)
+{
+    if (word & SLEEPS) {
+        sys_futex_wake(&event->word, 1);
+    }
+}
+
+/* The oldest that is pending. */
+static struct event *find_oldest(uint32_t ctx_id, uint32_t *ret_word)
+{
+    uint32_t top = atomic_load(&table_top);
+    struct event *oldest = NULL;
+    uint64_t ticket = UINT64_MAX;
+
+    for (uint32_t i = 0; i < top; i++) {
+        uint32_t word = atomic_load(&table[i].word);
+
+        if ((word & STATE_MASK) == SLOT_PENDING && table[i].ctx == ctx_id &&
+            table[i].ticket < ticket) {
+            oldest = &table[i];
+            ticket = oldest->ticket;
+            *ret_word = word;
+        }
+    }
+    return oldest;
+}
+
+bool events_take(struct context *ctx, struct uf_msg *ret)
+{
+    uint32_t id = atomic_load(&ctx->id), word = 0;
+    struct event *event;
+
+    while ((event = find_oldest(id, &word))) {
+        if (!slot_lives(event, word)) {
+            continue;
+        }
+        *ret = (struct uf_msg){.event = (uint8_t)event->kind};
+        memcpy(&ret->arg, event->arg, sizeof ret->arg);
+        /* The generation in the word says that what was copied belongs together. */
+        if (atomic_compare_exchange_strong(&event->word, &word,
+                                           (word & ~(STATE_MASK | SLEEPS)) | SLOT_READ)) {
+            STAT(messages);
+            set_read(event, word);
+            slot_await_ring(ctx, &event->word, word);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool events_changing(const struct context *ctx)
+{
+    uint32_t id = atomic_load(&ctx->id), top;
+
+    if (!(atomic_load_explicit(&ctx->features, memory_order_relaxed) & FEATURES)) {
+        return false;
+    }
+    top = atomic_load(&table_top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint32_t word = atomic_load(&table[i].word);
+
+        if ((word & STATE_MASK) != SLOT_FREE &&
+            __atomic_load_n(&table[i].ctx, __ATOMIC_SEQ_CST) == id && slot_lives(&table[i], word)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void events_release(uint32_t ctx_id)
+{
+    uint32_t top = atomic_load(&table_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        struct event *event = &table[i];
+        uint32_t word = atomic_load(&event->word);
+
+        while ((word & STATE_MASK) == SLOT_PENDING && event->ctx == ctx_id) {
+            if (atomic_compare_exchange_weak(&event->word, &word,
+                                             (word & ~(STATE_MASK | SLEEPS)) | SLOT_READ)) {
+                set_read(event, word);
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Slots of threads that wait to be read: what those of faults (waiters.c) and those of events
+ * (events.c) have in common. State and generation are one word, which is also the futex; the word
+ * and the thread's id change as one when the slot changes hands.
+ */
+#ifndef SLOTS_H
+#define SLOTS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct context;
+
+enum state {
+    SLOT_FREE,
+    SLOT_CLAIMED,
+    SLOT_PENDING,
+    SLOT_READ,
+    SLOT_WOKEN,
+};
+#define STATE_MASK 7u
+#define SLEEPS     8u  /* the waiter is in futex(2): wake it there */
+#define RINGS      16u /* the waiter is about to ring, or has just rung */
+#define GENERATION 32u
+
+#define OLD_US 20000 /* from then on it is asked whether the thread is still the same */
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the word is the low half of owned");
+
+static inline uint64_t owned_by(uint32_t word, uint32_t tid)
+{
+    return (uint64_t)tid << 32 | word;
+}
+
+static inline uint32_t next_free(uint32_t word)
+{
+    return ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE;
+}
+
+/*
+ * Ring for a slot that is pending. Return: false when it could not be rung now; true also when
+ * nobody needs to hear it any more.
+ */
+bool slot_ring(struct context *ctx, _Atomic uint32_t *slot_word);
+
+/*
+ * A message was taken, with its slot as @word says, while its waiter was about to ring for it: the
+ * bell would ring on for nothing. Who waits by epoll sees no more than the bell, so let it come,
+ * and be drained with the others.
+ */
+void slot_await_ring(const struct context *ctx, const _Atomic uint32_t *slot_word, uint32_t word);
+
+#endif
