@@ -2,310 +2,22 @@
 /*
  * The asker: a descriptor of a context whose memory is another process's.
  *
- * A channel a context, made with the first request. While a lane is held no signal's handler runs
- * on this thread; the program's own memory is read before, for it may be hidden, too.
+ * While a lane is held no signal's handler runs on this thread; the program's own memory is read
+ * before, for it may be hidden, too.
  */
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/uio.h>
 
 #include "base/lock.h"
+#include "client.h"
 #include "core/call.h"
-#include "core/core.h"
-#include "core/remote.h"
 #include "local.h"
-#include "protocol.h"
 #include "sys/file.h"
-#include "sys/mem.h"
 #include "sys/thread.h"
 
-#define HELLO_TRIES 5000 /* at a millisecond each */
-#define ACCEPT_MS   10000
-#define ANSWER_MS   10000 /* then the server is dead, though its program lives */
-#define TICK_MS     20
-
-#ifndef F_ADD_SEALS
-#define F_ADD_SEALS   1033
-#define F_SEAL_SEAL   1
-#define F_SEAL_SHRINK 2
-#define F_SEAL_GROW   4
-#endif
-#ifndef MFD_CLOEXEC
-#define MFD_CLOEXEC       1
-#define MFD_ALLOW_SEALING 2
-#endif
-
-enum remote_state {
-    REMOTE_FREE,
-    REMOTE_NEW,  /* known, not asked yet */
-    REMOTE_OPEN, /* has a channel */
-    REMOTE_GONE, /* its process is */
-};
-
-static struct remote {
-    _Atomic uint32_t state;
-    _Atomic uint32_t users; /* threads between enter() and leave() */
-    struct core_bell bell;
-    struct channel *shared;
-    int socket; /* handle */
-} * remotes;
-static struct base_lock remotes_lock;
-
-struct client_guard {
-    uint64_t mask;
-    struct remote *remote;
-    int fd;
-};
-
-/* ---- the table */
-
-static bool refers(uint32_t index)
-{
-    for (int fd = 0; fd < core_fd_top(); fd++) {
-        if (core_fd_remote(fd) == (int)index) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void close_channel(struct remote *remote)
-{
-    if (remote->shared) {
-        sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
-        core_unhide(remote->socket);
-        remote->shared = NULL;
-    }
-}
-
-/* Those to which no descriptor leads any more. Context: lock held. */
-static void sweep(void)
-{
-    for (uint32_t i = 0; i < CORE_REMOTES_MAX; i++) {
-        struct remote *remote = &remotes[i];
-
-        if (atomic_load(&remote->state) != REMOTE_FREE && !atomic_load(&remote->users) &&
-            !refers(i)) {
-            close_channel(remote);
-            atomic_store(&remote->state, REMOTE_FREE);
-        }
-    }
-}
-
-static int find(const struct core_bell *bell)
-{
-    for (uint32_t i = 0; i < CORE_REMOTES_MAX; i++) {
-        if (atomic_load(&remotes[i].state) != REMOTE_FREE && remotes[i].bell.len == bell->len &&
-            memcmp(remotes[i].bell.path, bell->path, bell->len) == 0) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
-static int add(const struct core_bell *bell)
-{
-    sweep();
-    for (uint32_t i = 0; i < CORE_REMOTES_MAX; i++) {
-        if (atomic_load(&remotes[i].state) == REMOTE_FREE) {
-            remotes[i].bell = *bell;
-            remotes[i].shared = NULL;
-            atomic_store(&remotes[i].state, REMOTE_NEW);
-            return (int)i;
-        }
-    }
-    return -EMFILE;
-}
-
-static void lock(uint64_t *ret_mask)
-{
-    const uint64_t all = ~(uint64_t)0;
-
-    sys_sigmask(SIG_SETMASK, &all, ret_mask);
-    base_lock_acquire(&remotes_lock, sys_gettid());
-}
-
-static void unlock(const uint64_t *mask)
-{
-    base_lock_release(&remotes_lock);
-    sys_sigmask(SIG_SETMASK, mask, NULL);
-}
-
-int client_recognise(int fd)
-{
-    struct core_bell bell;
-    uint64_t mask;
-    int index;
-
-    if (!core_bell_name(fd, &bell)) {
-        return -ENOTTY;
-    }
-    lock(&mask);
-    if (!remotes) {
-        remotes = sys_table(CORE_REMOTES_MAX * sizeof *remotes);
-    }
-    index = remotes ? find(&bell) : -ENOMEM;
-    if (index == -1) {
-        index = add(&bell);
-    }
-    if (index >= 0) {
-        core_fd_set_remote(fd, (uint32_t)index); /* before the next sweep */
-    }
-    unlock(&mask);
-    return index;
-}
-
-/* ---- opening a channel */
-
-static int make_memory(struct channel **ret_shared)
-{
-    long fd = sys_call(SYS_memfd_create, "userfault-channel", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    long ret = fd;
-
-    if (sys_failed(fd)) {
-        return (int)fd;
-    }
-    ret = sys_call(SYS_ftruncate, fd, sizeof(struct channel));
-    if (ret == 0) {
-        ret = sys_fcntl((int)fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-    }
-    if (ret == 0) {
-        ret = sys_mmap(0, sizeof(struct channel), PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
-    }
-    if (sys_failed(ret)) {
-        sys_close((int)fd);
-        return (int)ret;
-    }
-    *ret_shared = (struct channel *)ret;
-    sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTFORK);
-    sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTDUMP);
-    return (int)fd;
-}
-
-/* Through the bell, which is connected to the hub of the process that made it. */
-static long say_hello(int bell, int memory, int socket)
-{
-    const struct channel_hello hello = {CHANNEL_MAGIC, sizeof(struct channel)};
-    char control[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec vec = {(void *)&hello, sizeof hello};
-    struct msghdr msg = {
-        .msg_iov = &vec,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = sizeof control,
-    };
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&msg);
-    const struct timespec pause = {.tv_nsec = 1000000};
-    long ret;
-
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(3 * sizeof(int));
-    memcpy(CMSG_DATA(rights), (const int[]){memory, socket, bell}, 3 * sizeof(int));
-    for (int tries = 0; tries < HELLO_TRIES; tries++) {
-        ret = sys_call(SYS_sendmsg, bell, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (ret != -EAGAIN && ret != -ENOBUFS && ret != -EINTR) {
-            return ret < 0 ? -ESRCH : 0;
-        }
-        sys_call(SYS_nanosleep, &pause, NULL); /* many have said hello, none was heard yet */
-    }
-    return -ESRCH;
-}
-
-static bool hung_up(const struct remote *remote)
-{
-    struct pollfd fd = {.fd = core_hidden(remote->socket)};
-    const struct timespec none = {0};
-
-    return sys_call(SYS_ppoll, &fd, 1, &none, NULL, 8) > 0;
-}
-
-/* Wait until the word is not `from` any more. False: nobody will change it. */
-static bool await(const struct remote *remote, _Atomic uint32_t *word, uint32_t from, int limit_ms)
-{
-    const struct timespec tick = {.tv_nsec = TICK_MS * 1000000};
-
-    for (int ms = 0; atomic_load(word) == from; ms += TICK_MS) {
-        long ret = channel_wait(word, from, &tick);
-
-        if (ret == -ETIMEDOUT && (hung_up(remote) || ms > limit_ms)) {
-            return atomic_load(word) != from;
-        }
-    }
-    return true;
-}
-
-static long open_channel(struct remote *remote, int bell)
-{
-    int pair[2], memory = make_memory(&remote->shared);
-    long ret;
-
-    if (memory < 0) {
-        return memory;
-    }
-    ret = sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
-    if (ret == 0) {
-        ret = say_hello(bell, memory, pair[1]);
-        sys_close(pair[1]);
-        remote->socket = core_hide(pair[0]);
-        ret = ret ? ret : remote->socket < 0 ? remote->socket : 0;
-    } else {
-        remote->socket = -1;
-    }
-    sys_close(memory);
-    if (ret == 0) {
-        bool heard = await(remote, &remote->shared->head.accepted, 0, ACCEPT_MS);
-
-        ret = heard ? (int)atomic_load(&remote->shared->head.accepted) : -ESRCH;
-    }
-    if (ret != 1) {
-        sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
-        remote->shared = NULL;
-        if (remote->socket >= 0) {
-            core_unhide(remote->socket);
-        }
-        return ret < 0 ? ret : -ESRCH;
-    }
-    return 0;
-}
-
-/* ---- entering and leaving */
-
-/* Return: 0, or -errno: -ESRCH when the process is gone, -EBADF when the descriptor was closed. */
-static long enter(struct client_guard *guard, int fd, uint32_t index)
-{
-    struct remote *remote = &remotes[index];
-    long ret = 0;
-
-    lock(&guard->mask);
-    guard->remote = remote;
-    guard->fd = fd;
-    if (core_fd_remote(fd) != (int)index) {
-        ret = -EBADF;
-    } else if (atomic_load(&remote->state) == REMOTE_NEW) {
-        ret = open_channel(remote, fd);
-        if (ret == 0 || ret == -ESRCH) {
-            atomic_store(&remote->state, ret ? REMOTE_GONE : REMOTE_OPEN);
-        }
-    } else if (atomic_load(&remote->state) == REMOTE_GONE) {
-        ret = -ESRCH;
-    }
-    if (ret) {
-        unlock(&guard->mask);
-        return ret;
-    }
-    atomic_fetch_add(&remote->users, 1);
-    base_lock_release(&remotes_lock);
-    return 0;
-}
-
-static void leave(const struct client_guard *guard)
-{
-    atomic_fetch_sub(&guard->remote->users, 1);
-    sys_sigmask(SIG_SETMASK, &guard->mask, NULL);
-}
+#define ANSWER_MS 10000 /* then the server is dead, though its program lives */
 
 /* ---- asking */
 
@@ -353,7 +65,7 @@ static bool await_answer(const struct remote *remote, struct channel_lane *lane)
     if ((word & CHANNEL_STATES) != CHANNEL_ASKED) {
         return true;
     }
-    return await(remote, &lane->state, CHANNEL_ASKED | CHANNEL_SLEEPS, ANSWER_MS);
+    return client_await(remote, &lane->state, CHANNEL_ASKED | CHANNEL_SLEEPS, ANSWER_MS);
 }
 
 /*
@@ -376,7 +88,7 @@ static long ask(const struct client_guard *guard, unsigned n, struct question *q
                  0);
     }
     if (!await_answer(remote, lane)) {
-        atomic_store(&remote->state, REMOTE_GONE);
+        client_gone(remote);
         return -ESRCH;
     }
     question->data_len = __atomic_load_n(&lane->data_len, __ATOMIC_RELAXED);
@@ -393,7 +105,7 @@ static void release(const struct client_guard *guard, unsigned n)
 static long ask_briefly(int fd, uint32_t index, struct question *question)
 {
     struct client_guard guard;
-    long ret = enter(&guard, fd, index);
+    long ret = client_enter(&guard, fd, index);
     unsigned n;
 
     if (ret) {
@@ -402,7 +114,7 @@ static long ask_briefly(int fd, uint32_t index, struct question *question)
     n = hold_lane(guard.remote->shared);
     ret = ask(&guard, n, question);
     release(&guard, n);
-    leave(&guard);
+    client_leave(&guard);
     return ret;
 }
 
@@ -479,7 +191,7 @@ static long copy_piece(int fd, uint32_t index, const struct uf_io_copy *copy, ui
         .dst = copy->dst + done, .src = copy->src + done, .len = len, .mode = copy->mode};
     size_t good = readable(src, len);
     struct client_guard guard;
-    long ret = enter(&guard, fd, index);
+    long ret = client_enter(&guard, fd, index);
     unsigned n;
 
     if (ret) {
@@ -493,7 +205,7 @@ static long copy_piece(int fd, uint32_t index, const struct uf_io_copy *copy, ui
     memcpy(question.args, &part, sizeof part);
     ret = ask(&guard, n, &question);
     release(&guard, n);
-    leave(&guard);
+    client_leave(&guard);
     memcpy(&part, question.args, sizeof part);
     return ret == -ESRCH ? ret : part.copy ? part.copy : ret;
 }
@@ -579,7 +291,7 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
     struct question question = {.op = CHANNEL_READ, .flag = len >= sizeof(struct uf_msg)};
     struct uf_msg msgs[16];
     struct client_guard guard;
-    long ret = enter(&guard, fd, index);
+    long ret = client_enter(&guard, fd, index);
     unsigned n;
 
     if (ret) {
@@ -597,7 +309,7 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
         ret = -EIO;
     }
     release(&guard, n);
-    leave(&guard);
+    client_leave(&guard);
     if (ret > 0 && core_copy_out(buf, msgs, (size_t)ret)) {
         return -EFAULT;
     }
@@ -619,14 +331,4 @@ void client_drain(int fd, uint32_t index)
     if (client_poll(fd, index, true) == 0 && empty_bell(fd)) {
         ask_briefly(fd, index, &question);
     }
-}
-
-void client_fork_child(void)
-{
-    for (uint32_t i = 0; remotes && i < CORE_REMOTES_MAX; i++) {
-        atomic_store(&remotes[i].state, REMOTE_FREE); /* memory and sockets stay the parent's */
-        atomic_store(&remotes[i].users, 0);
-        remotes[i].shared = NULL;
-    }
-    atomic_store(&remotes_lock.word, 0);
 }

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the asking side share. */
+#ifndef CHANNEL_CLIENT_H
+#define CHANNEL_CLIENT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/remote.h"
+#include "protocol.h"
+
+/* A context of another process. */
+struct remote {
+    _Atomic uint32_t state; /* enum remote_state */
+    _Atomic uint32_t users; /* threads between client_enter() and client_leave() */
+    struct core_bell bell;
+    struct channel *shared; /* NULL: not open */
+    int socket;             /* handle */
+};
+
+/* In between, the channel stays, and all signals are blocked. */
+struct client_guard {
+    uint64_t mask;
+    struct remote *remote;
+    int fd;
+};
+
+/* Return: 0, or -errno: -ESRCH when the process is gone, -EBADF when the descriptor was closed. */
+long client_enter(struct client_guard *guard, int fd, uint32_t index);
+void client_leave(const struct client_guard *guard);
+/* From now on it is known that its process is. */
+void client_gone(struct remote *remote);
+/* Wait until the word is not `from` any more. False: nobody will change it. */
+bool client_await(const struct remote *remote, _Atomic uint32_t *word, uint32_t from, int limit_ms);
+
+#endif
