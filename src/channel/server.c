@@ -218,33 +218,35 @@ static bool accept_hello(int memory, int socket, int bell)
     return true;
 }
 
+/* Closes all that came along, but what is kept. There is room for one more than there should be. */
 static void handle_hello(const struct msghdr *msg, const struct channel_hello *hello, long len)
 {
     const struct cmsghdr *control = CMSG_FIRSTHDR(msg);
-    int fd[HELLO_FDS] = {-1, -1, -1};
+    int fd[HELLO_FDS + 1];
     size_t count = 0;
 
     if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS) {
         count = (control->cmsg_len - CMSG_LEN(0)) / sizeof *fd;
-        memcpy(fd, CMSG_DATA(control), (count < HELLO_FDS ? count : HELLO_FDS) * sizeof *fd);
+        count = count < HELLO_FDS + 1 ? count : HELLO_FDS + 1;
+        memcpy(fd, CMSG_DATA(control), count * sizeof *fd);
     }
     if (count == HELLO_FDS && !(msg->msg_flags & MSG_CTRUNC) && len == sizeof *hello &&
         hello->magic == CHANNEL_MAGIC && hello->size == sizeof(struct channel) &&
         accept_hello(fd[0], fd[1], fd[2])) {
         fd[1] = -1;
     }
-    for (unsigned i = 0; i < HELLO_FDS; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (fd[i] >= 0) {
             sys_close(fd[i]);
         }
     }
 }
 
-/* More descriptors than belong into one are closed by the kernel: there is no room for them. */
+/* What more descriptors come along, the kernel closes for want of room. */
 static void receive_hellos(void)
 {
     for (;;) {
-        char control[CMSG_SPACE(HELLO_FDS * sizeof(int))] __attribute__((aligned(8)));
+        char control[CMSG_LEN((HELLO_FDS + 1) * sizeof(int))] __attribute__((aligned(8)));
         struct channel_hello hello = {0};
         struct iovec vec = {&hello, sizeof hello};
         struct msghdr msg = {

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A peer that was handed a context's descriptor and sends whatever it likes: the process whose
+ * memory it is must lose nothing, and serve the next one.
+ *
+ * The peer makes its system calls itself, so that no facility is on its side.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "protocol.h"
+#include "sys/call.h"
+
+#define PAGE   4096ul
+#define PAGES  64ul
+#define ROUNDS 20000
+#define SEALS  (F_SEAL_SHRINK | F_SEAL_GROW)
+
+static int uffd;
+static char *registered, *secret;
+static uint64_t seed = 1;
+
+static uint64_t draw(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+/* ---- the peer */
+
+static int memory_of(uint64_t bytes, int seals)
+{
+    int fd = (int)sys_call(SYS_memfd_create, "hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    sys_call(SYS_ftruncate, fd, bytes);
+    sys_call(SYS_fcntl, fd, F_ADD_SEALS, seals);
+    return fd;
+}
+
+static long say(uint64_t magic, uint64_t size, const int *fds, size_t count)
+{
+    const struct channel_hello hello = {magic, size};
+    char control[CMSG_SPACE(8 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec vec = {(void *)&hello, sizeof hello};
+    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
+    struct cmsghdr *head = (struct cmsghdr *)control;
+
+    if (count) {
+        msg.msg_control = control;
+        msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(head), fds, count * sizeof(int));
+    }
+    return sys_call(SYS_sendmsg, uffd, &msg, 0); /* waits while the hub is full */
+}
+
+static struct channel *map_of(int fd)
+{
+    return (struct channel *)sys_call(SYS_mmap, 0, sizeof(struct channel), PROT_READ | PROT_WRITE,
+                                      MAP_SHARED, fd, 0);
+}
+
+/* A channel as it should be. NULL: it was refused. */
+static struct channel *open_well(int *ret_socket)
+{
+    int pair[2], memory = memory_of(sizeof(struct channel), SEALS);
+    struct channel *shared = map_of(memory);
+
+    sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    say(CHANNEL_MAGIC, sizeof *shared, (const int[]){memory, pair[1], uffd}, 3);
+    sys_call(SYS_close, pair[1]);
+    sys_call(SYS_close, memory);
+    while (!atomic_load(&shared->head.accepted))
+        sys_call(SYS_futex, &shared->head.accepted, 0 /* FUTEX_WAIT */, 0, NULL, 0, 0);
+    *ret_socket = pair[0];
+    return atomic_load(&shared->head.accepted) == 1 ? shared : NULL;
+}
+
+static void malformed_hellos(void)
+{
+    const uint64_t whole = sizeof(struct channel);
+    int good = memory_of(whole, SEALS), pair[2], other;
+
+    sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    other = (int)sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    for (size_t count = 0; count < 8; count++)
+        say(CHANNEL_MAGIC, whole, (const int[]){good, pair[1], pair[0], 0, 1, 2, good, good},
+            count);
+    sys_call(SYS_sendto, uffd, "x", 1, 0, NULL, 0);
+    sys_call(SYS_sendto, uffd, secret, 3000, 0, NULL, 0);
+    say(0, whole, (const int[]){good, pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole + 1, (const int[]){good, pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(whole, 0), pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(whole, F_SEAL_GROW), pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(PAGE, SEALS), pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(2 * whole, SEALS), pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){pair[0], pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){good, pair[1], other}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){good, pair[1], good}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){good, good, uffd}, 3); /* no socket to hang up */
+}
+
+/*
+ * Whatever is asked is about no page that is registered, or it would be within a manager's rights.
+ */
+static void random_requests(void)
+{
+    static const uint32_t requests[] = {UFFDIO_COPY,     UFFDIO_ZEROPAGE,     UFFDIO_WAKE,
+                                        UFFDIO_CONTINUE, UFFDIO_WRITEPROTECT, UFFDIO_API,
+                                        0xaa77,          0xffffffff,          0};
+    struct channel *shared;
+    int socket;
+
+    shared = open_well(&socket);
+    for (int i = 0; shared && i < ROUNDS; i++) {
+        struct channel_lane *lane = &shared->lane[draw() % CHANNEL_LANES];
+        uint64_t args[CHANNEL_ARGS / 8];
+
+        for (size_t n = 0; n < CHANNEL_ARGS / 8; n++) {
+            args[n] = draw() >> draw() % 64;
+            if (draw() % 4 == 0) /* of the program's memory, but none that is registered */
+                args[n] = (uintptr_t)secret + draw() % PAGES * PAGE;
+        }
+        memcpy(lane->args, args, sizeof args);
+        lane->op = (uint32_t)(draw() % 6);
+        lane->request = requests[draw() % (sizeof requests / sizeof *requests)];
+        lane->flag = (uint32_t)draw();
+        lane->data_len = (uint32_t)draw();
+        atomic_store(&shared->head.awake, (uint32_t)draw() % 2);
+        atomic_store(&lane->state, draw() % 4 ? CHANNEL_ASKED : (uint32_t)draw());
+        sys_call(SYS_sendto, socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+        if (draw() % 64 == 0)
+            sys_call(SYS_sched_yield);
+    }
+    sys_call(SYS_kill, sys_call(SYS_getpid), SIGKILL);
+}
+
+static void nothing(void)
+{
+}
+
+/* As many as are allowed, and more. */
+static void many_channels(void)
+{
+    int socket;
+
+    for (int i = 0; i < 300; i++)
+        open_well(&socket);
+}
+
+/* ---- the program */
+
+static int open_descriptors(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < 4096; fd++)
+        count += sys_call(SYS_fcntl, fd, F_GETFD, 0) >= 0; /* those that are hidden, too */
+    return count;
+}
+
+static void check(int ok, const char *what)
+{
+    static int number;
+
+    printf("%s %d - %s\n", ok ? "ok" : "not ok", ++number, what);
+    fflush(stdout);
+    if (!ok)
+        exit(1);
+}
+
+static int copy_page(size_t page)
+{
+    struct uffdio_copy copy = {
+        .dst = (uintptr_t)registered + page * PAGE, .src = (uintptr_t)secret, .len = PAGE};
+
+    return ioctl(uffd, UFFDIO_COPY, &copy) ? -errno : 0;
+}
+
+/* Nothing of the program was read out or written to, and it is still served. */
+static void check_well(const char *what, size_t page, int before)
+{
+    clock_t limit = clock() + 20 * CLOCKS_PER_SEC;
+    pid_t child;
+    int status, same = 1;
+
+    for (size_t i = 0; i < PAGES * PAGE; i++)
+        same &= secret[i] == (char)(i / PAGE + 1);
+    check(same, what);
+    child = fork();
+    if (child == 0)
+        _exit(copy_page(page) ? 1 : 0);
+    check(waitpid(child, &status, 0) == child && status == 0, "another process is served");
+    check(copy_page(page) == -EEXIST && registered[page * PAGE] == 1, "and has filled the page");
+    while (open_descriptors() > before && clock() < limit)
+        sched_yield(); /* those who hung up are noticed by the server */
+    check(open_descriptors() <= before, "no descriptor is left");
+}
+
+static void attack(void (*peer)(void))
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        peer();
+        sys_call(SYS_exit_group, 0);
+    }
+    waitpid(child, NULL, 0);
+}
+
+int main(void)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+    int before;
+
+    printf("1..12\n");
+    secret = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    registered =
+        mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (size_t i = 0; i < PAGES; i++)
+        memset(secret + i * PAGE, (int)i + 1, PAGE);
+    uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    reg.range.start = (uintptr_t)registered;
+    reg.range.len = PAGES * PAGE;
+    if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
+        return 1;
+    attack(nothing); /* which begins the server */
+    before = open_descriptors();
+    attack(malformed_hellos);
+    check_well("malformed hellos", 0, before);
+    attack(random_requests);
+    check_well("random requests", 1, before);
+    attack(many_channels);
+    check_well("more channels than are served", 2, before);
+    return 0;
+}
