@@ -350,6 +350,70 @@ static void forked(enum mem_kind kind)
     drop_end(&drop);
 }
 
+/* ------------------------------------------------------------------ another process */
+
+static int other_read(int uffd, struct uf_msg *ret)
+{
+    struct pollfd ready = {.fd = uffd, .events = POLLIN};
+
+    return poll(&ready, 1, 8000) == 1 ? (int)read(uffd, ret, sizeof(*ret)) : -1;
+}
+
+/* Told what is removed, it fills it again when it is asked for. */
+static int other_main(const struct drop *drop)
+{
+    struct pollfd ready = {.fd = drop->uffd, .events = POLLIN};
+    struct uf_msg msg;
+    int ret;
+
+    if (poll(&ready, 1, 8000) != 1)
+        return 1;
+    if (uffd_zero(drop->uffd, drop->mem.addr, page_size) != -EAGAIN)
+        return 2;
+    if (other_read(drop->uffd, &msg) != sizeof(msg) || msg.event != UF_EVENT_REMOVE ||
+        msg.arg.remove.start != (uintptr_t)drop->mem.addr)
+        return 3;
+    if (other_read(drop->uffd, &msg) != sizeof(msg) || msg.event != UF_EVENT_PAGEFAULT)
+        return 4;
+    ret = uffd_zero(drop->uffd, drop->mem.addr, page_size);
+    return ret ? 5 : 0;
+}
+
+static void told_elsewhere(enum mem_kind kind)
+{
+    struct drop drop = {.mem = mem_map(kind, 1), .uffd = uffd_open(EVENTS)};
+
+    CHECK_EQ(uffd_register(drop.uffd, drop.mem.addr, drop.mem.len), 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(other_main(&drop));
+    CHECK_EQ(madvise(drop.mem.addr, drop.mem.len, MADV_DONTNEED), 0);
+    check_native(drop.mem.addr, 0);
+    CHECK_EXITED(child_wait(pid), 0);
+}
+
+/* Killed, it lets everybody go: nobody else has the context. */
+static void killed_elsewhere(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(EVENTS);
+    struct cause cause = {cause_munmap, mem.addr, .len = mem.len};
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        pause();
+        _exit(1);
+    }
+    cause_start(&cause);
+    uffd_await(uffd);
+    close(uffd);
+    cause_check_waits(&cause);
+    CHECK_EQ(kill(pid, SIGKILL), 0);
+    CHECK_SIGNALED(child_wait(pid), SIGKILL);
+    CHECK_EQ(cause_join(&cause), 0);
+}
+
 /* ------------------------------------------------------------------ many at once */
 
 #define THREADS 4
@@ -440,6 +504,10 @@ const struct conf_case event_wait_cases[] = {
     {"events/hangs", RST_EVENTS, KIND(MEM_ANON), .features = EVENTS, .run = hangs},
     {"events/killed", RST_EVENTS, KIND(MEM_ANON), .features = EVENTS, .run = killed},
     {"events/forked", RST_EVENTS, ONE_OF_EACH, .features = EVENTS, .run = forked},
+    {"events/told-elsewhere", RST_EVENTS, KIND(MEM_ANON), .features = EVENTS,
+     .run = told_elsewhere},
+    {"events/killed-elsewhere", RST_EVENTS, KIND(MEM_ANON), .features = EVENTS,
+     .run = killed_elsewhere},
     {"events/many", RST_EVENTS, ONE_OF_EACH, .features = EVENTS, .run = many},
     {.id = NULL},
 };
