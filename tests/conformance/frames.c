@@ -7,7 +7,7 @@
 
 #include "harness.h"
 
-enum { PAGES = 16 };
+enum { PAGES = 48 }; /* of which a stack can be made anywhere */
 
 /* ---- the vDSO, which touches memory as the program would */
 

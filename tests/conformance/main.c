@@ -240,11 +240,34 @@ static enum verdict run_and_report(const struct conf_case *c, enum mem_kind kind
 
 struct plan {
     const char *glob;
+    const char *named; /* ids, one a line; NULL: all */
     bool list;
     unsigned times; /* each of them so often, until it fails */
     unsigned count; /* cases that match */
     unsigned verdicts[VERDICTS];
 };
+
+static const char *read_named(const char *path)
+{
+    char *text = NULL;
+    size_t room = 0;
+    FILE *file = fopen(path, "re");
+
+    if (!file || getdelim(&text, &room, '\0', file) == -1) {
+        perror(path);
+        exit(2);
+    }
+    fclose(file);
+    return text;
+}
+
+static bool is_named(const char *text, const char *id)
+{
+    char line[132];
+
+    snprintf(line, sizeof(line), "\n%s\n", id);
+    return strstr(text, line) || strncmp(text, line + 1, strlen(line + 1)) == 0;
+}
 
 static void visit(const struct conf_case *c, enum mem_kind kind, struct plan *plan, bool run)
 {
@@ -252,6 +275,8 @@ static void visit(const struct conf_case *c, enum mem_kind kind, struct plan *pl
 
     snprintf(id, sizeof(id), kind == MEM_NONE ? "%s" : "%s:%s", c->id, mem_kind_name(kind));
     if (plan->glob && fnmatch(plan->glob, id, 0) != 0)
+        return;
+    if (plan->named && !is_named(plan->named, id))
         return;
     plan->count++;
     if (plan->list)
@@ -322,16 +347,21 @@ static void check_backend(const char *expected)
 }
 
 static const struct option options[] = {
-    {"list", no_argument, NULL, 'l'},         {"filter", required_argument, NULL, 'f'},
-    {"repeat", required_argument, NULL, 'r'}, {"expect-backend", required_argument, NULL, 'b'},
-    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+    {"list", no_argument, NULL, 'l'},
+    {"filter", required_argument, NULL, 'f'},
+    {"named", required_argument, NULL, 'n'},
+    {"repeat", required_argument, NULL, 'r'},
+    {"expect-backend", required_argument, NULL, 'b'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 static void usage(FILE *to)
 {
-    fputs("usage: conformance [-l] [-f GLOB] [-r N] [--expect-backend=user|kernel]\n"
+    fputs("usage: conformance [-l] [-f GLOB] [-n FILE] [-r N] [--expect-backend=user|kernel]\n"
           "  -l, --list            print the cases and where each statement comes from\n"
           "  -f, --filter=GLOB     only the cases whose id matches\n"
+          "  -n, --named=FILE      only the cases whose ids stand in it, one a line\n"
           "  -r, --repeat=N        each case N times, until it fails\n"
           "      --expect-backend  fail unless this facility answers\n",
           to);
@@ -346,11 +376,13 @@ int main(int argc, char **argv)
     page_size = (size_t)sysconf(_SC_PAGESIZE);
     if (argc > 2 && strcmp(argv[1], "--helper") == 0)
         return helper_main(argv[2], argc - 3, argv + 3);
-    while ((opt = getopt_long(argc, argv, "lf:r:h", options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, "lf:n:r:h", options, NULL)) != -1) {
         if (opt == 'l')
             plan.list = true;
         else if (opt == 'f')
             plan.glob = optarg;
+        else if (opt == 'n')
+            plan.named = read_named(optarg);
         else if (opt == 'r')
             plan.times = (unsigned)strtoul(optarg, NULL, 10);
         else if (opt == 'b')
