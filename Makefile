@@ -26,6 +26,7 @@ help:
 	@echo 'make stress [ARGS=..]   the races and sizes that take minutes, in full'
 	@echo 'make bench [ARGS=..]    ratios against the kernel'"'"'s facility'
 	@echo 'make fuzz SECONDS=n     random sequences on both backends, compared'
+	@echo 'make aarch64            builds across for aarch64, and runs it under qemu-user'
 	@echo 'make lint               format, static analysis, shell scripts, man pages'
 	@echo 'make install PREFIX=/usr/local DESTDIR='
 	@echo 'make clean              removes $(BUILD)'
@@ -55,6 +56,10 @@ stress: all | $(BUILD)/.setup-test
 bench: all | $(BUILD)/.setup-bench
 	@$(BUILD)/bench/userfault-bench $(ARGS)
 
+# Across, beside the build folder, and every case that the emulator carries; make test runs some.
+aarch64: $(configured) | $(BUILD)/.setup-test
+	@tests/aarch64/run.py --all $(BUILD)
+
 fuzz: all | $(BUILD)/.setup-test
 	@$(BUILD)/tests/differential/difftest --seconds $(SECONDS) $(ARGS)
 
@@ -71,4 +76,4 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all help run test stress bench fuzz lint install clean
+.PHONY: all help run test stress bench aarch64 fuzz lint install clean
