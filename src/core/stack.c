@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 
+#include "arch/context.h"
 #include "core_local.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
@@ -26,6 +27,8 @@ static uintptr_t thread_pointer(void)
 
 #ifdef SYS_arch_prctl
     sys_call(SYS_arch_prctl, GET_FS, &pointer);
+#elif defined(__aarch64__)
+    pointer = arch_thread_pointer();
 #endif
     return pointer;
 }

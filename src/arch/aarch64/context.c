@@ -102,6 +102,14 @@ enum arch_access arch_access_of(const ucontext_t *uc)
     return instruction_writes(*(const uint32_t *)uc->uc_mcontext.pc) ? ARCH_WRITE : ARCH_READ;
 }
 
+uintptr_t arch_thread_pointer(void)
+{
+    uintptr_t pointer;
+
+    __asm__ volatile("mrs %0, tpidr_el0" : "=r"(pointer));
+    return pointer;
+}
+
 uintptr_t arch_pc(const ucontext_t *uc)
 {
     return (uintptr_t)uc->uc_mcontext.pc;

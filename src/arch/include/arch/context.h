@@ -27,6 +27,11 @@ static inline uint64_t *arch_sigmask(ucontext_t *uc)
     return (uint64_t *)&uc->uc_sigmask;
 }
 
+#if defined(__aarch64__)
+/* The thread pointer as a number, which the kernel cannot be asked for: nothing is read there. */
+uintptr_t arch_thread_pointer(void);
+#endif
+
 /*
  * The way back from a handler, for rt_sigaction(2): a function where the kernel wants to be told
  * one, else it has its own in the vDSO, which debuggers and unwinders know.
