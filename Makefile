@@ -29,7 +29,7 @@ help:
 	@echo 'make aarch64            builds across for aarch64, and runs it under qemu-user'
 	@echo 'make lint               format, static analysis, shell scripts, man pages'
 	@echo 'make install PREFIX=/usr/local DESTDIR='
-	@echo 'make clean              removes $(BUILD)'
+	@echo 'make clean              removes $(BUILD), and what was built across beside it'
 	@echo 'CC=clang works with each of them.'
 
 # One stamp a group: a second run costs nothing, and removing the build folder asks again.
@@ -74,6 +74,6 @@ install: all
 	@if [ -z '$(DESTDIR)' ] && [ "`id -u`" = 0 ]; then ldconfig; fi
 
 clean:
-	@rm -rf $(BUILD)
+	@rm -rf $(BUILD) $(BUILD)-aarch64
 
 .PHONY: all help run test stress bench aarch64 fuzz lint install clean
