@@ -10,6 +10,10 @@ int core_huge_check(const struct vma *vma)
     struct paging_file *file;
     int fd;
 
+    if (maps_page_size(vma) > PAGING_CHUNK) {
+        core_log("refused to register huge pages of more than 2 MiB", 0);
+        return -EINVAL;
+    }
     if (!vma->shared && !paging_env.mem) {
         core_log("refused to register private huge pages: /proc/self/mem cannot be written to", 0);
         return -EINVAL;

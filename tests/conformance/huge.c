@@ -377,6 +377,21 @@ static void hugetlbfs(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+/* Pages of a gigabyte: registered, never touched, so that no pool has to be had. */
+static void gigantic(enum mem_kind kind)
+{
+    const size_t gib = (size_t)1 << 30;
+    char *addr = mmap(
+        NULL, gib, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE | 30 << MAP_HUGE_SHIFT, -1, 0);
+    int uffd = uffd_open(0);
+
+    if (addr == MAP_FAILED)
+        case_skip("no mappings of such pages: %s", strerror(errno));
+    CHECK_EQ(uffd_register(uffd, addr, gib), 0);
+    CHECK_EQ(uffd_unregister(uffd, addr, gib), 0);
+}
+
 #define FEATURES (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
 
 const struct conf_case huge_cases[] = {
@@ -393,6 +408,8 @@ const struct conf_case huge_cases[] = {
     {"huge/dontneed-rounds-down", ADV, HUGETLB, .run = dontneed_rounds_down},
     {"huge/punch-partly", ADV, KIND(MEM_HUGE_MEMFD_SHARED), .run = punch_partly},
     {"huge/mremap-sizes", "mremap(2)", HUGETLB_OF_EACH, .run = remap_sizes},
+    {"huge/gigantic", RST, KIND(MEM_ANON), .features = FEATURES,
+     .differs = "pages of more than 2 MiB are refused", .run = gigantic},
     {"huge/hugetlbfs", RST, HUGETLB_OF_EACH, NEED_ROOT, .run = hugetlbfs},
     {.id = NULL},
 };
