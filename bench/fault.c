@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "measure.h"
@@ -29,7 +30,7 @@ struct scene {
     int context, stop_event;
     int sink; /* a file to write to, for touches by the kernel */
     atomic_bool stop;
-    pthread_barrier_t barrier;
+    pthread_barrier_t *barrier; /* of all processes */
 };
 
 struct faulter {
@@ -96,7 +97,7 @@ static void handle_by_poll(struct scene *scene)
 
         if (ready < 0 && errno != EINTR)
             bench_fail(1, "poll");
-        if (atomic_load(&scene->stop))
+        if (atomic_load(&scene->stop) || (fds[1].revents & POLLIN))
             return;
         if (ready > 0 && (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0)
             bench_fail(1, "poll reports an error on the context");
@@ -138,7 +139,7 @@ static void *handler_main(void *arg)
     struct scene *scene = arg;
 
     place(scene, true);
-    pthread_barrier_wait(&scene->barrier);
+    pthread_barrier_wait(scene->barrier);
     if (scene->options->handler != BENCH_SPIN) {
         handle_by_poll(scene);
         return NULL;
@@ -180,7 +181,7 @@ static void *faulter_main(void *arg)
     uint64_t before;
 
     place(scene, false);
-    pthread_barrier_wait(&scene->barrier);
+    pthread_barrier_wait(scene->barrier);
     before = bench_now_ns();
     for (unsigned long i = self->first; i < self->first + self->count; i++) {
         uint64_t now;
@@ -210,7 +211,7 @@ static void run_faulters(struct scene *scene, struct bench_result *result)
             bench_fail(1, "pthread_create");
     }
     bench_watch_start(&watch);
-    pthread_barrier_wait(&scene->barrier);
+    pthread_barrier_wait(scene->barrier);
     for (unsigned long i = 0; i < threads; i++)
         pthread_join(faulters[i].thread, NULL);
     bench_watch_stop(&watch, result);
@@ -251,6 +252,55 @@ static void prepare(const struct scene *scene, size_t bytes)
     }
 }
 
+static pthread_barrier_t *barrier_for(unsigned count)
+{
+    pthread_barrier_t *barrier =
+        mmap(NULL, sizeof(*barrier), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pthread_barrierattr_t attr;
+
+    if (barrier == MAP_FAILED)
+        bench_fail(1, "mmap");
+    pthread_barrierattr_init(&attr);
+    pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_barrier_init(barrier, &attr, count);
+    return barrier;
+}
+
+/* The manager: a thread, or a process that inherits the context. */
+struct manager {
+    pthread_t thread;
+    pid_t pid;
+};
+
+static void manager_start(struct manager *manager, struct scene *scene)
+{
+    if (!scene->options->other) {
+        if (pthread_create(&manager->thread, NULL, handler_main, scene) != 0)
+            bench_fail(1, "pthread_create");
+        return;
+    }
+    manager->pid = fork();
+    if (manager->pid < 0)
+        bench_fail(1, "fork");
+    if (manager->pid == 0) {
+        handler_main(scene);
+        _exit(0);
+    }
+}
+
+static void manager_stop(struct manager *manager, struct scene *scene)
+{
+    int status = 0;
+
+    atomic_store(&scene->stop, true);
+    if (eventfd_write(scene->stop_event, 1) != 0)
+        bench_fail(1, "eventfd_write");
+    if (!scene->options->other)
+        pthread_join(manager->thread, NULL);
+    else if (waitpid(manager->pid, &status, 0) < 0 || status != 0)
+        bench_fail(1, "the manager's process");
+}
+
 static void install_sigbus(struct scene *scene)
 {
     struct sigaction action = {.sa_sigaction = sigbus_handler, .sa_flags = SA_SIGINFO};
@@ -265,9 +315,10 @@ void bench_fault(const struct bench_options *options, struct bench_result *resul
     bool in_handler = options->handler == BENCH_SIGBUS;
     size_t bytes = options->pages * options->stride * BENCH_PAGE;
     struct scene scene = {.options = options};
-    pthread_t handler;
+    struct manager manager;
 
-    if (options->batch > BATCH_MAX || (in_handler && options->threads > 1))
+    if (options->batch > BATCH_MAX || (in_handler && options->threads > 1) ||
+        (options->other && options->handler != BENCH_POLL))
         bench_fail(1, "no such combination");
     scene.context = bench_context(O_CLOEXEC | O_NONBLOCK, in_handler ? UF_FEATURE_SIGBUS : 0);
     scene.stop_event = eventfd(0, EFD_CLOEXEC);
@@ -278,18 +329,14 @@ void bench_fault(const struct bench_options *options, struct bench_result *resul
     scene.ns = bench_resident(options->pages * sizeof(*scene.ns));
     prepare(&scene, bytes);
 
-    pthread_barrier_init(&scene.barrier, NULL, (unsigned)options->threads + (in_handler ? 1u : 2u));
+    scene.barrier = barrier_for((unsigned)options->threads + (in_handler ? 1u : 2u));
     if (in_handler)
         install_sigbus(&scene);
-    else if (pthread_create(&handler, NULL, handler_main, &scene) != 0)
-        bench_fail(1, "pthread_create");
+    else
+        manager_start(&manager, &scene);
     run_faulters(&scene, result);
-    if (!in_handler) {
-        atomic_store(&scene.stop, true);
-        if (eventfd_write(scene.stop_event, 1) != 0)
-            bench_fail(1, "eventfd_write");
-        pthread_join(handler, NULL);
-    }
+    if (!in_handler)
+        manager_stop(&manager, &scene);
     bench_percentiles(scene.ns, options->pages, result);
     result->units = options->pages;
     result->context = scene.context;

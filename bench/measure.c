@@ -32,6 +32,7 @@ static void usage(FILE *file)
           "  --cause=missing|wp|minor           of the faults\n"
           "  --pages=N --stride=N --threads=N --batch=N --chunk-kib=N --rounds=N\n"
           "  --apart                            pin faulters and handler to two CPUs\n"
+          "  --other                            fault, copy: the manager is another process\n"
           "  --sparse                           touch: publish every second page only;\n"
           "                                     protect: memory cut into 30,000 runs\n"
           "  --op=NAME                          plain, published: which system call\n"
@@ -75,7 +76,7 @@ static void parse(int argc, char **argv, struct bench_options *options)
         {"batch", 1, NULL, 'b'},     {"op", 1, NULL, 'c'},     {"sparse", 0, NULL, 'x'},
         {"chunk-kib", 1, NULL, 'k'}, {"help", 0, NULL, '?'},   {"rounds", 1, NULL, 'r'},
         {"access", 1, NULL, 'a'},    {"apart", 0, NULL, 'd'},  {"cause", 1, NULL, 'w'},
-        {NULL, 0, NULL, 0},
+        {"other", 0, NULL, 'n'},     {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -113,6 +114,9 @@ static void parse(int argc, char **argv, struct bench_options *options)
             break;
         case 'd':
             options->apart = true;
+            break;
+        case 'n':
+            options->other = true;
             break;
         case 'x':
             options->sparse = true;

@@ -31,6 +31,7 @@ struct bench_options {
     enum bench_cause cause; /* of the faults; write protection wants stores, minor shared memory */
     bool random;            /* order of the touches */
     bool apart;             /* faulters and handler pinned to two CPUs */
+    bool other;             /* who resolves is another process */
     bool sparse;            /* touch: only every second page is published; protect: in runs */
     unsigned long pages;    /* how many pages are resolved */
     unsigned long stride;   /* distance of two of them, in pages */

@@ -13,6 +13,7 @@
 #define SCAN      "scan: PAGEMAP_SCAN of 1 GiB, of which 1 % was written; us a call"
 #define COPY      "copy: pages that nobody waits for; us a page"
 #define MOVE      "move: pages that nobody waits for; us a page"
+#define OTHER     "other: the manager is another process; us a page"
 #define TOUCH     "touch: memory that has been published; us a word"
 #define PLAIN     "plain: a program that has no context; us a call"
 #define PUBLISHED "published: a system call on memory that has been published; us a call"
@@ -97,6 +98,12 @@ const struct bench_row bench_rows[] = {
     {"copy.shared.64k", COPY, "measure copy --memory=shared --chunk-kib=64", .has_pages = true},
     {"move.2m", MOVE, "measure move", .goal = 1.25, .has_pages = true},
     {"move.4k", MOVE, "measure move --chunk-kib=4", .goal = 1.25, .has_pages = true},
+    {"other.fault.seq", OTHER, "measure fault --other", .goal = 0.90, .has_pages = true},
+    {"other.fault.rand", OTHER, "measure fault --other --order=rand", .goal = 0.90,
+     .has_pages = true},
+    {"other.copy.2m", OTHER, "measure copy --other", .goal = 2.00, .has_pages = true},
+    {"other.copy.shared.2m", OTHER, "measure copy --other --memory=shared", .goal = 2.00,
+     .has_pages = true},
     {"touch.all", TOUCH, "measure touch", .goal = 1.00, .headroom = 3},
     {"touch.sparse", TOUCH, "measure touch --sparse", .goal = 1.00, .headroom = 3},
     {"plain.getppid", PLAIN, "measure plain --op=getppid", .goal = 1.00, .headroom = 3,
