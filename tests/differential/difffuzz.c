@@ -28,7 +28,7 @@
     (UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS |                         \
      UF_FEATURE_MISSING_SHMEM | UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM |     \
      UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_POISON | UF_FEATURE_MOVE |    \
-     OF_HUGE | FUZZ_CALLS_WAIT)
+     OF_HUGE | FUZZ_EVENTS | FUZZ_CALLS_WAIT)
 #define OF_HUGE      (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
 #define HANG_SECONDS 15
 
@@ -61,8 +61,10 @@ static void on_alarm(int sig)
 void exec_op(int index, const struct op *op)
 {
     trace_op(index, op);
+    events_before(op);
     if (!exec_ctx(index, op) && !exec_mem(index, op) && !exec_touch(index, op))
         fuzz_die("unknown operation");
+    events_after();
     worker_settle();
 }
 

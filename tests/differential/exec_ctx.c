@@ -29,6 +29,11 @@ void exec_init(bool perturb)
     perturbed = perturb;
 }
 
+int ctx_fd(int slot)
+{
+    return fds[slot];
+}
+
 static void op_open(const struct op *op)
 {
     int fd;
@@ -53,6 +58,8 @@ static void op_api(const struct op *op)
     int ret = ioctl(fds[op->slot], UF_IO_API, &api);
 
     trace_result(ret, errno);
+    if (!ret && (op->arg2 & FUZZ_EVENTS))
+        events_slot(op->slot, true);
     /* Which features and ioctls there are may differ; those that were asked for may not. */
     trace_printf(" api=%llx features=%llx ioctls=%llx", (unsigned long long)api.api,
                  (unsigned long long)(ret ? api.features : api.features & op->arg2),
@@ -341,6 +348,7 @@ static void op_close(int slot)
     worker_note_waking();
     trace_call(close(fds[slot]));
     fds[slot] = -1;
+    events_slot(slot, false);
 }
 
 static void op_dup(const struct op *op)
@@ -353,8 +361,10 @@ static void op_dup(const struct op *op)
     }
     fd = dup(fds[op->slot]);
     trace_result(fd < 0 ? -1 : 0, errno);
-    if (fd >= 0)
+    if (fd >= 0) {
         fds[op->slot2] = fd;
+        events_slot(op->slot2, events_told(op->slot));
+    }
 }
 
 /* With a reader asleep the mode stays: its call began in the other one. */
@@ -489,6 +499,7 @@ void ctx_finish(void)
             continue;
         close(fds[i]);
         fds[i] = -1;
+        events_slot(i, false);
         worker_settle(); /* or who was woken may or may not meet the next context */
     }
     if (worker_busy(JOB_TOUCH) + worker_busy(JOB_READER) + worker_busy(JOB_EXCLUSIVE))

@@ -172,6 +172,13 @@ bool exec_touch(int index, const struct op *op)
             trace_printf(" = left out\n");
             return true;
         }
+        if (events_any()) { /* nothing is locked then: it does not wait but for its events */
+            struct job job = {.op = *op};
+
+            mremap_run(&job);
+            mremap_report(&job);
+            return true;
+        }
         start(index, op, JOB_TOUCH, mremap_run, mremap_report);
         return true;
     case OP_MLOCK:

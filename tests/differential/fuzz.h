@@ -120,6 +120,8 @@ struct op {
 
 /* ------------------------------------------------------------------ gen.c */
 
+#define FUZZ_EVENTS (UF_FEATURE_EVENT_REMAP | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP)
+
 bool gen_is_huge(uint64_t seed, uint64_t features);
 int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops);
 
@@ -194,6 +196,16 @@ void exec_op(int index, const struct op *op);
 void exec_finish(void);
 
 bool exec_ctx(int index, const struct op *op); /* false: not one of its operations */
+int ctx_fd(int slot);
+
+/* Whether the slot's context tells events, as from UFFDIO_API, dup and close on. */
+void events_slot(int slot, bool on);
+bool events_told(int slot);
+bool events_any(void);
+/* Around an operation. */
+void events_before(const struct op *op);
+void events_after(void);
+
 void ctx_finish(void);
 void ctx_note_mapped(uint64_t addr, uint64_t len);
 bool exec_mem(int index, const struct op *op);
