@@ -254,8 +254,11 @@ static bool follows(const struct range *range)
     return events_wanted(range->ctx, UF_FEATURE_EVENT_REMAP);
 }
 
-/* In the order in which the kernel tells: what is replaced, what moves, and what is left behind. */
-static int announce(const struct move *move, const struct range *range)
+/*
+ * In the order in which the kernel tells: what is replaced, what moves, and what is left behind.
+ * *ret_last: the last event before that of the old place.
+ */
+static int announce(const struct move *move, const struct range *range, uint32_t *ret_last)
 {
     uintptr_t kept_end = move->addr + move->kept;
     int ret = 0;
@@ -269,6 +272,7 @@ static int announce(const struct move *move, const struct range *range)
     if (ret == 0) {
         ret = events_unmap(move->events, kept_end, move->old_end);
     }
+    *ret_last = move->events->last;
     if (ret == 0 && !(move->flags & MREMAP_DONTUNMAP)) {
         ret = events_unmap(move->events, move->addr, kept_end);
     }
@@ -294,8 +298,9 @@ static long move_away(const struct move *move, const struct range *range, uintpt
                       uintptr_t end)
 {
     uintptr_t kept_end = move->addr + move->kept, join_start = 0, join_end = 0, to;
-    long ret = announce(move, range);
     bool joined = false;
+    uint32_t last;
+    long ret = announce(move, range, &last);
 
     ret = ret ? ret : remap_vmas(move);
     if (sys_failed(ret)) {
@@ -312,6 +317,9 @@ static long move_away(const struct move *move, const struct range *range, uintpt
         remap_follow(move, to);
     } else {
         joined = move->old_len && find_joined(range, move, to, &join_start, &join_end);
+        if (joined && join_start < kept_end && join_end > move->addr) {
+            events_cancel(move->events, last); /* not registered any more when it is unmapped */
+        }
         become_plain(move, range, to);
     }
     if (move->flags & MREMAP_DONTUNMAP) {

@@ -92,6 +92,21 @@ static void leaves(enum mem_kind kind)
     check_native(there, 0);
 }
 
+/* Moved beside itself it is one with what it leaves, and none of it is registered any more. */
+static void leaves_nothing(enum mem_kind kind)
+{
+    char *there = reserve_apart(4);
+    int uffd = uffd_open(UF_FEATURE_EVENT_UNMAP);
+
+    CHECK(mmap(there, 2 * page_size, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == there);
+    CHECK_EQ(uffd_register(uffd, there, 2 * page_size), 0);
+    CHECK(mremap(there, 2 * page_size, 2 * page_size, FIXED, there + 2 * page_size) ==
+          there + 2 * page_size);
+    uffd_check_silent(uffd);
+    check_native(there + 2 * page_size, 0);
+}
+
 static void moves_part(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 6);
@@ -360,6 +375,7 @@ const struct conf_case event_remap_cases[] = {
     {"events/remap", RST_REMAP, EVERY_KIND | HUGETLB, .features = EVENTS, .run = moves},
     {"events/remap-over", RST_REMAP, PARTS, .features = EVENTS, .run = moves_over},
     {"events/remap-leaves", RST_REMAP, EACH, .features = EVENTS, .run = leaves},
+    {"events/remap-beside-itself", RST_REMAP, .features = EVENTS, .run = leaves_nothing},
     {"events/remap-part", RST_REMAP, PARTS, .features = EVENTS, .run = moves_part},
     {"events/remap-grow", RST_REMAP, ONE_OF_EACH, .features = EVENTS, .run = grows},
     {"events/remap-grow-anywhere", RST_REMAP, ONE_OF_EACH, .features = EVENTS,
