@@ -34,32 +34,46 @@ static bool take_over(struct channel_lane *lane, uint32_t word)
            atomic_compare_exchange_strong(&lane->state, &word, CHANNEL_HELD);
 }
 
-static unsigned hold_lane(struct channel *shared)
+/* One that is free, or with `dead` perhaps a dead thread's. False: there is none. */
+static bool try_lane(struct channel *shared, bool dead, unsigned *ret_n)
 {
-    for (unsigned turns = 1;; turns++) {
-        for (unsigned n = 0; n < CHANNEL_LANES; n++) {
-            uint32_t word = CHANNEL_FREE;
+    for (unsigned n = 0; n < CHANNEL_LANES; n++) {
+        uint32_t word = CHANNEL_FREE;
 
-            if (atomic_compare_exchange_strong(&shared->lane[n].state, &word, CHANNEL_HELD) ||
-                (turns % 1024 == 0 && take_over(&shared->lane[n], word))) {
-                shared->lane[n].holder = (uint32_t)sys_gettid();
-                return n;
-            }
+        if (atomic_compare_exchange_strong(&shared->lane[n].state, &word, CHANNEL_HELD) ||
+            (dead && take_over(&shared->lane[n], word))) {
+            shared->lane[n].holder = (uint32_t)sys_gettid();
+            *ret_n = n;
+            return true;
         }
-        sys_call(SYS_sched_yield);
     }
+    return false;
 }
 
-static bool await_answer(const struct remote *remote, struct channel_lane *lane)
+static unsigned hold_lane(struct channel *shared)
 {
-    uint64_t until = channel_spin_until();
+    unsigned n;
+
+    for (unsigned turns = 1; !try_lane(shared, turns % 1024 == 0, &n); turns++) {
+        sys_call(SYS_sched_yield);
+    }
+    return n;
+}
+
+static bool await_answer(struct remote *remote, struct channel_lane *lane)
+{
+    uint64_t until = channel_spin_until(&remote->misses);
     uint32_t word;
 
     while (base_cpu_ticks() < until) {
         if ((atomic_load(&lane->state) & CHANNEL_STATES) == CHANNEL_ANSWERED) {
+            channel_spin_learn(&remote->misses, true);
             return true;
         }
         base_cpu_pause();
+    }
+    if (until) {
+        channel_spin_learn(&remote->misses, false);
     }
     word = atomic_fetch_or(&lane->state, CHANNEL_SLEEPS);
     if ((word & CHANNEL_STATES) != CHANNEL_ASKED) {
@@ -68,11 +82,8 @@ static bool await_answer(const struct remote *remote, struct channel_lane *lane)
     return client_await(remote, &lane->state, CHANNEL_ASKED | CHANNEL_SLEEPS, ANSWER_MS);
 }
 
-/*
- * Data goes and comes in the lane, which stays held until release(). Return: what was answered, or
- * -ESRCH.
- */
-static long ask(const struct client_guard *guard, unsigned n, struct question *question)
+/* Data goes and comes in the lane, which stays held until release(). */
+static void ask(const struct client_guard *guard, unsigned n, const struct question *question)
 {
     struct remote *remote = guard->remote;
     struct channel_lane *lane = &remote->shared->lane[n];
@@ -87,6 +98,14 @@ static long ask(const struct client_guard *guard, unsigned n, struct question *q
         sys_call(SYS_sendto, core_hidden(remote->socket), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL,
                  0);
     }
+}
+
+/* Return: what was answered, or -ESRCH. */
+static long hear(const struct client_guard *guard, unsigned n, struct question *question)
+{
+    struct remote *remote = guard->remote;
+    struct channel_lane *lane = &remote->shared->lane[n];
+
     if (!await_answer(remote, lane)) {
         client_gone(remote);
         return -ESRCH;
@@ -112,7 +131,8 @@ static long ask_briefly(int fd, uint32_t index, struct question *question)
         return ret;
     }
     n = hold_lane(guard.remote->shared);
-    ret = ask(&guard, n, question);
+    ask(&guard, n, question);
+    ret = hear(&guard, n, question);
     release(&guard, n);
     client_leave(&guard);
     return ret;
@@ -181,33 +201,97 @@ static size_t readable(const unsigned char *src, size_t len)
     return done;
 }
 
-/* One piece of a copy, its bytes with it. Return: bytes done, or -errno. */
-static long copy_piece(int fd, uint32_t index, const struct uf_io_copy *copy, uint64_t done,
-                       size_t len)
+/* A piece of a copy, in a lane with its bytes. */
+struct piece {
+    unsigned lane;
+    size_t len;
+    struct question question;
+};
+
+/* @good: so much of it can be read; none: the other side finds out what else is wrong */
+static void put_piece(const struct client_guard *guard, struct piece *piece,
+                      const struct uf_io_copy *copy, uint64_t done, size_t good)
 {
-    struct question question = {.op = CHANNEL_IOCTL, .request = UF_IO_COPY};
-    const unsigned char *src = (const unsigned char *)(uintptr_t)copy->src + done;
     struct uf_io_copy part = {
-        .dst = copy->dst + done, .src = copy->src + done, .len = len, .mode = copy->mode};
-    size_t good = readable(src, len);
+        .dst = copy->dst + done, .src = copy->src + done, .len = piece->len, .mode = copy->mode};
+
+    piece->question = (struct question){.op = CHANNEL_IOCTL, .request = UF_IO_COPY};
+    if (good && core_copy_in(guard->remote->shared->data[piece->lane],
+                             (const void *)(uintptr_t)part.src, good) == 0) {
+        piece->question.data_len = (uint32_t)good;
+        part.len = good;
+    }
+    memcpy(piece->question.args, &part, sizeof part);
+}
+
+static size_t piece_len(const struct uf_io_copy *copy, uint64_t done)
+{
+    uint64_t left = copy->len - done;
+
+    return left < CHANNEL_DATA ? (size_t)left : CHANNEL_DATA;
+}
+
+/* While one piece is served: the next, if it can be had at once. */
+static bool next_piece(const struct client_guard *guard, struct piece *piece,
+                       const struct uf_io_copy *copy, uint64_t done)
+{
+    if (done >= copy->len ||
+        core_call_open((uintptr_t)copy->src + done, piece_len(copy, done), ARCH_READ) ==
+            CORE_CLOSED ||
+        !try_lane(guard->remote->shared, false, &piece->lane)) {
+        return false;
+    }
+    piece->len = piece_len(copy, done);
+    put_piece(guard, piece, copy, done, piece->len);
+    if (piece->question.data_len != piece->len) {
+        release(guard, piece->lane);
+        return false;
+    }
+    return true;
+}
+
+static long hear_piece(const struct client_guard *guard, struct piece *piece)
+{
+    struct uf_io_copy part;
+    long ret = hear(guard, piece->lane, &piece->question);
+
+    release(guard, piece->lane);
+    memcpy(&part, piece->question.args, sizeof part);
+    return ret == -ESRCH ? ret : part.copy ? part.copy : ret;
+}
+
+/*
+ * Pieces, as long as the next one's source need not be waited for. Return: 1 all of them were done
+ * in full, 0 the last was not, -errno the last not at all.
+ */
+static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, int64_t *done)
+{
+    struct piece piece = {.len = piece_len(copy, (uint64_t)*done)}, next;
+    size_t good = readable((const unsigned char *)(uintptr_t)copy->src + *done, piece.len);
     struct client_guard guard;
     long ret = client_enter(&guard, fd, index);
-    unsigned n;
+    bool more;
 
     if (ret) {
         return ret;
     }
-    n = hold_lane(guard.remote->shared);
-    if (good && core_copy_in(guard.remote->shared->data[n], src, good) == 0) {
-        question.data_len = (uint32_t)good;
-        part.len = good;
-    }
-    memcpy(question.args, &part, sizeof part);
-    ret = ask(&guard, n, &question);
-    release(&guard, n);
+    piece.lane = hold_lane(guard.remote->shared);
+    put_piece(&guard, &piece, copy, (uint64_t)*done, good);
+    do {
+        ask(&guard, piece.lane, &piece.question);
+        more = good == piece.len && next_piece(&guard, &next, copy, (uint64_t)*done + piece.len);
+        ret = hear_piece(&guard, &piece);
+        *done += ret > 0 ? ret : 0;
+        if (ret != (long)piece.len && more) {
+            release(&guard, next.lane);
+            more = false;
+        }
+        ret = ret < 0 ? ret : ret == (long)piece.len;
+        piece = more ? next : piece;
+        good = piece.len;
+    } while (more);
     client_leave(&guard);
-    memcpy(&part, question.args, sizeof part);
-    return ret == -ESRCH ? ret : part.copy ? part.copy : ret;
+    return ret;
 }
 
 /* As the kernel: the structure's last word says how far it came, or why not at all. */
@@ -223,19 +307,9 @@ static long copy_ioctl(int fd, uint32_t index, const struct uf_io_copy *copy, un
         memcpy(question.args, copy, sizeof *copy);
         return plain_ioctl(fd, index, &question, arg, sizeof *copy);
     }
-    while ((uint64_t)done < copy->len) {
-        uint64_t left = copy->len - (uint64_t)done;
-        size_t len = left < CHANNEL_DATA ? (size_t)left : CHANNEL_DATA;
-
-        ret = copy_piece(fd, index, copy, (uint64_t)done, len);
-        if (ret <= 0) {
-            break;
-        }
-        done += ret;
-        if ((size_t)ret < len) {
-            break;
-        }
-    }
+    do {
+        ret = copy_pieces(fd, index, copy, &done);
+    } while (ret > 0 && (uint64_t)done < copy->len);
     if (ret == -ESRCH || ret == -EBADF || (done == 0 && ret == -EINVAL)) {
         return ret; /* and the last word stays what it was */
     }
@@ -302,7 +376,8 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
     }
     question.data_len = (uint32_t)(len < sizeof msgs ? len : sizeof msgs);
     n = hold_lane(guard.remote->shared);
-    ret = ask(&guard, n, &question);
+    ask(&guard, n, &question);
+    ret = hear(&guard, n, &question);
     if (ret > 0 && (size_t)ret <= sizeof msgs) {
         memcpy(msgs, guard.remote->shared->data[n], (size_t)ret);
     } else if (ret > 0) {
@@ -316,7 +391,8 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
     return ret == -ESRCH ? -EAGAIN : ret;
 }
 
-short client_poll(int fd, uint32_t index, bool nonblock)
+/* What is pending, as the other side sees it. */
+static short ask_poll(int fd, uint32_t index, bool nonblock)
 {
     struct question question = {.op = CHANNEL_POLL, .flag = nonblock};
     long ret = ask_briefly(fd, index, &question);
@@ -324,11 +400,30 @@ short client_poll(int fd, uint32_t index, bool nonblock)
     return ret == -ESRCH && nonblock ? 0 : ret < 0 ? POLLERR : (short)ret;
 }
 
+/*
+ * Once the context is enabled, the bell tells: it rings as long as something is pending. It may
+ * ring for what has been resolved since; then a read finds nothing.
+ */
+short client_poll(int fd, uint32_t index, bool nonblock)
+{
+    char byte;
+    short ret;
+
+    if (!nonblock || !client_enabled(fd, index)) {
+        ret = ask_poll(fd, index, nonblock);
+        if (nonblock && ret != POLLERR) {
+            client_enable(fd, index);
+        }
+        return ret;
+    }
+    return sys_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 ? POLLIN | POLLRDNORM : 0;
+}
+
 void client_drain(int fd, uint32_t index)
 {
     struct question question = {.op = CHANNEL_QUIET};
 
-    if (client_poll(fd, index, true) == 0 && empty_bell(fd)) {
+    if (ask_poll(fd, index, true) == 0 && empty_bell(fd)) {
         ask_briefly(fd, index, &question);
     }
 }

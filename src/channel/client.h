@@ -15,8 +15,10 @@ struct remote {
     _Atomic uint32_t state; /* enum remote_state */
     _Atomic uint32_t users; /* threads between client_enter() and client_leave() */
     struct core_bell bell;
-    struct channel *shared; /* NULL: not open */
-    int socket;             /* handle */
+    _Atomic uint32_t misses; /* waits in a row that spinning did not end */
+    atomic_bool enabled;     /* UFFDIO_API was called */
+    struct channel *shared;  /* NULL: not open */
+    int socket;              /* handle */
 };
 
 /* In between, the channel stays, and all signals are blocked. */
@@ -29,6 +31,9 @@ struct client_guard {
 /* Return: 0, or -errno: -ESRCH when the process is gone, -EBADF when the descriptor was closed. */
 long client_enter(struct client_guard *guard, int fd, uint32_t index);
 void client_leave(const struct client_guard *guard);
+/* Whether the context is known to have been enabled by UFFDIO_API; it is. */
+bool client_enabled(int fd, uint32_t index);
+void client_enable(int fd, uint32_t index);
 /* From now on it is known that its process is. */
 void client_gone(struct remote *remote);
 /* Wait until the word is not `from` any more. False: nobody will change it. */

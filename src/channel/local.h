@@ -4,6 +4,7 @@
 #define CHANNEL_LOCAL_H
 
 #include <linux/futex.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
@@ -22,12 +23,37 @@ static inline void channel_wake(_Atomic uint32_t *word)
     sys_call(SYS_futex, word, FUTEX_WAKE, INT32_MAX, 0, 0, 0);
 }
 
-#define CHANNEL_SPIN_US 50
+#define CHANNEL_SPIN_US     50
+#define CHANNEL_SPIN_MISSES 16 /* after so many in vain, only one in CHANNEL_SPIN_RETRY spins */
+#define CHANNEL_SPIN_RETRY  32
 
-/* Whether to spin at all, and until which tick. */
-static inline uint64_t channel_spin_until(void)
+/* Until which tick to spin; 0: not at all. @misses: how many in a row were in vain */
+static inline uint64_t channel_spin_until(_Atomic uint32_t *misses)
 {
-    return base_cpu_count() > 1 ? base_cpu_ticks() + CHANNEL_SPIN_US * base_cpu_ticks_per_us() : 0;
+    static _Atomic int cpus; /* 0: not asked yet */
+    uint32_t vain = atomic_load_explicit(misses, memory_order_relaxed);
+
+    if (!atomic_load_explicit(&cpus, memory_order_relaxed)) {
+        atomic_store_explicit(&cpus, base_cpu_count(), memory_order_relaxed);
+    }
+    if (vain >= CHANNEL_SPIN_MISSES) {
+        atomic_fetch_add_explicit(misses, 1, memory_order_relaxed);
+    }
+    return atomic_load_explicit(&cpus, memory_order_relaxed) > 1 &&
+                   (vain < CHANNEL_SPIN_MISSES || vain % CHANNEL_SPIN_RETRY == 0)
+               ? base_cpu_ticks() + CHANNEL_SPIN_US * base_cpu_ticks_per_us()
+               : 0;
+}
+
+static inline void channel_spin_learn(_Atomic uint32_t *misses, bool ended)
+{
+    uint32_t vain = atomic_load_explicit(misses, memory_order_relaxed);
+
+    if (ended) {
+        atomic_store_explicit(misses, 0, memory_order_relaxed);
+    } else if (vain < CHANNEL_SPIN_MISSES) {
+        atomic_store_explicit(misses, vain + 1, memory_order_relaxed);
+    }
 }
 
 /* server.c: see struct core_remote */

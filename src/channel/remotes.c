@@ -91,6 +91,7 @@ static int add(const struct core_bell *bell)
         if (atomic_load(&remotes[i].state) == REMOTE_FREE) {
             remotes[i].bell = *bell;
             remotes[i].shared = NULL;
+            atomic_store(&remotes[i].enabled, false);
             atomic_store(&remotes[i].state, REMOTE_NEW);
             return (int)i;
         }
@@ -282,6 +283,18 @@ void client_leave(const struct client_guard *guard)
 {
     atomic_fetch_sub(&guard->remote->users, 1);
     sys_sigmask(SIG_SETMASK, &guard->mask, NULL);
+}
+
+bool client_enabled(int fd, uint32_t index)
+{
+    return core_fd_remote(fd) == (int)index && atomic_load(&remotes[index].enabled);
+}
+
+void client_enable(int fd, uint32_t index)
+{
+    if (core_fd_remote(fd) == (int)index) {
+        atomic_store(&remotes[index].enabled, true);
+    }
 }
 
 void client_gone(struct remote *remote)

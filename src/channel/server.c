@@ -316,18 +316,26 @@ static bool sleep_until_asked(void)
 
 static void serve(void)
 {
+    static _Atomic uint32_t misses;
     uint64_t until = 0;
     unsigned spins = 0;
 
     for (bool alive = true; alive && !atomic_load(&stopping);) {
         if (serve_all()) {
-            until = channel_spin_until();
+            if (until) {
+                channel_spin_learn(&misses, true);
+            }
+            until = channel_spin_until(&misses);
         } else if (base_cpu_ticks() < until) {
             base_cpu_pause();
             if (++spins % YIELD_EVERY == 0) {
                 sys_call(SYS_sched_yield);
             }
         } else {
+            if (until) {
+                channel_spin_learn(&misses, false);
+            }
+            until = 0;
             set_awake(false);
             alive = serve_all() || sleep_until_asked(); /* asked before it could be seen */
             set_awake(true);
