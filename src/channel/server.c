@@ -350,8 +350,8 @@ static void server_main(void *arg)
     char *self = tls + TLS_BYTES / 2;
 
     sys_sigmask(SIG_SETMASK, &most, NULL);
-    memcpy(self, &self, sizeof self);
-    memcpy(self + 16, &self, sizeof self);
+    ((char **)self)[0] = self; /* where thread pointers point to themselves */
+    ((char **)self)[2] = self;
     if (offset > 0 && offset < (long)(TLS_BYTES / 2 - sizeof(int))) {
         memcpy(self + offset, &(int){sys_gettid()}, sizeof(int));
     }
