@@ -112,8 +112,11 @@ static bool whole_mapping(const struct range *range, uintptr_t addr, struct pagi
     return true;
 }
 
-/* A read may bring in more than its page. Return: whether nothing is there, nor the page itself. */
-static bool read_around(const struct range *range, uintptr_t addr)
+/*
+ * A read may bring in more than its page: are there others now? Return: whether nothing is there,
+ * nor the page itself.
+ */
+static bool read_around(const struct range *range, uintptr_t addr, bool *ret_others)
 {
     struct paging_area area;
     paging_stripes held;
@@ -128,10 +131,24 @@ static bool read_around(const struct range *range, uintptr_t addr)
     held = paging_lock(addr, addr + 1, core_tid());
     if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy &&
         paging_reads_around(&now.area) && whole_mapping(&now, addr, &area)) {
-        paging_read_around(&area, addr);
+        *ret_others = paging_read_around(&area, addr);
     }
     paging_unlock(held);
     return false;
+}
+
+/* Of a page that is not to be had, a read maps all the same what the file has around it. */
+static void bring_around(const struct range *range, uintptr_t addr)
+{
+    const uintptr_t bytes = 16 * PAGING_PAGE;
+    uintptr_t at = addr & ~(bytes - 1), end = at + bytes;
+
+    for (; range->area.kind == PAGING_PRIVATE_FILE && at < end; at += PAGING_PAGE) {
+        if (at >= range->area.start && at < range->area.end && (paging_byte(at) & PAGE_PUBLISHED) &&
+            !(paging_byte(at) & PAGE_POISONED) && admit(range, at)) {
+            sys_madvise(at, PAGING_PAGE, MADV_POPULATE_READ);
+        }
+    }
 }
 
 static void wait_for_edit(void)
@@ -251,7 +268,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     enum paging_content content;
     struct range range;
     struct vma vma;
-    bool bare = false;
+    bool bare = false, others = false;
 
     *ret_woken = false;
     if (!ranges_find(addr, &range)) {
@@ -271,9 +288,13 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     }
     if (access != ARCH_WRITE && paging_reads_around(&range.area) &&
         !(paging_byte(addr) & (PAGE_PUBLISHED | PAGE_POISONED))) {
-        bare = read_around(&range, addr); /* also where the page itself is beyond the end */
+        bare =
+            read_around(&range, addr, &others); /* also where the page itself is beyond the end */
     }
     if (range.area.kind != PAGING_ANON && paging_beyond_eof(&range.area, addr)) {
+        if (others) {
+            bring_around(&range, addr);
+        }
         return CORE_SIGBUS;
     }
     content = bare ? PAGING_EMPTY : paging_content(&range.area, addr);
@@ -287,7 +308,9 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     if (content == PAGING_CACHED && range.area.minor) {
         what.flags |= UF_PAGEFAULT_FLAG_MINOR;
     } else if (content == PAGING_EMPTY && range.area.missing) {
-        /* as it is */
+        if (others) {
+            bring_around(&range, addr);
+        }
     } else if (protected_from(&range, addr, access) && core_lifts_alone(&range)) {
         lift(&range, addr);
         return CORE_RETRY;

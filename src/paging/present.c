@@ -131,22 +131,25 @@ bool paging_bare_around(const struct paging_area *area, uintptr_t addr)
     return file_cached(area, start, end) <= published;
 }
 
-void paging_read_around(const struct paging_area *area, uintptr_t addr)
+bool paging_read_around(const struct paging_area *area, uintptr_t addr)
 {
     unsigned char vec[AROUND_PAGES];
     uintptr_t start, end;
+    bool any = false;
 
     around(area, addr, &start, &end);
     /* Not cachestat: pages that were allocated and never filled are left out. */
     if (sys_call(SYS_mincore, start, end - start, vec) != 0) {
-        return;
+        return false;
     }
     for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
         if ((vec[(at - start) / PAGING_PAGE] & 1) &&
             !(paging_byte(at) & (PAGE_PUBLISHED | PAGE_POISONED))) {
             paging_table_change(at, at + PAGING_PAGE, PAGE_PUBLISHED, 0);
+            any |= at != (addr & ~(PAGING_PAGE - 1));
         }
     }
+    return any;
 }
 
 /* ---- the end of the file */

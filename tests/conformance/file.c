@@ -281,6 +281,25 @@ static void read_maps_neighbours(enum mem_kind kind)
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 3), source, page_size), 0);
 }
 
+/* They stay so, although the page that was read for is not had. */
+static void read_in_vain_maps_neighbours(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    struct touch touch = {0};
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(pwrite(mem.fd, source, 3 * page_size, 0), 3 * page_size);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    touch_start(&touch, mem_page(&mem, 3), false);
+    uffd_next_fault(uffd, mem_page(&mem, 3), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), -EEXIST);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 3), page_size), 0);
+    touch_join(&touch);
+}
+
 /* ... but only in its mapping, and what is registered is one of its own. */
 static void read_maps_nothing_beside(enum mem_kind kind)
 {
@@ -417,6 +436,7 @@ const struct conf_case file_cases[] = {
     {"file/punch-hole", RST_INIT, FILE_PRIVATE, .run = punch_private},
     {"file/punch-hole-zeropage", RST_INIT, FILE_PRIVATE, .run = punch_zeropage},
     {"file/read-maps-neighbours", RST_INIT, FILE_PRIVATE, .run = read_maps_neighbours},
+    {"file/read-in-vain-maps", RST_INIT, FILE_PRIVATE, .run = read_in_vain_maps_neighbours},
     {"file/read-maps-nothing-beside", RST_INIT, FILE_PRIVATE, .run = read_maps_nothing_beside},
     {"file/copy-onto-itself", RST_INIT, FILE_SHARED, .run = copy_onto_itself},
     {"file/copy-beside-itself", RST_INIT, FILE_SHARED, .run = copy_beside_itself},

@@ -287,7 +287,7 @@ static bool zeroed(const struct story *story, int page)
     return false;
 }
 
-/* Of which file what the page is that is privately mapped there; -1: none. */
+/* Of which file what page is mapped there; -1: none. */
 struct place {
     int file, page;
 };
@@ -301,8 +301,8 @@ static struct place place_of(const struct story *story, size_t before, int page)
 
         if (!parse(story->lines[i], &e) || strcmp(e.name, "mmap") != 0 || !covers(&e, page))
             continue;
-        place.file = !fnmatch("*mmap memfd-private *", e.line, 0)
-                         ? (int)number_after(e.line, "mmap memfd-private m")
+        place.file = !fnmatch("*mmap memfd-* m*", e.line, 0)
+                         ? (int)number_after(strstr(e.line, "mmap memfd-"), " m")
                          : -1;
         place.page = (int)number_after(e.line, " off=") + page - e.first;
     }
@@ -322,7 +322,7 @@ static bool file_read(const struct story *story, int page)
         if (!parse(story->lines[i], &e))
             continue;
         allocated |= !fnmatch("* fallocate *arg=[01] *", e.line, 0);
-        for (int at = e.first; allocated && at < e.end; at++) {
+        for (int at = e.first; allocated && at >= 0 && at < e.end; at++) {
             struct place other = place_of(story, i, at);
 
             if ((filled(&e, "UFFDIO_COPY", at) || filled(&e, "UFFDIO_ZEROPAGE", at)) &&
@@ -607,6 +607,14 @@ static const char *goes_on(struct story *story, int *ret_op)
     int op = operation_of(story->ours);
     bool minor = false;
 
+    /* Only the kernel ends, for the destination is no one mapping to it: ours asks for the source.
+     */
+    if (!fnmatch("*finishes*UFFDIO_COPY: = ENOENT*", story->kernel, 0)) {
+        op = operation_of(story->kernel);
+        find_operation(story, story->kernel, op);
+        *ret_op = op;
+        return op >= 0 && border_inside(story) ? MERGING : NULL;
+    }
     if (op < 0 || op == operation_of(story->kernel) || !strstr(story->ours, " finishes "))
         return NULL;
     find_operation(story, story->ours, op);
