@@ -289,14 +289,14 @@ static void read_in_vain_maps_neighbours(enum mem_kind kind)
     struct touch touch = {0};
     int uffd = uffd_open(0);
 
-    CHECK_EQ(pwrite(mem.fd, source, 3 * page_size, 0), 3 * page_size);
+    CHECK_EQ(pwrite(mem.fd, source, 3 * page_size, page_size), 3 * page_size);
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
-    touch_start(&touch, mem_page(&mem, 3), false);
-    uffd_next_fault(uffd, mem_page(&mem, 3), 0);
+    touch_start(&touch, mem.addr, false);
+    uffd_next_fault(uffd, mem.addr, 0);
     CHECK_EQ(uffd_unregister(uffd, mem_page(&mem, 1), page_size), 0);
     CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), -EEXIST);
-    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 3), page_size), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
     touch_join(&touch);
 }
 
