@@ -114,8 +114,12 @@ static long write_alias(const struct paging_area *area, const void *from, size_t
 {
     struct iovec local = {(void *)(uintptr_t)from, len};
     struct iovec remote = {(void *)paging_alias(area, to), len};
+    long n = sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0);
 
-    return sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0);
+    /* A filter may know of the one, and not of the other. */
+    return n == -EPERM || n == -ENOSYS
+               ? sys_pwrite(paging_mem_fd(), from, len, paging_alias(area, to))
+               : n;
 }
 
 /* Fill pages of the file that are absent. The pages that are present stop it. */
