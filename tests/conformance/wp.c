@@ -630,11 +630,12 @@ static void *increment_all(void *arg)
 /* Writers against one who protects again and again: no write is lost. */
 static void writers(enum mem_kind kind)
 {
-    enum { THREADS = 4, PAGES = 16 };
+    /* Without a bound it could go on for ever: protected again before the writers come to it. */
+    enum { THREADS = 4, PAGES = 16, PROTECTIONS = 2000 };
     int uffd = uffd_open(0);
     struct mem mem = filled(kind, PAGES, uffd, MODE_WP);
     pthread_t threads[THREADS];
-    int running = THREADS;
+    int running = THREADS, protections = 0;
 
     CHECK_EQ(protect(uffd, mem.addr, mem.len), 0);
     for (int i = 0; i < THREADS; i++)
@@ -649,7 +650,7 @@ static void writers(enum mem_kind kind)
         }
         if (pthread_tryjoin_np(threads[running - 1], NULL) == 0)
             running--;
-        else if (running == THREADS)
+        else if (running == THREADS && protections++ < PROTECTIONS)
             CHECK_EQ(protect(uffd, mem.addr, mem.len / 2), 0);
     }
     for (size_t n = 0; n < PAGES; n++)
