@@ -291,30 +291,6 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
     };
 }
 
-/*
- * What is left of the mapping beside the piece gets no anon_vma by this: to the kernel the two are
- * one until the piece is hidden, but for advice that has no effect on anonymous memory.
- */
-static int enter_piece(struct range *range, const struct piece *piece)
-{
-    bool apart =
-        range->area.rooted && (piece->vma.start < piece->start || piece->vma.end > piece->end);
-    size_t len = piece->end - piece->start;
-    int ret;
-
-    if (apart) {
-        sys_madvise(piece->start, len, range->traits & 1 ? MADV_SEQUENTIAL : MADV_RANDOM);
-    }
-    ret = enter_area(&range->area);
-    if (apart) {
-        sys_madvise(piece->start, len,
-                    range->traits & 1   ? MADV_RANDOM
-                    : range->traits & 2 ? MADV_SEQUENTIAL
-                                        : MADV_NORMAL);
-    }
-    return ret;
-}
-
 static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode,
                           bool divided, int tid)
 {
@@ -344,7 +320,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     }
     core_keep_small(&range.area);
     held = paging_lock(piece->start, piece->end, tid);
-    ret = enter_piece(&range, piece);
+    ret = enter_area(&range.area);
     if (ret == 0) {
         range.busy = 0;
         ret = range.area.alias || range.area.rooted != rooted

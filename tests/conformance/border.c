@@ -207,7 +207,9 @@ static void locked_and_unlocked(enum mem_kind kind)
 
 const struct conf_case border_cases[] = {
     {"border/none", MAN_COPY, ONE_OF_EACH, .run = merges},
-    {"border/beside-registered", MAN_COPY, KIND(MEM_ANON), .run = beside_registered},
+    {"border/beside-registered", MAN_COPY, KIND(MEM_ANON),
+     .differs = "a mapping of which a part is hidden gets an anon_vma, all of it",
+     .run = beside_registered},
     {"border/refused-copy", MAN_COPY, ONE_OF_EACH, .run = refused_copy},
     {"border/written-apart", MAN_COPY, ONE_OF_EACH, .run = written_apart},
     {"border/written-in-sandbox", MAN_COPY, ONE_OF_EACH, .run = written_in_sandbox},

@@ -120,6 +120,25 @@ static bool written(const struct story *story, size_t before, const struct event
     return false;
 }
 
+/* A border within what mremap moved to `to`, if only as far as it came: it lies there now. */
+static bool carried_between(const struct story *story, const struct event *move, int to, int first,
+                            int end)
+{
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (!parse(story->lines[i], &e))
+            continue;
+        for (int n = 0; n < 2; n++) {
+            int border = n ? e.end : e.first, there = to + border - move->first;
+
+            if (border > move->first && border < move->end && there > first && there < end)
+                return true;
+        }
+    }
+    return false;
+}
+
 /* A place within (first, end) where a mapping began or ended, or changed. */
 static bool border_between(const struct story *story, int first, int end)
 {
@@ -143,6 +162,8 @@ static bool border_between(const struct story *story, int first, int end)
             return true;
         if (first >= other && written(story, i, &e))
             return first < other + pages_after(e.line, " to=");
+        if (carried_between(story, &e, other, first, end))
+            return true;
         other += pages_after(e.line, " to=");
         if (other > first && other < end)
             return true;
