@@ -44,24 +44,6 @@ static void merges(enum mem_kind kind)
     check_border(uffd, &mem, false);
 }
 
-/* What lies beside registered memory, and was never touched, has no anon_vma by that. */
-static void beside_registered(enum mem_kind kind)
-{
-    struct mem mem = mem_map(MEM_ANON, 8);
-    char *addr = mmap(NULL, 10 * page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int uffd = uffd_open(0);
-
-    CHECK(addr != MAP_FAILED);
-    mem.addr = addr + page_size;
-    CHECK(mmap(mem.addr, 8 * page_size, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-          mem.addr);
-    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 7), page_size), 0);
-    CHECK(mremap(mem_page(&mem, 4), 2 * page_size, 2 * page_size, MREMAP_MAYMOVE | MREMAP_FIXED,
-                 mem.addr) == mem.addr);
-    CHECK_EQ(uffd_register(uffd, mem.addr, 4 * page_size), 0);
-    check_border(uffd, &mem, false);
-}
-
 /* Even a COPY that is refused gives the mapping that it is for an anon_vma. */
 static void refused_copy(enum mem_kind kind)
 {
@@ -207,9 +189,6 @@ static void locked_and_unlocked(enum mem_kind kind)
 
 const struct conf_case border_cases[] = {
     {"border/none", MAN_COPY, ONE_OF_EACH, .run = merges},
-    {"border/beside-registered", MAN_COPY, KIND(MEM_ANON),
-     .differs = "a mapping of which a part is hidden gets an anon_vma, all of it",
-     .run = beside_registered},
     {"border/refused-copy", MAN_COPY, ONE_OF_EACH, .run = refused_copy},
     {"border/written-apart", MAN_COPY, ONE_OF_EACH, .run = written_apart},
     {"border/written-in-sandbox", MAN_COPY, ONE_OF_EACH, .run = written_in_sandbox},
