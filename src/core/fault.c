@@ -141,7 +141,7 @@ static bool read_around(const struct range *range, uintptr_t addr, bool *ret_oth
 static void bring_around(const struct range *range, uintptr_t addr)
 {
     const uintptr_t bytes = 16 * PAGING_PAGE;
-    uintptr_t at = addr & ~(bytes - 1), end = at + bytes;
+    uintptr_t at = addr & ~(bytes - 1), end = at + 2 * bytes; /* 16 from the mapping's start on */
 
     for (; range->area.kind == PAGING_PRIVATE_FILE && at < end; at += PAGING_PAGE) {
         if (at >= range->area.start && at < range->area.end && (paging_byte(at) & PAGE_PUBLISHED) &&

@@ -284,11 +284,16 @@ static void read_maps_neighbours(enum mem_kind kind)
 /* They stay so, although the page that was read for is not had. */
 static void read_in_vain_maps_neighbours(enum mem_kind kind)
 {
-    struct mem mem = mem_map(kind, 4);
+    enum { LAST = 15 }; /* page of 16: the mapping begins where what is mapped around could end */
+    struct mem whole = mem_map(kind, 32), mem;
+    size_t skip = (LAST - (uintptr_t)whole.addr / page_size % 16) % 16;
     char *source = source_new(4, 1);
     struct touch touch = {0};
     int uffd = uffd_open(0);
 
+    mem = (struct mem){kind, mem_page(&whole, skip), 4 * page_size, whole.fd};
+    CHECK(mmap(mem.addr, mem.len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, mem.fd, 0) ==
+          mem.addr);
     CHECK_EQ(pwrite(mem.fd, source, 3 * page_size, page_size), 3 * page_size);
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     touch_start(&touch, mem.addr, false);
