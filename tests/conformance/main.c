@@ -92,6 +92,8 @@ static void check_needs(const struct conf_case *c, enum mem_kind kind)
         case_skip("needs vm.unprivileged_userfaultfd=1 or CAP_SYS_PTRACE");
     if ((c->needs & NEED_KERNEL) && conf_env.user_backend)
         case_skip("states what only the kernel's facility does");
+    if ((c->needs & NEED_OURS) && !conf_env.user_backend)
+        case_skip("states what the kernel's facility does not always do");
     if ((c->needs & NEED_CACHESTAT) && conf_env.user_backend && !cachestat_works())
         case_skip("needs cachestat to know what a file holds, see userfault(7)");
     if ((c->needs & NEED_ALL_CALLS) && conf_env.user_backend && !trapped())
