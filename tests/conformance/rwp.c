@@ -569,11 +569,12 @@ static void *increment_all(void *arg)
 /* Touches against one who protects again and again: none is lost, and each report is one. */
 static void race(enum mem_kind kind, bool toggle)
 {
-    enum { THREADS = 4, PAGES = 16 };
+    /* Without a bound it could go on for ever: protected again before the others come to it. */
+    enum { THREADS = 4, PAGES = 16, PROTECTIONS = 2000 };
     int uffd = uffd_open(UF_FEATURE_RWP);
     struct mem mem = filled_and_protected(kind, PAGES, uffd);
     pthread_t threads[THREADS];
-    int running = THREADS;
+    int running = THREADS, protections = 0;
     bool async = false;
 
     for (int i = 0; i < THREADS; i++)
@@ -594,7 +595,7 @@ static void race(enum mem_kind kind, bool toggle)
         }
         if (pthread_tryjoin_np(threads[running - 1], NULL) == 0)
             running--;
-        else if (running == THREADS)
+        else if (running == THREADS && protections++ < PROTECTIONS)
             CHECK_EQ(protect(uffd, mem.addr, mem.len / 2), 0);
     }
     CHECK_EQ(resolve(uffd, mem.addr, mem.len), 0);
