@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 
+#include "base/fds.h"
 #include "base/text.h"
 #include "core_local.h"
 #include "sys/file.h"
@@ -58,43 +59,32 @@ static int open_map_file(const struct vma *vma)
     return paging_exhausted(fd) ? -ENOMEM : sys_failed(fd) ? -1 : (int)fd;
 }
 
-struct dirent64 {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
+struct search {
+    const struct vma *vma;
+    long fd; /* -1: not found yet */
 };
+
+static long duplicate_if(int fd, void *arg)
+{
+    struct search *search = arg;
+
+    if (!is_file(fd, search->vma)) {
+        return 0;
+    }
+    search->fd = sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return 1;
+}
 
 /* Look through the program's descriptors for one of the file; the caller gets a duplicate. */
 static int find_open(const struct vma *vma)
 {
-    char buf[4096] __attribute__((aligned(8)));
-    long dir = sys_open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
-    int found = -1;
-    long n;
+    struct search search = {vma, -1};
+    long ret = base_each_fd(duplicate_if, &search);
 
-    if (sys_failed(dir)) {
-        return paging_exhausted(dir) ? -ENOMEM : -1;
+    if (ret < 0) {
+        return paging_exhausted(ret) ? -ENOMEM : -1;
     }
-    while (found < 0 && (n = sys_call(SYS_getdents64, dir, buf, sizeof buf)) > 0) {
-        for (long at = 0; at < n && found < 0;) {
-            struct dirent64 *entry = (struct dirent64 *)(buf + at);
-            const char *name = entry->name;
-            int fd = (int)base_text_number(&name, 10);
-
-            at += entry->reclen;
-            if (entry->name[0] != '.' && fd != dir && is_file(fd, vma)) {
-                found = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
-                n = found < 0 ? 0 : n;
-            }
-        }
-        if (n == 0) {
-            break;
-        }
-    }
-    sys_close((int)dir);
-    return found < -1 ? -ENOMEM : found;
+    return search.fd < -1 ? -ENOMEM : (int)search.fd;
 }
 
 int files_fd_for(const struct vma *vma, struct paging_file **ret_file)

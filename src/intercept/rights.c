@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Descriptors that travel: SCM_RIGHTS out and in, and what an image finds at its beginning. */
-#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/text.h"
+#include "base/fds.h"
 #include "core/call.h"
 #include "core/core.h"
 #include "core/remote.h"
@@ -52,28 +51,28 @@ static bool arrives(int fd)
     return true;
 }
 
+/* Of one message, or of @count of them. */
+static void each_message(const void *messages, bool many, long count, bool (*each)(int fd))
+{
+    const struct mmsghdr *at = messages;
+
+    if (!many) {
+        each_right(messages, each);
+        return;
+    }
+    for (long i = 0; i < count && i < IOV_MAX; i++) {
+        each_right(&at[i].msg_hdr, each);
+    }
+}
+
 void icall_rights_leave(long nr, const long *args)
 {
-    const struct mmsghdr *many = (const struct mmsghdr *)args[1];
-
-    for (long i = 0; nr == SYS_sendmmsg && i < args[2] && i < IOV_MAX; i++) {
-        each_right(&many[i].msg_hdr, leaves);
-    }
-    if (nr == SYS_sendmsg) {
-        each_right((const struct msghdr *)args[1], leaves);
-    }
+    each_message((const void *)args[1], nr == SYS_sendmmsg, args[2], leaves);
 }
 
 void icall_rights_arrive(long nr, const long *args, long ret)
 {
-    const struct mmsghdr *many = (const struct mmsghdr *)args[1];
-
-    for (long i = 0; nr == SYS_recvmmsg && i < ret; i++) {
-        each_right(&many[i].msg_hdr, arrives);
-    }
-    if (nr == SYS_recvmsg && ret >= 0) {
-        each_right((const struct msghdr *)args[1], arrives);
-    }
+    each_message((const void *)args[1], nr == SYS_recvmmsg, ret, arrives);
 }
 
 #ifdef SYS_pidfd_getfd
@@ -88,30 +87,13 @@ long icall_pidfd_getfd(int pidfd, int fd, unsigned flags)
 }
 #endif
 
-struct dirent64 {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
+static long arrives_too(int fd, void *arg)
+{
+    core_fd_arrived(fd);
+    return 0;
+}
 
 void icall_inherited(void)
 {
-    char buf[1024] __attribute__((aligned(8)));
-    long dir = sys_open("/proc/self/fd", O_RDONLY | O_DIRECTORY), n;
-
-    if (sys_failed(dir)) {
-        return;
-    }
-    while ((n = sys_call(SYS_getdents64, dir, buf, sizeof buf)) > 0) {
-        for (long at = 0; at < n; at += ((struct dirent64 *)(buf + at))->reclen) {
-            const char *name = ((struct dirent64 *)(buf + at))->name;
-
-            if (*name != '.') {
-                core_fd_arrived((int)base_text_number(&name, 10));
-            }
-        }
-    }
-    sys_close((int)dir);
+    base_each_fd(arrives_too, NULL);
 }

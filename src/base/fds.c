@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/fds.h"
+#include "base/text.h"
+#include "sys/file.h"
+
+struct dirent64 {
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+
+long base_each_fd(base_fd_visit *visit, void *arg)
+{
+    char buf[4096] __attribute__((aligned(8)));
+    long dir = sys_open("/proc/self/fd", O_RDONLY | O_DIRECTORY), n, ret = 0;
+
+    if (sys_failed(dir)) {
+        return dir;
+    }
+    while (ret == 0 && (n = sys_call(SYS_getdents64, dir, buf, sizeof buf)) > 0) {
+        for (long at = 0; at < n && ret == 0;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(buf + at);
+            const char *name = entry->name;
+            int fd = *name == '.' ? (int)dir : (int)base_text_number(&name, 10);
+
+            at += entry->reclen;
+            ret = fd == (int)dir ? 0 : visit(fd, arg);
+        }
+    }
+    sys_close((int)dir);
+    return ret;
+}
