@@ -67,14 +67,12 @@ static bool await_answer(struct remote *remote, struct channel_lane *lane)
 
     while (base_cpu_ticks() < until) {
         if ((atomic_load(&lane->state) & CHANNEL_STATES) == CHANNEL_ANSWERED) {
-            channel_spin_learn(&remote->misses, true);
+            base_spin_learn(&remote->misses, true);
             return true;
         }
         base_cpu_pause();
     }
-    if (until) {
-        channel_spin_learn(&remote->misses, false);
-    }
+    base_spin_learn(&remote->misses, false);
     word = atomic_fetch_or(&lane->state, CHANNEL_SLEEPS);
     if ((word & CHANNEL_STATES) != CHANNEL_ASKED) {
         return true;

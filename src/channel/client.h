@@ -25,7 +25,6 @@ struct remote {
 struct client_guard {
     uint64_t mask;
     struct remote *remote;
-    int fd;
 };
 
 /* Return: 0, or -errno: -ESRCH when the process is gone, -EBADF when the descriptor was closed. */

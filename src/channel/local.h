@@ -10,7 +10,10 @@
 #include <time.h>
 
 #include "base/cpu.h"
+#include "base/spin.h"
+#include "protocol.h"
 #include "sys/call.h"
+#include "sys/mem.h"
 
 /* Words in memory that processes share. */
 static inline long channel_wait(_Atomic uint32_t *word, uint32_t val, const struct timespec *rel)
@@ -23,37 +26,29 @@ static inline void channel_wake(_Atomic uint32_t *word)
     sys_call(SYS_futex, word, FUTEX_WAKE, INT32_MAX, 0, 0, 0);
 }
 
-#define CHANNEL_SPIN_US     50
-#define CHANNEL_SPIN_MISSES 16 /* after so many in vain, only one in CHANNEL_SPIN_RETRY spins */
-#define CHANNEL_SPIN_RETRY  32
-
-/* Until which tick to spin; 0: not at all. @misses: how many in a row were in vain */
+/* Until which tick to spin; 0: not at all. @misses: waits in a row that spinning did not end */
 static inline uint64_t channel_spin_until(_Atomic uint32_t *misses)
 {
     static _Atomic int cpus; /* 0: not asked yet */
-    uint32_t vain = atomic_load_explicit(misses, memory_order_relaxed);
 
     if (!atomic_load_explicit(&cpus, memory_order_relaxed)) {
         atomic_store_explicit(&cpus, base_cpu_count(), memory_order_relaxed);
     }
-    if (vain >= CHANNEL_SPIN_MISSES) {
-        atomic_fetch_add_explicit(misses, 1, memory_order_relaxed);
-    }
-    return atomic_load_explicit(&cpus, memory_order_relaxed) > 1 &&
-                   (vain < CHANNEL_SPIN_MISSES || vain % CHANNEL_SPIN_RETRY == 0)
-               ? base_cpu_ticks() + CHANNEL_SPIN_US * base_cpu_ticks_per_us()
+    return atomic_load_explicit(&cpus, memory_order_relaxed) > 1 && base_spin_worth(misses)
+               ? base_cpu_ticks() + BASE_SPIN_US * base_cpu_ticks_per_us()
                : 0;
 }
 
-static inline void channel_spin_learn(_Atomic uint32_t *misses, bool ended)
+/* A channel's memory, of this process alone: not of its children, nor of its core dumps. */
+static inline long channel_map(int memory)
 {
-    uint32_t vain = atomic_load_explicit(misses, memory_order_relaxed);
+    long ret = sys_mmap(0, sizeof(struct channel), PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
 
-    if (ended) {
-        atomic_store_explicit(misses, 0, memory_order_relaxed);
-    } else if (vain < CHANNEL_SPIN_MISSES) {
-        atomic_store_explicit(misses, vain + 1, memory_order_relaxed);
+    if (!sys_failed(ret)) {
+        sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTFORK);
+        sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTDUMP);
     }
+    return ret;
 }
 
 /* server.c: see struct core_remote */

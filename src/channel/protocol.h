@@ -54,7 +54,6 @@ struct channel_lane {
 } __attribute__((aligned(CHANNEL_PAGE)));
 
 struct channel_head {
-    uint64_t magic;
     _Atomic uint32_t accepted; /* 1, or -errno; a futex */
     _Atomic uint32_t awake;    /* the server looks at the lanes by itself */
 } __attribute__((aligned(CHANNEL_PAGE)));
@@ -65,6 +64,13 @@ struct channel {
     unsigned char data[CHANNEL_LANES][CHANNEL_DATA];
 };
 
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS   1033
+#define F_GET_SEALS   1034
+#define F_SEAL_SEAL   1
+#define F_SEAL_SHRINK 2
+#define F_SEAL_GROW   4
+#endif
 #define CHANNEL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
 /* The datagram that opens one, with three descriptors: memory, socket, bell. */

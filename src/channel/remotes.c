@@ -17,12 +17,6 @@
 #define ACCEPT_MS   10000
 #define TICK_MS     20
 
-#ifndef F_ADD_SEALS
-#define F_ADD_SEALS   1033
-#define F_SEAL_SEAL   1
-#define F_SEAL_SHRINK 2
-#define F_SEAL_GROW   4
-#endif
 #ifndef MFD_CLOEXEC
 #define MFD_CLOEXEC       1
 #define MFD_ALLOW_SEALING 2
@@ -149,18 +143,16 @@ static int make_memory(struct channel **ret_shared)
     }
     ret = sys_call(SYS_ftruncate, fd, sizeof(struct channel));
     if (ret == 0) {
-        ret = sys_fcntl((int)fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+        ret = sys_fcntl((int)fd, F_ADD_SEALS, CHANNEL_SEALS | F_SEAL_SEAL);
     }
     if (ret == 0) {
-        ret = sys_mmap(0, sizeof(struct channel), PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
+        ret = channel_map((int)fd);
     }
     if (sys_failed(ret)) {
         sys_close((int)fd);
         return (int)ret;
     }
     *ret_shared = (struct channel *)ret;
-    sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTFORK);
-    sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTDUMP);
     return (int)fd;
 }
 
@@ -259,7 +251,6 @@ long client_enter(struct client_guard *guard, int fd, uint32_t index)
 
     lock(&guard->mask);
     guard->remote = remote;
-    guard->fd = fd;
     if (core_fd_remote(fd) != (int)index) {
         ret = -EBADF;
     } else if (atomic_load(&remote->state) == REMOTE_NEW) {

@@ -32,12 +32,6 @@
 #define HELLO_FDS   3
 #define WCLONE_     0x80000000u /* wait for a child without exit signal */
 
-#ifndef F_GET_SEALS
-#define F_GET_SEALS   1034
-#define F_SEAL_SHRINK 2
-#define F_SEAL_GROW   4
-#endif
-
 /* One that asks. Only the server touches these, and a forked child, which has none. */
 static struct served {
     struct channel *shared; /* NULL: free */
@@ -170,18 +164,12 @@ static struct channel *map_shared(int memory)
     struct stat st;
     long ret;
 
-    if (sys_failed(seals) ||
-        (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
+    if (sys_failed(seals) || (seals & CHANNEL_SEALS) != CHANNEL_SEALS ||
         sys_fstat(memory, &st) != 0 || st.st_size != sizeof(struct channel)) {
         return NULL;
     }
-    ret = sys_mmap(0, sizeof(struct channel), PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
-    if (sys_failed(ret)) {
-        return NULL;
-    }
-    sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTFORK);
-    sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTDUMP);
-    return (struct channel *)ret;
+    ret = channel_map(memory);
+    return sys_failed(ret) ? NULL : (struct channel *)ret;
 }
 
 static void answer_hello(struct channel *shared, uint32_t how)
@@ -323,7 +311,7 @@ static void serve(void)
     for (bool alive = true; alive && !atomic_load(&stopping);) {
         if (serve_all()) {
             if (until) {
-                channel_spin_learn(&misses, true);
+                base_spin_learn(&misses, true);
             }
             until = channel_spin_until(&misses);
         } else if (base_cpu_ticks() < until) {
@@ -332,9 +320,7 @@ static void serve(void)
                 sys_call(SYS_sched_yield);
             }
         } else {
-            if (until) {
-                channel_spin_learn(&misses, false);
-            }
+            base_spin_learn(&misses, false);
             until = 0;
             set_awake(false);
             alive = serve_all() || sleep_until_asked(); /* asked before it could be seen */

@@ -18,6 +18,7 @@
 #include "arch/wait.h"
 #include "base/cpu.h"
 #include "base/lock.h"
+#include "base/spin.h"
 #include "core_local.h"
 #include "slots.h"
 #include "sys/mem.h"
@@ -25,10 +26,7 @@
 
 #define SLOTS 32768
 
-#define SPIN_US        50
-#define EXPECT_US      5  /* a reader that polls by read(2) comes back within */
-#define SPIN_MISSES    16 /* after so many in vain, only one wait in SPIN_RETRY spins */
-#define SPIN_RETRY     32
+#define EXPECT_US      5   /* a reader that polls by read(2) comes back within */
 #define REAP_STEP      64  /* claims beyond so many slots look for dead threads' first */
 #define STALE_US       8   /* a waiter not heard of for so long is asked whether it lives */
 #define BEAT           32  /* spins between two signs of life, and two offers of the processor */
@@ -385,22 +383,15 @@ static bool spin_woken(struct slot *slot, uint64_t until)
 
 static bool worth_spinning(struct context *ctx)
 {
-    uint32_t misses = atomic_load_explicit(&ctx->spin_misses, memory_order_relaxed);
-
-    if (cpus < 2 || busy()) {
-        return false;
-    }
-    return misses < SPIN_MISSES || misses % SPIN_RETRY == 0;
+    return cpus > 1 && !busy() && base_spin_worth(&ctx->spin_misses);
 }
 
 static void spin_learn(struct context *ctx, bool ended)
 {
     if (ended) {
         STAT(spin_ended);
-        atomic_store_explicit(&ctx->spin_misses, 0, memory_order_relaxed);
-    } else {
-        atomic_fetch_add_explicit(&ctx->spin_misses, 1, memory_order_relaxed);
     }
+    base_spin_learn(&ctx->spin_misses, ended);
 }
 
 /*
@@ -410,7 +401,7 @@ static void spin_learn(struct context *ctx, bool ended)
 static bool ring_and_spin(struct context *ctx, struct slot *slot, bool *ret_rung)
 {
     uint64_t now = base_cpu_ticks();
-    uint64_t limit = now + SPIN_US * base_cpu_ticks_per_us();
+    uint64_t limit = now + BASE_SPIN_US * base_cpu_ticks_per_us();
     uint64_t until = atomic_load(&ctx->spin_until);
     bool spin = worth_spinning(ctx);
     unsigned spins = 0;
@@ -425,7 +416,7 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot, bool *ret_rung
     *ret_rung = slot_ring(ctx, &slot->word); /* if it fails, sleep_woken() tries again */
     if (!spin) {
         if (cpus > 1 && !busy()) {
-            atomic_fetch_add_explicit(&ctx->spin_misses, 1, memory_order_relaxed);
+            base_spin_learn(&ctx->spin_misses, false);
         }
         return false;
     }
@@ -591,7 +582,7 @@ bool core_spin(int fd)
     if (!worth_spinning(ctx)) {
         return core_pending(id);
     }
-    until = base_cpu_ticks() + SPIN_US * base_cpu_ticks_per_us();
+    until = base_cpu_ticks() + BASE_SPIN_US * base_cpu_ticks_per_us();
     atomic_store(&ctx->spin_until, until);
     do {
         found = core_pending(id);

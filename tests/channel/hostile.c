@@ -27,7 +27,6 @@
 #define PAGE   4096ul
 #define PAGES  64ul
 #define ROUNDS 20000
-#define SEALS  (F_SEAL_SHRINK | F_SEAL_GROW)
 
 static int uffd;
 static char *registered, *secret;
@@ -80,7 +79,7 @@ static struct channel *map_of(int fd)
 /* A channel as it should be. NULL: it was refused. */
 static struct channel *open_well(int *ret_socket)
 {
-    int pair[2], memory = memory_of(sizeof(struct channel), SEALS);
+    int pair[2], memory = memory_of(sizeof(struct channel), CHANNEL_SEALS);
     struct channel *shared = map_of(memory);
 
     sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
@@ -96,7 +95,7 @@ static struct channel *open_well(int *ret_socket)
 static void malformed_hellos(void)
 {
     const uint64_t whole = sizeof(struct channel);
-    int good = memory_of(whole, SEALS), pair[2], other;
+    int good = memory_of(whole, CHANNEL_SEALS), pair[2], other;
 
     sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
     other = (int)sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -109,8 +108,8 @@ static void malformed_hellos(void)
     say(CHANNEL_MAGIC, whole + 1, (const int[]){good, pair[1], uffd}, 3);
     say(CHANNEL_MAGIC, whole, (const int[]){memory_of(whole, 0), pair[1], uffd}, 3);
     say(CHANNEL_MAGIC, whole, (const int[]){memory_of(whole, F_SEAL_GROW), pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(PAGE, SEALS), pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(2 * whole, SEALS), pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(PAGE, CHANNEL_SEALS), pair[1], uffd}, 3);
+    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(2 * whole, CHANNEL_SEALS), pair[1], uffd}, 3);
     say(CHANNEL_MAGIC, whole, (const int[]){pair[0], pair[1], uffd}, 3);
     say(CHANNEL_MAGIC, whole, (const int[]){good, pair[1], other}, 3);
     say(CHANNEL_MAGIC, whole, (const int[]){good, pair[1], good}, 3);
