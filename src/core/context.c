@@ -129,19 +129,10 @@ struct context *context_of_fd(int fd)
     return id && id < FD_REMOTE ? context_of_id(id) : NULL;
 }
 
-/*
- * A vfork child shares this memory but has a descriptor table of its own: what it does to its
- * numbers says nothing about ours.
- */
-static bool own_table(void)
-{
-    return sys_getpid() == core_pid;
-}
-
 /* A descriptor that is no context of this process: another's, as its bell says? */
 static bool recognise(int fd)
 {
-    return core_remote && core_same_space() && own_table() && core_remote->recognise(fd) >= 0;
+    return core_remote && core_same_space() && core_own_table() && core_remote->recognise(fd) >= 0;
 }
 
 int core_fd_remote(int fd)
@@ -201,7 +192,7 @@ int core_fd_evict(int fd)
 {
     int ret;
 
-    if (!core_fd_hidden(fd) || !own_table()) {
+    if (!core_fd_hidden(fd) || !core_own_table()) {
         return 0;
     }
     if (fd == hub_fd || fd == probe_fd) {
@@ -409,7 +400,7 @@ void core_fd_duped(int from, int to)
 {
     uint32_t id = core_fdmap_get(from);
 
-    if (to >= 0 && (unsigned)to < FDS_MAX && (id || core_fdmap_get(to)) && own_table()) {
+    if (to >= 0 && (unsigned)to < FDS_MAX && (id || core_fdmap_get(to)) && core_own_table()) {
         fdmap_set(to, id);
     }
 }
@@ -430,7 +421,7 @@ void core_fd_in_epoll(int fd)
 
 uint32_t core_fd_closing(int fd)
 {
-    if (!core_fdmap_get(fd) || !own_table()) {
+    if (!core_fdmap_get(fd) || !core_own_table()) {
         return 0;
     }
     return fd >= 0 && (unsigned)fd < FDS_MAX ? atomic_exchange(&core_fdmap[fd], 0) : 0;
@@ -654,7 +645,7 @@ int core_serve_hub(void)
 
 void core_fd_leaves(void)
 {
-    if (core_remote && own_table()) {
+    if (core_remote && core_own_table()) {
         core_remote->leaves();
     }
 }
@@ -676,7 +667,7 @@ void core_fd_arrived(int fd)
     }
     core_enter(&guard); /* which finds out that this is a forked child */
     core_leave(&guard);
-    if (!own_table()) {
+    if (!core_own_table()) {
         return;
     }
     id = core_serve_find(fd);

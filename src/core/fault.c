@@ -112,11 +112,13 @@ static bool whole_mapping(const struct range *range, uintptr_t addr, struct pagi
     return true;
 }
 
-/*
- * A read may bring in more than its page: are there others now? Return: whether nothing is there,
- * nor the page itself.
- */
-static bool read_around(const struct range *range, uintptr_t addr, bool *ret_others)
+/* What a read of a page has brought in besides: start == end: nothing. */
+struct others {
+    uintptr_t start, end;
+};
+
+/* A read may bring in more than its page. Return: whether nothing is there, nor the page itself. */
+static bool read_around(const struct range *range, uintptr_t addr, struct others *ret_others)
 {
     struct paging_area area;
     paging_stripes held;
@@ -130,22 +132,22 @@ static bool read_around(const struct range *range, uintptr_t addr, bool *ret_oth
     }
     held = paging_lock(addr, addr + 1, core_tid());
     if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy &&
-        paging_reads_around(&now.area) && whole_mapping(&now, addr, &area)) {
-        *ret_others = paging_read_around(&area, addr);
+        paging_reads_around(&now.area) && whole_mapping(&now, addr, &area) &&
+        !paging_read_around(&area, addr, &ret_others->start, &ret_others->end)) {
+        ret_others->end = ret_others->start;
     }
     paging_unlock(held);
     return false;
 }
 
 /* Of a page that is not to be had, a read maps all the same what the file has around it. */
-static void bring_around(const struct range *range, uintptr_t addr)
+static void bring_others(const struct range *range, const struct others *others)
 {
-    const uintptr_t bytes = 16 * PAGING_PAGE;
-    uintptr_t at = addr & ~(bytes - 1), end = at + 2 * bytes; /* 16 from the mapping's start on */
-
-    for (; range->area.kind == PAGING_PRIVATE_FILE && at < end; at += PAGING_PAGE) {
-        if (at >= range->area.start && at < range->area.end && (paging_byte(at) & PAGE_PUBLISHED) &&
-            !(paging_byte(at) & PAGE_POISONED) && admit(range, at)) {
+    for (uintptr_t at = others->start; at < others->end; at += PAGING_PAGE) {
+        if (range->area.kind == PAGING_PRIVATE_FILE && at >= range->area.start &&
+            at < range->area.end &&
+            (paging_byte(at) & (PAGE_PUBLISHED | PAGE_POISONED)) == PAGE_PUBLISHED &&
+            admit(range, at)) {
             sys_madvise(at, PAGING_PAGE, MADV_POPULATE_READ);
         }
     }
@@ -268,7 +270,8 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     enum paging_content content;
     struct range range;
     struct vma vma;
-    bool bare = false, others = false;
+    struct others others = {0};
+    bool bare = false;
 
     *ret_woken = false;
     if (!ranges_find(addr, &range)) {
@@ -292,9 +295,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
             read_around(&range, addr, &others); /* also where the page itself is beyond the end */
     }
     if (range.area.kind != PAGING_ANON && paging_beyond_eof(&range.area, addr)) {
-        if (others) {
-            bring_around(&range, addr);
-        }
+        bring_others(&range, &others);
         return CORE_SIGBUS;
     }
     content = bare ? PAGING_EMPTY : paging_content(&range.area, addr);
@@ -308,9 +309,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     if (content == PAGING_CACHED && range.area.minor) {
         what.flags |= UF_PAGEFAULT_FLAG_MINOR;
     } else if (content == PAGING_EMPTY && range.area.missing) {
-        if (others) {
-            bring_around(&range, addr);
-        }
+        bring_others(&range, &others);
     } else if (protected_from(&range, addr, access) && core_lifts_alone(&range)) {
         lift(&range, addr);
         return CORE_RETRY;

@@ -413,14 +413,14 @@ int core_reopen(void)
 
 void core_exec_prepare(void)
 {
-    if (core_remote && atomic_load(&core_active) && sys_getpid() == core_pid) {
+    if (core_remote && atomic_load(&core_active) && core_own_table()) {
         core_remote->exec_prepare();
     }
 }
 
 void core_exec_failed(void)
 {
-    if (core_remote && atomic_load(&core_active) && sys_getpid() == core_pid) {
+    if (core_remote && atomic_load(&core_active) && core_own_table()) {
         core_remote->exec_failed();
     }
 }

@@ -131,13 +131,16 @@ bool paging_bare_around(const struct paging_area *area, uintptr_t addr)
     return file_cached(area, start, end) <= published;
 }
 
-bool paging_read_around(const struct paging_area *area, uintptr_t addr)
+bool paging_read_around(const struct paging_area *area, uintptr_t addr, uintptr_t *ret_start,
+                        uintptr_t *ret_end)
 {
     unsigned char vec[AROUND_PAGES];
     uintptr_t start, end;
     bool any = false;
 
     around(area, addr, &start, &end);
+    *ret_start = start;
+    *ret_end = end;
     /* Not cachestat: pages that were allocated and never filled are left out. */
     if (sys_call(SYS_mincore, start, end - start, vec) != 0) {
         return false;
