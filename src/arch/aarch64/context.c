@@ -2,7 +2,6 @@
 #include <stdint.h>
 
 #include "arch/context.h"
-#include "arch/copy.h"
 #include "arch/wait.h"
 
 /* The kernel's records behind the registers: a magic number and a size each, 0 ends. */
@@ -15,11 +14,6 @@
 #define ESR_CACHE      (1u << 8) /* cache maintenance, which counts as a read */
 
 #define COOKIE_REGISTER 19 /* as wait.S has it */
-
-#pragma GCC visibility push(hidden)
-extern const char arch_wait_begin[], arch_wait_end[], arch_wait_left[];
-extern const char arch_copy_begin[], arch_copy_end[];
-#pragma GCC visibility pop
 
 struct record {
     uint32_t magic, len_bytes;
@@ -120,24 +114,7 @@ void arch_set_pc(ucontext_t *uc, uintptr_t pc)
     uc->uc_mcontext.pc = pc;
 }
 
-void *arch_wait_leave(ucontext_t *uc)
+void *arch_wait_cookie(const ucontext_t *uc)
 {
-    uintptr_t pc = arch_pc(uc);
-
-    if (pc < (uintptr_t)arch_wait_begin || pc >= (uintptr_t)arch_wait_end) {
-        return NULL;
-    }
-    arch_set_pc(uc, (uintptr_t)arch_wait_left);
     return (void *)uc->uc_mcontext.regs[COOKIE_REGISTER];
-}
-
-bool arch_copy_fixup(ucontext_t *uc)
-{
-    uintptr_t pc = arch_pc(uc);
-
-    if (pc < (uintptr_t)arch_copy_begin || pc >= (uintptr_t)arch_copy_end) {
-        return false;
-    }
-    arch_set_pc(uc, (uintptr_t)arch_copy_end);
-    return true;
 }

@@ -41,4 +41,7 @@ long arch_wait(_Atomic uint32_t *futex, uint32_t val, const struct timespec *tim
  */
 void *arch_wait_leave(ucontext_t *uc);
 
+/* The register that holds the cookie inside arch_wait(). */
+void *arch_wait_cookie(const ucontext_t *uc);
+
 #endif
