@@ -87,20 +87,11 @@ static struct event *slot_claim(void)
     uint32_t tid = (uint32_t)core_tid();
 
     for (uint32_t i = 0; i < EVENTS; i++) {
-        struct event *event = &table[i];
-        uint64_t owned = atomic_load_explicit(&event->owned, memory_order_relaxed);
-        uint32_t top = atomic_load_explicit(&table_top, memory_order_relaxed);
-        uint32_t word = (uint32_t)owned;
-
-        if ((word & STATE_MASK) != SLOT_FREE ||
-            !atomic_compare_exchange_strong(&event->owned, &owned,
-                                            owned_by(word | SLOT_CLAIMED, tid))) {
-            continue;
+        if (slot_take(&table[i].owned, tid)) {
+            table[i].since = base_cpu_ticks();
+            slots_reach(&table_top, i + 1);
+            return &table[i];
         }
-        event->since = base_cpu_ticks();
-        while (i >= top && !atomic_compare_exchange_weak(&table_top, &top, i + 1)) {
-        }
-        return event;
     }
     return NULL;
 }
@@ -108,14 +99,14 @@ static struct event *slot_claim(void)
 /* Whether its thread lives; if not, or if another has its id by now, the slot is free again. */
 static bool slot_lives(struct event *event, uint32_t word)
 {
-    uint64_t owned = owned_by(word, event->tid), since = event->since;
+    uint32_t tid = event->tid;
+    uint64_t since = event->since;
     bool old = base_cpu_ticks() - since > OLD_US * base_cpu_ticks_per_us();
 
-    if (!base_thread_dead((int)(owned >> 32)) &&
-        !(old && base_thread_newer((int)(owned >> 32), since))) {
+    if (!base_thread_dead((int)tid) && !(old && base_thread_newer((int)tid, since))) {
         return true;
     }
-    atomic_compare_exchange_strong(&event->owned, &owned, owned_by(next_free(word), 0));
+    slot_give_back(&event->owned, word, tid);
     return false;
 }
 

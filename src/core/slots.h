@@ -40,6 +40,38 @@ static inline uint32_t next_free(uint32_t word)
 }
 
 /*
+ * A free slot becomes the thread's, with its name from the first moment: it may be killed in the
+ * next one. False: it is not free.
+ */
+static inline bool slot_take(_Atomic uint64_t *owned, uint32_t tid)
+{
+    uint64_t seen = atomic_load_explicit(owned, memory_order_relaxed);
+
+    return ((uint32_t)seen & STATE_MASK) == SLOT_FREE &&
+           atomic_compare_exchange_strong(owned, &seen,
+                                          owned_by((uint32_t)seen | SLOT_CLAIMED, tid));
+}
+
+/* A slot of a thread that is dead becomes free. False: it is not as seen any more. */
+static inline bool slot_give_back(_Atomic uint64_t *owned, uint32_t word, uint32_t tid)
+{
+    uint64_t seen = owned_by(word, tid);
+
+    return atomic_compare_exchange_strong(owned, &seen, owned_by(next_free(word), 0));
+}
+
+/* Slots below @to have been used. Return: whether that is new. */
+static inline bool slots_reach(_Atomic uint32_t *top, uint32_t to)
+{
+    uint32_t seen = atomic_load_explicit(top, memory_order_relaxed);
+    bool more = seen < to;
+
+    while (seen < to && !atomic_compare_exchange_weak(top, &seen, to)) {
+    }
+    return more;
+}
+
+/*
  * Ring for a slot that is pending. Return: false when it could not be rung now; true also when
  * nobody needs to hear it any more.
  */

@@ -91,24 +91,14 @@ static struct slot *slot_claim(void)
     uint32_t tid = (uint32_t)core_tid();
 
     for (uint32_t i = 0; i < SLOTS; i++) {
-        struct slot *slot = &slots[i];
-        uint64_t owned = atomic_load_explicit(&slot->owned, memory_order_relaxed);
-        uint32_t top = atomic_load_explicit(&slots_top, memory_order_relaxed);
-        uint32_t word = (uint32_t)owned;
-
-        /* With its thread's name from the first moment: it may be killed in the next one. */
-        if ((word & STATE_MASK) != SLOT_FREE ||
-            !atomic_compare_exchange_strong(&slot->owned, &owned,
-                                            owned_by(word | SLOT_CLAIMED, tid))) {
+        if (!slot_take(&slots[i].owned, tid)) {
             continue;
         }
-        slot->since = base_cpu_ticks();
-        while (i >= top && !atomic_compare_exchange_weak(&slots_top, &top, i + 1)) {
-        }
-        if (i >= top && i && i % REAP_STEP == 0) {
+        slots[i].since = base_cpu_ticks();
+        if (slots_reach(&slots_top, i + 1) && i && i % REAP_STEP == 0) {
             slots_reap();
         }
-        return slot;
+        return &slots[i];
     }
     return NULL;
 }
@@ -117,10 +107,9 @@ static struct slot *slot_claim(void)
 static bool slot_bury(struct slot *slot, uint32_t word)
 {
     uint32_t tid = slot->tid;
-    uint64_t owned = owned_by(word, tid);
 
     return (base_thread_dead((int)tid) || base_thread_newer((int)tid, slot->since)) &&
-           atomic_compare_exchange_strong(&slot->owned, &owned, owned_by(next_free(word), 0));
+           slot_give_back(&slot->owned, word, tid);
 }
 
 /* A waiter that sleeps for long: asked now and then whether its id is still its own. */
