@@ -70,28 +70,29 @@ static struct options options = {
 static struct progress *progress;
 static uint64_t started_ms;
 
-static void report(uint64_t seed, uint64_t batch_start)
+/* found: the outputs of the batch from batch_start in which the sequence differs. */
+static void report(uint64_t seed, uint64_t batch_start, const struct output found[2])
 {
     struct output out[2];
     char ops[MAX_OPS * 5];
     int left = shrink(&setup, seed, ops, sizeof(ops));
 
     if (left < 0) {
-        printf("difference: sequence %llu, but not when run by itself; run the batch from %llu:\n",
+        printf("difference: sequence %llu, but not when run by itself; in the batch from %llu:\n",
                (unsigned long long)seed, (unsigned long long)batch_start);
-        run_both(&setup, batch_start, seed - batch_start + 1, NULL, out);
+        print_pair(&setup, found, seed);
     } else {
         atomic_store(&progress->shrunk_ops, (uint64_t)left);
         printf("difference: sequence %llu, %d operations suffice:\n", (unsigned long long)seed,
                left);
         run_both(&setup, seed, 1, ops, out);
+        print_pair(&setup, out, seed);
+        output_fini(&out[0]);
+        output_fini(&out[1]);
     }
-    print_pair(&setup, out, seed);
     printf("    replay:\n");
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         print_command(&setup, i, left < 0 ? batch_start : seed, left < 0 ? NULL : ops);
-        output_fini(&out[i]);
-    }
     fflush(stdout);
 }
 
@@ -177,12 +178,12 @@ static uint64_t run_batch(uint64_t seed, uint64_t count)
         differ = sequence_differs(out, seed + dealt++, kind, sizeof(kind));
     if (!differ && (out[0].end[0] || out[1].end[0]))
         differ = true;
-    output_fini(&out[0]);
-    output_fini(&out[1]);
     if (differ && count_kind(kind)) {
-        report(seed + dealt - 1, seed);
+        report(seed + dealt - 1, seed, out);
         atomic_fetch_add(&progress->shown, 1);
     }
+    output_fini(&out[0]);
+    output_fini(&out[1]);
     return dealt;
 }
 

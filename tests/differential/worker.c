@@ -4,9 +4,9 @@
  *
  * A worker is *settled* when its job is done or it is asleep in the kernel for a reason that only
  * another operation can end. /proc/self/task/TID/wchan names where a thread sleeps, and says "0"
- * while it is still on a run queue, also when it is about to sleep; so when it names a place, a
- * facility has queued its message and rung its descriptor. A thread that is woken is on a run
- * queue before the waking call returns. Sleeping for memory-management locks is passed over.
+ * while it is still on a run queue, also when it is about to sleep; so when it names a place of a
+ * facility, this has queued its message and rung its descriptor. A thread that is woken is on a run
+ * queue before the waking call returns.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -170,12 +170,15 @@ static bool is_done(struct worker *w)
     return atomic_load(&w->done) == atomic_load(&w->posted);
 }
 
-/* Places where a thread sleeps for a lock of the kernel's: it will go on by itself. */
-static bool is_passing(const char *wchan)
+/*
+ * Places where a thread sleeps until another operation ends it: in a facility, or in a futex of
+ * one. Everywhere else it waits for the kernel's own work (a lock, a folio, memory) and goes on by
+ * itself; "0" is a run queue.
+ */
+static bool is_asleep(const char *wchan)
 {
-    static const char *const places[] = {
-        "0",      "rwsem", "down",   "folio",  "io_",         "mutex",     "__mutex", "rcu",
-        "percpu", "vma_",  "__vma_", "shmem_", "do_wait_for", "wait_for_", "hugetlb", "mfill_"};
+    static const char *const places[] = {"handle_userfault", "userfaultfd_", "futex_",
+                                         "__skb_wait_for_more"};
 
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         if (!strncmp(wchan, places[i], strlen(places[i])))
@@ -193,9 +196,7 @@ static bool is_settled(struct worker *w)
         return true;
     n = pread(w->wchan_fd, wchan, sizeof(wchan) - 1, 0);
     wchan[n > 0 ? n : 0] = '\0';
-    if (n <= 0 || is_passing(wchan))
-        return false;
-    return true;
+    return is_asleep(wchan);
 }
 
 static uint64_t now_ms(void)
@@ -204,6 +205,18 @@ static uint64_t now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static void die_unsettled(struct worker *w)
+{
+    static char text[128];
+    char wchan[64];
+    ssize_t n = pread(w->wchan_fd, wchan, sizeof(wchan) - 1, 0);
+
+    wchan[n > 0 ? n : 0] = '\0';
+    snprintf(text, sizeof(text), "a worker neither finishes nor waits; it is in %s", wchan);
+    errno = ETIMEDOUT;
+    fuzz_die(text);
 }
 
 /*
@@ -226,7 +239,7 @@ static void wait_all(void)
             if (!deadline)
                 deadline = now_ms() + 10000;
             else if (now_ms() > deadline)
-                fuzz_die("a worker neither finishes nor sleeps");
+                die_unsettled(&workers[i]);
             sched_yield();
         }
     } while (calm < (busy > 1 ? 2 : 1)); /* one worker's last act may have woken another */
