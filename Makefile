@@ -25,7 +25,7 @@ help:
 	@echo 'make test [ARGS=..]     all tests; ARGS go to meson test (a name, --suite=NAME)'
 	@echo 'make stress [ARGS=..]   the races and sizes that take minutes, in full'
 	@echo 'make bench [ARGS=..]    ratios against the kernel'"'"'s facility'
-	@echo 'make fuzz SECONDS=n     random sequences on both backends, compared'
+	@echo 'make fuzz SECONDS=n     random sequences on both backends, compared; hostile peers, if clang is there'
 	@echo 'make aarch64            builds across for aarch64, and runs it under qemu-user'
 	@echo 'make lint               format, static analysis, shell scripts, man pages'
 	@echo 'make install PREFIX=/usr/local DESTDIR='
@@ -62,6 +62,10 @@ aarch64: $(configured) | $(BUILD)/.setup-test
 
 fuzz: all | $(BUILD)/.setup-test
 	@$(BUILD)/tests/differential/difftest --seconds $(SECONDS) $(ARGS)
+	@for side in server client; do \
+	    if [ -x $(BUILD)/tests/fuzz/fuzz-$$side ]; then \
+	        tests/fuzz/more.sh $(BUILD)/tests/fuzz/fuzz-$$side tests/fuzz/corpus/$$side $(SECONDS) || exit 1; \
+	    fi; done
 
 lint: $(configured) | $(BUILD)/.setup-lint
 	@tools/lint $(BUILD)

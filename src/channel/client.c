@@ -10,116 +10,16 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "base/lock.h"
-#include "client.h"
+#include "base/point.h"
 #include "core/call.h"
+#include "lanes.h"
 #include "local.h"
 #include "sys/file.h"
-#include "sys/thread.h"
-
-#define ANSWER_MS 10000 /* then the server is dead, though its program lives */
 
 /* ---- asking */
 
-struct question {
-    uint32_t op, request, flag, data_len;
-    unsigned char args[CHANNEL_ARGS];
-};
-
-/* The thread that had it was killed. */
-static bool take_over(struct channel_lane *lane, uint32_t word)
-{
-    return (word & CHANNEL_STATES) != CHANNEL_ASKED && (word & CHANNEL_STATES) != CHANNEL_FREE &&
-           base_thread_dead((int)__atomic_load_n(&lane->holder, __ATOMIC_RELAXED)) &&
-           atomic_compare_exchange_strong(&lane->state, &word, CHANNEL_HELD);
-}
-
-/* One that is free, or with `dead` perhaps a dead thread's. False: there is none. */
-static bool try_lane(struct channel *shared, bool dead, unsigned *ret_n)
-{
-    for (unsigned n = 0; n < CHANNEL_LANES; n++) {
-        uint32_t word = CHANNEL_FREE;
-
-        if (atomic_compare_exchange_strong(&shared->lane[n].state, &word, CHANNEL_HELD) ||
-            (dead && take_over(&shared->lane[n], word))) {
-            shared->lane[n].holder = (uint32_t)sys_gettid();
-            *ret_n = n;
-            return true;
-        }
-    }
-    return false;
-}
-
-static unsigned hold_lane(struct channel *shared)
-{
-    unsigned n;
-
-    for (unsigned turns = 1; !try_lane(shared, turns % 1024 == 0, &n); turns++) {
-        sys_call(SYS_sched_yield);
-    }
-    return n;
-}
-
-static bool await_answer(struct remote *remote, struct channel_lane *lane)
-{
-    uint64_t until = channel_spin_until(&remote->misses);
-    uint32_t word;
-
-    while (base_cpu_ticks() < until) {
-        if ((atomic_load(&lane->state) & CHANNEL_STATES) == CHANNEL_ANSWERED) {
-            base_spin_learn(&remote->misses, true);
-            return true;
-        }
-        base_cpu_pause();
-    }
-    base_spin_learn(&remote->misses, false);
-    word = atomic_fetch_or(&lane->state, CHANNEL_SLEEPS);
-    if ((word & CHANNEL_STATES) != CHANNEL_ASKED) {
-        return true;
-    }
-    return client_await(remote, &lane->state, CHANNEL_ASKED | CHANNEL_SLEEPS, ANSWER_MS);
-}
-
-/* Data goes and comes in the lane, which stays held until release(). */
-static void ask(const struct client_guard *guard, unsigned n, const struct question *question)
-{
-    struct remote *remote = guard->remote;
-    struct channel_lane *lane = &remote->shared->lane[n];
-
-    lane->op = question->op;
-    lane->request = question->request;
-    lane->flag = question->flag;
-    lane->data_len = question->data_len;
-    memcpy(lane->args, question->args, sizeof lane->args);
-    atomic_store(&lane->state, CHANNEL_ASKED);
-    if (!atomic_load(&remote->shared->head.awake)) {
-        sys_call(SYS_sendto, core_hidden(remote->socket), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL,
-                 0);
-    }
-}
-
-/* Return: what was answered, or -ESRCH. */
-static long hear(const struct client_guard *guard, unsigned n, struct question *question)
-{
-    struct remote *remote = guard->remote;
-    struct channel_lane *lane = &remote->shared->lane[n];
-
-    if (!await_answer(remote, lane)) {
-        client_gone(remote);
-        return -ESRCH;
-    }
-    question->data_len = __atomic_load_n(&lane->data_len, __ATOMIC_RELAXED);
-    memcpy(question->args, lane->args, sizeof lane->args);
-    return lane->result;
-}
-
-static void release(const struct client_guard *guard, unsigned n)
-{
-    atomic_store(&guard->remote->shared->lane[n].state, CHANNEL_FREE);
-}
-
 /* A question without data. */
-static long ask_briefly(int fd, uint32_t index, struct question *question)
+static long ask_briefly(int fd, uint32_t index, struct wire_request *question)
 {
     struct client_guard guard;
     long ret = client_enter(&guard, fd, index);
@@ -128,10 +28,12 @@ static long ask_briefly(int fd, uint32_t index, struct question *question)
     if (ret) {
         return ret;
     }
-    n = hold_lane(guard.remote->shared);
-    ask(&guard, n, question);
-    ret = hear(&guard, n, question);
-    release(&guard, n);
+    ret = lanes_hold(guard.remote, &n);
+    if (ret == 0) {
+        lanes_ask(guard.remote, n, question);
+        ret = lanes_hear(guard.remote, n, question);
+        lanes_release(guard.remote, n);
+    }
     client_leave(&guard);
     return ret;
 }
@@ -172,7 +74,7 @@ static int copy_back(unsigned char *arg, const unsigned char *before, const unsi
     return 0;
 }
 
-static long plain_ioctl(int fd, uint32_t index, struct question *question, unsigned char *arg,
+static long plain_ioctl(int fd, uint32_t index, struct wire_request *question, unsigned char *arg,
                         size_t size)
 {
     unsigned char before[CHANNEL_ARGS];
@@ -203,7 +105,7 @@ static size_t readable(const unsigned char *src, size_t len)
 struct piece {
     unsigned lane;
     size_t len;
-    struct question question;
+    struct wire_request question;
 };
 
 /* @good: so much of it can be read; none: the other side finds out what else is wrong */
@@ -213,7 +115,7 @@ static void put_piece(const struct client_guard *guard, struct piece *piece,
     struct uf_io_copy part = {
         .dst = copy->dst + done, .src = copy->src + done, .len = piece->len, .mode = copy->mode};
 
-    piece->question = (struct question){.op = CHANNEL_IOCTL, .request = UF_IO_COPY};
+    piece->question = (struct wire_request){.op = CHANNEL_IOCTL, .request = UF_IO_COPY};
     if (good && core_copy_in(guard->remote->shared->data[piece->lane],
                              (const void *)(uintptr_t)part.src, good) == 0) {
         piece->question.data_len = (uint32_t)good;
@@ -236,13 +138,13 @@ static bool next_piece(const struct client_guard *guard, struct piece *piece,
     if (done >= copy->len ||
         core_call_open((uintptr_t)copy->src + done, piece_len(copy, done), ARCH_READ) ==
             CORE_CLOSED ||
-        !try_lane(guard->remote->shared, false, &piece->lane)) {
+        !lanes_try(guard->remote, &piece->lane)) {
         return false;
     }
     piece->len = piece_len(copy, done);
     put_piece(guard, piece, copy, done, piece->len);
     if (piece->question.data_len != piece->len) {
-        release(guard, piece->lane);
+        lanes_release(guard->remote, piece->lane);
         return false;
     }
     return true;
@@ -251,9 +153,9 @@ static bool next_piece(const struct client_guard *guard, struct piece *piece,
 static long hear_piece(const struct client_guard *guard, struct piece *piece)
 {
     struct uf_io_copy part;
-    long ret = hear(guard, piece->lane, &piece->question);
+    long ret = lanes_hear(guard->remote, piece->lane, &piece->question);
 
-    release(guard, piece->lane);
+    lanes_release(guard->remote, piece->lane);
     memcpy(&part, piece->question.args, sizeof part);
     return ret == -ESRCH ? ret : part.copy ? part.copy : ret;
 }
@@ -273,15 +175,19 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
     if (ret) {
         return ret;
     }
-    piece.lane = hold_lane(guard.remote->shared);
+    ret = lanes_hold(guard.remote, &piece.lane);
+    if (ret) {
+        client_leave(&guard);
+        return ret;
+    }
     put_piece(&guard, &piece, copy, (uint64_t)*done, good);
     do {
-        ask(&guard, piece.lane, &piece.question);
+        lanes_ask(guard.remote, piece.lane, &piece.question);
         more = good == piece.len && next_piece(&guard, &next, copy, (uint64_t)*done + piece.len);
         ret = hear_piece(&guard, &piece);
         *done += ret > 0 ? ret : 0;
         if (ret != (long)piece.len && more) {
-            release(&guard, next.lane);
+            lanes_release(guard.remote, next.lane);
             more = false;
         }
         ret = ret < 0 ? ret : ret == (long)piece.len;
@@ -297,7 +203,7 @@ static long copy_ioctl(int fd, uint32_t index, const struct uf_io_copy *copy, un
 {
     bool sound = copy->len && !((copy->dst | copy->len) & (CHANNEL_PAGE - 1)) &&
                  copy->dst + copy->len > copy->dst && copy->src + copy->len > copy->src;
-    struct question question = {.op = CHANNEL_IOCTL, .request = UF_IO_COPY};
+    struct wire_request question = {.op = CHANNEL_IOCTL, .request = UF_IO_COPY};
     int64_t done = 0;
     long ret = 0;
 
@@ -326,7 +232,7 @@ static bool is_known(uint32_t request)
 
 long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg)
 {
-    struct question question = {.op = CHANNEL_IOCTL, .request = (uint32_t)req};
+    struct wire_request question = {.op = CHANNEL_IOCTL, .request = (uint32_t)req};
     size_t size = _IOC_SIZE(req);
     struct uf_io_copy copy;
 
@@ -347,20 +253,23 @@ long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg)
 
 /* ---- messages */
 
+/* More than this the other side never sends unheard; it rings on, if it does. */
+#define RINGS_MAX 1024
+
 static bool empty_bell(int fd)
 {
     char byte;
-    bool any = false;
+    int rings = 0;
 
-    while (sys_recv(fd, &byte, 1, MSG_DONTWAIT) == 1) {
-        any = true;
+    while (rings < RINGS_MAX && sys_recv(fd, &byte, 1, MSG_DONTWAIT) == 1) {
+        rings++;
     }
-    return any;
+    return rings > 0;
 }
 
 long client_read(int fd, uint32_t index, void *buf, size_t len)
 {
-    struct question question = {.op = CHANNEL_READ, .flag = len >= sizeof(struct uf_msg)};
+    struct wire_request question = {.op = CHANNEL_READ, .flag = len >= sizeof(struct uf_msg)};
     struct uf_msg msgs[16];
     struct client_guard guard;
     long ret = client_enter(&guard, fd, index);
@@ -372,16 +281,17 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
     if (question.flag) {
         empty_bell(fd);
     }
+    BASE_POINT();
     question.data_len = (uint32_t)(len < sizeof msgs ? len : sizeof msgs);
-    n = hold_lane(guard.remote->shared);
-    ask(&guard, n, &question);
-    ret = hear(&guard, n, &question);
-    if (ret > 0 && (size_t)ret <= sizeof msgs) {
-        memcpy(msgs, guard.remote->shared->data[n], (size_t)ret);
-    } else if (ret > 0) {
-        ret = -EIO;
+    ret = lanes_hold(guard.remote, &n);
+    if (ret == 0) {
+        lanes_ask(guard.remote, n, &question);
+        ret = lanes_hear(guard.remote, n, &question);
+        if (ret > 0) {
+            memcpy(msgs, guard.remote->shared->data[n], (size_t)ret);
+        }
+        lanes_release(guard.remote, n);
     }
-    release(&guard, n);
     client_leave(&guard);
     if (ret > 0 && core_copy_out(buf, msgs, (size_t)ret)) {
         return -EFAULT;
@@ -392,7 +302,7 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
 /* What is pending, as the other side sees it. */
 static short ask_poll(int fd, uint32_t index, bool nonblock)
 {
-    struct question question = {.op = CHANNEL_POLL, .flag = nonblock};
+    struct wire_request question = {.op = CHANNEL_POLL, .flag = nonblock};
     long ret = ask_briefly(fd, index, &question);
 
     return ret == -ESRCH && nonblock ? 0 : ret < 0 ? POLLERR : (short)ret;
@@ -419,7 +329,7 @@ short client_poll(int fd, uint32_t index, bool nonblock)
 
 void client_drain(int fd, uint32_t index)
 {
-    struct question question = {.op = CHANNEL_QUIET};
+    struct wire_request question = {.op = CHANNEL_QUIET};
 
     if (ask_poll(fd, index, true) == 0 && empty_bell(fd)) {
         ask_briefly(fd, index, &question);

@@ -14,6 +14,7 @@
 struct remote {
     _Atomic uint32_t state; /* enum remote_state */
     _Atomic uint32_t users; /* threads between client_enter() and client_leave() */
+    uint32_t opener;        /* thread id; REMOTE_OPENING */
     struct core_bell bell;
     _Atomic uint32_t misses; /* waits in a row that spinning did not end */
     atomic_bool enabled;     /* UFFDIO_API was called */
@@ -35,6 +36,10 @@ bool client_enabled(int fd, uint32_t index);
 void client_enable(int fd, uint32_t index);
 /* From now on it is known that its process is. */
 void client_gone(struct remote *remote);
+/* Whether its process, or the server there, has ended; false while nobody knows. */
+bool client_hung_up(const struct remote *remote);
+/* The tick at which so much time is over. */
+uint64_t client_deadline(int ms);
 /* Wait until the word is not `from` any more. False: nobody will change it. */
 bool client_await(const struct remote *remote, _Atomic uint32_t *word, uint32_t from, int limit_ms);
 

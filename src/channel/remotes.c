@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include "base/lock.h"
+#include "base/point.h"
 #include "client.h"
 #include "core/core.h"
 #include "local.h"
@@ -13,9 +14,13 @@
 #include "sys/mem.h"
 #include "sys/thread.h"
 
-#define HELLO_TRIES 5000 /* at a millisecond each */
-#define ACCEPT_MS   10000
-#define TICK_MS     20
+#ifndef CHANNEL_HELLO_MS
+#define CHANNEL_HELLO_MS 5000 /* until it can be sent */
+#endif
+#ifndef CHANNEL_ACCEPT_MS
+#define CHANNEL_ACCEPT_MS 10000 /* until it is answered */
+#endif
+#define TICK_MS 20
 
 #ifndef MFD_CLOEXEC
 #define MFD_CLOEXEC       1
@@ -24,9 +29,10 @@
 
 enum remote_state {
     REMOTE_FREE,
-    REMOTE_NEW,  /* known, not asked yet */
-    REMOTE_OPEN, /* has a channel */
-    REMOTE_GONE, /* its process is */
+    REMOTE_NEW,     /* known, not asked yet */
+    REMOTE_OPENING, /* the opener says hello, without the lock: others need not wait for it */
+    REMOTE_OPEN,    /* has a channel */
+    REMOTE_GONE,    /* its process is, or answers as none of ours would */
 };
 
 static struct remote *remotes;
@@ -136,7 +142,7 @@ int client_recognise(int fd)
 static int make_memory(struct channel **ret_shared)
 {
     long fd = sys_call(SYS_memfd_create, "userfault-channel", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    long ret = fd;
+    long ret;
 
     if (sys_failed(fd)) {
         return (int)fd;
@@ -170,42 +176,64 @@ static long say_hello(int bell, int memory, int socket)
     };
     struct cmsghdr *rights = CMSG_FIRSTHDR(&msg);
     const struct timespec pause = {.tv_nsec = 1000000};
+    uint64_t limit = client_deadline(CHANNEL_HELLO_MS);
     long ret;
 
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;
     rights->cmsg_len = CMSG_LEN(3 * sizeof(int));
     memcpy(CMSG_DATA(rights), (const int[]){memory, socket, bell}, 3 * sizeof(int));
-    for (int tries = 0; tries < HELLO_TRIES; tries++) {
+    do {
+        BASE_POINT();
         ret = sys_call(SYS_sendmsg, bell, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (ret != -EAGAIN && ret != -ENOBUFS && ret != -EINTR) {
             return ret < 0 ? -ESRCH : 0;
         }
         sys_call(SYS_nanosleep, &pause, NULL); /* many have said hello, none was heard yet */
-    }
+    } while (base_cpu_ticks() < limit);
     return -ESRCH;
 }
 
-static bool hung_up(const struct remote *remote)
+bool client_hung_up(const struct remote *remote)
 {
     struct pollfd fd = {.fd = core_hidden(remote->socket)};
     const struct timespec none = {0};
 
+    /* Nothing is ever sent that way. */
     return sys_call(SYS_ppoll, &fd, 1, &none, NULL, 8) > 0;
 }
 
+uint64_t client_deadline(int ms)
+{
+    return base_cpu_ticks() + (uint64_t)ms * 1000 * base_cpu_ticks_per_us();
+}
+
+/* By the clock: whoever shares the word can end each wait at once, as often as he likes. */
 bool client_await(const struct remote *remote, _Atomic uint32_t *word, uint32_t from, int limit_ms)
 {
     const struct timespec tick = {.tv_nsec = TICK_MS * 1000000};
+    uint64_t limit = client_deadline(limit_ms);
 
-    for (int ms = 0; atomic_load(word) == from; ms += TICK_MS) {
-        long ret = channel_wait(word, from, &tick);
+    while (atomic_load(word) == from) {
+        bool late = base_cpu_ticks() > limit;
 
-        if (ret == -ETIMEDOUT && (hung_up(remote) || ms > limit_ms)) {
+        if (late || (channel_wait(word, from, &tick) == -ETIMEDOUT && client_hung_up(remote))) {
             return atomic_load(word) != from;
         }
     }
     return true;
+}
+
+/* Return: whether the other side has taken it. */
+static bool accepted(const struct remote *remote, long *ret)
+{
+    uint32_t how = 0;
+
+    if (client_await(remote, &remote->shared->head.accepted, 0, CHANNEL_ACCEPT_MS)) {
+        how = atomic_load(&remote->shared->head.accepted);
+    }
+    *ret = how == (uint32_t)-EMFILE ? -EMFILE : -ESRCH;
+    return how == 1;
 }
 
 static long open_channel(struct remote *remote, int bell)
@@ -216,6 +244,7 @@ static long open_channel(struct remote *remote, int bell)
     if (memory < 0) {
         return memory;
     }
+    BASE_POINT();
     ret = sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
     if (ret == 0) {
         ret = say_hello(bell, memory, pair[1]);
@@ -226,23 +255,50 @@ static long open_channel(struct remote *remote, int bell)
         remote->socket = -1;
     }
     sys_close(memory);
-    if (ret == 0) {
-        bool heard = client_await(remote, &remote->shared->head.accepted, 0, ACCEPT_MS);
-
-        ret = heard ? (int)atomic_load(&remote->shared->head.accepted) : -ESRCH;
+    BASE_POINT();
+    if (ret == 0 && accepted(remote, &ret)) {
+        return 0;
     }
-    if (ret != 1) {
-        sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
-        remote->shared = NULL;
-        if (remote->socket >= 0) {
-            core_unhide(remote->socket);
-        }
-        return ret < 0 ? ret : -ESRCH;
+    sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
+    remote->shared = NULL;
+    if (remote->socket >= 0) {
+        core_unhide(remote->socket);
     }
-    return 0;
+    return ret;
 }
 
 /* ---- entering and leaving */
+
+/* Context: lock held, and again; not meanwhile, for the other side may take its time. */
+static long say_who(struct remote *remote, int fd)
+{
+    long ret;
+
+    remote->opener = (uint32_t)sys_gettid();
+    atomic_store(&remote->state, REMOTE_OPENING);
+    base_lock_release(&remotes_lock);
+    ret = open_channel(remote, fd);
+    base_lock_acquire(&remotes_lock, sys_gettid());
+    atomic_store(&remote->state, ret == 0 ? REMOTE_OPEN : ret == -ESRCH ? REMOTE_GONE : REMOTE_NEW);
+    channel_wake(&remote->state);
+    return ret;
+}
+
+/* Another thread says hello: until it has, or was killed doing so. Context: as say_who() */
+static void await_opener(struct remote *remote)
+{
+    const struct timespec tick = {.tv_nsec = TICK_MS * 1000000};
+    uint32_t opener = remote->opener;
+
+    base_lock_release(&remotes_lock);
+    channel_wait(&remote->state, REMOTE_OPENING, &tick);
+    base_lock_acquire(&remotes_lock, sys_gettid());
+    if (atomic_load(&remote->state) == REMOTE_OPENING && remote->opener == opener &&
+        base_thread_dead((int)opener)) {
+        remote->shared = NULL; /* what it had of a channel is lost */
+        atomic_store(&remote->state, REMOTE_NEW);
+    }
+}
 
 long client_enter(struct client_guard *guard, int fd, uint32_t index)
 {
@@ -251,23 +307,22 @@ long client_enter(struct client_guard *guard, int fd, uint32_t index)
 
     lock(&guard->mask);
     guard->remote = remote;
+    atomic_fetch_add(&remote->users, 1); /* which keeps it from being swept */
+    while (core_fd_remote(fd) == (int)index && atomic_load(&remote->state) == REMOTE_OPENING) {
+        await_opener(remote);
+    }
     if (core_fd_remote(fd) != (int)index) {
         ret = -EBADF;
     } else if (atomic_load(&remote->state) == REMOTE_NEW) {
-        ret = open_channel(remote, fd);
-        if (ret == 0 || ret == -ESRCH) {
-            atomic_store(&remote->state, ret ? REMOTE_GONE : REMOTE_OPEN);
-        }
+        ret = say_who(remote, fd);
     } else if (atomic_load(&remote->state) == REMOTE_GONE) {
         ret = -ESRCH;
     }
-    if (ret) {
-        unlock(&guard->mask);
-        return ret;
-    }
-    atomic_fetch_add(&remote->users, 1);
     base_lock_release(&remotes_lock);
-    return 0;
+    if (ret) {
+        client_leave(guard);
+    }
+    return ret;
 }
 
 void client_leave(const struct client_guard *guard)

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+#include "lanes.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/lock.h"
+#include "base/point.h"
+#include "core/remote.h"
+#include "local.h"
+#include "sys/file.h"
+#include "sys/thread.h"
+
+#define LOOK_EVERY 1024 /* turns without a lane */
+
+/* The thread that had it was killed. */
+static bool take_over(struct channel_lane *lane, uint32_t word)
+{
+    return (word & CHANNEL_STATES) != CHANNEL_ASKED && (word & CHANNEL_STATES) != CHANNEL_FREE &&
+           base_thread_dead((int)__atomic_load_n(&lane->holder, __ATOMIC_RELAXED)) &&
+           atomic_compare_exchange_strong(&lane->state, &word, CHANNEL_HELD);
+}
+
+/* One that is free, or with `dead` perhaps a dead thread's. False: there is none. */
+static bool try_lane(struct channel *shared, bool dead, unsigned *ret_n)
+{
+    for (unsigned n = 0; n < CHANNEL_LANES; n++) {
+        uint32_t word = CHANNEL_FREE;
+
+        if (atomic_compare_exchange_strong(&shared->lane[n].state, &word, CHANNEL_HELD) ||
+            (dead && take_over(&shared->lane[n], word))) {
+            shared->lane[n].holder = (uint32_t)sys_gettid();
+            *ret_n = n;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool lanes_try(struct remote *remote, unsigned *ret_n)
+{
+    return try_lane(remote->shared, false, ret_n);
+}
+
+/* All of them may be taken by other threads; or by nobody, for the words are the other side's too.
+ */
+long lanes_hold(struct remote *remote, unsigned *ret_n)
+{
+    uint64_t limit = 0;
+
+    for (unsigned turns = 1; !try_lane(remote->shared, turns % LOOK_EVERY == 0, ret_n); turns++) {
+        sys_call(SYS_sched_yield);
+        if (turns % LOOK_EVERY) {
+            continue;
+        }
+        limit = limit ? limit : client_deadline(CHANNEL_ANSWER_MS);
+        if (client_hung_up(remote) || base_cpu_ticks() > limit) {
+            client_gone(remote);
+            return -ESRCH;
+        }
+    }
+    BASE_POINT();
+    return 0;
+}
+
+static bool await_answer(struct remote *remote, struct channel_lane *lane)
+{
+    uint64_t until = channel_spin_until(&remote->misses);
+    uint32_t word;
+
+    while (base_cpu_ticks() < until) {
+        if ((atomic_load(&lane->state) & CHANNEL_STATES) == CHANNEL_ANSWERED) {
+            base_spin_learn(&remote->misses, true);
+            return true;
+        }
+        base_cpu_pause();
+    }
+    base_spin_learn(&remote->misses, false);
+    word = atomic_fetch_or(&lane->state, CHANNEL_SLEEPS);
+    if ((word & CHANNEL_STATES) != CHANNEL_ASKED) {
+        return true;
+    }
+    return client_await(remote, &lane->state, CHANNEL_ASKED | CHANNEL_SLEEPS, CHANNEL_ANSWER_MS);
+}
+
+void lanes_ask(struct remote *remote, unsigned n, const struct wire_request *question)
+{
+    struct channel_lane *lane = &remote->shared->lane[n];
+
+    lane->op = question->op;
+    lane->request = question->request;
+    lane->flag = question->flag;
+    lane->data_len = question->data_len;
+    memcpy(lane->args, question->args, sizeof lane->args);
+    BASE_POINT();
+    atomic_store(&lane->state, CHANNEL_ASKED);
+    BASE_POINT();
+    if (!atomic_load(&remote->shared->head.awake)) {
+        sys_call(SYS_sendto, core_hidden(remote->socket), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL,
+                 0);
+    }
+    BASE_POINT();
+}
+
+long lanes_hear(struct remote *remote, unsigned n, struct wire_request *question)
+{
+    struct channel_lane *lane = &remote->shared->lane[n];
+    struct wire_answer answer;
+
+    if (!await_answer(remote, lane) || !wire_take_answer(lane, question, &answer)) {
+        client_gone(remote);
+        return -ESRCH;
+    }
+    BASE_POINT();
+    memcpy(question->args, answer.args, sizeof answer.args);
+    return (long)answer.result;
+}
+
+void lanes_release(struct remote *remote, unsigned n)
+{
+    BASE_POINT();
+    atomic_store(&remote->shared->lane[n].state, CHANNEL_FREE);
+}

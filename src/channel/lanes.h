@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The asker's side of the lanes. Context: between client_enter() and client_leave(), with which all
+ * signals are blocked.
+ *
+ * Data goes and comes in the lane, which stays held until lanes_release().
+ */
+#ifndef CHANNEL_LANES_H
+#define CHANNEL_LANES_H
+
+#include "client.h"
+#include "wire.h"
+
+#ifndef CHANNEL_ANSWER_MS
+#define CHANNEL_ANSWER_MS 10000 /* then the server is dead, or will not answer */
+#endif
+
+/* Return: 0, or -ESRCH when there is none for too long. */
+long lanes_hold(struct remote *remote, unsigned *ret_n);
+/* One that is free. */
+bool lanes_try(struct remote *remote, unsigned *ret_n);
+void lanes_ask(struct remote *remote, unsigned n, const struct wire_request *question);
+/*
+ * Return: what was answered, or -ESRCH; the question's arguments become the answer's. What no
+ * server of ours would answer is refused, and its process counts as gone.
+ */
+long lanes_hear(struct remote *remote, unsigned n, struct wire_request *question);
+void lanes_release(struct remote *remote, unsigned n);
+
+#endif

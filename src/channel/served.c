@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who is served: requests in lanes, and those who come, hang up and wait.
+ *
+ * Whatever it reads here is a stranger's: see wire.h. Nothing of it depends on which process this
+ * runs in, so that tests/fuzz can run it in one of its own.
+ */
+#include "served.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+
+#include "base/point.h"
+#include "core/remote.h"
+#include "local.h"
+#include "sys/file.h"
+#include "sys/mem.h"
+#include "wire.h"
+
+#define SERVED_MAX 256
+#define ROUND_MAX  64 /* datagrams: who sends without end is not listened to without end */
+
+/* One that asks. Only the server touches these, and a forked child, which has none. */
+static struct served {
+    struct channel *shared; /* NULL: free */
+    int socket;             /* handle of a hidden descriptor */
+    uint32_t id;            /* of the context */
+} served[SERVED_MAX];
+
+static int program;    /* its process id */
+static int death = -1; /* handle of a descriptor that says when it has ended */
+
+/* ---- requests */
+
+/*
+ * The source of the pages has come along. As much as has not lies nowhere: the copy finds that
+ * out when it comes to it.
+ */
+static long serve_copy(const struct served *one, const unsigned char *data,
+                       struct wire_request *request)
+{
+    uint64_t source = request->copy.src;
+    long ret;
+
+    request->copy.src = request->copy.len <= request->data_len ? (uintptr_t)data : 0;
+    ret = core_serve_ioctl(one->id, request->request, request->args);
+    request->copy.src = source;
+    return ret;
+}
+
+static long perform(const struct served *one, unsigned char *data, struct wire_request *request)
+{
+    long ret;
+
+    switch (request->op) {
+    case CHANNEL_IOCTL:
+        return request->request == UF_IO_COPY
+                   ? serve_copy(one, data, request)
+                   : core_serve_ioctl(one->id, request->request, request->args);
+    case CHANNEL_READ:
+        ret = core_serve_read(one->id, request->flag, (struct uf_msg *)data,
+                              request->data_len / sizeof(struct uf_msg));
+        request->data_len = ret > 0 ? (uint32_t)ret : 0;
+        return ret;
+    case CHANNEL_POLL:
+        return core_serve_poll(one->id, request->flag);
+    case CHANNEL_QUIET:
+        core_serve_emptied(one->id);
+        return 0;
+    default:
+        return -EINVAL;
+    }
+}
+
+/* Its memory may outlive it in us: whoever was told that it is dead is not to find it alive. */
+static bool program_lives(void)
+{
+    return sys_call(SYS_getppid) == program;
+}
+
+static bool serve_lane(const struct served *one, unsigned n)
+{
+    struct channel_lane *lane = &one->shared->lane[n];
+    uint32_t word = atomic_load(&lane->state);
+    struct wire_request request;
+
+    if ((word & CHANNEL_STATES) != CHANNEL_ASKED || !program_lives()) {
+        return false;
+    }
+    wire_take_request(lane, &request);
+    BASE_POINT();
+    lane->result = perform(one, one->shared->data[n], &request);
+    BASE_POINT();
+    lane->data_len = request.data_len;
+    memcpy(lane->args, request.args, sizeof request.args);
+    BASE_POINT();
+    word = atomic_exchange(&lane->state, CHANNEL_ANSWERED);
+    BASE_POINT();
+    if (word & CHANNEL_SLEEPS) {
+        channel_wake(&lane->state);
+    }
+    return true;
+}
+
+bool served_all(void)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < SERVED_MAX; i++) {
+        for (unsigned n = 0; served[i].shared && n < CHANNEL_LANES; n++) {
+            any |= serve_lane(&served[i], n);
+        }
+    }
+    return any;
+}
+
+void served_set_awake(bool awake)
+{
+    for (unsigned i = 0; i < SERVED_MAX; i++) {
+        if (served[i].shared) {
+            atomic_store(&served[i].shared->head.awake, awake);
+        }
+    }
+}
+
+/* ---- those who come and go */
+
+static void drop(struct served *one)
+{
+    sys_munmap((uintptr_t)one->shared, sizeof *one->shared);
+    core_unhide(one->socket);
+    one->shared = NULL;
+}
+
+/* The doorbell of one that asks: emptied, or hung up. */
+static void hear(struct served *one)
+{
+    char bytes[64];
+    long n = 1;
+
+    for (int i = 0; i < ROUND_MAX && (n > 0 || n == -EINTR); i++) {
+        n = sys_recv(core_hidden(one->socket), bytes, sizeof bytes, MSG_DONTWAIT);
+    }
+    if (n <= 0 && n != -EAGAIN && n != -EINTR) {
+        drop(one);
+    }
+}
+
+/* One that hangs up when its other end is gone, and that no call waits for. */
+static bool is_pair(int socket)
+{
+    struct sockaddr_un name;
+    uint32_t len = sizeof name;
+    int type = 0;
+
+    return sys_call(SYS_getsockname, socket, &name, &len) == 0 && name.sun_family == AF_UNIX &&
+           sys_call(SYS_getsockopt, socket, SOL_SOCKET, SO_TYPE, &type, &(int){sizeof type}) == 0 &&
+           type == SOCK_STREAM;
+}
+
+/* Memory that nobody can take away again, of the right size. */
+static struct channel *map_shared(int memory)
+{
+    long seals = sys_fcntl(memory, F_GET_SEALS, 0);
+    struct stat st;
+    long ret;
+
+    if (sys_failed(seals) || (seals & CHANNEL_SEALS) != CHANNEL_SEALS ||
+        sys_fstat(memory, &st) != 0 || st.st_size != sizeof(struct channel)) {
+        return NULL;
+    }
+    ret = channel_map(memory);
+    return sys_failed(ret) ? NULL : (struct channel *)ret;
+}
+
+static void answer_hello(struct channel *shared, uint32_t how)
+{
+    atomic_store(&shared->head.accepted, how);
+    channel_wake(&shared->head.accepted);
+}
+
+static struct served *find_place(void)
+{
+    for (unsigned i = 0; i < SERVED_MAX; i++) {
+        if (!served[i].shared) {
+            return &served[i];
+        }
+    }
+    return NULL;
+}
+
+/* NULL: all are taken, by those who have not hung up. */
+static struct served *free_place(void)
+{
+    struct served *one = find_place();
+
+    for (unsigned i = 0; !one && i < SERVED_MAX; i++) {
+        hear(&served[i]);
+    }
+    return one ? one : find_place();
+}
+
+/* Takes the socket over, if it returns true. */
+static bool accept_hello(int memory, int socket, int bell)
+{
+    struct channel *shared = is_pair(socket) ? map_shared(memory) : NULL;
+    uint32_t id = core_serve_find(bell);
+    struct served *one = id ? free_place() : NULL;
+
+    if (!shared) {
+        return false;
+    }
+    BASE_POINT();
+    if (one) {
+        one->socket = core_hide(socket);
+    }
+    if (!one || one->socket < 0) {
+        answer_hello(shared, (uint32_t)(id ? -EMFILE : -ESRCH));
+        sys_munmap((uintptr_t)shared, sizeof *shared);
+        return one; /* closed by core_hide() */
+    }
+    BASE_POINT();
+    one->id = id;
+    one->shared = shared;
+    atomic_store(&shared->head.awake, 1);
+    answer_hello(shared, 1);
+    return true;
+}
+
+static void handle_hello(const struct msghdr *msg, const struct channel_hello *hello, long len)
+{
+    struct wire_hello came;
+
+    wire_take_hello(msg, hello, len, &came);
+    BASE_POINT();
+    if (came.sound && accept_hello(came.fd[0], came.fd[1], came.fd[2])) {
+        came.fd[1] = -1;
+    }
+    BASE_POINT();
+    for (size_t i = 0; i < came.count; i++) {
+        if (came.fd[i] >= 0) {
+            sys_close(came.fd[i]);
+        }
+    }
+}
+
+/* What more descriptors come along, the kernel closes for want of room. */
+static void receive_hellos(void)
+{
+    for (int i = 0; i < ROUND_MAX; i++) {
+        char control[CMSG_LEN((WIRE_HELLO_FDS + 1) * sizeof(int))] __attribute__((aligned(8)));
+        struct channel_hello hello = {0};
+        struct iovec vec = {&hello, sizeof hello};
+        struct msghdr msg = {
+            .msg_iov = &vec,
+            .msg_iovlen = 1,
+            .msg_control = control,
+            .msg_controllen = sizeof control,
+        };
+        long len = sys_call(SYS_recvmsg, core_serve_hub(), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+        if (sys_failed(len)) {
+            return;
+        }
+        handle_hello(&msg, &hello, len);
+    }
+}
+
+/* ---- sleeping */
+
+bool served_look(bool wait)
+{
+    struct pollfd fds[SERVED_MAX + 2];
+    uint8_t who[SERVED_MAX + 2];
+    const struct timespec limit = {.tv_nsec = wait ? 200000000 : 0};
+    unsigned count = 0;
+    bool watched = death >= 0;
+
+    fds[count++] = (struct pollfd){.fd = core_serve_hub(), .events = POLLIN};
+    fds[count++] = (struct pollfd){.fd = watched ? core_hidden(death) : -1, .events = POLLIN};
+    for (unsigned i = 0; i < SERVED_MAX; i++) {
+        if (served[i].shared) {
+            who[count] = (uint8_t)i;
+            fds[count++] = (struct pollfd){.fd = core_hidden(served[i].socket), .events = POLLIN};
+        }
+    }
+    if (sys_call(SYS_ppoll, fds, count, wait && watched ? NULL : &limit, NULL, 8) < 0) {
+        return true;
+    }
+    if (fds[1].revents || !program_lives()) {
+        return false;
+    }
+    for (unsigned i = 2; i < count; i++) {
+        if (fds[i].revents) {
+            hear(&served[who[i]]);
+        }
+    }
+    if (fds[0].revents) {
+        receive_hellos();
+    }
+    return true;
+}
+
+/* ---- beginning and end */
+
+void served_begin(int of, int death_handle)
+{
+    program = of;
+    death = death_handle;
+}
+
+void served_forget(void)
+{
+    for (unsigned i = 0; i < SERVED_MAX; i++) {
+        served[i].shared = NULL; /* not in the child's memory, and its socket is closed */
+    }
+    death = -1;
+}

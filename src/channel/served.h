@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* What the server does, apart from being a process. Context: the server alone, all signals blocked.
+ */
+#ifndef CHANNEL_SERVED_H
+#define CHANNEL_SERVED_H
+
+#include <stdbool.h>
+
+/* @program: the parent of the process that serves; @death: a handle that is readable when it is no
+ * more; -1: it is looked for now and then */
+void served_begin(int program, int death);
+/* Serves each lane that asks, once. Return: whether one did. */
+bool served_all(void);
+/* What those who ask are told: whether they need to ring. */
+void served_set_awake(bool awake);
+/* Who rings, says hello, or hangs up; @wait: until one does. Return: false when the program has
+ * ended. */
+bool served_look(bool wait);
+/* This process has nobody to serve. */
+void served_forget(void);
+
+#endif

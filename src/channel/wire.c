@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#include "wire.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/* ---- to the server */
+
+void wire_take_hello(const struct msghdr *msg, const struct channel_hello *hello, long len,
+                     struct wire_hello *ret)
+{
+    const struct cmsghdr *control = CMSG_FIRSTHDR(msg);
+    size_t count = 0;
+
+    if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS &&
+        control->cmsg_len >= CMSG_LEN(0) && control->cmsg_len <= msg->msg_controllen) {
+        count = (control->cmsg_len - CMSG_LEN(0)) / sizeof *ret->fd;
+        count = count < WIRE_HELLO_FDS + 1 ? count : WIRE_HELLO_FDS + 1;
+        memcpy(ret->fd, CMSG_DATA(control), count * sizeof *ret->fd);
+    }
+    ret->count = count;
+    ret->sound = count == WIRE_HELLO_FDS && !(msg->msg_flags & (MSG_CTRUNC | MSG_TRUNC)) &&
+                 len == sizeof *hello && hello->magic == CHANNEL_MAGIC &&
+                 hello->size == sizeof(struct channel);
+}
+
+void wire_take_request(const struct channel_lane *lane, struct wire_request *ret)
+{
+    ret->op = __atomic_load_n(&lane->op, __ATOMIC_RELAXED);
+    ret->request = __atomic_load_n(&lane->request, __ATOMIC_RELAXED);
+    ret->flag = __atomic_load_n(&lane->flag, __ATOMIC_RELAXED);
+    ret->data_len = __atomic_load_n(&lane->data_len, __ATOMIC_RELAXED);
+    ret->data_len = ret->data_len < CHANNEL_DATA ? ret->data_len : CHANNEL_DATA;
+    memcpy(ret->args, lane->args, sizeof ret->args);
+}
+
+/* ---- to the asker */
+
+static uint64_t word_at(const unsigned char *args, size_t at)
+{
+    uint64_t word;
+
+    memcpy(&word, args + at, sizeof word);
+    return word;
+}
+
+/* How many bytes were asked for, where the last word says how many were done. */
+static bool counted(const struct wire_request *asked, uint64_t *ret_len)
+{
+    switch (asked->request) {
+    case UF_IO_COPY:
+    case UF_IO_MOVE:
+        *ret_len = word_at(asked->args, offsetof(struct uf_io_copy, len));
+        return true;
+    case UF_IO_ZEROPAGE:
+    case UF_IO_CONTINUE:
+    case UF_IO_POISON:
+        *ret_len = word_at(asked->args, offsetof(struct uf_io_zeropage, range.len));
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The bytes that the ioctl never writes, which come first. */
+static size_t inputs(uint32_t request)
+{
+    uint64_t len;
+
+    if (request == UF_IO_API) {
+        return 0;
+    }
+    if (request == UF_IO_REGISTER || counted(&(struct wire_request){.request = request}, &len)) {
+        return _IOC_SIZE(request) - sizeof(uint64_t);
+    }
+    return CHANNEL_ARGS;
+}
+
+static bool ioctl_sound(const struct wire_request *asked, const struct wire_answer *answer)
+{
+    size_t size = _IOC_SIZE(asked->request), last = size - sizeof(uint64_t);
+    uint64_t len;
+    int64_t done;
+
+    if (answer->result > 0 || memcmp(asked->args, answer->args, inputs(asked->request)) != 0) {
+        return false;
+    }
+    if (!counted(asked, &len) || word_at(answer->args, last) == word_at(asked->args, last)) {
+        return true;
+    }
+    done = (int64_t)word_at(answer->args, last);
+    return done < 0 ? done >= -WIRE_ERRNO_MAX : (uint64_t)done <= len;
+}
+
+static bool read_sound(const struct wire_request *asked, int64_t result)
+{
+    return result != 0 && (result < 0 || (result <= (int64_t)asked->data_len &&
+                                          result % (int64_t)sizeof(struct uf_msg) == 0));
+}
+
+bool wire_take_answer(const struct channel_lane *lane, const struct wire_request *asked,
+                      struct wire_answer *ret)
+{
+    ret->result = __atomic_load_n(&lane->result, __ATOMIC_RELAXED);
+    memcpy(ret->args, lane->args, sizeof ret->args);
+    if (ret->result < -WIRE_ERRNO_MAX) {
+        return false;
+    }
+    switch (asked->op) {
+    case CHANNEL_IOCTL:
+        return ioctl_sound(asked, ret);
+    case CHANNEL_READ:
+        return read_sound(asked, ret->result);
+    case CHANNEL_POLL:
+        return ret->result < 0 || !(ret->result & ~(int64_t)WIRE_POLL_KNOWN);
+    default:
+        return ret->result <= 0;
+    }
+}

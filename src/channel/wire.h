@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What comes over a channel, taken for a stranger's: functions of bytes alone, which tests/fuzz
+ * feeds. What they return was read once and keeps within the bounds that are told here.
+ */
+#ifndef CHANNEL_WIRE_H
+#define CHANNEL_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "protocol.h"
+#include "userfault/abi.h"
+
+#define WIRE_HELLO_FDS  3
+#define WIRE_ERRNO_MAX  4095
+#define WIRE_POLL_KNOWN (POLLIN | POLLRDNORM | POLLERR)
+
+/* ---- to the server */
+
+/* The descriptors that came along, one more than there should be at most; all are the caller's. */
+struct wire_hello {
+    int fd[WIRE_HELLO_FDS + 1];
+    size_t count;
+    bool sound; /* fd: memory, socket, bell. What they are is to be seen */
+};
+
+/* @len: bytes of the datagram, of which hello is as much as there was room for */
+void wire_take_hello(const struct msghdr *msg, const struct channel_hello *hello, long len,
+                     struct wire_hello *ret);
+
+/* @data_len: at most CHANNEL_DATA */
+struct wire_request {
+    uint32_t op, request, flag, data_len;
+    union {
+        unsigned char args[CHANNEL_ARGS];
+        struct uf_io_copy copy;
+    };
+};
+
+void wire_take_request(const struct channel_lane *lane, struct wire_request *ret);
+
+/* ---- to the asker */
+
+struct wire_answer {
+    int64_t result;
+    unsigned char args[CHANNEL_ARGS];
+};
+
+/*
+ * Return: whether the context's own process could have answered so: an ioctl with 0 or an errno,
+ * no word changed but what that ioctl writes, no more done than was asked for; a read with whole
+ * messages that fit; a poll with events that there are. Who answers otherwise is asked no more.
+ */
+bool wire_take_answer(const struct channel_lane *lane, const struct wire_request *asked,
+                      struct wire_answer *ret);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#include "fuzz.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "core/remote.h"
+
+int fuzz_hidden[HANDLES];
+int fuzz_hidden_limit = HANDLES;
+
+unsigned fuzz_hidden_count(void)
+{
+    unsigned count = 0;
+
+    for (int i = 0; i < HANDLES; i++)
+        count += fuzz_hidden[i] != 0;
+    return count;
+}
+
+int core_hide(int fd)
+{
+    for (int i = 0; i < fuzz_hidden_limit; i++) {
+        if (!fuzz_hidden[i]) {
+            fuzz_hidden[i] = fd + 1;
+            return i;
+        }
+    }
+    close(fd);
+    return -EMFILE;
+}
+
+int core_hidden(int handle)
+{
+    MUST(handle >= 0 && handle < HANDLES);
+    return fuzz_hidden[handle] - 1;
+}
+
+void core_unhide(int handle)
+{
+    int fd = core_hidden(handle);
+
+    fuzz_hidden[handle] = 0;
+    MUST(close(fd) == 0);
+}
