@@ -196,9 +196,12 @@ long remap_vmas(const struct move *move)
     long to = (long)move->to;
     struct vma vma;
 
-    if (!maps_next(move->addr, move->addr + 1, &vma) || vma.end >= end ||
-        !(move->flags & MREMAP_MAYMOVE)) {
+    if (!maps_next(move->addr, move->addr + 1, &vma) || vma.end >= end) {
         return sys_mremap(move->addr, move->old_len, move->new_len, move->flags, move->to);
+    }
+    /* Ours are several where pages between them never were written to; the kernel's is one. */
+    if (!(move->flags & MREMAP_MAYMOVE)) {
+        return -ENOMEM;
     }
     if (!(move->flags & MREMAP_FIXED)) {
         to = core_huge_room(move->flags & MREMAP_DONTUNMAP ? move->to : 0, move->new_len,

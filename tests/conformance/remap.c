@@ -375,6 +375,25 @@ static void remap_within(enum mem_kind kind)
     within_written(kind, true);
 }
 
+/* Pages that lie apart were written to: it is one mapping all the same, and cannot grow within. */
+static void remap_grows_within(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 5);
+    char *source = source_new(5, 1), *there;
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pwrite(mem.fd, source, mem.len, 0), mem.len); /* no page is missing */
+    *(volatile char *)mem.addr = *source;
+    *(volatile char *)mem_page(&mem, 2) = source[2 * page_size];
+    CHECK_ERRNO((long)mremap(mem.addr, 4 * page_size, 6 * page_size, 0), ENOMEM);
+    CHECK(pattern_holds(mem.addr, 1)); /* nothing has changed */
+    there = mremap(mem.addr, 4 * page_size, 6 * page_size, MREMAP_MAYMOVE);
+    CHECK(there != MAP_FAILED && there != mem.addr);
+    for (int i = 0; i < 4; i++)
+        CHECK(pattern_holds(there + i * page_size, 1 + i));
+}
+
 /* What does not lie in one mapping is found before the length that wraps. */
 static void remap_wraps_over_border(enum mem_kind kind)
 {
@@ -429,6 +448,8 @@ const struct conf_case remap_cases[] = {
     {"mremap/grow-locked-on-fault", MAN_REMAP, ONE_OF_EACH, .run = remap_grows_locked_onfault},
     {"mremap/replaces-and-fails", MAN_REMAP, ONE_OF_EACH, .run = remap_replaces_and_fails},
     {"mremap/within-written", MAN_REMAP, KIND(MEM_ANON), .run = remap_within},
+    {"mremap/grow-within", MAN_REMAP, KIND(MEM_MEMFD_PRIVATE) | KIND(MEM_MEMFD_SHARED),
+     .run = remap_grows_within},
     {"mremap/wraps-over-border", MAN_REMAP, KIND(MEM_ANON), .run = remap_wraps_over_border},
     {"mremap/onto-itself", MAN_REMAP, SHARED, .run = remap_onto_itself},
     {"mremap/bad-input", MAN_REMAP, .run = remap_bad},
