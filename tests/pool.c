@@ -16,17 +16,26 @@
 
 #include "pool.h"
 
-#define POOL "/proc/sys/vm/nr_hugepages"
-#define LOCK                                                                                       \
-    "/sys/kernel/mm/hugepages" /* who counts on the pool: one alone, or several that share */
-#define EDIT "/sys/kernel/mm"  /* locked while its size is changed */
+#define POOLS "/sys/kernel/mm/hugepages" /* one for each size */
+#define POOL  "nr_hugepages"
+#define EDIT  "/sys/kernel/mm" /* locked while the size of a pool is changed */
 
 static int keeper = -1; /* writing end of its pipe */
 static pid_t keeper_pid;
+/* The pool's folder, which who counts on the pool locks: one alone, or several that share. */
+static char place[64];
 
-static long read_number(const char *path)
+static FILE *number_open(const char *name, const char *mode)
 {
-    FILE *file = fopen(path, "re");
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s", place, name);
+    return fopen(path, mode);
+}
+
+static long read_number(const char *name)
+{
+    FILE *file = number_open(name, "re");
     long value = -1;
 
     if (file && fscanf(file, "%ld", &value) != 1)
@@ -36,32 +45,27 @@ static long read_number(const char *path)
     return value;
 }
 
-static bool write_number(const char *path, long value)
+static bool write_number(const char *name, long value)
 {
-    FILE *file = fopen(path, "we");
+    FILE *file = number_open(name, "we");
     bool written = file && fprintf(file, "%ld\n", value) > 0;
 
     return file && fclose(file) == 0 && written;
 }
 
-static long meminfo(const char *name)
-{
-    FILE *file = fopen("/proc/meminfo", "re");
-    size_t len = strlen(name);
-    char line[128];
-    long value = 0;
-
-    while (file && fgets(line, sizeof(line), file))
-        if (strncmp(line, name, len) == 0)
-            value = strtol(line + len, NULL, 10);
-    if (file)
-        fclose(file);
-    return value;
-}
-
 size_t pool_page_size(void)
 {
-    return (size_t)meminfo("Hugepagesize:") * 1024;
+    const char name[] = "Hugepagesize:";
+    FILE *file = fopen("/proc/meminfo", "re");
+    char line[128];
+    long kib = 0;
+
+    while (file && fgets(line, sizeof(line), file))
+        if (strncmp(line, name, sizeof(name) - 1) == 0)
+            kib = strtol(line + sizeof(name) - 1, NULL, 10);
+    if (file)
+        fclose(file);
+    return (size_t)kib * 1024;
 }
 
 /*
@@ -72,8 +76,8 @@ size_t pool_page_size(void)
  */
 static long grow(long pages)
 {
-    long before = read_number(POOL), surplus = meminfo("HugePages_Surp:");
-    long reserved = meminfo("HugePages_Rsvd:");
+    long before = read_number(POOL), surplus = read_number("surplus_hugepages");
+    long reserved = read_number("resv_hugepages");
 
     write_number(POOL, before + (surplus > reserved ? surplus : reserved) + pages);
     return read_number(POOL) - before;
@@ -81,12 +85,15 @@ static long grow(long pages)
 
 static bool may_edit(void)
 {
-    return access(POOL, W_OK) == 0;
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/" POOL, place);
+    return access(path, W_OK) == 0;
 }
 
 static long usable(void)
 {
-    return meminfo("HugePages_Free:") - meminfo("HugePages_Rsvd:");
+    return read_number("free_hugepages") - read_number("resv_hugepages");
 }
 
 /* What others take and give meanwhile stays: only as much as was added is taken away. */
@@ -99,7 +106,7 @@ static void shrink(long added)
 _Noreturn static void keep(long wanted, bool alone, int answer, int until)
 {
     char end;
-    int lock = open(LOCK, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int lock = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int edit = open(EDIT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     long added, pages;
 
@@ -123,13 +130,14 @@ _Noreturn static void keep(long wanted, bool alone, int answer, int until)
     _exit(0);
 }
 
-const char *pool_take(long wanted, bool alone)
+const char *pool_take(size_t page, long wanted, bool alone)
 {
     int answer[2], until[2];
     long pages = 0;
 
-    if (pool_page_size() == 0)
-        return "the kernel has no huge pages";
+    snprintf(place, sizeof(place), POOLS "/hugepages-%zukB", page / 1024);
+    if (access(place, F_OK) != 0)
+        return "the kernel has no huge pages of this size";
     if (pipe2(answer, O_CLOEXEC) != 0 || pipe2(until, O_CLOEXEC) != 0)
         return "no pipe";
     fflush(stdout);

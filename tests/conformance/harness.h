@@ -97,6 +97,11 @@ static inline bool mem_kind_huge(enum mem_kind kind)
 }
 
 const char *mem_kind_name(enum mem_kind kind);
+/*
+ * Huge pages of another size than the system's default, where --huge-page asks for it: what stands
+ * beside MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB. 0: of the default.
+ */
+unsigned mem_huge_size(void);
 /* Map `pages` pages, none of them present. Skips the case where the system has no such memory. */
 struct mem mem_map(enum mem_kind kind, size_t pages);
 /* The address of page n. */
@@ -159,6 +164,7 @@ struct conf_env {
     bool full_mode; /* userfaultfd(0) is permitted */
     uint64_t features;
     const char *self; /* path of this binary */
+    size_t huge_page; /* bytes of what cases of huge pages run with */
 };
 
 extern struct conf_env conf_env;

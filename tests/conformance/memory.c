@@ -34,10 +34,20 @@ const char *mem_kind_name(enum mem_kind kind)
     return names[kind];
 }
 
+unsigned mem_huge_size(void)
+{
+    size_t page = conf_env.huge_page;
+
+    return page && page != pool_page_size() ? (unsigned)__builtin_ctzl(page) << MAP_HUGE_SHIFT : 0;
+}
+
 static char *map_fd(int fd, size_t len, int flags)
 {
     char *addr = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, fd, 0);
 
+    /* Of large ones there are few: as long as no case touches more than there are, it will do. */
+    if (addr == MAP_FAILED && errno == ENOMEM && mem_huge_size())
+        addr = mmap(NULL, len, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
     CHECK(addr != MAP_FAILED);
     return addr;
 }
@@ -80,9 +90,11 @@ static void map_dev_zero(struct mem *mem)
 
 static void map_sysv(struct mem *mem)
 {
-    int id = shmget(IPC_PRIVATE, mem->len,
-                    IPC_CREAT | 0600 | (mem->kind == MEM_HUGE_SYSV ? SHM_HUGETLB : 0));
+    int huge = mem->kind == MEM_HUGE_SYSV ? SHM_HUGETLB | (int)mem_huge_size() : 0;
+    int id = shmget(IPC_PRIVATE, mem->len, IPC_CREAT | 0600 | huge);
 
+    if (id == -1 && mem_huge_size())
+        id = shmget(IPC_PRIVATE, mem->len, IPC_CREAT | SHM_NORESERVE | 0600 | huge);
     if (id == -1)
         case_skip("shmget: %s", strerror(errno));
     mem->addr = shmat(id, NULL, 0);
@@ -92,7 +104,7 @@ static void map_sysv(struct mem *mem)
 
 static void map_huge_file(struct mem *mem)
 {
-    mem->fd = memfd_create("conformance", MFD_CLOEXEC | MFD_HUGETLB);
+    mem->fd = memfd_create("conformance", MFD_CLOEXEC | MFD_HUGETLB | mem_huge_size());
     CHECK(mem->fd != -1);
     CHECK_EQ(ftruncate(mem->fd, (off_t)mem->len), 0);
     mem->addr =
@@ -139,12 +151,14 @@ struct mem mem_map(enum mem_kind kind, size_t pages)
         mem.addr = map_fd(-1, mem.len, MAP_SHARED | MAP_ANONYMOUS);
         break;
     case MEM_HUGE_PRIVATE:
-        mem.addr = map_fd(-1, mem.len, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB);
+        mem.addr =
+            map_fd(-1, mem.len, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size());
         break;
     case MEM_HUGE_SHARED:
         if (conf_env.user_backend && geteuid() != 0)
             case_skip("no descriptor of such memory without privilege, see userfault(7)");
-        mem.addr = map_fd(-1, mem.len, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB);
+        mem.addr =
+            map_fd(-1, mem.len, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size());
         break;
     case MEM_HUGE_MEMFD_PRIVATE:
     case MEM_HUGE_MEMFD_SHARED:
@@ -194,6 +208,9 @@ bool pattern_holds(const void *page, uint64_t seed)
 char *source_new(size_t pages, uint64_t seed)
 {
     char *source = map_fd(-1, pages * page_size, MAP_PRIVATE | MAP_ANONYMOUS);
+
+    if (mem_huge_size() && page_size == conf_env.huge_page)
+        madvise(source, pages * page_size, MADV_HUGEPAGE); /* which takes seconds otherwise */
 
     for (size_t n = 0; n < pages; n++)
         pattern_fill(source + n * page_size, seed + n);

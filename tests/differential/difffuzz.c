@@ -178,7 +178,7 @@ static int print_caps(void)
 {
     struct uf_io_api api = {.api = UF_API};
     int fd = (int)syscall(SYS_userfaultfd, O_NONBLOCK | O_CLOEXEC);
-    const char *refused = pool_take(FUZZ_POOL, false);
+    const char *refused = pool_take(pool_page_size(), FUZZ_POOL, false);
 
     if (fd < 0 || ioctl(fd, UF_IO_API, &api)) {
         printf("%s\n", strerror(errno));
@@ -240,7 +240,7 @@ int main(int argc, char **argv)
     }
     for (uint64_t i = 0; i < count && !list && !pooled; i++)
         pooled = gen_is_huge(seed + i, features);
-    if (pooled && (refused = pool_take(FUZZ_POOL, false))) {
+    if (pooled && (refused = pool_take(pool_page_size(), FUZZ_POOL, false))) {
         printf("no huge pages: %s\n", refused);
         return 1;
     }
