@@ -142,6 +142,22 @@ static bool line_after(const char *line, void *arg)
     return search->ret->end > search->addr;
 }
 
+/*
+ * Where the text goes on is remembered with the open file, as an address. Where two read from one,
+ * the kernel writes it anew up to the offset that is asked for; mappings that came or went in
+ * between shift it, and lines are lost.
+ */
+static int search_text(struct text_search *search)
+{
+    long own = paging_open_maps();
+    int found = each_line(sys_failed(own) ? paging_maps_fd() : (int)own, line_after, search);
+
+    if (!sys_failed(own)) {
+        sys_close((int)own);
+    }
+    return found;
+}
+
 bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret)
 {
     struct text_search search = {start, ret};
@@ -149,7 +165,7 @@ bool maps_next(uintptr_t start, uintptr_t end, struct vma *ret)
 
     if (found == -ENOTTY || found == -ENOSYS) { /* so says an emulator that does not know it */
         paging_env.procmap = false;
-        found = each_line(paging_maps_fd(), line_after, &search);
+        found = search_text(&search);
     }
     return found > 0 && ret->start < end;
 }

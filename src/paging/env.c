@@ -122,12 +122,18 @@ static void close_proc(void)
     }
 }
 
+static char maps_path[48] = "/proc/self/maps";
+
+long paging_open_maps(void)
+{
+    return sys_open(maps_path, O_RDONLY);
+}
+
 /* An emulator of another machine (qemu-user) makes a copy of the moment; the task's file is real.
  */
 static int open_maps(void)
 {
-    char path[48];
-    struct base_text text = base_text_on(path, sizeof path);
+    struct base_text text;
     struct statfs fs = {0};
     uint64_t pid = (uint64_t)sys_call(SYS_getpid);
     int ret = open_kept("/proc/self/maps", O_RDONLY, &maps_fd);
@@ -136,12 +142,13 @@ static int open_maps(void)
         return ret;
     }
     sys_close(maps_fd);
+    text = base_text_on(maps_path, sizeof maps_path);
     base_text_str(&text, "/proc/");
     base_text_dec(&text, pid);
     base_text_str(&text, "/task/");
     base_text_dec(&text, pid);
     base_text_str(&text, "/maps");
-    return open_kept(path, O_RDONLY, &maps_fd);
+    return open_kept(maps_path, O_RDONLY, &maps_fd);
 }
 
 /* Opened with the first context: a program that has none sees no descriptor of ours. */

@@ -387,6 +387,63 @@ static void call_crowd(enum mem_kind kind)
     pager_stop(&pager);
 }
 
+/* ---- what is looked up of memory that is not registered, while mappings come and go below it */
+
+#define CHANGING 200
+#define CHANGES  400
+
+static atomic_bool changed_enough;
+
+static void *changing_main(void *arg)
+{
+    char *pages = arg;
+
+    for (size_t turn = 0; !atomic_load(&changed_enough); turn++)
+        CHECK_EQ(mprotect(pages + 2 * (turn % CHANGING) * page_size, page_size,
+                          turn / CHANGING % 2 ? PROT_READ | PROT_WRITE : PROT_READ),
+                 0);
+    return NULL;
+}
+
+static void *received_main(void *arg)
+{
+    char *hidden = arg, plain[8];
+    struct iovec iov[] = {{plain, 8}, {hidden, 8}};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+    int socks[2];
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, socks), 0);
+    for (int turn = 0; turn < CHANGES; turn++) {
+        CHECK_EQ(send(socks[0], "0123456789abcdef", 16, 0), 16);
+        CHECK_EQ(recvmsg(socks[1], &msg, 0), 16);
+        CHECK_EQ(madvise(hidden, page_size, MADV_DONTNEED), 0);
+    }
+    return NULL;
+}
+
+static void call_mappings_change(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    /* Below the stacks, in the list of all mappings. */
+    char *pages = mmap((void *)0x10000000, 2 * CHANGING * page_size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int uffd = uffd_open(0);
+    pthread_t changing, threads[2];
+    struct pager pager;
+
+    CHECK(pages != MAP_FAILED);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    pager_start(&pager, uffd, mem.addr, mem.len, 0);
+    CHECK_EQ(pthread_create(&changing, NULL, changing_main, pages), 0);
+    for (size_t i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, received_main, mem_page(&mem, 2 * i)), 0);
+    for (size_t i = 0; i < 2; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    atomic_store(&changed_enough, true);
+    CHECK_EQ(pthread_join(changing, NULL), 0);
+    pager_stop(&pager);
+}
+
 static sigjmp_buf left;
 
 static void on_usr1(int sig)
@@ -538,6 +595,7 @@ const struct conf_case call_data_cases[] = {
     {"call/offsets", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_offsets},
     {"call/many-pages", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_many_pages},
     {"call/crowd", RST_QEMU, KIND(MEM_ANON), NEED_FULL, .run = call_crowd},
+    {"call/mappings-change", RST_QEMU, KIND(MEM_ANON), NEED_FULL, .run = call_mappings_change},
     {"call/kept", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_kept},
     {"call/kept-racing", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_kept_racing},
     {"call/left", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_left},

@@ -117,6 +117,8 @@ int paging_env_reopen(void); /* 0, or for want of descriptors -errno: then again
 bool paging_exhausted(long ret);
 int paging_mem_fd(void);
 int paging_maps_fd(void);
+/* Another of the same, with a position of its own; -errno. */
+long paging_open_maps(void);
 int paging_pagemap_fd(void);
 /* The lowest of them at or above fd, or -1. */
 int paging_next_hidden(int fd);
