@@ -115,14 +115,20 @@ struct range {
     uint32_t root;   /* which anon_vma it would have in the kernel; 0: none. See mappings.c */
 };
 
+#define TRAIT_RANDOM     1u
+#define TRAIT_SEQUENTIAL 2u
+#define TRAIT_DONTFORK   4u
 #define TRAIT_HUGEPAGE   8u
 #define TRAIT_NOHUGEPAGE 16u
+#define TRAIT_DONTDUMP   32u
 #define TRAIT_WIPEONFORK 64u
 #define TRAIT_LOCKED     ((uint32_t)1 << 31)
 #define TRAIT_ONFAULT    ((uint32_t)1 << 29) /* with it: what is not there is not brought in */
 #define TRAIT_HUGE       ((uint32_t)1 << 28) /* of hugetlb */
 #define TRAIT_SMALL      ((uint32_t)1 << 27) /* kept from huge pages by us; plain memory only */
-#define TRAIT_ACCOUNTED  ((uint32_t)1 << 30) /* private memory that was writable once */
+#define TRAIT_UNRESERVED ((uint32_t)1 << 26) /* of hugetlb, with MAP_NORESERVE; where it matters   \
+                                              */
+#define TRAIT_ACCOUNTED ((uint32_t)1 << 30)  /* private memory that was writable once */
 
 bool ranges_find(uintptr_t addr, struct range *ret);
 /* The first range that overlaps [start, end). */
@@ -461,6 +467,10 @@ void core_move_poison(const struct range *range, const struct paging_area *from,
 
 /* Whether user space can do it on this host, for a mapping of huge pages: 0, -EINVAL, -ENOMEM. */
 int core_huge_check(const struct vma *vma);
+/* What is advised for such a mapping: of one whose pages are replaced it is to be known exactly. */
+void core_huge_learn(struct range *range, const struct vma *vma);
+/* ... and is advised again for the pages that were. Context: their stripes held. */
+void core_huge_advise(const struct range *range, uintptr_t start, size_t len);
 /* Whether any of [start, end) is registered huge pages. */
 bool core_huge_any(uintptr_t start, uintptr_t end);
 /* The size of the pages of what moves, or moved once, as one mapping. */
@@ -491,6 +501,8 @@ bool maps_allows(uintptr_t addr, enum arch_access access);
 int maps_is_shmem(uint64_t dev); /* 1, 0, or -errno when it cannot be told */
 /* The size of the mapping's pages: hugetlb has other ones. */
 size_t maps_page_size(const struct vma *vma);
+/* What was advised and asked for with it, as TRAIT_...; 0 where that cannot be read. */
+uint32_t maps_traits(const struct vma *vma);
 
 /* ---- files.c */
 

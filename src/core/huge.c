@@ -10,14 +10,6 @@ int core_huge_check(const struct vma *vma)
     struct paging_file *file;
     int fd;
 
-    if (maps_page_size(vma) > PAGING_CHUNK) {
-        core_log("refused to register huge pages of more than 2 MiB", 0);
-        return -EINVAL;
-    }
-    if (!vma->shared && !paging_env.mem) {
-        core_log("refused to register private huge pages: /proc/self/mem cannot be written to", 0);
-        return -EINVAL;
-    }
     if (!vma->shared && vma->anon_huge) {
         return 0;
     }
@@ -32,6 +24,36 @@ int core_huge_check(const struct vma *vma)
         return -EINVAL;
     }
     return 0;
+}
+
+void core_huge_learn(struct range *range, const struct vma *vma)
+{
+    const uint32_t told =
+        TRAIT_RANDOM | TRAIT_SEQUENTIAL | TRAIT_DONTFORK | TRAIT_DONTDUMP | TRAIT_UNRESERVED;
+
+    if (paging_huge_moves_in(&range->area)) {
+        range->traits = (range->traits & ~told) | maps_traits(vma);
+        range->area.unreserved = range->traits & TRAIT_UNRESERVED;
+    }
+}
+
+void core_huge_advise(const struct range *range, uintptr_t start, size_t len)
+{
+    static const struct {
+        uint32_t trait;
+        int advice;
+    } all[] = {
+        {TRAIT_RANDOM, MADV_RANDOM},
+        {TRAIT_SEQUENTIAL, MADV_SEQUENTIAL},
+        {TRAIT_DONTFORK, MADV_DONTFORK},
+        {TRAIT_DONTDUMP, MADV_DONTDUMP},
+    };
+
+    for (size_t i = 0; i < sizeof all / sizeof *all && paging_huge_moves_in(&range->area); i++) {
+        if (range->traits & all[i].trait) {
+            sys_madvise(start, len, all[i].advice);
+        }
+    }
 }
 
 bool core_huge_any(uintptr_t start, uintptr_t end)

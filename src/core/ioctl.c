@@ -7,7 +7,6 @@
 #include "core_local.h"
 #include "sys/mem.h"
 
-#define FEATURES_HUGE (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
 
 /* Where the user's address space ends: on x86-64, the kernel leaves the last page out. */
 #if defined(__x86_64__)
@@ -71,11 +70,7 @@ int core_source_in(uintptr_t addr)
 
 uint64_t core_features(void)
 {
-    /* How private huge pages are filled; what is found out with the first context. */
-    bool huge = paging_env.mem || !atomic_load(&core_active);
-
-    return (huge ? CORE_FEATURES : CORE_FEATURES & ~FEATURES_HUGE) |
-           (paging_moves() ? UF_FEATURE_MOVE : 0);
+    return CORE_FEATURES | (paging_moves() ? UF_FEATURE_MOVE : 0);
 }
 
 /* Probing for features is usual; who wonders about EINVAL finds here what was missing. */

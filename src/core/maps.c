@@ -212,19 +212,21 @@ bool maps_allows(uintptr_t addr, enum arch_access access)
     return false;
 }
 
-/* ---- the size of pages */
+/* ---- what only smaps tells */
 
-struct page_search {
+struct smaps_search {
     const struct vma *vma;
     bool inside; /* the lines are of the mapping */
-    size_t page;
+    const char *label;
+    size_t label_len;
+    void (*found)(const char *value, void *ret);
+    void *ret;
 };
 
 /* 7f36f0600000-7f36f0e00000 rw-p ..., and some lines on, KernelPageSize:     2048 kB */
-static bool line_of_page_size(const char *line, void *arg)
+static bool smaps_line(const char *line, void *arg)
 {
-    static const char label[] = "KernelPageSize:";
-    struct page_search *search = arg;
+    struct smaps_search *search = arg;
     const char *at = line;
     uint64_t start = base_text_number(&at, 16);
 
@@ -232,29 +234,68 @@ static bool line_of_page_size(const char *line, void *arg)
         search->inside = start == search->vma->start;
         return false;
     }
-    if (!search->inside || memcmp(line, label, sizeof label - 1) != 0) {
+    if (!search->inside || memcmp(line, search->label, search->label_len) != 0) {
         return false;
     }
-    for (at = line + sizeof label - 1; *at == ' '; at++) {
+    for (at = line + search->label_len; *at == ' '; at++) {
     }
-    search->page = base_text_number(&at, 10) * 1024;
+    search->found(at, search->ret);
     return true;
+}
+
+static void find_in_smaps(struct smaps_search search)
+{
+    long fd = sys_open("/proc/self/smaps", O_RDONLY);
+
+    if (!sys_failed(fd)) {
+        each_line((int)fd, smaps_line, &search);
+        sys_close((int)fd);
+    }
+}
+
+static void found_page_size(const char *value, void *ret)
+{
+    *(size_t *)ret = base_text_number(&value, 10) * 1024;
 }
 
 size_t maps_page_size(const struct vma *vma)
 {
-    struct page_search search = {vma, false, PAGING_PAGE};
-    long fd;
+    size_t page = PAGING_PAGE;
 
-    if (vma->page) {
-        return vma->page;
+    if (vma->page || vma->ino == 0) {
+        return vma->page ? vma->page : PAGING_PAGE;
     }
-    if (vma->ino == 0 || sys_failed(fd = sys_open("/proc/self/smaps", O_RDONLY))) {
-        return PAGING_PAGE;
+    find_in_smaps((struct smaps_search){vma, false, "KernelPageSize:", 15, found_page_size, &page});
+    return page;
+}
+
+/* rd wr mr mw me dc nr ht */
+static void found_flags(const char *value, void *ret)
+{
+    static const struct {
+        char name[3];
+        uint32_t trait;
+    } flags[] = {
+        {"rr", TRAIT_RANDOM},   {"sr", TRAIT_SEQUENTIAL}, {"dc", TRAIT_DONTFORK},
+        {"dd", TRAIT_DONTDUMP}, {"nr", TRAIT_UNRESERVED},
+    };
+    uint32_t *traits = ret;
+
+    for (; value[0] && value[1]; value += value[2] ? 3 : 2) {
+        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+            if (memcmp(value, flags[i].name, 2) == 0) {
+                *traits |= flags[i].trait;
+            }
+        }
     }
-    each_line((int)fd, line_of_page_size, &search);
-    sys_close((int)fd);
-    return search.page;
+}
+
+uint32_t maps_traits(const struct vma *vma)
+{
+    uint32_t traits = 0;
+
+    find_in_smaps((struct smaps_search){vma, false, "VmFlags:", 8, found_flags, &traits});
+    return traits;
 }
 
 /* ---- which devices are tmpfs: memfds and anonymous shared memory have a hidden one */

@@ -184,7 +184,7 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
 /* Context: stripes of the area held. */
 static int enter_area(struct paging_area *area)
 {
-    bool shadow = !paging_env.mem && area->kind != PAGING_SHARED;
+    bool shadow = !paging_env.mem && area->kind != PAGING_SHARED && !paging_is_huge(area);
     int ret = 0;
 
     if (area->missing || area->minor || area->rwp || shadow) {
@@ -261,6 +261,8 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
     const struct vma *vma = &piece->vma;
     size_t page = maps_page_size(vma);
     bool huge = page > PAGING_PAGE;
+    /* The pages of such memory may each be in a file of its own (paging_huge_moves_in()). */
+    bool own = huge && kind == PAGING_ANON;
 
     return (struct range){
         .area =
@@ -270,11 +272,11 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
                 .page = page,
                 .prot = vma->prot,
                 .kind = (enum paging_kind)kind,
-                .off = ranges_keep_offset((enum paging_kind)kind, page, vma->dev_zero)
+                .off = !own && ranges_keep_offset((enum paging_kind)kind, page, vma->dev_zero)
                            ? vma->off + (piece->start - vma->start)
                            : piece->start,
-                .dev = vma->dev,
-                .ino = vma->ino,
+                .dev = own ? 0 : vma->dev,
+                .ino = own ? 0 : vma->ino,
                 .missing = mode & UF_REGISTER_MODE_MISSING,
                 .minor = mode & UF_REGISTER_MODE_MINOR,
                 .wp = mode & UF_REGISTER_MODE_WP,
@@ -303,6 +305,7 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
 
     if (huge) {
         mappings_known_huge(piece->start, &range.traits, &range.root);
+        core_huge_learn(&range, &piece->vma);
     } else {
         mappings_known(&piece->vma, piece->start, &range.traits, &range.root);
     }

@@ -12,12 +12,17 @@ struct publication {
 static long publish_step(const struct range *range, uintptr_t dst, size_t len, const void *arg)
 {
     const struct publication *what = arg;
+    bool waited = len <= 16 * PAGING_PAGE || paging_is_huge(&range->area);
+    long ret;
 
-    return what->protect && !range->area.wp
-               ? -EINVAL
-               : paging_publish(&range->area, dst, len, what->src,
-                                len <= 16 * PAGING_PAGE || paging_is_huge(&range->area),
-                                what->protect);
+    if (what->protect && !range->area.wp) {
+        return -EINVAL;
+    }
+    ret = paging_publish(&range->area, dst, len, what->src, waited, what->protect);
+    if (ret > 0) {
+        core_huge_advise(range, dst, (size_t)ret);
+    }
+    return ret;
 }
 
 /*

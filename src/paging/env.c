@@ -217,6 +217,7 @@ static void probe(void)
     probe_memory();
     paging_env.cachestat = sys_call(PAGING_SYS_CACHESTAT, -1, 0, 0, 0) != -ENOSYS;
     paging_env.mem = paging_env.mem && !forced.nomem;
+    paging_env.mem_huge = paging_env.mem;
     paging_env.guards = paging_env.guards && !forced.noguard;
     paging_env.cachestat = paging_env.cachestat && !forced.nocachestat;
 }

@@ -2,7 +2,8 @@
 /*
  * Huge pages of hugetlb: how they are filled, and how it is known what their file has.
  *
- *     private   pwrite(/proc/self/mem) beneath PROT_NONE, as for small pages
+ *     private   pwrite(/proc/self/mem) beneath PROT_NONE, as for small pages; or moved in
+ *               (huge_in.c)
  *     shared    process_vm_writev() into a second mapping (alias): such files cannot be written to
  *
  * Of a file of huge pages neither cachestat() nor mincore() nor lseek(SEEK_DATA) tells what is in
@@ -63,34 +64,52 @@ bool paging_huge_present(const struct paging_area *area, uintptr_t addr)
     }
 }
 
+int paging_huge_write(uintptr_t to, size_t len, const void *src)
+{
+    struct iovec local = {(void *)(uintptr_t)src, len}, remote = {(void *)to, len};
+    long n = sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0);
+
+    if (n == -EPERM || n == -ENOSYS) { /* a filter may know of the one, and not of the other */
+        n = sys_pwrite(paging_mem_fd(), src, len, to);
+    }
+    return n == (long)len ? 0 : -EFAULT;
+}
+
 /*
  * A whole page, or nothing. That the pool is empty is told by EEXIST: so does the kernel, whatever
  * the manual says of ENOMEM.
  */
 static long fill_private(const struct paging_area *area, uintptr_t page, const void *src)
 {
-    long n = sys_pwrite(paging_mem_fd(), src, area->page, page);
+    long n;
 
+    if (paging_huge_moves_in(area)) {
+        return paging_huge_move_in(area, page, src);
+    }
+    n = sys_pwrite(paging_mem_fd(), src, area->page, page);
     if (n == (long)area->page) {
         return n;
     }
     if (n != -EIO) {
         sys_madvise(page, area->page, MADV_DONTNEED);
+        return -EFAULT;
     }
-    return n == -EIO ? -EEXIST : -EFAULT;
+    /* Or the kernel writes to no such page that is closed: from 6.2 to 6.13. */
+    n = paging_huge_move_in(area, page, src);
+    if (n > 0) {
+        paging_env.mem_huge = false;
+    }
+    return n;
 }
 
 static long fill_shared(const struct paging_area *area, uintptr_t page, const void *src)
 {
     uintptr_t to = paging_alias(area, page);
-    struct iovec local = {(void *)(uintptr_t)src, area->page};
-    struct iovec remote = {(void *)to, area->page};
 
     if (sys_madvise(to, area->page, MADV_POPULATE_WRITE) != 0) {
         return -EEXIST;
     }
-    if (sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0) ==
-        (long)area->page) {
+    if (paging_huge_write(to, area->page, src) == 0) {
         return (long)area->page;
     }
     paging_punch(area, page);

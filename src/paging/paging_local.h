@@ -38,6 +38,10 @@ int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end)
 bool paging_huge_present(const struct paging_area *area, uintptr_t addr);
 /* One page filled, or -errno. */
 long paging_huge_fill(const struct paging_area *area, uintptr_t page, const void *src);
+/* All of it into memory that is writable; 0 or -EFAULT. */
+int paging_huge_write(uintptr_t to, size_t len, const void *src);
+/* huge_in.c: one page filled, or -errno. */
+long paging_huge_move_in(const struct paging_area *area, uintptr_t page, const void *src);
 
 /* shadow.c: bytes filled and moved in, whole pages, or -errno. */
 long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size_t len,

@@ -91,8 +91,9 @@ static void told_address(enum mem_kind kind)
 
 static char *map_unreserved(const struct mem *mem)
 {
-    int flags =
-        MAP_NORESERVE | (mem->fd == -1 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB : MAP_SHARED);
+    int flags = MAP_NORESERVE |
+                (mem->fd == -1 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size()
+                               : MAP_SHARED);
     char *addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE, flags, mem->fd, 0);
 
     CHECK(addr != MAP_FAILED);
@@ -108,8 +109,9 @@ struct hoard {
 static void hoard_all(struct hoard *hoard)
 {
     for (hoard->count = 0; hoard->count < 256; hoard->count++) {
-        hoard->page[hoard->count] = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+        hoard->page[hoard->count] =
+            mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size(), -1, 0);
         if (hoard->page[hoard->count] == MAP_FAILED)
             return;
     }
@@ -127,7 +129,7 @@ static struct mem map_bare(enum mem_kind kind, size_t pages)
     struct mem mem = {.kind = kind, .len = pages * page_size, .fd = -1};
 
     if (kind == MEM_HUGE_MEMFD_SHARED) {
-        mem.fd = memfd_create("conformance", MFD_CLOEXEC | MFD_HUGETLB);
+        mem.fd = memfd_create("conformance", MFD_CLOEXEC | MFD_HUGETLB | mem_huge_size());
         CHECK_EQ(ftruncate(mem.fd, (off_t)mem.len), 0);
     }
     mem.addr = map_unreserved(&mem);
@@ -239,9 +241,11 @@ static void stays_one(enum mem_kind kind)
     CHECK(pattern_holds(mem_page(&mem, 2), 1));
     CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
     check_native(mem_page(&mem, 1), 0);
-    char *there = mremap(mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED,
-                         mmap(NULL, mem.len + 2 * page_size, PROT_NONE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0));
+    char *there = mremap(
+        mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED,
+        mmap(NULL, mem.len + 2 * page_size, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size() | MAP_NORESERVE, -1,
+             0));
     CHECK(there != MAP_FAILED);
     CHECK(pattern_holds(there + 2 * page_size, 1));
 }
@@ -336,14 +340,15 @@ static void remap_sizes(enum mem_kind kind)
 /* A file system of its own, which goes with its last user. */
 static int hugetlbfs_file(void)
 {
-    char place[] = "/tmp/userfault-hugetlbfs-XXXXXX", path[64];
+    char place[] = "/tmp/userfault-hugetlbfs-XXXXXX", path[64], size[32];
     int fd;
 
     if (unshare(CLONE_NEWNS) != 0)
         case_skip("unshare: %s", strerror(errno));
     CHECK_EQ(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
     CHECK(mkdtemp(place) != NULL);
-    if (mount("none", place, "hugetlbfs", 0, NULL) != 0) {
+    snprintf(size, sizeof(size), "pagesize=%zu", page_size);
+    if (mount("none", place, "hugetlbfs", 0, mem_huge_size() ? size : NULL) != 0) {
         int why = errno;
 
         rmdir(place);
@@ -377,13 +382,14 @@ static void hugetlbfs(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
-/* Pages of a gigabyte: registered, never touched, so that no pool has to be had. */
+/* Pages of a gigabyte: registered, never touched, so that no pool is needed. */
 static void gigantic(enum mem_kind kind)
 {
     const size_t gib = (size_t)1 << 30;
-    char *addr = mmap(
-        NULL, gib, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE | 30 << MAP_HUGE_SHIFT, -1, 0);
+    char *addr = mmap(NULL, gib, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size() |
+                          MAP_NORESERVE | 30 << MAP_HUGE_SHIFT,
+                      -1, 0);
     int uffd = uffd_open(0);
 
     if (addr == MAP_FAILED)
@@ -408,8 +414,7 @@ const struct conf_case huge_cases[] = {
     {"huge/dontneed-rounds-down", ADV, HUGETLB, .run = dontneed_rounds_down},
     {"huge/punch-partly", ADV, KIND(MEM_HUGE_MEMFD_SHARED), .run = punch_partly},
     {"huge/mremap-sizes", "mremap(2)", HUGETLB_OF_EACH, .run = remap_sizes},
-    {"huge/gigantic", RST, KIND(MEM_ANON), .features = FEATURES,
-     .differs = "pages of more than 2 MiB are refused", .run = gigantic},
+    {"huge/gigantic", RST, KIND(MEM_ANON), .features = FEATURES, .run = gigantic},
     {"huge/hugetlbfs", RST, HUGETLB_OF_EACH, NEED_ROOT, .run = hugetlbfs},
     {.id = NULL},
 };

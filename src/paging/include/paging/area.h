@@ -37,15 +37,16 @@ struct paging_area {
     size_t page;          /* bytes: PAGING_PAGE, or of a huge page of hugetlb */
     int prot;             /* what the program asked for */
     enum paging_kind kind;
-    bool missing; /* pages without content are hidden; else they are as the kernel has them */
-    bool minor;   /* pages that their file has are hidden until they are continued */
-    bool wp;      /* protected pages trap when written to */
-    bool rwp;     /* ... or on any access; never both */
-    bool noguard; /* guard pages were refused here (locked memory) */
-    bool divided; /* the kernel has a mapping of its own from start on, though all is alike */
-    bool nofill;  /* private /dev/zero: a file of size 0, nothing can be put there */
-    bool rooted;  /* all of it has an anon_vma: what is moved out and in again merges */
-    int fd;       /* a descriptor of the file, or -1 */
+    bool missing;    /* pages without content are hidden; else they are as the kernel has them */
+    bool minor;      /* pages that their file has are hidden until they are continued */
+    bool wp;         /* protected pages trap when written to */
+    bool rwp;        /* ... or on any access; never both */
+    bool noguard;    /* guard pages were refused here (locked memory) */
+    bool divided;    /* the kernel has a mapping of its own from start on, though all is alike */
+    bool nofill;     /* private /dev/zero: a file of size 0, nothing can be put there */
+    bool unreserved; /* of huge pages: mapped with MAP_NORESERVE */
+    bool rooted;     /* all of it has an anon_vma: what is moved out and in again merges */
+    int fd;          /* a descriptor of the file, or -1 */
     struct paging_file *file; /* with a descriptor */
     uint64_t off;             /* file offset of start */
     uintptr_t alias; /* second mapping of start, or 0: of a shared file without a descriptor, or
@@ -84,6 +85,7 @@ static inline uintptr_t paging_step_end(const struct paging_area *area, uintptr_
 struct paging_env {
     bool guards;      /* MADV_GUARD_INSTALL on private anonymous memory */
     bool mem;         /* writes through /proc/self/mem under PROT_NONE */
+    bool mem_huge;    /* ... of private huge pages, too, as far as is known */
     bool cachestat;   /* cachestat(2) */
     bool scan;        /* PAGEMAP_SCAN */
     bool procmap;     /* PROCMAP_QUERY */
@@ -101,6 +103,17 @@ struct paging_counts {
     _Atomic uint64_t moved; /* pages */
 };
 extern struct paging_counts paging_counts;
+
+/*
+ * Whether private huge pages are filled aside: what was registered is replaced, page by page, by a
+ * mapping that lacks the advice given to it. So are those of a gigabyte, since x86 kernels take the
+ * entry of one that is closed for none, and a write through /proc/self/mem looks for it for ever.
+ */
+static inline bool paging_huge_moves_in(const struct paging_area *area)
+{
+    return paging_is_huge(area) && area->kind != PAGING_SHARED &&
+           (!paging_env.mem_huge || area->page >= PAGING_LEAF);
+}
 
 /* Forced degradations and the budget of the environment. Context: once, before any area. */
 struct paging_force {
