@@ -25,9 +25,12 @@ long paging_continue(const struct paging_area *area, uintptr_t start, size_t len
         return paging_is_huge(area) ? -EFAULT
                                     : -EINVAL; /* those have a file, of which nothing is */
     }
-    end = paging_clip_eof(area, start, start + len);
+    end = start + len;
+    if (!paging_is_huge(area)) { /* of which also those beyond the end of their file can be had */
+        end = paging_clip_eof(area, start, end);
+    }
     if (end == start) {
-        return paging_is_huge(area) ? -EFAULT : -EINVAL;
+        return -EINVAL;
     }
     ret = paging_seize(area, start, end);
     if (ret) {

@@ -352,6 +352,17 @@ void paging_cut(uintptr_t addr)
     }
 }
 
+/* Of zeroes that nobody touched, nothing is mapped; the kernel would have its page of zeroes. */
+static void show_zeroes(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    for (uintptr_t stop; start < end; start = stop) {
+        stop = paging_run_of(start, end, PAGE_ZEROED);
+        if ((paging_byte(start) & PAGE_ZEROED) && area->kind == PAGING_ANON) {
+            sys_madvise(start, stop - start, MADV_POPULATE_READ);
+        }
+    }
+}
+
 /* The VMAs are the program's again; guards still trap, and the range is busy. */
 static void release_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
@@ -363,6 +374,7 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
     if (chunk->flags & CHUNK_GUARDED) { /* whole, or paging_cut() had made it plain */
         paging_chunk_flags(start, 0, CHUNK_GUARDED | CHUNK_CLOSED);
     }
+    show_zeroes(area, start, end);
     paging_table_set(start, end, 0);
     if (chunk->published == 0 && end - start == PAGING_CHUNK) {
         paging_chunk_flags(start, 0, CHUNK_HAS_GUARDS | CHUNK_RECENT | CHUNK_MOVING);
@@ -400,7 +412,7 @@ static void show_in_chunk(const struct paging_area *area, uintptr_t start, uintp
 
 void paging_show(const struct paging_area *area)
 {
-    if (area->prot == PROT_NONE && area->kind != PAGING_ANON) {
+    if (area->prot == PROT_NONE && area->kind != PAGING_ANON && !paging_is_huge(area)) {
         paging_each_used(area, show_in_chunk);
     }
 }

@@ -210,7 +210,9 @@ bool paging_beyond_eof(const struct paging_area *area, uintptr_t addr)
 {
     uint64_t off = paging_file_off(area, paging_page_down(area, addr));
 
-    return off >= file_size(area, off, false);
+    /* The kernel looks for a huge page first: one that was allocated beyond the end is there. */
+    return off >= file_size(area, off, false) &&
+           !(paging_is_huge(area) && paging_huge_present(area, addr));
 }
 
 uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintptr_t end)

@@ -308,7 +308,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
 
     end = area->nofill ? start : publish_end(area, start, start + len);
     if (end == start) {
-        return -ENXIO;
+        return paging_is_huge(area) && paging_huge_present(area, start) ? -EEXIST : -ENXIO;
     }
     if (protect) {
         opened.prot = paging_readonly(area->prot);
@@ -338,7 +338,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     }
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
     set = (protect ? PAGE_PROTECTED : 0) | (paging_hides(area) ? 0 : PAGE_HERE) |
-          (zero && area->kind == PAGING_PRIVATE_FILE ? PAGE_ZEROED : 0);
+          (zero && area->kind != PAGING_SHARED ? PAGE_ZEROED : 0);
     paging_table_change(start, start + (size_t)n, set, protect ? PAGE_POISONED : PAGE_MARKS);
     /* Where the kernel is to say what is there, zeroes have to be there. */
     if (paging_open(area, start, start + (size_t)n) == 0 && (waited || !paging_hides(area))) {

@@ -304,6 +304,33 @@ static void punch_partly(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+/* A page of the file that lies beyond its end: the kernel looks for the page first. */
+static void beyond_end(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    char *source = source_new(1, 1);
+    const off_t page = (off_t)page_size;
+    struct touch touch = {0};
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(ftruncate(mem.fd, page), 0);
+    CHECK_EQ(fallocate(mem.fd, FALLOC_FL_KEEP_SIZE, page, page), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_native(mem_page(&mem, 1), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), -EEXIST);
+    CHECK_EQ(touch_caught(mem_page(&mem, 2), true, NULL), SIGBUS);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, page_size), -EFAULT);
+    uffd_check_silent(uffd);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, mem.len, UF_REGISTER_MODE_MINOR, NULL), 0);
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 2), page_size, 0, NULL), -EFAULT);
+    touch_start(&touch, mem_page(&mem, 1), false);
+    uffd_next_fault(uffd, mem_page(&mem, 1), UF_PAGEFAULT_FLAG_MINOR);
+    CHECK_EQ(uffd_continue(uffd, mem_page(&mem, 1), page_size, 0, NULL), 0);
+    CHECK_EQ(touch_join(&touch), 0);
+}
+
 static void remap_sizes(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 4);
@@ -414,6 +441,7 @@ const struct conf_case huge_cases[] = {
     {"huge/dontneed-rounds-down", ADV, HUGETLB, .run = dontneed_rounds_down},
     {"huge/punch-partly", ADV, KIND(MEM_HUGE_MEMFD_SHARED), .run = punch_partly},
     {"huge/mremap-sizes", "mremap(2)", HUGETLB_OF_EACH, .run = remap_sizes},
+    {"huge/beyond-end", MAN, KIND(MEM_HUGE_MEMFD_SHARED), .features = FEATURES, .run = beyond_end},
     {"huge/gigantic", RST, KIND(MEM_ANON), .features = FEATURES, .run = gigantic},
     {"huge/hugetlbfs", RST, HUGETLB_OF_EACH, NEED_ROOT, .run = hugetlbfs},
     {.id = NULL},

@@ -52,6 +52,27 @@ static void register_read_page_stays(enum mem_kind kind)
     check_traps(uffd, mem_page(&mem, 1));
 }
 
+/* So are zeroes that were provided and nobody has touched, however many. */
+static void register_zeroes_stay(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 64);
+    unsigned char there[64];
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 1), 62 * page_size), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(mincore(mem.addr, mem.len, there), 0);
+    for (size_t n = 0; n < 64; n++)
+        CHECK_EQ(there[n] & 1, n > 0 && n < 63);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t n = 1; n < 63; n++)
+        check_native(mem_page(&mem, n), 0);
+    uffd_check_silent(uffd);
+    check_traps(uffd, mem.addr);
+    check_traps(uffd, mem_page(&mem, 63));
+}
+
 static void register_bad_mode(enum mem_kind kind)
 {
     struct mem mem = mem_map(MEM_ANON, 1);
@@ -370,6 +391,7 @@ const struct conf_case register_cases[] = {
     {"register/ioctls", RST_INIT, EVERY_KIND | HUGETLB, .run = register_ioctls},
     {"register/present-stays", RST_INIT, EVERY_KIND | HUGETLB, .run = register_present_stays},
     {"register/read-page-stays", MAN_REG, EVERY_KIND | HUGETLB, .run = register_read_page_stays},
+    {"register/zeroes-stay", MAN_REG, EVERY_KIND, .run = register_zeroes_stay},
     {"register/bad-mode", MAN_REG, .run = register_bad_mode},
     {"register/bad-range", MAN_REG, .run = register_bad_range},
     {"register/unmapped", MAN_REG, .run = register_unmapped},

@@ -568,6 +568,28 @@ static int late_zeropage(const struct story *story)
     return found;
 }
 
+/*
+ * Another: content that the kernel put beyond the end of a file of huge pages, by a call whose
+ * answer could not be written, so that it was the same on both sides. Return: the last, or -1.
+ */
+static int late_beyond_end(const struct story *story)
+{
+    bool shortened = false;
+    int found = -1;
+
+    for (size_t i = 0; i < story->count && page_bytes > PAGE; i++) {
+        struct event e;
+
+        if (!parse(story->lines[i], &e))
+            continue;
+        shortened |= !fnmatch("* ftruncate *= 0", e.line, 0);
+        if (shortened && !fnmatch("* ioctl-pointer * readonly 0xc028aa03 *= EFAULT", e.line, 0) &&
+            place_of(story, i, e.first).file >= 0)
+            found = e.op;
+    }
+    return found;
+}
+
 /* Whether a part of what the operation was about had been mapped shared. */
 static bool was_shared(const struct story *story, const struct event *op)
 {
@@ -682,6 +704,10 @@ const char *known_reason(const char *const *lines, size_t count, const char *ker
         return reason;
     late = late_zeropage(&story);
     reason = LATE_ZEROES;
+    if (late < 0) {
+        late = late_beyond_end(&story);
+        reason = BEYOND_END;
+    }
     if (late < 0)
         late = late_without_cachestat(&story, &reason);
     *ret_op = late >= 0 ? late : *ret_op;

@@ -57,7 +57,7 @@
 #define PAGE_PROTECTED 0x04
 #define PAGE_READONLY  0x08
 #define PAGE_POISONED  0x10
-#define PAGE_ZEROED    0x20 /* of private mappings of a file */
+#define PAGE_ZEROED    0x20 /* of private memory */
 #define PAGE_HERE      0x40
 
 #define PAGE_MARKS (PAGE_PROTECTED | PAGE_POISONED) /* what the kernel has markers for */
