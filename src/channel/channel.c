@@ -15,6 +15,7 @@ static const struct core_remote remote = {
     .read = client_read,
     .poll = client_poll,
     .drain = client_drain,
+    .closed = client_closed,
     .leaves = server_start,
     .exec_prepare = server_exec_prepare,
     .exec_failed = server_exec_failed,

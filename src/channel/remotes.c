@@ -137,6 +137,15 @@ int client_recognise(int fd)
     return index;
 }
 
+void client_closed(void)
+{
+    uint64_t mask;
+
+    lock(&mask);
+    sweep();
+    unlock(&mask);
+}
+
 /* ---- opening a channel */
 
 static int make_memory(struct channel **ret_shared)

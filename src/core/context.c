@@ -433,6 +433,8 @@ void core_fd_closed(uint32_t token)
 
     if (ctx && core_same_space()) {
         context_release_if_closed(ctx);
+    } else if (token_remote(token) && core_same_space()) {
+        core_remote->closed();
     }
 }
 

@@ -19,6 +19,7 @@
 
 #include "base/cpu.h"
 #include "base/lock.h"
+#include "base/point.h"
 #include "core_local.h"
 #include "events.h"
 #include "slots.h"
@@ -142,6 +143,7 @@ static int add(struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a
     events->last = number;
     /* From here on its layout is changing. */
     __atomic_store_n(&event->ctx, ctx_id, __ATOMIC_SEQ_CST);
+    BASE_POINT();
     return 0;
 }
 
@@ -285,6 +287,7 @@ static void tell(struct event *event, const uint64_t *mask)
     event->ticket = atomic_fetch_add(&ctx->ticket, 1);
     atomic_store(&event->word, (word & ~STATE_MASK) | SLOT_PENDING);
     count(event->kind);
+    BASE_POINT();
     slot_ring(ctx, &event->word); /* else it is rung again */
     await_read(ctx, id, event, mask);
 }
@@ -300,6 +303,7 @@ static void tell_from(struct event *event, bool all, struct events *events)
     sys_sigmask(SIG_BLOCK, &blocked, &mask);
     tell(event, &mask);
     while (all && event) {
+        BASE_POINT();
         events->first = event->next;
         slot_free(event);
         event = slot_at(events->first);
@@ -382,6 +386,7 @@ bool events_take(struct context *ctx, struct uf_msg *ret)
         if (atomic_compare_exchange_strong(&event->word, &word,
                                            (word & ~(STATE_MASK | SLEEPS)) | SLOT_READ)) {
             STAT(messages);
+            BASE_POINT();
             set_read(event, word);
             slot_await_ring(ctx, &event->word, word);
             return true;

@@ -2,6 +2,7 @@
 /* UFFDIO_COPY, UFFDIO_ZEROPAGE, UFFDIO_WAKE. */
 #include <errno.h>
 
+#include "base/point.h"
 #include "core_local.h"
 
 struct publication {
@@ -148,6 +149,7 @@ long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool 
         return ret;
     }
     core_count_paging();
+    BASE_POINT();
     if (wake) {
         waiters_wake(atomic_load(&ctx->id), dst, dst + (size_t)ret);
     }

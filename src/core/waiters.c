@@ -18,6 +18,7 @@
 #include "arch/wait.h"
 #include "base/cpu.h"
 #include "base/lock.h"
+#include "base/point.h"
 #include "base/spin.h"
 #include "core_local.h"
 #include "slots.h"
@@ -212,6 +213,7 @@ void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t f
                 STAT(withdrawn);
             }
             if (atomic_compare_exchange_weak(&slot->word, &word, woken)) {
+                BASE_POINT();
                 if (word & SLEEPS) {
                     sys_futex_wake(&slot->word, 1);
                 }
@@ -296,6 +298,7 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         if (atomic_compare_exchange_strong(&oldest->word, &word,
                                            (word & ~STATE_MASK) | SLOT_READ)) {
             STAT(messages);
+            BASE_POINT();
             slot_await_ring(ctx, &oldest->word, word);
             return true;
         }
@@ -523,6 +526,7 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
     word = atomic_load(&slot->word);
     atomic_store(&slot->word, (word & ~STATE_MASK) | SLOT_PENDING);
     atomic_thread_fence(memory_order_seq_cst);
+    BASE_POINT();
     if (!still_traps(report, id) || atomic_load(&ctx->id) != id) {
         slot_free(slot, word);
         return false;

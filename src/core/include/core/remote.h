@@ -25,6 +25,8 @@ struct core_remote {
     short (*poll)(int fd, uint32_t index, bool nonblock);
     /* The bell rings: let it fall silent if nothing is to be read. */
     void (*drain)(int fd, uint32_t index);
+    /* A descriptor that was recognised is closed: perhaps the last. */
+    void (*closed)(void);
     /* A descriptor of a context is about to be another process's, too: be ready to serve. */
     void (*leaves)(void);
     /* The program is about to call exec; it failed. */

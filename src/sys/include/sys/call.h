@@ -47,19 +47,33 @@ static inline long sys_call6(long nr, long a, long b, long c, long d, long e, lo
 #error "no raw system calls for this architecture"
 #endif
 
+/* Where tests have the process killed: base/point.h. */
+#ifdef USERFAULT_POINTS
+void base_point(void);
+#define SYS_POINT(nr) ((nr) == SYS_sched_yield ? (void)0 : base_point())
+#else
+#define SYS_POINT(nr) ((void)0)
+#endif
+
 #define SYS_NARG_(a, b, c, d, e, f, g, n, ...) n
 #define SYS_NARG(...)                          SYS_NARG_(__VA_ARGS__, 6, 5, 4, 3, 2, 1, 0, )
-#define SYS_C0(nr)                             sys_call6(nr, 0, 0, 0, 0, 0, 0)
-#define SYS_C1(nr, a)                          sys_call6(nr, (long)(a), 0, 0, 0, 0, 0)
-#define SYS_C2(nr, a, b)                       sys_call6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
-#define SYS_C3(nr, a, b, c)                    sys_call6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define SYS_C4(nr, a, b, c, d)                 sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS_C0(nr)                             sys_call_at(nr, 0, 0, 0, 0, 0, 0)
+#define SYS_C1(nr, a)                          sys_call_at(nr, (long)(a), 0, 0, 0, 0, 0)
+#define SYS_C2(nr, a, b)                       sys_call_at(nr, (long)(a), (long)(b), 0, 0, 0, 0)
+#define SYS_C3(nr, a, b, c)                    sys_call_at(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define SYS_C4(nr, a, b, c, d)                 sys_call_at(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define SYS_C5(nr, a, b, c, d, e)                                                                  \
-    sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+    sys_call_at(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 #define SYS_C6(nr, a, b, c, d, e, f)                                                               \
-    sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+    sys_call_at(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define SYS_CAT_(a, b) a##b
 #define SYS_CAT(a, b)  SYS_CAT_(a, b)
+
+static inline long sys_call_at(long nr, long a, long b, long c, long d, long e, long f)
+{
+    SYS_POINT(nr);
+    return sys_call6(nr, a, b, c, d, e, f);
+}
 
 /* sys_call(SYS_xxx, args...): pads with zeroes; arguments are cast to long. */
 #define sys_call(...) SYS_CAT(SYS_C, SYS_NARG(__VA_ARGS__))(__VA_ARGS__)

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kill -9 of either side at every step of every operation: at each system call of the facility, and
+ * between any two stores that the other side can see (BASE_POINT() in the sources). Runs under a
+ * preload library that was made with -DUSERFAULT_POINTS.
+ *
+ * A run makes two processes and kills the one at its point of a number, which grows until the
+ * scenario ends before it is reached. The other one must get the documented answers and lose
+ * nothing; then no process may be left, nor a name in the abstract namespace. Nobody may hang: each
+ * run has as long as PATIENCE, which nothing waits for that goes well.
+ *
+ * usage: points [SCENARIO...]    numbers, from 1; default: all
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "points.h"
+
+#define PATIENCE  60 /* seconds */
+#define AT_ONCE   4  /* runs of different scenarios beside each other: many of them wait */
+#define POINT_MAX 2000
+
+#ifndef __WALL
+#define __WALL 0x40000000
+#endif
+
+struct run {
+    const struct scenario *scenario;
+    enum victim victim;
+    uint32_t number;
+    pid_t monitored, manager;
+    int control; /* to the manager */
+};
+
+static struct run now; /* for the alarm's handler */
+
+static const char *victim_name(enum victim victim)
+{
+    return victim == VICTIM_MANAGER ? "manager" : "monitored process";
+}
+
+static _Noreturn void give_up(const char *what, int status)
+{
+    printf("# %s: %s killed at %u: %s, status %#x\n", now.scenario->name, victim_name(now.victim),
+           now.number, what, (unsigned)status);
+    fflush(stdout);
+    if (now.monitored > 0)
+        kill(now.monitored, SIGKILL);
+    if (now.manager > 0)
+        kill(now.manager, SIGKILL);
+    _exit(1);
+}
+
+static void hung(int sig)
+{
+    give_up("somebody hangs", 0);
+}
+
+static int counter_new(void)
+{
+    int fd = memfd_create("points", 0); /* for an image that exec begins, too */
+
+    if (fd < 0 || ftruncate(fd, (off_t)POINTS_PAGE) != 0)
+        give_up("no counter", errno);
+    return fd;
+}
+
+static pid_t begin(struct side *side, bool manager, int sock, int other, int control, int not_mine)
+{
+    pid_t pid = fork();
+
+    if (pid < 0)
+        give_up("fork", errno);
+    if (pid)
+        return pid;
+    close(other);
+    close(not_mine);
+    side->sock = sock;
+    side->control = control;
+    side->is_victim = (now.victim == VICTIM_MANAGER) == manager;
+    manager ? side_manager(side) : side_monitored(side);
+}
+
+static int wait_for(pid_t *pid)
+{
+    int status;
+
+    while (waitpid(*pid, &status, 0) != *pid) {
+        if (errno != EINTR)
+            give_up("waitpid", errno);
+    }
+    *pid = 0;
+    return status;
+}
+
+static bool was_killed(int status)
+{
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+        return true;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        give_up("the victim", status);
+    return false;
+}
+
+/* Its server, too, which this process has inherited. */
+static void wait_for_all(void)
+{
+    while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR) {
+    }
+}
+
+static void check_names(pid_t pid)
+{
+    FILE *names = fopen("/proc/net/unix", "re");
+    char line[512], name[64];
+
+    snprintf(name, sizeof name, "@userfault/%d/", pid);
+    while (names && fgets(line, sizeof line, names)) {
+        if (strstr(line, name))
+            give_up("a name is left", 0);
+    }
+    if (names)
+        fclose(names);
+}
+
+/* Return: whether the victim came as far as to be killed. */
+static bool run(const struct scenario *scenario, enum victim victim, uint32_t number)
+{
+    struct side side = {.scenario = scenario, .number = number, .uffd = -1};
+    int pair[2], control[2], status;
+    bool killed;
+    pid_t pid;
+
+    now = (struct run){.scenario = scenario, .victim = victim, .number = number};
+    alarm(PATIENCE);
+    side.counter = counter_new();
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) || pipe(control))
+        give_up("sockets", errno);
+    now.monitored = begin(&side, false, pair[0], pair[1], control[0], control[1]);
+    now.manager = begin(&side, true, pair[1], pair[0], control[0], control[1]);
+    close(pair[0]);
+    close(pair[1]);
+    close(control[0]);
+    pid = now.monitored;
+    if (victim == VICTIM_MANAGER) {
+        killed = was_killed(wait_for(&now.manager));
+        status = wait_for(&now.monitored);
+    } else {
+        killed = was_killed(wait_for(&now.monitored));
+        if (write(control[1], killed ? "k" : "e", 1) != 1 && errno != EPIPE) /* it never got it */
+            give_up("the manager cannot be told", errno);
+        status = wait_for(&now.manager);
+    }
+    if (status)
+        give_up("who was left", status);
+    close(control[1]);
+    close(side.counter);
+    wait_for_all();
+    check_names(pid);
+    return killed;
+}
+
+static int run_all(const struct scenario *scenario, enum victim victim)
+{
+    uint32_t number = 1;
+
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    signal(SIGALRM, hung);
+    signal(SIGPIPE, SIG_IGN);
+    while (number < POINT_MAX && run(scenario, victim, number))
+        number++;
+    if (number == POINT_MAX || number == 1)
+        give_up("an unlikely number of points", 0);
+    printf("# %s: %u points of the %s\n", scenario->name, number - 1, victim_name(victim));
+    fflush(stdout);
+    return 0;
+}
+
+struct job {
+    pid_t pid;
+    size_t number;
+};
+
+static const struct scenario *scenario_of(size_t job)
+{
+    return &points_scenarios[job / 2];
+}
+
+static bool is_chosen(size_t job, char **argv)
+{
+    for (char **arg = argv; *arg; arg++) {
+        if ((size_t)atoi(*arg) == job / 2 + 1)
+            return true;
+    }
+    return !*argv;
+}
+
+/* Return: how many failed. */
+static int finish_one(struct job *jobs)
+{
+    int status;
+    pid_t pid = wait(&status);
+
+    for (struct job *job = jobs; job < jobs + AT_ONCE; job++) {
+        if (job->pid != pid)
+            continue;
+        job->pid = 0;
+        printf("%s %zu - %s: the %s is killed\n", status ? "not ok" : "ok", job->number + 1,
+               scenario_of(job->number)->name, victim_name((enum victim)(job->number % 2)));
+        fflush(stdout);
+        return status != 0;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct job jobs[AT_ONCE] = {{0}};
+    size_t count = 2 * points_scenario_count;
+    int running = 0, failed = 0, ran = 0;
+
+    if (argc > 1 && strcmp(argv[1], "--again") == 0)
+        side_manager_again(argv + 2);
+    for (size_t number = 0; number < count; number++) {
+        struct job *job = jobs;
+
+        if (!is_chosen(number, argv + 1))
+            continue;
+        if (running == AT_ONCE) {
+            failed += finish_one(jobs);
+            running--;
+        }
+        while (job->pid)
+            job++;
+        fflush(stdout);
+        *job = (struct job){.pid = fork(), .number = number};
+        if (job->pid == 0)
+            _exit(run_all(scenario_of(number), (enum victim)(number % 2)));
+        running++;
+        ran++;
+    }
+    for (; running; running--)
+        failed += finish_one(jobs);
+    printf("1..%d\n", ran);
+    return failed != 0;
+}

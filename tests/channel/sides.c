@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/* The monitored process and its manager, of which one is killed; and what the other one must see.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "points.h"
+#include "sys/call.h"
+#include "userfault/abi.h"
+
+#define DESCRIPTORS 2048
+
+static char source[2 * 1024 * 1024 + 64 * POINTS_PAGE];
+static int descriptors; /* open at the beginning */
+
+void side_fail(const char *file, int line, const char *what, long got)
+{
+    printf("# %s:%d: pid %d: %s (%ld)\n", file, line, getpid(), what, got);
+    fflush(stdout);
+    _exit(1);
+}
+
+/* ---- what is counted */
+
+void side_arm(const struct side *side)
+{
+    struct points **where = (struct points **)dlsym(RTLD_DEFAULT, "userfault_points");
+    struct points *points;
+
+    if (!side->is_victim)
+        return;
+    MUST(where); /* the library is not the one that is made for this */
+    points = (struct points *)mmap(NULL, POINTS_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                                   side->counter, 0);
+    MUST(points != MAP_FAILED);
+    points->pid = getpid();
+    *where = points;
+    if (!atomic_load(&points->left)) /* else an image before this one has begun */
+        atomic_store(&points->left, side->number);
+}
+
+static void disarm(const struct side *side)
+{
+    struct points **where = (struct points **)dlsym(RTLD_DEFAULT, "userfault_points");
+
+    if (side->is_victim && *where)
+        atomic_store(&(*where)->left, 0);
+}
+
+/* Those that the facility hides, too. */
+static int count_descriptors(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < DESCRIPTORS; fd++)
+        count += sys_call6(SYS_fcntl, fd, F_GETFD, 0, 0, 0, 0) >= 0;
+    return count;
+}
+
+static bool maps_have(const char *what)
+{
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "re");
+    bool found = false;
+
+    MUST(maps);
+    while (fgets(line, sizeof line, maps))
+        found |= strstr(line, what) != NULL;
+    fclose(maps);
+    return found;
+}
+
+/* ---- between the two */
+
+static bool say(int sock, char byte)
+{
+    return send(sock, &byte, 1, MSG_NOSIGNAL) == 1;
+}
+
+/* Return: false when the other one is gone. */
+static bool hear(int sock, char byte)
+{
+    char got = 0;
+    ssize_t n;
+
+    do {
+        n = recv(sock, &got, 1, 0);
+    } while (n < 0 && errno == EINTR);
+    MUST(n <= 0 || got == byte);
+    return n == 1;
+}
+
+static bool send_context(const struct side *side)
+{
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec vec = {(void *)(uintptr_t)&side->mem, sizeof side->mem};
+    struct msghdr msg = {
+        .msg_iov = &vec, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(head), &side->uffd, sizeof side->uffd);
+    return sendmsg(side->sock, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof side->mem;
+}
+
+static bool receive_context(struct side *side)
+{
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+    struct iovec vec = {&side->mem, sizeof side->mem};
+    struct msghdr msg = {
+        .msg_iov = &vec, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+
+    if (recvmsg(side->sock, &msg, 0) != (ssize_t)sizeof side->mem)
+        return false;
+    MUST(CMSG_FIRSTHDR(&msg));
+    memcpy(&side->uffd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof side->uffd);
+    return true;
+}
+
+/* ---- for scenarios */
+
+long side_ioctl(const struct side *side, unsigned long request, void *arg)
+{
+    return ioctl(side->uffd, request, arg) == -1 ? -errno : 0;
+}
+
+bool side_ioctl_or(const struct side *side, unsigned long request, void *arg, long gone)
+{
+    long ret = side_ioctl(side, request, arg);
+
+    MUST_BE(ret, got_ == 0 || got_ == gone);
+    return ret == 0;
+}
+
+bool side_next(const struct side *side, unsigned event)
+{
+    struct pollfd fds[] = {{.fd = side->uffd, .events = POLLIN},
+                           {.fd = side->sock, .events = POLLIN}};
+    struct uf_msg msg;
+
+    for (;;) {
+        ssize_t n;
+
+        MUST(poll(fds, 2, -1) > 0);
+        n = fds[0].revents ? read(side->uffd, &msg, sizeof msg) : -1;
+        if (n == (ssize_t)sizeof msg) {
+            MUST_BE(msg.event, got_ == (long)event);
+            return true;
+        }
+        MUST(!fds[0].revents || (n == -1 && errno == EAGAIN));
+        if (fds[1].revents)
+            return false; /* it says that it is done, or has hung up */
+    }
+}
+
+bool side_copy(const struct side *side, size_t page, size_t count)
+{
+    struct uf_io_copy copy = {.dst = (uintptr_t)side->mem + page * POINTS_PAGE,
+                              .src = (uintptr_t)source,
+                              .len = count * POINTS_PAGE};
+    long ret = side_ioctl(side, UF_IO_COPY, &copy);
+
+    /* Killed in the middle of a long one: so much was done. */
+    MUST_BE(ret, got_ == 0 || got_ == -ESRCH || (got_ == -EAGAIN && copy.copy > 0));
+    return ret == 0;
+}
+
+/* ---- the monitored process */
+
+static void set_up(struct side *side)
+{
+    const struct scenario *scenario = side->scenario;
+    struct uf_io_api api = {.api = UF_API, .features = scenario->features};
+    struct uf_io_register reg = {.mode = scenario->mode};
+
+    side->len = scenario->len ? scenario->len : POINTS_PAGES * POINTS_PAGE;
+    side->mem = mmap(NULL, side->len, PROT_READ | PROT_WRITE,
+                     MAP_ANONYMOUS | (scenario->shared ? MAP_SHARED : MAP_PRIVATE), -1, 0);
+    MUST(side->mem != MAP_FAILED);
+    if (scenario->shared) {
+        memset(side->mem, POINTS_BYTE, side->len);
+        MUST(madvise(side->mem, side->len, MADV_DONTNEED) == 0);
+    }
+    side->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    MUST(side->uffd >= 0);
+    if (!scenario->mode)
+        return;
+    reg.range.start = (uintptr_t)side->mem;
+    reg.range.len = side->len;
+    MUST_BE(side_ioctl(side, UF_IO_API, &api), got_ == 0);
+    MUST_BE(side_ioctl(side, UF_IO_REGISTER, &reg), got_ == 0);
+}
+
+/* Each page is whole: what was copied, or nothing. With the context gone nobody waits for any. */
+static void check_pages(const struct side *side)
+{
+    MUST(side->scenario->closes || close(side->uffd) == 0);
+    for (size_t at = 0; at < side->len; at += POINTS_PAGE) {
+        const volatile char *page = side->mem + at;
+        char first = page[0];
+
+        MUST(first == 0 || first == POINTS_BYTE);
+        for (size_t i = 0; i < POINTS_PAGE; i++)
+            MUST(page[i] == first);
+    }
+}
+
+/* The channel of the manager that was killed goes as soon as the server has noticed. */
+static void check_leaks(void)
+{
+    while (count_descriptors() > descriptors + 1 || maps_have("userfault-channel"))
+        sched_yield(); /* for ever: the test's watchdog ends that */
+}
+
+void side_monitored(struct side *side)
+{
+    const struct scenario *scenario = side->scenario;
+    bool going;
+
+    set_up(side);
+    descriptors = count_descriptors();
+    if (scenario->handover)
+        side_arm(side);
+    going = send_context(side);
+    if (scenario->closes)
+        MUST(close(side->uffd) == 0);
+    if (!scenario->handover && going) {
+        going = hear(side->sock, 'r');
+        side_arm(side);
+        going = going && say(side->sock, 'g');
+    }
+    if (scenario->monitored)
+        scenario->monitored(side);
+    going = going && hear(side->sock, 'd') && say(side->sock, 'D');
+    disarm(side);
+    if (side->is_victim)
+        _exit(0);        /* it was not killed, and its manager waits to hear of that */
+    hear(side->sock, 0); /* until the manager is no more */
+    if (!scenario->shared && !scenario->poisons)
+        check_pages(side);
+    check_leaks();
+    _exit(0);
+}
+
+/* ---- the manager */
+
+/* As the kernel answers for a process that is no more. */
+static void check_gone(const struct side *side)
+{
+    struct uf_io_range range = {(uintptr_t)side->mem, POINTS_PAGE};
+    struct uf_io_copy copy = {.dst = range.start, .src = (uintptr_t)source, .len = POINTS_PAGE};
+    struct uf_io_zeropage zero = {.range = range};
+    struct uf_io_register reg = {.range = range, .mode = UF_REGISTER_MODE_MISSING};
+    struct pollfd fd = {.fd = side->uffd, .events = POLLIN};
+    struct uf_msg msg;
+
+    MUST_BE(side_ioctl(side, UF_IO_COPY, &copy), got_ == -ESRCH);
+    MUST_BE(side_ioctl(side, UF_IO_ZEROPAGE, &zero), got_ == -ESRCH);
+    MUST_BE(side_ioctl(side, UF_IO_REGISTER, &reg), got_ == -ENOMEM);
+    MUST_BE(side_ioctl(side, UF_IO_UNREGISTER, &range), got_ == -ENOMEM);
+    MUST_BE(side_ioctl(side, UF_IO_WAKE, &range), got_ == 0);
+    MUST(read(side->uffd, &msg, sizeof msg) == -1 && errno == EAGAIN);
+    MUST(poll(&fd, 1, 0) == 0);
+}
+
+static _Noreturn void manager_end(struct side *side)
+{
+    char what = 0;
+
+    disarm(side);
+    if (!side->is_victim) {
+        MUST(read(side->control, &what, 1) == 1);
+        if (what == 'k' && side->scenario->mode)
+            check_gone(side);
+    }
+    MUST(close(side->uffd) == 0);
+    MUST_BE(count_descriptors(), got_ <= descriptors);
+    MUST(!maps_have("userfault-channel"));
+    _exit(0);
+}
+
+static _Noreturn void manager_work(struct side *side)
+{
+    memset(source, POINTS_BYTE, sizeof source);
+    if (side->scenario->manager)
+        side->scenario->manager(side);
+    if (say(side->sock, 'd'))
+        hear(side->sock, 'D');
+    manager_end(side);
+}
+
+void side_manager(struct side *side)
+{
+    struct uf_io_range range;
+
+    /* What the facility opens for the first context of all stays. */
+    close((int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
+    descriptors = count_descriptors();
+    if (side->scenario->handover)
+        side_arm(side);
+    if (!receive_context(side)) {
+        disarm(side);
+        _exit(0); /* it was killed before */
+    }
+    if (!side->scenario->handover) {
+        range = (struct uf_io_range){(uintptr_t)side->mem, POINTS_PAGE};
+        MUST_BE(side_ioctl(side, UF_IO_WAKE, &range), got_ == 0);
+        if (!say(side->sock, 'r') || !hear(side->sock, 'g'))
+            manager_end(side);
+        side_arm(side);
+    }
+    manager_work(side);
+}
+
+void side_manager_exec(const struct side *side)
+{
+    char numbers[9][24];
+    char *argv[12] = {(char *)(uintptr_t) "/proc/self/exe", (char *)(uintptr_t) "--again"};
+    const unsigned long values[9] = {(unsigned long)(side->scenario - points_scenarios),
+                                     (unsigned long)side->sock,
+                                     (unsigned long)side->control,
+                                     (unsigned long)side->counter,
+                                     side->is_victim,
+                                     side->number,
+                                     (unsigned long)side->uffd,
+                                     (unsigned long)side->mem,
+                                     (unsigned long)descriptors};
+
+    for (int i = 0; i < 9; i++) {
+        snprintf(numbers[i], sizeof numbers[i], "%lu", values[i]);
+        argv[2 + i] = numbers[i];
+    }
+    execv(argv[0], argv);
+    MUST(false);
+}
+
+void side_manager_again(char **argv)
+{
+    struct side side = {.scenario = &points_scenarios[atoi(argv[0])],
+                        .sock = atoi(argv[1]),
+                        .control = atoi(argv[2]),
+                        .counter = atoi(argv[3]),
+                        .is_victim = atoi(argv[4]),
+                        .number = (uint32_t)atoi(argv[5]),
+                        .uffd = atoi(argv[6]),
+                        .mem = (char *)strtoul(argv[7], NULL, 10)};
+
+    descriptors = atoi(argv[8]) + 1;
+    memset(source, POINTS_BYTE, sizeof source);
+    side_arm(&side);
+    for (size_t page = 0; page < POINTS_PAGES - 1; page++)
+        side_copy(&side, page, 1);
+    if (say(side.sock, 'd'))
+        hear(side.sock, 'D');
+    manager_end(&side);
+}
