@@ -19,12 +19,13 @@ static const struct scenario scenarios[] = {
     {"plain", bench_plain},         {"published", bench_published},
     {"protect", bench_protect_all}, {"move", bench_move},
     {"write", bench_first_write},   {"scan", bench_scan},
+    {"many", bench_many},
 };
 
 static void usage(FILE *file)
 {
     fputs("usage: bench-measure SCENARIO [OPTIONS]\n"
-          "  fault, copy, touch, register, plain, published, protect, move, write, scan\n"
+          "  fault, copy, touch, register, plain, published, protect, move, write, scan, many\n"
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"
@@ -36,7 +37,8 @@ static void usage(FILE *file)
           "  --sparse                           touch: publish every second page only;\n"
           "                                     protect: memory cut into 30,000 runs\n"
           "  --op=NAME                          plain, published: which system call\n"
-          "  --op=look                          scan: without protecting again\n",
+          "  --op=look                          scan: without protecting again\n"
+          "  --op=epoll                         many: and --threads=N processes of one manager\n",
           file);
 }
 

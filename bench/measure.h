@@ -28,18 +28,18 @@ struct bench_options {
     enum bench_memory memory;
     enum bench_handler handler;
     enum bench_access access; /* who touches: the program, or the kernel in a call of its */
-    enum bench_cause cause; /* of the faults; write protection wants stores, minor shared memory */
-    bool random;            /* order of the touches */
-    bool apart;             /* faulters and handler pinned to two CPUs */
-    bool other;             /* who resolves is another process */
-    bool sparse;            /* touch: only every second page is published; protect: in runs */
-    unsigned long pages;    /* how many pages are resolved */
-    unsigned long stride;   /* distance of two of them, in pages */
-    unsigned long threads;
+    enum bench_cause cause;  /* of the faults; write protection wants stores, minor shared memory */
+    bool random;             /* order of the touches */
+    bool apart;              /* faulters and handler pinned to two CPUs */
+    bool other;              /* who resolves is another process */
+    bool sparse;             /* touch: only every second page is published; protect: in runs */
+    unsigned long pages;     /* how many pages are resolved */
+    unsigned long stride;    /* distance of two of them, in pages */
+    unsigned long threads;   /* many: processes */
     unsigned long batch;     /* messages a read() may return */
     unsigned long chunk_kib; /* bytes of one COPY or MOVE */
     unsigned long rounds;    /* the same: calls; touch: passes; 0 is the scenario's own number */
-    const char *op;          /* plain, published: which system call; scan: look */
+    const char *op;          /* plain, published: which system call; scan: look; many: epoll */
 };
 
 /* What one measurement found. Times are of the whole; the line prints them per unit. */
@@ -122,6 +122,7 @@ void bench_protect_all(const struct bench_options *options, struct bench_result 
 void bench_first_write(const struct bench_options *options, struct bench_result *result);
 void bench_scan(const struct bench_options *options, struct bench_result *result);
 void bench_move(const struct bench_options *options, struct bench_result *result);
+void bench_many(const struct bench_options *options, struct bench_result *result);
 void bench_plain(const struct bench_options *options, struct bench_result *result);
 void bench_published(const struct bench_options *options, struct bench_result *result);
 

@@ -14,6 +14,7 @@
 #define COPY      "copy: pages that nobody waits for; us a page"
 #define MOVE      "move: pages that nobody waits for; us a page"
 #define OTHER     "other: the manager is another process; us a page"
+#define MANY      "other: one manager of 64 processes, each of which touches pages; us a page of all"
 #define TOUCH     "touch: memory that has been published; us a word"
 #define PLAIN     "plain: a program that has no context; us a call"
 #define PUBLISHED "published: a system call on memory that has been published; us a call"
@@ -103,6 +104,9 @@ const struct bench_row bench_rows[] = {
      .has_pages = true},
     {"other.copy.2m", OTHER, "measure copy --other", .goal = 2.00, .has_pages = true},
     {"other.copy.shared.2m", OTHER, "measure copy --other --memory=shared", .goal = 2.00,
+     .has_pages = true},
+    {"other.many.poll", MANY, "measure many --threads=64", .goal = 1.00, .has_pages = true},
+    {"other.many.epoll", MANY, "measure many --threads=64 --op=epoll", .goal = 1.00,
      .has_pages = true},
     {"touch.all", TOUCH, "measure touch", .goal = 1.00, .headroom = 3},
     {"touch.sparse", TOUCH, "measure touch --sparse", .goal = 1.00, .headroom = 3},
