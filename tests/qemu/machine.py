@@ -161,6 +161,13 @@ class Machine:
         self.lab.wait(look, f"{self.name}: event {name} {data}")
         return found[0]["seconds"] + found[0]["microseconds"] * 1e-6
 
+    def repeat(self, question, what):
+        """Asks until it is so; each answer is waited for."""
+        deadline = time.monotonic() + PATIENCE
+        while not question():
+            if time.monotonic() > deadline:
+                raise Wrong(f"in vain: {self.name}: {what}")
+
     def passes(self):
         return [line for line in self.guest_lines if line[0] == "pass"]
 
