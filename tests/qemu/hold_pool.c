@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * usage: hold_pool N. Takes N huge pages for a test in another language, says "ok" or why they
- * cannot be had, and gives them back when its input ends.
+ * usage: hold_pool N. Takes N huge pages of 2 MiB for a test in another language, says "ok" or why
+ * they cannot be had, and gives them back when its input ends.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,9 +10,11 @@
 
 #include "../pool.h"
 
+#define PAGE (2ul << 20) /* bytes */
+
 int main(int argc, char **argv)
 {
-    const char *why = pool_take(argc > 1 ? strtol(argv[1], NULL, 10) : 1, false);
+    const char *why = pool_take(PAGE, argc > 1 ? strtol(argv[1], NULL, 10) : 1, false);
     char end;
 
     puts(why ? why : "ok");
