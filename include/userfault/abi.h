@@ -193,7 +193,7 @@ struct uf_msg {
     uint8_t event;
     uint8_t reserved1;
     uint16_t reserved2;
-    uint32_t reserved3;
+    uint32_t reserved3; /* UF_EXTENSION_EVENT_ACK: which event it is, for UF_IO_ACK */
     union {
         struct {
             uint64_t flags;
@@ -221,6 +221,58 @@ struct uf_msg {
         } reserved;
     } arg;
 } __attribute__((packed));
+
+/* ------------------------------------------------------------------ beyond the kernel */
+
+/*
+ * What only a context of the user backend has, and only one that asked for it. None of it shows in
+ * what the kernel's interface answers: it has ioctls of its own, of numbers that no mask of ioctls
+ * has a bit for. A context of the kernel's answers EINVAL to them.
+ *
+ * UF_IO_EXTEND, before UF_IO_API, enables extensions; with none it only tells which there are, at
+ * any time. EINVAL, and nothing is enabled: one that there is not; after UF_IO_API.
+ */
+#define UF_IO_EXTEND UF_IOC_(UF_IOC_RW_, 0x80u, 0x08u) /* struct uf_io_extend */
+#define UF_IO_ACK    UF_IOC_(UF_IOC_W_, 0x81u, 0x08u)  /* struct uf_io_ack */
+#define UF_IO_DEATH  UF_IOC_(UF_IOC_W_, 0x82u, 0x10u)  /* struct uf_io_death */
+
+struct uf_io_extend {
+    uint64_t extensions; /* in: wanted, out: available; UF_EXTENSION_... */
+};
+
+/*
+ * Events are acknowledged: the thread that causes one waits until UF_IO_ACK named it, by reserved3
+ * of its message, and makes its change then. Until that the memory is what it was, and no ioctl
+ * answers EAGAIN; once UF_IO_ACK has returned 0 the change is made. userfault(7) has the details.
+ *
+ * UF_IO_ACK: EAGAIN the event is acknowledged, its change not made yet: other events of the same
+ * call are not, or its thread did not come to it within a second; ENOENT no such event waits;
+ * EINVAL the context has not asked for this.
+ */
+#define UF_EXTENSION_EVENT_ACK ((uint64_t)1 << 0)
+
+struct uf_io_ack {
+    uint64_t event; /* as in uf_msg.reserved3 */
+};
+
+/*
+ * What becomes of those who wait, and of those who touch missing memory later, when the last manager
+ * in another process is gone: killed, ended, or it has closed its descriptors; and no successor has
+ * come within the timeout. Without this they wait for whoever has a descriptor still. See
+ * userfault(7).
+ *
+ * UF_IO_DEATH: EINVAL an unknown mode; a timeout beyond UINT32_MAX, or one without a mode; the
+ * context has not asked for this.
+ */
+#define UF_EXTENSION_DEATH ((uint64_t)1 << 1)
+
+#define UF_DEATH_MODE_ZERO   ((uint64_t)1 << 0) /* as at the last close: not registered any more */
+#define UF_DEATH_MODE_SIGBUS ((uint64_t)1 << 1) /* SIGBUS, until a successor comes */
+
+struct uf_io_death {
+    uint64_t mode;       /* 0: nothing, one of the above */
+    uint64_t timeout_ms; /* how long a successor is waited for */
+};
 
 #ifdef __cplusplus
 }

@@ -54,3 +54,12 @@ SAME(UF_IO_POISON, 0xc020aa08u);
 SAME(UF_IO_RWPROTECT, 0xc018aa09u);
 SAME(UF_IO_SET_MODE, 0x4010aa0au);
 SAME(UF_IO_API, 0xc018aa3fu);
+
+/* Our own: beyond 63, the last that a mask of ioctls could name. */
+SAME(sizeof(struct uf_io_extend), 0x08);
+SAME(sizeof(struct uf_io_ack), 0x08);
+SAME(offsetof(struct uf_msg, reserved3), 4);
+SAME(UF_IO_EXTEND, 0xc008aa80u);
+SAME(UF_IO_ACK, 0x4008aa81u);
+SAME(sizeof(struct uf_io_death), 0x10);
+SAME(UF_IO_DEATH, 0x4010aa82u);

@@ -54,6 +54,8 @@ static long gone_ioctl(uint32_t request)
     case UF_IO_MOVE:
     case UF_IO_WRITEPROTECT:
     case UF_IO_RWPROTECT:
+    case UF_IO_ACK:
+    case UF_IO_DEATH:
         return -ESRCH;
     case UF_IO_WAKE:
         return 0;
@@ -226,8 +228,9 @@ static long copy_ioctl(int fd, uint32_t index, const struct uf_io_copy *copy, un
 
 static bool is_known(uint32_t request)
 {
-    return request == UF_IO_API || request == UF_IO_SET_MODE || request == UF_IO_REGISTER ||
-           request == UF_IO_UNREGISTER || gone_ioctl(request) != -EINVAL;
+    return request == UF_IO_API || request == UF_IO_EXTEND || request == UF_IO_SET_MODE ||
+           request == UF_IO_REGISTER || request == UF_IO_UNREGISTER ||
+           gone_ioctl(request) != -EINVAL;
 }
 
 long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg)

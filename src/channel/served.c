@@ -21,14 +21,19 @@
 #include "wire.h"
 
 #define SERVED_MAX 256
-#define ROUND_MAX  64 /* datagrams: who sends without end is not listened to without end */
+#define LATER_MS   20  /* then what was not answered is looked at again */
+#define BLIND_MS   200 /* where nothing tells that the program has ended */
+#define ROUND_MAX  64  /* datagrams: who sends without end is not listened to without end */
 
 /* One that asks. Only the server touches these, and a forked child, which has none. */
 static struct served {
-    struct channel *shared; /* NULL: free */
-    int socket;             /* handle of a hidden descriptor */
-    uint32_t id;            /* of the context */
+    struct channel *shared;    /* NULL: free */
+    int socket;                /* handle of a hidden descriptor */
+    uint32_t id;               /* of the context */
+    bool later[CHANNEL_LANES]; /* was not answered yet, see CORE_LATER */
 } served[SERVED_MAX];
+
+static bool any_later;
 
 static int program;    /* its process id */
 static int death = -1; /* handle of a descriptor that says when it has ended */
@@ -51,18 +56,22 @@ static long serve_copy(const struct served *one, const unsigned char *data,
     return ret;
 }
 
-static long perform(const struct served *one, unsigned char *data, struct wire_request *request)
+static long perform(const struct served *one, unsigned n, struct wire_request *request)
 {
+    unsigned char *data = one->shared->data[n];
     long ret;
 
     switch (request->op) {
     case CHANNEL_IOCTL:
+        if (request->request == UF_IO_ACK) {
+            return core_serve_ack(one->id, request->args, one->later[n]);
+        }
         return request->request == UF_IO_COPY
                    ? serve_copy(one, data, request)
                    : core_serve_ioctl(one->id, request->request, request->args);
     case CHANNEL_READ:
-        ret = core_serve_read(one->id, request->flag, (struct uf_msg *)data,
-                              request->data_len / sizeof(struct uf_msg));
+        ret = core_serve_read(one->id, (uint32_t)(one - served) + 1, request->flag,
+                              (struct uf_msg *)data, request->data_len / sizeof(struct uf_msg));
         request->data_len = ret > 0 ? (uint32_t)ret : 0;
         return ret;
     case CHANNEL_POLL:
@@ -81,18 +90,26 @@ static bool program_lives(void)
     return sys_call(SYS_getppid) == program;
 }
 
-static bool serve_lane(const struct served *one, unsigned n)
+static bool serve_lane(struct served *one, unsigned n)
 {
     struct channel_lane *lane = &one->shared->lane[n];
     uint32_t word = atomic_load(&lane->state);
     struct wire_request request;
+    long result;
 
     if ((word & CHANNEL_STATES) != CHANNEL_ASKED || !program_lives()) {
         return false;
     }
     wire_take_request(lane, &request);
     BASE_POINT();
-    lane->result = perform(one, one->shared->data[n], &request);
+    result = perform(one, n, &request);
+    one->later[n] =
+        request.op == CHANNEL_IOCTL && request.request == UF_IO_ACK && result == CORE_LATER;
+    if (one->later[n]) {
+        any_later = true;
+        return false;
+    }
+    lane->result = result;
     BASE_POINT();
     lane->data_len = request.data_len;
     memcpy(lane->args, request.args, sizeof request.args);
@@ -109,6 +126,7 @@ bool served_all(void)
 {
     bool any = false;
 
+    any_later = false;
     for (unsigned i = 0; i < SERVED_MAX; i++) {
         for (unsigned n = 0; served[i].shared && n < CHANNEL_LANES; n++) {
             any |= serve_lane(&served[i], n);
@@ -133,6 +151,7 @@ static void drop(struct served *one)
     sys_munmap((uintptr_t)one->shared, sizeof *one->shared);
     core_unhide(one->socket);
     one->shared = NULL;
+    core_serve_left(one->id, (uint32_t)(one - served) + 1);
 }
 
 /* The doorbell of one that asks: emptied, or hung up. */
@@ -224,8 +243,10 @@ static bool accept_hello(int memory, int socket, int bell)
     }
     BASE_POINT();
     one->id = id;
+    memset(one->later, 0, sizeof one->later);
     one->shared = shared;
     atomic_store(&shared->head.awake, 1);
+    core_serve_came(id);
     answer_hello(shared, 1);
     return true;
 }
@@ -271,11 +292,22 @@ static void receive_hellos(void)
 
 /* ---- sleeping */
 
+/* Until it looks again by itself. @due: ms, or -1. NULL: never */
+static const struct timespec *sleep_limit(bool wait, long due, struct timespec *ret)
+{
+    long ms = !wait ? 0 : any_later ? LATER_MS : death >= 0 ? -1 : BLIND_MS;
+
+    ms = due >= 0 && (ms < 0 || due < ms) ? due : ms;
+    *ret = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    return ms < 0 ? NULL : ret;
+}
+
 bool served_look(bool wait)
 {
     struct pollfd fds[SERVED_MAX + 2];
     uint8_t who[SERVED_MAX + 2];
-    const struct timespec limit = {.tv_nsec = wait ? 200000000 : 0};
+    struct timespec limit;
+    long due = core_serve_due();
     unsigned count = 0;
     bool watched = death >= 0;
 
@@ -287,7 +319,7 @@ bool served_look(bool wait)
             fds[count++] = (struct pollfd){.fd = core_hidden(served[i].socket), .events = POLLIN};
         }
     }
-    if (sys_call(SYS_ppoll, fds, count, wait && watched ? NULL : &limit, NULL, 8) < 0) {
+    if (sys_call(SYS_ppoll, fds, count, sleep_limit(wait, due, &limit), NULL, 8) < 0) {
         return true;
     }
     if (fds[1].revents || !program_lives()) {

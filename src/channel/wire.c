@@ -68,7 +68,7 @@ static size_t inputs(uint32_t request)
 {
     uint64_t len;
 
-    if (request == UF_IO_API) {
+    if (request == UF_IO_API || request == UF_IO_EXTEND) {
         return 0;
     }
     if (request == UF_IO_REGISTER || counted(&(struct wire_request){.request = request}, &len)) {

@@ -34,6 +34,7 @@ enum key {
     KEY_FORCE,
     KEY_DEVICE,
     KEY_TRAP,
+    KEY_DEAD_MANAGER,
 };
 
 static const struct argp_option options[] = {
@@ -59,6 +60,10 @@ static const struct argp_option options[] = {
     {"trap", KEY_TRAP, "NAME", 0,
      "Which system calls are seen: libc (default: those of libc's functions) or all (also those "
      "that libc makes for itself and those made without it)",
+     0},
+    {"dead-manager", KEY_DEAD_MANAGER, "NAME", 0,
+     "What becomes of those who wait for a manager in another process that dies: zero, sigbus or "
+     "wait[:SECONDS] (for a successor, 60 by default, then sigbus)",
      0},
     {"device", KEY_DEVICE, "MODE:UID:GID", 0,
      "Mode, owner and group of /dev/userfaultfd (with --policy=kernel)", 0},
@@ -228,6 +233,17 @@ static void set_trap(struct argp_state *state, const char *name)
                      "Linux 5.11 for x86");
 }
 
+static void set_dead_manager(struct argp_state *state, const char *text)
+{
+    unsigned long seconds;
+    char *end;
+
+    if (strcmp(text, "zero") != 0 && strcmp(text, "sigbus") != 0 && strcmp(text, "wait") != 0 &&
+        (strncmp(text, "wait:", 5) != 0 || !number(text + 5, 10, 1000000, &seconds, &end) || *end))
+        argp_error(state, "--dead-manager=%s: not zero, sigbus or wait[:SECONDS]", text);
+    set("USERFAULT_DEAD_MANAGER", text);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     static const char *const backends[] = {"auto", "kernel", "user", NULL};
@@ -245,6 +261,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_POLICY:
         set_one_of(state, "policy", "USERFAULT_POLICY", policies, arg);
+        return 0;
+    case KEY_DEAD_MANAGER:
+        set_dead_manager(state, arg);
         return 0;
     case KEY_DENY_KERNEL:
         if (!USERFAULT_SECCOMP)

@@ -37,6 +37,18 @@ _Atomic uint32_t *core_fdmap;         /* [FDS_MAX]: context id, FD_DEVICE, FD_FO
 static _Atomic uint32_t contexts_top; /* indexes below were used at least once */
 static _Atomic int fdmap_top;
 
+struct context *context_next(struct context *ctx)
+{
+    uint32_t top = atomic_load(&contexts_top);
+
+    for (uint32_t i = ctx ? (uint32_t)(ctx - contexts) + 1 : 1; i < top; i++) {
+        if (atomic_load(&contexts[i].id)) {
+            return &contexts[i];
+        }
+    }
+    return NULL;
+}
+
 /* ---- bells */
 
 /* An abstract name that no other socket has. */
@@ -214,6 +226,15 @@ int core_fd_evict(int fd)
     return ret ? ret : hidden_evict(fd);
 }
 
+/*
+ * Whether the last descriptor anywhere was closed. The bell accepts messages from the hub only, so
+ * another socket's connect() is refused with EPERM while it lives, and finds nothing after.
+ */
+static bool hung_up(const struct context *ctx)
+{
+    return sys_call(SYS_connect, ctx->probe, &ctx->bell, ctx->bell.len) == -ECONNREFUSED;
+}
+
 /* ---- creation */
 
 /* The program's descriptor: connected to the hub, so that nobody else can ring it. */
@@ -251,6 +272,15 @@ static int make_bell(int flags, uint32_t id, struct bell_name *ret_name)
     return fd;
 }
 
+/* One that has outlived its descriptors, and whose memory is no more. Context: edit lock held. */
+static bool outlived_all(struct context *ctx)
+{
+    struct range range;
+
+    return managers_dead(ctx) && hung_up(ctx) &&
+           !ranges_next_of(atomic_load(&ctx->id), 0, PAGING_TOP, &range);
+}
+
 /* Context: edit lock held. */
 static struct context *claim_context(void)
 {
@@ -261,7 +291,7 @@ static struct context *claim_context(void)
         struct context *ctx = &contexts[i];
         uint32_t top = i + 1, seen = atomic_load(&contexts_top);
 
-        if (atomic_load(&ctx->id)) {
+        if (atomic_load(&ctx->id) && !outlived_all(ctx)) {
             continue;
         }
         while (seen < top && !atomic_compare_exchange_weak(&contexts_top, &seen, top)) {
@@ -299,6 +329,7 @@ static long create_context(int flags)
     ctx->probe = probe_fd;
     atomic_store(&ctx->nonblock, flags & O_NONBLOCK);
     ctx->user_mode_only = flags & UF_USER_MODE_ONLY;
+    managers_begin(&ctx->managers);
     atomic_store(&ctx->id, id);
     fdmap_set(fd, id);
     core_activate();
@@ -464,13 +495,14 @@ bool core_fd_is_nonblock(int fd)
     return ctx && atomic_load(&ctx->nonblock);
 }
 
-/*
- * Whether the last descriptor anywhere was closed. The bell accepts messages from the hub only, so
- * another socket's connect() is refused with EPERM while it lives, and finds nothing after.
- */
-static bool hung_up(const struct context *ctx)
+void context_release(struct context *ctx)
 {
-    return sys_call(SYS_connect, ctx->probe, &ctx->bell, ctx->bell.len) == -ECONNREFUSED;
+    uint32_t id = atomic_load(&ctx->id);
+
+    core_unregister_range(0, PAGING_TOP, id, false);
+    atomic_store(&ctx->id, 0);
+    waiters_wake(id, 0, PAGING_TOP);
+    events_release(id);
 }
 
 void context_release_if_closed(struct context *ctx)
@@ -478,16 +510,17 @@ void context_release_if_closed(struct context *ctx)
     struct core_guard guard;
     uint32_t id = atomic_load(&ctx->id);
 
-    if (!id || !hung_up(ctx)) {
+    if (!id) {
+        return;
+    }
+    if (!hung_up(ctx)) {
+        managers_due(ctx);
         return;
     }
     core_enter(&guard);
     core_edit_lock(guard.tid);
-    if (atomic_load(&ctx->id) == id) {
-        core_unregister_range(0, PAGING_TOP, id, false);
-        atomic_store(&ctx->id, 0);
-        waiters_wake(id, 0, PAGING_TOP);
-        events_release(id);
+    if (atomic_load(&ctx->id) == id && !managers_outlived(ctx)) {
+        context_release(ctx);
     }
     core_edit_unlock();
     core_leave(&guard);

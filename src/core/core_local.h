@@ -177,14 +177,26 @@ struct bell_name {
     uint32_t len;
 };
 
+/* Those in other processes, and what is to be when the last is gone. See managers.c. */
+struct managers {
+    _Atomic uint32_t count;      /* that have come, and are there */
+    _Atomic uint32_t mode;       /* UF_DEATH_MODE_... */
+    _Atomic uint32_t timeout_ms; /* how long a successor is waited for */
+    _Atomic uint64_t gone;       /* tick at which the last one went; 0: it is not waited for */
+    _Atomic bool read_here;      /* the program is a manager, too */
+    _Atomic bool dead;           /* nobody came: SIGBUS */
+};
+
 struct context {
     _Atomic uint32_t id;   /* 0: free; generation << 16 | index */
     struct bell_name bell; /* of the program's descriptor */
     uint64_t bell_ino;     /* ... which no other socket has while it lives */
     bool user_mode_only;
     _Atomic bool nonblock;
-    _Atomic bool in_epoll;             /* someone may look at the doorbell alone: never delay it */
-    _Atomic uint64_t features;         /* as enabled, CONTEXT_READY set */
+    _Atomic bool in_epoll;       /* someone may look at the doorbell alone: never delay it */
+    _Atomic uint64_t features;   /* as enabled, CONTEXT_READY set */
+    _Atomic uint64_t extensions; /* UF_EXTENSION_... */
+    struct managers managers;
     _Atomic uint64_t ticket;           /* order of messages */
     _Atomic uint64_t spin_until;       /* a reader spins until this tick: it need not be rung */
     _Atomic uint32_t spin_misses;      /* waits in a row that spinning did not end */
@@ -214,6 +226,8 @@ struct context {
     ((uint64_t)1 << UF_NR_WAKE | (uint64_t)1 << UF_NR_COPY | (uint64_t)1 << UF_NR_ZEROPAGE |       \
      (uint64_t)1 << UF_NR_POISON)
 
+#define CORE_EXTENSIONS (UF_EXTENSION_EVENT_ACK | UF_EXTENSION_DEATH)
+
 /* UF_REGISTER_MODE_... that can be asked for. */
 #define CORE_MODES                                                                                 \
     (UF_REGISTER_MODE_MISSING | UF_REGISTER_MODE_WP | UF_REGISTER_MODE_MINOR | UF_REGISTER_MODE_RWP)
@@ -236,9 +250,19 @@ static inline uint32_t remote_of(uint32_t token)
 int contexts_init(void);
 struct context *context_of_id(uint32_t id);
 struct context *context_of_fd(int fd);
-/* read(2) and poll(2) without waiting; NULL: it is gone. */
-long context_read(struct context *ctx, void *buf, size_t len);
+/* The next that is there; NULL: the first. */
+struct context *context_next(struct context *ctx);
+/*
+ * read(2) and poll(2) without waiting; NULL: it is gone. @reader: 0, or a number of the manager in
+ * another process that asks
+ */
+long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len);
 short context_poll(struct context *ctx, bool nonblock);
+/* Whether events of it are acknowledged, not only read. */
+static inline bool context_acks(const struct context *ctx)
+{
+    return atomic_load_explicit(&ctx->extensions, memory_order_relaxed) & UF_EXTENSION_EVENT_ACK;
+}
 /* Somebody has emptied the bell. */
 void context_emptied(struct context *ctx);
 /* Return: false when it could not be rung now. */
@@ -256,8 +280,32 @@ bool contexts_any(void);
 void contexts_forget(void); /* fork child: all contexts are the parent's */
 /* A descriptor may have left unseen, by pidfd_getfd: whoever has it says hello to the hub. */
 void context_serve_if_asked(const struct context *ctx);
-/* Release the context if no descriptor of it is left anywhere. */
+/* Release the context if no descriptor of it is left anywhere. Else look at its managers. */
 void context_release_if_closed(struct context *ctx);
+
+/* Release it. Context: edit lock held. */
+void context_release(struct context *ctx);
+
+/* ---- managers.c */
+
+/* A new context: what the environment asked for. */
+void managers_begin(struct managers *managers);
+/* UF_IO_DEATH. */
+long managers_ioctl(struct context *ctx, const void *arg);
+/* A message is read, by the program (0) or a manager. */
+void managers_read(struct context *ctx, uint32_t reader);
+/*
+ * No descriptor of it is left anywhere. Return: whether it stays nevertheless, since its manager
+ * was the last to have one, and died. Context: edit lock held.
+ */
+bool managers_outlived(struct context *ctx);
+/* What is due now is done. Return: ms until something is due; -1: nothing will be. */
+long managers_due(struct context *ctx);
+/* Whether a touch of missing memory is to end by SIGBUS. */
+static inline bool managers_dead(const struct context *ctx)
+{
+    return atomic_load(&ctx->managers.dead);
+}
 
 /* ---- waiters.c */
 
@@ -266,6 +314,8 @@ int waiters_init(void);
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end);
 /* Those of them whose reports have all of these flags. */
 void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t flags);
+/* What was read and not resolved is told again. */
+void waiters_tell_again(uint32_t ctx_id);
 /* Take the oldest unread message. */
 bool waiters_take(struct context *ctx, struct uf_msg *ret);
 bool waiters_pending(uint32_t ctx_id);

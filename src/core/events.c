@@ -20,34 +20,12 @@
 #include "base/cpu.h"
 #include "base/lock.h"
 #include "base/point.h"
-#include "core_local.h"
-#include "events.h"
-#include "slots.h"
+#include "events_local.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
 
-#define EVENTS  32768
-#define TICK_NS 20000000 /* how long a signal that ends the process may have to wait */
-#define TICKS   50       /* then look for a context whose last close nobody saw, and ring again */
-
-struct event {
-    union {
-        struct {
-            _Atomic uint32_t word;
-            uint32_t tid;
-        };
-        _Atomic uint64_t owned; /* both, changed as one when the slot changes hands */
-    };
-    uint32_t ctx;
-    uint32_t kind;     /* UF_EVENT_... */
-    uint64_t arg[3];   /* as in the message */
-    uint64_t ticket;   /* order of messages */
-    uint64_t since;    /* tick of the claim */
-    uint32_t next;     /* of the same call, counted from 1 */
-    uint32_t reserved; /* 0 */
-};
-_Static_assert(sizeof(struct event) == 64, "a slot is a cache line");
-_Static_assert(sizeof((struct uf_msg){0}.arg) == sizeof((struct event){0}.arg), "the message's");
+#define EVENTS 32768
+#define TICKS  50 /* then look for a context whose last close nobody saw, and ring again */
 
 #define FEATURES (UF_FEATURE_EVENT_REMAP | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP)
 
@@ -72,33 +50,60 @@ void events_reset(void)
 
 /* ---- slots */
 
-static struct event *slot_at(uint32_t number)
+struct event *slot_at(uint32_t number)
 {
     return number ? &table[number - 1] : NULL;
 }
 
-static void slot_free(struct event *event)
+uint32_t events_top(void)
 {
+    return atomic_load(&table_top);
+}
+
+void slot_free(struct event *event)
+{
+    uint64_t free = owned_by(next_free(atomic_load(&event->word)), 0), was;
+
     event->ctx = 0; /* first: whoever claims it next has no context yet */
-    atomic_store(&event->owned, owned_by(next_free(atomic_load(&event->word)), 0));
+    was = atomic_exchange(&event->owned, free);
+    if ((uint32_t)was & SLEEPS) { /* who has acknowledged it */
+        sys_futex_wake(&event->word, INT32_MAX);
+    }
+    events_freed();
+}
+
+/* Of threads that were killed. */
+static void slots_reap(void)
+{
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        uint32_t word = atomic_load(&table[i].word);
+
+        if ((word & STATE_MASK) != SLOT_FREE) {
+            slot_lives(&table[i], word);
+        }
+    }
 }
 
 static struct event *slot_claim(void)
 {
     uint32_t tid = (uint32_t)core_tid();
 
-    for (uint32_t i = 0; i < EVENTS; i++) {
-        if (slot_take(&table[i].owned, tid)) {
-            table[i].since = base_cpu_ticks();
-            slots_reach(&table_top, i + 1);
-            return &table[i];
+    for (uint32_t i = 0; i < 2 * EVENTS; i++) {
+        struct event *event = &table[i % EVENTS];
+
+        if (i == EVENTS) {
+            slots_reap();
+        }
+        if (slot_take(&event->owned, tid)) {
+            event->since = base_cpu_ticks();
+            slots_reach(&table_top, i % EVENTS + 1);
+            return event;
         }
     }
     return NULL;
 }
 
-/* Whether its thread lives; if not, or if another has its id by now, the slot is free again. */
-static bool slot_lives(struct event *event, uint32_t word)
+bool slot_lives(struct event *event, uint32_t word)
 {
     uint32_t tid = event->tid;
     uint64_t since = event->since;
@@ -120,29 +125,37 @@ bool events_wanted(uint32_t ctx_id, uint64_t feature)
     return ctx && (atomic_load(&ctx->features) & feature);
 }
 
+uint32_t events_claim(uint32_t ctx_id, uint32_t kind, const uint64_t arg[3])
+{
+    struct event *event = slot_claim();
+
+    if (!event) {
+        return 0;
+    }
+    event->kind = (uint16_t)kind;
+    event->reader = 0;
+    memcpy(event->arg, arg, sizeof event->arg);
+    event->next = 0;
+    /* From here on its layout is changing. */
+    __atomic_store_n(&event->ctx, ctx_id, __ATOMIC_SEQ_CST);
+    return (uint32_t)(event - table) + 1;
+}
+
 static int add(struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a, uint64_t b,
                uint64_t c)
 {
-    struct event *event = slot_claim(), *last = slot_at(events->last);
-    uint32_t number;
+    uint32_t number = events_claim(ctx_id, kind, (const uint64_t[]){a, b, c});
+    struct event *last = slot_at(events->last);
 
-    if (!event) {
+    if (!number) {
         return -ENOMEM;
     }
-    number = (uint32_t)(event - table) + 1;
-    event->kind = kind;
-    event->arg[0] = a;
-    event->arg[1] = b;
-    event->arg[2] = c;
-    event->next = 0;
     if (last) {
         last->next = number;
     } else {
         events->first = number;
     }
     events->last = number;
-    /* From here on its layout is changing. */
-    __atomic_store_n(&event->ctx, ctx_id, __ATOMIC_SEQ_CST);
     BASE_POINT();
     return 0;
 }
@@ -166,7 +179,8 @@ int events_unmap(struct events *events, uintptr_t start, uintptr_t end)
     for (uintptr_t at = start; ret == 0 && at < end && ranges_next(at, end, &range);
          at = range.area.end) {
         if (events_wanted(range.ctx, UF_FEATURE_EVENT_UNMAP) &&
-            !has_unmap(events, range.ctx, start, end)) {
+            !has_unmap(events, range.ctx, start, end) &&
+            !events_asked(events, range.ctx, UF_EVENT_UNMAP, start, end)) {
             ret = add(events, range.ctx, UF_EVENT_UNMAP, start, end, 0);
         }
     }
@@ -175,7 +189,9 @@ int events_unmap(struct events *events, uintptr_t start, uintptr_t end)
 
 int events_remap(struct events *events, uint32_t ctx_id, uintptr_t from, size_t len)
 {
-    return add(events, ctx_id, UF_EVENT_REMAP, from, 0, len);
+    return events_asked(events, ctx_id, UF_EVENT_REMAP, from, 0)
+               ? 0
+               : add(events, ctx_id, UF_EVENT_REMAP, from, 0, len);
 }
 
 void events_moved(struct events *events, uintptr_t to)
@@ -234,15 +250,24 @@ static void let_default_in(const uint64_t *mask)
     }
 }
 
-static void await_read(struct context *ctx, uint32_t id, struct event *event, const uint64_t *mask)
+bool events_held(const struct context *ctx, uint32_t word)
 {
-    const struct timespec rel = {.tv_nsec = TICK_NS};
+    uint32_t state = word & STATE_MASK;
+
+    return state == SLOT_PENDING || (state == SLOT_READ && context_acks(ctx));
+}
+
+void events_await(struct event *event, const uint64_t *mask)
+{
+    const struct timespec rel = {.tv_nsec = EVENT_TICK_NS};
+    uint32_t id = event->ctx;
+    struct context *ctx = context_of_id(id);
     unsigned ticks = 0;
 
     for (;;) {
         uint32_t word = atomic_load(&event->word);
 
-        if ((word & STATE_MASK) != SLOT_PENDING || atomic_load(&ctx->id) != id) {
+        if (!ctx || !events_held(ctx, word) || atomic_load(&ctx->id) != id || managers_dead(ctx)) {
             return;
         }
         if (!(word & SLEEPS) &&
@@ -276,12 +301,12 @@ static void count(uint32_t kind)
     }
 }
 
-static void tell(struct event *event, const uint64_t *mask)
+void events_post(struct event *event)
 {
-    uint32_t id = event->ctx, word = atomic_load(&event->word);
-    struct context *ctx = context_of_id(id);
+    uint32_t word = atomic_load(&event->word);
+    struct context *ctx = context_of_id(event->ctx);
 
-    if (!ctx) {
+    if (!ctx || managers_dead(ctx)) {
         return;
     }
     event->ticket = atomic_fetch_add(&ctx->ticket, 1);
@@ -289,7 +314,12 @@ static void tell(struct event *event, const uint64_t *mask)
     count(event->kind);
     BASE_POINT();
     slot_ring(ctx, &event->word); /* else it is rung again */
-    await_read(ctx, id, event, mask);
+}
+
+static void tell(struct event *event, const uint64_t *mask)
+{
+    events_post(event);
+    events_await(event, mask);
 }
 
 static void tell_from(struct event *event, bool all, struct events *events)
@@ -316,6 +346,7 @@ static void tell_from(struct event *event, bool all, struct events *events)
 
 void events_tell(struct events *events)
 {
+    events_done(events);
     tell_from(slot_at(events->first), true, events);
     events->last = 0;
 }
@@ -344,11 +375,35 @@ bool events_pending(uint32_t ctx_id)
     return false;
 }
 
-static void set_read(struct event *event, uint32_t word)
+void events_let_go(struct event *event, uint32_t seen)
 {
-    if (word & SLEEPS) {
+    uint32_t word = atomic_load(&event->word);
+
+    while (!((word ^ seen) & ~(GENERATION - 1)) &&
+           ((word & STATE_MASK) == SLOT_PENDING || (word & STATE_MASK) == SLOT_READ)) {
+        if (atomic_compare_exchange_weak(&event->word, &word,
+                                         (word & ~(STATE_MASK | SLEEPS)) | SLOT_WOKEN)) {
+            if (word & SLEEPS) {
+                sys_futex_wake(&event->word, 1);
+            }
+            return;
+        }
+    }
+}
+
+/* Its thread goes on, unless it waits for more than that. */
+static bool set_read(const struct context *ctx, struct event *event, uint32_t word)
+{
+    bool goes_on = !context_acks(ctx);
+    uint32_t read = (word & ~(goes_on ? STATE_MASK | SLEEPS : STATE_MASK)) | SLOT_READ;
+
+    if (!atomic_compare_exchange_strong(&event->word, &word, read)) {
+        return false;
+    }
+    if (goes_on && (word & SLEEPS)) {
         sys_futex_wake(&event->word, 1);
     }
+    return true;
 }
 
 /* The oldest that is pending. */
@@ -371,7 +426,7 @@ static struct event *find_oldest(uint32_t ctx_id, uint32_t *ret_word)
     return oldest;
 }
 
-bool events_take(struct context *ctx, struct uf_msg *ret)
+bool events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret)
 {
     uint32_t id = atomic_load(&ctx->id), word = 0;
     struct event *event;
@@ -381,13 +436,13 @@ bool events_take(struct context *ctx, struct uf_msg *ret)
             continue;
         }
         *ret = (struct uf_msg){.event = (uint8_t)event->kind};
+        ret->reserved3 = context_acks(ctx) ? events_name(event, word) : 0;
         memcpy(&ret->arg, event->arg, sizeof ret->arg);
+        event->reader = (uint16_t)reader; /* of two at once, perhaps the one who does not get it */
         /* The generation in the word says that what was copied belongs together. */
-        if (atomic_compare_exchange_strong(&event->word, &word,
-                                           (word & ~(STATE_MASK | SLEEPS)) | SLOT_READ)) {
+        if (set_read(ctx, event, word)) {
             STAT(messages);
             BASE_POINT();
-            set_read(event, word);
             slot_await_ring(ctx, &event->word, word);
             return true;
         }
@@ -399,7 +454,8 @@ bool events_changing(const struct context *ctx)
 {
     uint32_t id = atomic_load(&ctx->id), top;
 
-    if (!(atomic_load_explicit(&ctx->features, memory_order_relaxed) & FEATURES)) {
+    if (!(atomic_load_explicit(&ctx->features, memory_order_relaxed) & FEATURES) ||
+        context_acks(ctx)) {
         return false;
     }
     top = atomic_load(&table_top);
@@ -419,15 +475,10 @@ void events_release(uint32_t ctx_id)
     uint32_t top = atomic_load(&table_top);
 
     for (uint32_t i = 0; i < top; i++) {
-        struct event *event = &table[i];
-        uint32_t word = atomic_load(&event->word);
+        uint32_t word = atomic_load(&table[i].word);
 
-        while ((word & STATE_MASK) == SLOT_PENDING && event->ctx == ctx_id) {
-            if (atomic_compare_exchange_weak(&event->word, &word,
-                                             (word & ~(STATE_MASK | SLEEPS)) | SLOT_READ)) {
-                set_read(event, word);
-                break;
-            }
+        if (table[i].ctx == ctx_id) {
+            events_let_go(&table[i], word);
         }
     }
 }

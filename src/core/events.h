@@ -13,6 +13,7 @@ struct context;
 /* Those that one call of the program causes, in the order in which they are told. Zeroed first. */
 struct events {
     uint32_t first, last; /* slots, counted from 1; 0: none */
+    uint32_t asked_first, asked_last;
 };
 
 int events_init(void);
@@ -30,6 +31,25 @@ int events_remap(struct events *events, uint32_t ctx_id, uintptr_t from, size_t 
 void events_moved(struct events *events, uintptr_t to);
 /* Content of it is about to be removed. Return: 0, -ENOMEM. */
 int events_remove(struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end);
+/*
+ * Those that have to be acknowledged come before all that. Each of these claims what was not asked
+ * yet. Return: 1 there is such: nothing is to be changed now, but with no lock held events_ask(),
+ * and all is looked at anew; 0: go on; -ENOMEM.
+ */
+int events_ask_unmap(struct events *events, uintptr_t start, uintptr_t end);
+int events_ask_remap(struct events *events, uint32_t ctx_id, uintptr_t from, uintptr_t to,
+                     size_t len);
+/* Whether unmapping [start, end) is asked for first, as far as is known without locks. */
+bool events_wait_any(uintptr_t start, uintptr_t end);
+/* Whether events_ask_remap() would claim one. */
+bool events_asks_remap(const struct events *events, uint32_t ctx_id, uintptr_t from);
+/* Tell them, and wait until each was acknowledged. Context: normal, no lock held. */
+void events_ask(struct events *events);
+/* The change is made: events_tell() does that first. */
+void events_done(struct events *events);
+/* Whether one was asked that covers [a, b). */
+bool events_asked(const struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a,
+                  uint64_t b);
 /* What comes to nothing: all events behind the one that was the last at some time. 0: all. */
 void events_cancel(struct events *events, uint32_t last);
 
@@ -47,11 +67,20 @@ void events_tell_first(struct events *events);
 /* ---- who is told */
 
 bool events_pending(uint32_t ctx_id);
-/* Take the oldest that was not read. */
-bool events_take(struct context *ctx, struct uf_msg *ret);
+/* Take the oldest that was not read. @reader: 0, or a number of who asks from another process */
+bool events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret);
 /* Whether the layout of a context's memory is changing: not now, its ioctls say. */
 bool events_changing(const struct context *ctx);
 /* The context is gone: whoever waits goes on. */
 void events_release(uint32_t ctx_id);
+/* UF_IO_ACK. */
+long events_ack(const struct context *ctx, const void *arg);
+/* A slot is free. */
+void events_freed(void);
+/*
+ * Who has read events that are to be acknowledged is gone (@all: whoever it was; then also those
+ * that nobody has read): their threads go on, or @again they are told again.
+ */
+void events_abandon(uint32_t ctx_id, uint32_t reader, bool all, bool again);
 
 #endif

@@ -199,6 +199,10 @@ static enum core_verdict report(const struct range *range, struct core_report *w
         STAT(faults_sigbus);
         return CORE_SIGBUS;
     }
+    if (managers_dead(ctx)) {
+        STAT(faults_sigbus);
+        return CORE_SIGBUS;
+    }
     *ret_woken = waiters_wait(ctx, what, mask, uc);
     return CORE_RETRY;
 }

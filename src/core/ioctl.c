@@ -5,6 +5,7 @@
 
 #include "core/settings.h"
 #include "core_local.h"
+#include "events.h"
 #include "sys/mem.h"
 
 
@@ -117,6 +118,27 @@ static long ioctl_api(struct context *ctx, void *arg)
     return 0;
 }
 
+/* Nobody is told of these who does not ask: what there is shows here only. */
+static long ioctl_extend(struct context *ctx, void *arg)
+{
+    struct uf_io_extend asked, available = {CORE_EXTENSIONS};
+
+    if (core_copy_in(&asked, arg, sizeof asked)) {
+        return -EFAULT;
+    }
+    if ((asked.extensions & ~CORE_EXTENSIONS) ||
+        (asked.extensions && (atomic_load(&ctx->features) & CONTEXT_READY))) {
+        return -EINVAL;
+    }
+    if (core_copy_out(arg, &available, sizeof available)) {
+        return -EFAULT;
+    }
+    if (asked.extensions) {
+        atomic_store(&ctx->extensions, asked.extensions);
+    }
+    return 0;
+}
+
 /* Who waits when messages are turned off goes on, and is let in by itself. */
 static long ioctl_set_mode(struct context *ctx, void *arg)
 {
@@ -167,6 +189,9 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg)
     if (cmd == UF_IO_API) {
         return ioctl_api(ctx, arg);
     }
+    if (cmd == UF_IO_EXTEND) {
+        return ioctl_extend(ctx, arg);
+    }
     if (!(atomic_load(&ctx->features) & CONTEXT_READY)) {
         return -EINVAL;
     }
@@ -193,6 +218,10 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg)
         return core_ioctl_rwprotect(ctx, arg);
     case UF_IO_SET_MODE:
         return ioctl_set_mode(ctx, arg);
+    case UF_IO_ACK:
+        return events_ack(ctx, arg);
+    case UF_IO_DEATH:
+        return managers_ioctl(ctx, arg);
     default:
         return -EINVAL;
     }

@@ -108,14 +108,46 @@ void core_forget_gone(uintptr_t start, uintptr_t end)
     files_trim();
 }
 
+/* The kernel would not unmap it, whatever is there. */
+static bool insane(uintptr_t start, uintptr_t end)
+{
+    return (start & (PAGING_PAGE - 1)) || start >= end || end > PAGING_TOP;
+}
+
+/*
+ * Locks for a call that unmaps, once those who are to acknowledge it first have. Return: 0 held;
+ * -ENOMEM, and not held.
+ */
+static int begin_unmapping(struct change *change, struct events *events, uintptr_t start,
+                           uintptr_t end)
+{
+    int ret;
+
+    for (;;) {
+        core_change_begin(change, start, end);
+        ret = insane(start, end) ? 0 : events_ask_unmap(events, start, end);
+        if (ret == 0) {
+            return 0;
+        }
+        core_change_end(change);
+        if (ret < 0) {
+            events_done(events);
+            return ret;
+        }
+        events_ask(events);
+    }
+}
+
 long core_munmap(uintptr_t addr, size_t len)
 {
     struct events events = {0};
     struct change change;
     uintptr_t end = addr + core_page_up(len);
-    long ret;
+    long ret = begin_unmapping(&change, &events, addr, end);
 
-    core_change_begin(&change, addr, end);
+    if (ret) {
+        return ret;
+    }
     ret = events_unmap(&events, addr, end);
     if (ret == 0) {
         ret = sys_munmap(addr, len);
@@ -130,14 +162,29 @@ long core_munmap(uintptr_t addr, size_t len)
     return ret;
 }
 
+/* Whether there can be such a mapping, elsewhere: lest it be asked for in vain. */
+static long try_mapping(size_t len, int prot, int flags, int fd, uint64_t off)
+{
+    long ret = sys_mmap(0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
+
+    if (!sys_failed(ret)) {
+        sys_munmap((uintptr_t)ret, len);
+        ret = 0;
+    }
+    return ret;
+}
+
 long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, uint64_t off)
 {
     struct events events = {0};
     struct change change;
     uintptr_t end = addr + core_page_up(len);
-    long ret;
+    long ret = events_wait_any(addr, end) ? try_mapping(len, prot, flags, fd, off) : 0;
 
-    core_change_begin(&change, addr, end);
+    ret = ret ? ret : begin_unmapping(&change, &events, addr, end);
+    if (ret) {
+        return ret;
+    }
     ret = events_unmap(&events, addr, end);
     if (ret == 0) {
         ret = sys_mmap(addr, len, prot, flags, fd, off);

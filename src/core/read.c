@@ -13,12 +13,12 @@ bool core_pending(uint32_t ctx_id)
 }
 
 /* Faults first, as in the kernel. */
-static bool take(struct context *ctx, struct uf_msg *ret)
+static bool take(struct context *ctx, uint32_t reader, struct uf_msg *ret)
 {
-    return waiters_take(ctx, ret) || events_take(ctx, ret);
+    return waiters_take(ctx, ret) || events_take(ctx, reader, ret);
 }
 
-long context_read(struct context *ctx, void *buf, size_t len)
+long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len)
 {
     struct uf_msg msg;
     size_t done = 0;
@@ -32,7 +32,8 @@ long context_read(struct context *ctx, void *buf, size_t len)
     if (len < sizeof msg) {
         return -EINVAL;
     }
-    while (len - done >= sizeof msg && take(ctx, &msg)) {
+    managers_read(ctx, reader);
+    while (len - done >= sizeof msg && take(ctx, reader, &msg)) {
         int ret = core_copy_out((char *)buf + done, &msg, sizeof msg);
 
         if (ret) {
@@ -46,7 +47,7 @@ long context_read(struct context *ctx, void *buf, size_t len)
 long core_read(int fd, uint32_t token, void *buf, size_t len)
 {
     return token_remote(token) ? core_remote->read(fd, remote_of(token), buf, len)
-                               : context_read(context_of_id(token), buf, len);
+                               : context_read(context_of_id(token), 0, buf, len);
 }
 
 short context_poll(struct context *ctx, bool nonblock)

@@ -282,6 +282,40 @@ static int announce(const struct move *move, const struct range *range, uint32_t
     return ret;
 }
 
+/* Before all that, those who are to acknowledge it: they have to be told where to, too. */
+static long ask_first(struct move *move, const struct range *range)
+{
+    uintptr_t kept_end = move->addr + move->kept;
+    bool fixed = move->flags & MREMAP_FIXED;
+    int ret = fixed ? events_ask_unmap(move->events, move->to, move->to + move->new_len) : 0;
+    int any = ret > 0;
+    long room;
+
+    if (ret >= 0 && !fixed && (move->flags & MREMAP_MAYMOVE) &&
+        events_asks_remap(move->events, range->ctx, move->addr)) {
+        room = core_huge_room(move->flags & MREMAP_DONTUNMAP ? move->to : 0, move->new_len,
+                              range->area.page);
+        if (sys_failed(room)) {
+            return room;
+        }
+        move->to = move->room = (uintptr_t)room;
+        move->flags |= MREMAP_FIXED;
+    }
+    if (ret >= 0 && (move->flags & MREMAP_MAYMOVE)) {
+        ret = events_ask_remap(move->events, range->ctx, move->addr, move->to, move->kept);
+        any |= ret > 0;
+    }
+    if (ret >= 0) {
+        ret = events_ask_unmap(move->events, kept_end, move->old_end);
+        any |= ret > 0;
+    }
+    if (ret >= 0 && !(move->flags & MREMAP_DONTUNMAP)) {
+        ret = events_ask_unmap(move->events, move->addr, kept_end);
+        any |= ret > 0;
+    }
+    return remap_asked(ret < 0 ? ret : any);
+}
+
 /* Elsewhere it is plain memory, and poison that stays. */
 static void become_plain(const struct move *move, const struct range *range, uintptr_t to)
 {
@@ -353,7 +387,7 @@ static int hide_mapping(uintptr_t addr)
     return ret;
 }
 
-static long move_registered(const struct move *move, const struct range *range, bool stays,
+static long move_registered(struct move *move, const struct range *range, bool stays,
                             uintptr_t *ret_grown)
 {
     uintptr_t start, end;
@@ -374,6 +408,10 @@ static long move_registered(const struct move *move, const struct range *range, 
             return ret;
         }
     }
+    ret = ask_first(move, range);
+    if (ret) {
+        return ret;
+    }
     ret = move_away(move, range, start, end);
     if (sys_failed(ret)) {
         events_cancel(move->events, 0); /* but for what is gone: forget_unmapped() */
@@ -386,7 +424,7 @@ static long move_registered(const struct move *move, const struct range *range, 
 
 /* ---- the call */
 
-static long mremap_locked(const struct move *move, uintptr_t *ret_grown)
+static long mremap_locked(struct move *move, uintptr_t *ret_grown)
 {
     bool stays = !(move->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP));
     struct range range;
@@ -404,6 +442,11 @@ static long mremap_locked(const struct move *move, uintptr_t *ret_grown)
         return (long)move->addr;
     }
     if (stays && move->new_len < move->old_len) {
+        ret =
+            remap_asked(events_ask_unmap(move->events, move->addr + move->new_len, move->old_end));
+        if (ret) {
+            return ret;
+        }
         ret = events_unmap(move->events, move->addr + move->new_len, move->old_end);
         if (ret == 0) {
             ret = sys_munmap(move->addr + move->new_len, move->old_len - move->new_len);
@@ -473,6 +516,34 @@ static long mremap_refused(const struct move *move, uintptr_t addr, size_t old_l
     return ret;
 }
 
+/* Return: where it is, -errno, or REMAP_ASKS. */
+static long remap_once(struct move *move, uintptr_t *ret_grown)
+{
+    struct change change;
+    long ret;
+
+    core_change_begin(&change, 0, PAGING_TOP);
+    ret = round_huge(move);
+    if (ret == 0) {
+        move->kept = move->new_len < move->old_len ? move->new_len : move->old_len;
+        paging_cut(move->addr);
+        paging_cut(move->old_end);
+        if (move->flags & MREMAP_FIXED) {
+            paging_cut(move->to);
+            paging_cut(move->to + move->new_len);
+        }
+        ret = mremap_locked(move, ret_grown);
+    }
+    if (sys_failed(ret) && ret != REMAP_ASKS) {
+        forget_unmapped(move);
+        if (move->room) {
+            sys_munmap(move->room, move->new_len);
+        }
+    }
+    core_change_end(&change);
+    return ret;
+}
+
 long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uintptr_t to)
 {
     struct events events = {0};
@@ -485,29 +556,15 @@ long core_mremap(uintptr_t addr, size_t old_len, size_t new_len, int flags, uint
         .to = to,
         .events = &events,
     };
-    struct change change;
     uintptr_t grown = 0;
     long ret;
 
     if (!mremap_sane(&move)) {
         return mremap_refused(&move, addr, old_len, new_len);
     }
-    core_change_begin(&change, 0, PAGING_TOP);
-    ret = round_huge(&move);
-    if (ret == 0) {
-        move.kept = move.new_len < move.old_len ? move.new_len : move.old_len;
-        paging_cut(addr);
-        paging_cut(move.old_end);
-        if (flags & MREMAP_FIXED) {
-            paging_cut(to);
-            paging_cut(to + move.new_len);
-        }
-        ret = mremap_locked(&move, &grown);
+    while ((ret = remap_once(&move, &grown)) == REMAP_ASKS) {
+        events_ask(&events);
     }
-    if (sys_failed(ret)) {
-        forget_unmapped(&move);
-    }
-    core_change_end(&change);
     if (grown) {
         /* What was added to locked memory is faulted in, and nobody asks whether it could be. */
         core_populate_locked(grown, grown + move.new_len - move.old_len);

@@ -3,6 +3,8 @@
 #ifndef REMAP_H
 #define REMAP_H
 
+#include <errno.h>
+
 #include "core_local.h"
 #include "events.h"
 
@@ -16,8 +18,17 @@ struct move {
     size_t kept; /* what is left of the old length, and has to be in one mapping */
     int flags;
     uintptr_t to;
+    uintptr_t room; /* taken for it, where the kernel was to choose; 0: none */
     struct events *events;
 };
+
+/* Nothing was done: events_ask() first, and then all of it again. No error of mremap's. */
+#define REMAP_ASKS (-EINPROGRESS)
+/* What remap_first() answers, as a result of the call. */
+static inline long remap_asked(int ret)
+{
+    return ret > 0 ? REMAP_ASKS : ret;
+}
 
 /* Of huge pages lengths mean whole ones, which cannot become more. False: refused. */
 bool remap_round_up(struct move *move, size_t page);

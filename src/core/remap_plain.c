@@ -234,6 +234,20 @@ static void move_poison(const struct move *move, uintptr_t to)
     }
 }
 
+/* Those who are to acknowledge it before, of all at once that is replaced. */
+static long ask_first(const struct move *move)
+{
+    int ret = 0, any = 0;
+
+    if (move->flags & MREMAP_FIXED) {
+        any = events_ask_unmap(move->events, move->to, move->to + move->new_len);
+    }
+    if (any >= 0) {
+        ret = events_ask_unmap(move->events, move->addr + move->kept, move->old_end);
+    }
+    return remap_asked(any < 0 ? any : ret < 0 ? ret : any | ret);
+}
+
 /* What is replaced, and what lies behind what is kept. */
 static int announce(const struct move *move)
 {
@@ -252,8 +266,11 @@ long remap_plain(const struct move *move, bool stays)
     struct range range;
     struct vma vma;
     bool poisoned;
-    long ret;
+    long ret = ask_first(move);
 
+    if (ret) {
+        return ret;
+    }
     if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len && !one) {
         return move_parts(move);
     }

@@ -72,7 +72,7 @@ long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
     return ctx ? context_ioctl(ctx, req, arg) : -ESRCH;
 }
 
-long core_serve_read(uint32_t id, bool emptied, struct uf_msg *msgs, size_t count)
+long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count)
 {
     long ret;
 
@@ -82,7 +82,7 @@ long core_serve_read(uint32_t id, bool emptied, struct uf_msg *msgs, size_t coun
     if (emptied) {
         context_emptied(context_of_id(id));
     }
-    ret = context_read(context_of_id(id), msgs, count * sizeof *msgs);
+    ret = context_read(context_of_id(id), reader, msgs, count * sizeof *msgs);
     if (emptied && core_pending(id)) {
         context_ring(context_of_id(id)); /* what is left rings on */
     }

@@ -224,6 +224,20 @@ void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t f
     }
 }
 
+void waiters_tell_again(uint32_t ctx_id)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        uint32_t word = atomic_load(&slots[i].word);
+
+        while ((word & STATE_MASK) == SLOT_READ && slots[i].ctx == ctx_id &&
+               !atomic_compare_exchange_weak(&slots[i].word, &word,
+                                             (word & ~STATE_MASK) | SLOT_PENDING)) {
+        }
+    }
+}
+
 bool waiters_pending(uint32_t ctx_id)
 {
     uint32_t top = atomic_load(&slots_top);
@@ -527,7 +541,7 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
     atomic_store(&slot->word, (word & ~STATE_MASK) | SLOT_PENDING);
     atomic_thread_fence(memory_order_seq_cst);
     BASE_POINT();
-    if (!still_traps(report, id) || atomic_load(&ctx->id) != id) {
+    if (!still_traps(report, id) || atomic_load(&ctx->id) != id || managers_dead(ctx)) {
         slot_free(slot, word);
         return false;
     }

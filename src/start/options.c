@@ -110,6 +110,30 @@ static bool colon_at(const char **at)
     return *(*at)++ == ':';
 }
 
+/* zero, sigbus or wait[:SECONDS]. */
+static bool death_option(struct core_options *options)
+{
+    const char *at = variable("USERFAULT_DEAD_MANAGER");
+    uint32_t seconds = 60;
+    bool waits = at && strncmp(at, "wait", 4) == 0;
+
+    if (!at) {
+        return true;
+    }
+    if (waits && at[4] == ':') {
+        at += 5;
+        waits = number_at(&at, 10, 1000000, &seconds) && !*at;
+    } else {
+        waits = waits && !at[4];
+    }
+    if (!waits && !is(at, "zero") && !is(at, "sigbus")) {
+        return false;
+    }
+    options->death_mode = is(at, "zero") ? UF_DEATH_MODE_ZERO : UF_DEATH_MODE_SIGBUS;
+    options->death_timeout_ms = waits ? seconds * 1000 : 0;
+    return true;
+}
+
 /* MODE:UID:GID. What cannot be read permits nobody. */
 static bool device_option(struct core_options *options)
 {
@@ -158,7 +182,7 @@ static bool budget_readable(const char *value)
     return !value || (number_at(&value, 10, INT32_MAX, &number) && !*value && number);
 }
 
-static void check_values(const struct core_options *options, bool device)
+static void check_values(const struct core_options *options, bool device, bool death)
 {
     int log = options->log_fd;
 
@@ -173,6 +197,9 @@ static void check_values(const struct core_options *options, bool device)
     }
     if (!budget_readable(variable("USERFAULT_VMA_BUDGET"))) {
         complain(log, "USERFAULT_VMA_BUDGET", "not a number of mappings; left aside");
+    }
+    if (!death) {
+        complain(log, "USERFAULT_DEAD_MANAGER", "not zero, sigbus or wait[:SECONDS]; left aside");
     }
     if (!device) {
         complain(log, "USERFAULT_DEVICE", "not MODE:UID:GID in numbers; taken for 0000:0:0");
@@ -208,5 +235,5 @@ void options_read(struct core_options *ret)
         .stats = map_stats(),
     };
     device = device_option(ret);
-    check_values(ret, device);
+    check_values(ret, device, death_option(ret));
 }

@@ -46,6 +46,12 @@ handed "VMA budget" USERFAULT_VMA_BUDGET=4000 --vma-budget=4000
 for value in 0 -1 '' 12x 99999999999999999999; do
     usage "no VMA budget of '$value'" "--vma-budget=$value"
 done
+for value in zero sigbus wait wait:0 wait:30; do
+    handed "dead manager: $value" USERFAULT_DEAD_MANAGER=$value --dead-manager=$value
+done
+for value in '' none wait: wait:x zero:3 wait:-1 wait:1000001; do
+    usage "no dead manager of '$value'" "--dead-manager=$value"
+done
 handed "forced degradations" USERFAULT_FORCE=noguard,nomem,nocachestat,nospin,noscan,noprocmap,nostage,stage \
     --force=noguard,nomem,nocachestat,nospin,noscan,noprocmap,nostage,stage
 for value in '' no noguard,,nomem 'noguard,'; do

@@ -41,7 +41,7 @@ static const struct conf_case *const tables[] = {
     move_cases,         move_bulk_cases,    huge_cases,        huge_parts_cases,
     asynchronous_cases, frames_cases,       thp_cases,         thp_file_cases,
     collapse_cases,     remote_cases,       events_cases,      event_wait_cases,
-    event_remap_cases,  event_random_cases,
+    event_remap_cases,  event_random_cases, acked_cases,       death_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)

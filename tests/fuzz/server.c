@@ -150,7 +150,8 @@ static uint32_t request_of(struct script *from)
 {
     static const uint32_t known[] = {UF_IO_COPY,         UF_IO_ZEROPAGE, UF_IO_WAKE,
                                      UF_IO_API,          UF_IO_MOVE,     UF_IO_CONTINUE,
-                                     UF_IO_WRITEPROTECT, UF_IO_POISON,   UF_IO_REGISTER};
+                                     UF_IO_WRITEPROTECT, UF_IO_POISON,   UF_IO_REGISTER,
+                                     UF_IO_ACK};
     uint8_t which = script_byte(from);
 
     return which < 200 ? known[which % (sizeof known / sizeof *known)]
@@ -247,11 +248,40 @@ long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
     return -(long)script_byte(&script);
 }
 
-long core_serve_read(uint32_t id, bool emptied, struct uf_msg *msgs, size_t count)
+/* Now and then it is asked again, until it is answered. */
+long core_serve_ack(uint32_t id, const void *arg, bool again)
+{
+    unsigned char byte = script_byte(&script);
+
+    MUST(id == ID);
+    scribble_all(script);
+    return byte % 3 == 1 ? CORE_LATER : again ? 0 : -(long)byte;
+}
+
+static unsigned there; /* channels that are open */
+
+void core_serve_came(uint32_t id)
+{
+    MUST(id == ID);
+    there++;
+}
+
+void core_serve_left(uint32_t id, uint32_t reader)
+{
+    MUST(id == ID && there > 0 && reader > 0);
+    there--;
+}
+
+long core_serve_due(void)
+{
+    return -1;
+}
+
+long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count)
 {
     size_t got = script_byte(&script) % 20;
 
-    MUST(id == ID);
+    MUST(id == ID && reader > 0);
     check_data((unsigned char *)msgs, count * sizeof *msgs);
     got = got < count ? got : count;
     memset(msgs, 0x12, got * sizeof *msgs);

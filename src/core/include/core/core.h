@@ -32,6 +32,8 @@ struct core_options {
     bool preloaded;  /* all of the program's calls are seen */
     long page_bytes; /* the host's; 0: as they should be */
     long budget;
+    /* Of every context: UF_DEATH_MODE_..., and how long a successor is waited for. */
+    uint32_t death_mode, death_timeout_ms;
     int log_fd;             /* -1: silent */
     struct uf_stats *stats; /* NULL: private */
     /* The caller's thread id without a system call, or NULL; see preload/tid.c. */

@@ -62,10 +62,21 @@ bool core_bell_name(int fd, struct core_bell *ret);
 uint32_t core_serve_find(int bell);
 long core_serve_ioctl(uint32_t id, unsigned long req, void *arg);
 /*
- * Messages, without waiting. @emptied: the caller has emptied the bell; it rings again if more is
- * pending.
+ * UF_IO_ACK, without waiting. @again: it was answered by CORE_LATER before. Return: CORE_LATER: ask
+ * again, in 20 ms or when poked.
  */
-long core_serve_read(uint32_t id, bool emptied, struct uf_msg *msgs, size_t count);
+#define CORE_LATER 1
+long core_serve_ack(uint32_t id, const void *arg, bool again);
+/*
+ * Messages, without waiting. @reader: the manager's number, from 1 on. @emptied: the caller has
+ * emptied the bell; it rings again if more is pending.
+ */
+long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count);
+/* A manager is there; and is not any more, which leaves so many of the context. */
+void core_serve_came(uint32_t id);
+void core_serve_left(uint32_t id, uint32_t reader);
+/* What is due since managers left. Return: ms until more is due; -1: nothing will be. */
+long core_serve_due(void);
 short core_serve_poll(uint32_t id, bool nonblock);
 void core_serve_emptied(uint32_t id);
 /* The socket to which bells are connected: those who want to ask write to it. -1: none. */

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <sys/socket.h>
+
+#include "monitored.h"
+
+/* ------------------------------------------------------------------ the monitored process */
+
+static void send_fd(int sock, int fd, const struct mem *mem)
+{
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec vec = {(void *)(uintptr_t)mem, sizeof(*mem)};
+    struct msghdr msg = {.msg_iov = &vec,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(head), &fd, sizeof(fd));
+    if (sendmsg(sock, &msg, 0) != sizeof(*mem))
+        _exit(90);
+}
+
+static int receive_fd(int sock, struct mem *ret_mem)
+{
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+    struct iovec vec = {ret_mem, sizeof(*ret_mem)};
+    struct msghdr msg = {.msg_iov = &vec,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    int fd;
+
+    CHECK_EQ(recvmsg(sock, &msg, MSG_CMSG_CLOEXEC), sizeof(*ret_mem));
+    CHECK(CMSG_FIRSTHDR(&msg) != NULL);
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+    return fd;
+}
+
+static sigjmp_buf caught_jump;
+
+static void caught(int sig)
+{
+    siglongjmp(caught_jump, sig);
+}
+
+static unsigned char read_caught(volatile unsigned char *page)
+{
+    signal(SIGBUS, caught);
+    return sigsetjmp(caught_jump, 1) ? ANSWER_SIGBUS : *page;
+}
+
+/* Whatever there is to be read is a fault, and is zeroed. */
+static unsigned char serve_own(int uffd)
+{
+    struct uf_msg msg;
+
+    if (read(uffd, &msg, sizeof(msg)) != sizeof(msg))
+        return (unsigned char)errno;
+    return (unsigned char)-uffd_zero(uffd, (void *)(uintptr_t)msg.arg.pagefault.address, page_size);
+}
+
+static unsigned char obey(const struct mem *mem, int uffd, const struct command *command)
+{
+    volatile unsigned char *page = (unsigned char *)mem_page(mem, command->page);
+
+    switch (command->order) {
+    case ORDER_READ:
+        return *page;
+    case ORDER_WRITE:
+        *page = 0x77;
+        return *page;
+    case ORDER_CLOSE:
+        return (unsigned char)close(uffd);
+    case ORDER_EXEC:
+        execlp("sleep", "sleep", "infinity", NULL);
+        _exit(91);
+    case ORDER_EXEC_NOTHING:
+        execl("/nowhere", "nowhere", NULL);
+        return (unsigned char)errno;
+    case ORDER_EXIT:
+        _exit(0);
+    case ORDER_READ_CAUGHT:
+        return read_caught(page);
+    case ORDER_DROP:
+        return (unsigned char)madvise((void *)(uintptr_t)page, page_size,
+                                      KIND(mem->kind) & ANY_SHARED ? MADV_REMOVE : MADV_DONTNEED);
+    case ORDER_UNMAP:
+        return (unsigned char)munmap((void *)(uintptr_t)page, page_size);
+    case ORDER_SERVE:
+        return serve_own(uffd);
+    }
+    return 0;
+}
+
+static int open_wanted(const struct wants *wants)
+{
+    struct uf_io_extend extend = {wants->extensions};
+    int uffd = uffd_open_bare(O_CLOEXEC | O_NONBLOCK);
+
+    if (wants->extensions && ioctl(uffd, UF_IO_EXTEND, &extend) != 0)
+        _exit(93);
+    if (uffd_api(uffd, wants->features) != 0)
+        _exit(94);
+    if (wants->death.mode && ioctl(uffd, UF_IO_DEATH, &wants->death) != 0)
+        _exit(95);
+    return uffd;
+}
+
+_Noreturn static void monitored_main(int sock, enum mem_kind kind, const struct wants *wants)
+{
+    struct mem mem = mem_map(kind, PAGES);
+    int uffd = open_wanted(wants);
+    struct command command;
+
+    if (uffd_register_mode(uffd, mem.addr, mem.len, wants->mode, NULL) != 0)
+        _exit(92);
+    send_fd(sock, uffd, &mem);
+    while (read(sock, &command, sizeof(command)) == sizeof(command)) {
+        unsigned char answer = obey(&mem, uffd, &command);
+
+        if (write(sock, &answer, 1) != 1)
+            break;
+    }
+    _exit(0);
+}
+
+/* ------------------------------------------------------------------ the manager */
+
+void monitored_start(struct monitored *m, enum mem_kind kind, uint64_t features, uint64_t mode)
+{
+    const struct wants wants = {.features = features, .mode = mode};
+
+    monitored_start_wanting(m, kind, &wants);
+}
+
+void monitored_start_wanting(struct monitored *m, enum mem_kind kind, const struct wants *wants)
+{
+    int ends[2];
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    m->pid = fork();
+    CHECK(m->pid >= 0);
+    if (m->pid == 0) {
+        close(ends[0]);
+        monitored_main(ends[1], kind, wants);
+    }
+    close(ends[1]);
+    m->sock = ends[0];
+    m->uffd = receive_fd(m->sock, &m->mem);
+}
+
+void tell(const struct monitored *m, enum order order, uint32_t page)
+{
+    struct command command = {order, page};
+
+    CHECK_EQ(write(m->sock, &command, sizeof(command)), sizeof(command));
+}
+
+unsigned char answer_of(const struct monitored *m)
+{
+    unsigned char answer;
+
+    CHECK_EQ(read(m->sock, &answer, 1), 1);
+    return answer;
+}
+
+void serve_fault(const struct monitored *m, uint32_t page, bool write, char *source)
+{
+    tell(m, write ? ORDER_WRITE : ORDER_READ, page);
+    uffd_next_fault(m->uffd, mem_page(&m->mem, page), write ? UF_PAGEFAULT_FLAG_WRITE : 0);
+    CHECK_EQ(uffd_copy(m->uffd, mem_page(&m->mem, page), source, page_size), 0);
+    CHECK_EQ(answer_of(m), write ? 0x77 : (unsigned char)*source);
+}
