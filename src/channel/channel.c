@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "channel/channel.h"
+#include "client.h"
 #include "core/remote.h"
 #include "local.h"
 
@@ -15,6 +16,8 @@ static const struct core_remote remote = {
     .read = client_read,
     .poll = client_poll,
     .drain = client_drain,
+    .tells = client_enabled,
+    .set_flags = client_forget,
     .closed = client_closed,
     .leaves = server_start,
     .exec_prepare = server_exec_prepare,

@@ -34,6 +34,7 @@ void client_leave(const struct client_guard *guard);
 /* Whether the context is known to have been enabled by UFFDIO_API; it is. */
 bool client_enabled(int fd, uint32_t index);
 void client_enable(int fd, uint32_t index);
+void client_forget(int fd, uint32_t index);
 /* From now on it is known that its process is. */
 void client_gone(struct remote *remote);
 /* Whether its process, or the server there, has ended; false while nobody knows. */

@@ -66,6 +66,7 @@ long lanes_hold(struct remote *remote, unsigned *ret_n)
 static bool await_answer(struct remote *remote, struct channel_lane *lane)
 {
     uint64_t until = channel_spin_until(&remote->misses);
+    unsigned spins = 0;
     uint32_t word;
 
     while (base_cpu_ticks() < until) {
@@ -74,6 +75,9 @@ static bool await_answer(struct remote *remote, struct channel_lane *lane)
             return true;
         }
         base_cpu_pause();
+        if (++spins % CHANNEL_YIELD_EVERY == 0) {
+            sys_call(SYS_sched_yield);
+        }
     }
     base_spin_learn(&remote->misses, false);
     word = atomic_fetch_or(&lane->state, CHANNEL_SLEEPS);

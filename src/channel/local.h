@@ -11,6 +11,7 @@
 
 #include "base/cpu.h"
 #include "base/spin.h"
+#include "core/remote.h"
 #include "protocol.h"
 #include "sys/call.h"
 #include "sys/mem.h"
@@ -32,12 +33,14 @@ static inline uint64_t channel_spin_until(_Atomic uint32_t *misses)
     static _Atomic int cpus; /* 0: not asked yet */
 
     if (!atomic_load_explicit(&cpus, memory_order_relaxed)) {
-        atomic_store_explicit(&cpus, base_cpu_count(), memory_order_relaxed);
+        atomic_store_explicit(&cpus, core_spins() ? base_cpu_count() : 1, memory_order_relaxed);
     }
     return atomic_load_explicit(&cpus, memory_order_relaxed) > 1 && base_spin_worth(misses)
                ? base_cpu_ticks() + BASE_SPIN_US * base_cpu_ticks_per_us()
                : 0;
 }
+
+#define CHANNEL_YIELD_EVERY 64 /* spins: the other side may need this processor */
 
 /* A channel's memory, of this process alone: not of its children, nor of its core dumps. */
 static inline long channel_map(int memory)

@@ -352,6 +352,13 @@ void client_enable(int fd, uint32_t index)
     }
 }
 
+void client_forget(int fd, uint32_t index)
+{
+    if (core_fd_remote(fd) == (int)index) {
+        atomic_store(&remotes[index].enabled, false);
+    }
+}
+
 void client_gone(struct remote *remote)
 {
     atomic_store(&remote->state, REMOTE_GONE);

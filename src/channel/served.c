@@ -90,7 +90,8 @@ static bool program_lives(void)
     return sys_call(SYS_getppid) == program;
 }
 
-static bool serve_lane(struct served *one, unsigned n)
+/* Return: enum served_what */
+static unsigned serve_lane(struct served *one, unsigned n)
 {
     struct channel_lane *lane = &one->shared->lane[n];
     uint32_t word = atomic_load(&lane->state);
@@ -98,7 +99,7 @@ static bool serve_lane(struct served *one, unsigned n)
     long result;
 
     if ((word & CHANNEL_STATES) != CHANNEL_ASKED || !program_lives()) {
-        return false;
+        return 0;
     }
     wire_take_request(lane, &request);
     BASE_POINT();
@@ -107,7 +108,7 @@ static bool serve_lane(struct served *one, unsigned n)
         request.op == CHANNEL_IOCTL && request.request == UF_IO_ACK && result == CORE_LATER;
     if (one->later[n]) {
         any_later = true;
-        return false;
+        return 0;
     }
     lane->result = result;
     BASE_POINT();
@@ -119,12 +120,12 @@ static bool serve_lane(struct served *one, unsigned n)
     if (word & CHANNEL_SLEEPS) {
         channel_wake(&lane->state);
     }
-    return true;
+    return request.op == CHANNEL_READ && request.data_len ? SERVED_MORE : SERVED_ANY;
 }
 
-bool served_all(void)
+unsigned served_all(void)
 {
-    bool any = false;
+    unsigned any = 0;
 
     any_later = false;
     for (unsigned i = 0; i < SERVED_MAX; i++) {
@@ -158,9 +159,9 @@ static void drop(struct served *one)
 static void hear(struct served *one)
 {
     char bytes[64];
-    long n = 1;
+    long n = sizeof bytes;
 
-    for (int i = 0; i < ROUND_MAX && (n > 0 || n == -EINTR); i++) {
+    for (int i = 0; i < ROUND_MAX && (n == sizeof bytes || n == -EINTR); i++) {
         n = sys_recv(core_hidden(one->socket), bytes, sizeof bytes, MSG_DONTWAIT);
     }
     if (n <= 0 && n != -EAGAIN && n != -EINTR) {

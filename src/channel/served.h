@@ -9,8 +9,13 @@
 /* @program: the parent of the process that serves; @death: a handle that is readable when it is no
  * more; -1: it is looked for now and then */
 void served_begin(int program, int death);
-/* Serves each lane that asks, once. Return: whether one did. */
-bool served_all(void);
+enum served_what {
+    SERVED_ANY = 1,
+    SERVED_MORE = 2, /* a message was read: what resolves it is likely to be asked for at once */
+};
+
+/* Serves each lane that asks, once. Return: what it did; 0: nothing. */
+unsigned served_all(void);
 /* What those who ask are told: whether they need to ring. */
 void served_set_awake(bool awake);
 /* Who rings, says hello, or hangs up; @wait: until one does. Return: false when the program has

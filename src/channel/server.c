@@ -26,7 +26,6 @@
 
 #define STACK_BYTES (64u << 10)
 #define TLS_BYTES   8192u       /* the thread pointer stands in its middle */
-#define YIELD_EVERY 64          /* spins */
 #define LOOK_EVERY  256         /* rounds that served somebody */
 #define WCLONE_     0x80000000u /* wait for a child without exit signal */
 
@@ -39,26 +38,31 @@ static char *stack, *tls;
 
 static void serve(void)
 {
-    static _Atomic uint32_t misses;
+    /* Who has read a message comes back at once to resolve it; who has resolved one, perhaps not.
+     */
+    static _Atomic uint32_t misses[2];
+    _Atomic uint32_t *after = misses;
     uint64_t until = 0;
-    unsigned spins = 0, busy = 0;
+    unsigned spins = 0, busy = 0, what;
 
     for (bool alive = true; alive && !atomic_load(&stopping);) {
-        if (served_all()) {
+        what = served_all();
+        if (what) {
             if (++busy % LOOK_EVERY == 0) {
                 alive = served_look(false); /* who asks without end keeps nobody else out */
             }
             if (until) {
-                base_spin_learn(&misses, true);
+                base_spin_learn(after, true);
             }
-            until = channel_spin_until(&misses);
+            after = &misses[what >= SERVED_MORE];
+            until = channel_spin_until(after);
         } else if (base_cpu_ticks() < until) {
             base_cpu_pause();
-            if (++spins % YIELD_EVERY == 0) {
+            if (++spins % CHANNEL_YIELD_EVERY == 0) {
                 sys_call(SYS_sched_yield);
             }
         } else {
-            base_spin_learn(&misses, false);
+            base_spin_learn(after, false);
             until = 0;
             served_set_awake(false);
             alive = served_all() || served_look(true); /* asked before it could be seen */

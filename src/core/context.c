@@ -474,12 +474,22 @@ int core_fd_top(void)
     return atomic_load(&fdmap_top);
 }
 
+bool core_fd_tells(int fd)
+{
+    uint32_t token = core_fdmap_get(fd);
+
+    return token_remote(token) && core_remote->tells(fd, remote_of(token));
+}
+
 void core_fd_nonblock(int fd, bool nonblock)
 {
     struct context *ctx = context_of_fd(fd);
+    uint32_t token = core_fdmap_get(fd);
 
     if (ctx) {
         atomic_store(&ctx->nonblock, nonblock);
+    } else if (token_remote(token)) {
+        core_remote->set_flags(fd, remote_of(token));
     }
 }
 

@@ -65,6 +65,11 @@ uint32_t core_serve_find(int fd)
     return atomic_load(&ctx->id) == id ? id : 0;
 }
 
+bool core_spins(void)
+{
+    return !core_options.nospin;
+}
+
 long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
 {
     struct context *ctx = context_of_id(id);

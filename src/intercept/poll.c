@@ -21,6 +21,7 @@
 
 #define SETS_ON_STACK 64
 #define KERNEL_EVERY  8           /* a power of two */
+#define FEW           4           /* contexts that are asked one by one */
 #define POLL_MAX      (1ul << 20) /* no process has more descriptors */
 
 static bool is_context(int fd)
@@ -28,13 +29,32 @@ static bool is_context(int fd)
     return core_fd_kind(fd) == CORE_FD_CONTEXT;
 }
 
+/*
+ * Contexts that are asked what they report. In a set of many, those of other processes are not: a
+ * request for each would cost more than what their bells may say too much.
+ */
+static bool is_asked(int fd, bool many)
+{
+    return is_context(fd) && !(many && core_fd_tells(fd));
+}
+
+static bool are_many(const struct pollfd *fds, unsigned long count)
+{
+    unsigned long contexts = 0;
+
+    for (unsigned long i = 0; i < count; i++) {
+        contexts += is_context(fds[i].fd);
+    }
+    return contexts > FEW;
+}
+
 /* What the contexts of the set report now. */
-static int look(struct pollfd *fds, unsigned long count)
+static int look(struct pollfd *fds, unsigned long count, bool many)
 {
     int ready = 0;
 
     for (unsigned long i = 0; i < count; i++) {
-        if (is_context(fds[i].fd)) {
+        if (is_asked(fds[i].fd, many)) {
             short got = core_poll(fds[i].fd, core_fd_is_nonblock(fds[i].fd));
 
             fds[i].revents = (short)(got & (fds[i].events | POLLERR | POLLHUP));
@@ -89,7 +109,7 @@ static long plain_ppoll(struct pollfd *fds, unsigned long count, const struct ti
 }
 
 /* The kernel's poll for the others and for the doorbells. Return: how many others are ready. */
-static int poll_natively(struct pollfd *fds, unsigned long count, struct pollfd *native,
+static int poll_natively(struct pollfd *fds, unsigned long count, bool many, struct pollfd *native,
                          const struct timespec *timeout, const uint64_t *mask)
 {
     uint64_t real = 0;
@@ -111,8 +131,11 @@ static int poll_natively(struct pollfd *fds, unsigned long count, struct pollfd 
         return (int)n;
     }
     for (unsigned long i = 0; i < count; i++) {
-        if (!is_context(fds[i].fd)) {
+        if (!is_asked(fds[i].fd, many)) {
             fds[i].revents = native[i].revents;
+            if (many && native[i].revents & POLLIN && is_context(fds[i].fd)) {
+                fds[i].revents = (POLLIN | POLLRDNORM) & fds[i].events;
+            }
             ready += fds[i].revents != 0;
         }
     }
@@ -137,10 +160,10 @@ static bool skip_kernel(void)
     return base_cpu_ticks() * 0x9e3779b97f4a7c15u >> 32 & (KERNEL_EVERY - 1);
 }
 
-static int none_but(struct pollfd *fds, unsigned long count, int ready)
+static int none_but(struct pollfd *fds, unsigned long count, bool many, int ready)
 {
     for (unsigned long i = 0; i < count; i++) {
-        if (!is_context(fds[i].fd)) {
+        if (!is_asked(fds[i].fd, many)) {
             fds[i].revents = 0;
         }
     }
@@ -151,32 +174,32 @@ static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *na
                       const struct timespec *timeout, const uint64_t *mask)
 {
     const struct timespec none = {0};
-    bool forever = !timeout;
+    bool forever = !timeout, many = are_many(fds, count);
     uint64_t limit = 0;
 
     if (!forever) {
         limit = now_ns() + (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
     }
     for (bool first = true;; first = false) {
-        int ready = look(fds, count);
+        int ready = look(fds, count, many);
         uint64_t now = forever ? 0 : now_ns();
         bool over = !forever && now >= limit;
         struct timespec left = {0};
         int others;
 
         if (!ready && first && !over && spin(fds, count)) {
-            ready = look(fds, count);
+            ready = look(fds, count, many);
             if (ready && skip_kernel()) {
-                return none_but(fds, count, ready);
+                return none_but(fds, count, many, ready);
             }
         }
         if (!ready && !over) {
             drain(fds, count);
-            ready = look(fds, count);
+            ready = look(fds, count, many);
             left.tv_sec = (time_t)((limit - now) / 1000000000u);
             left.tv_nsec = (long)((limit - now) % 1000000000u);
         }
-        others = poll_natively(fds, count, native,
+        others = poll_natively(fds, count, many, native,
                                ready || over ? &none
                                : forever     ? NULL
                                              : &left,
@@ -185,14 +208,14 @@ static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *na
             continue; /* the program's handler has yet to run */
         }
         if (others < 0) {
-            return ready ? none_but(fds, count, ready) : others;
+            return ready ? none_but(fds, count, many, ready) : others;
         }
         for (unsigned long i = 0; i < count; i++) {
-            if (is_context(fds[i].fd) && (native[i].revents & POLLIN)) {
+            if (is_asked(fds[i].fd, many) && (native[i].revents & POLLIN)) {
                 core_drain_all(fds[i].fd); /* unless something is pending */
             }
         }
-        ready = look(fds, count) + others;
+        ready = look(fds, count, many) + others;
         if (ready || over) {
             return ready;
         }

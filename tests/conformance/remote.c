@@ -282,6 +282,43 @@ static void many_processes(enum mem_kind kind)
     }
 }
 
+static void polled_together(enum mem_kind kind)
+{
+    enum { COUNT = 12 };
+    char *source = source_new(1, 1);
+    struct pollfd fds[COUNT];
+    struct monitored m[COUNT];
+
+    for (int i = 0; i < COUNT; i++) {
+        monitored_start(&m[i], kind, 0, UF_REGISTER_MODE_MISSING);
+        fds[i] = (struct pollfd){.fd = m[i].uffd, .events = POLLIN | POLLRDNORM};
+    }
+    CHECK_EQ(poll(fds, COUNT, 0), 0);
+    for (uint32_t n = 0; n < PAGES; n++) {
+        int first = (int)n % 3;
+
+        for (int i = first; i < COUNT; i += 3)
+            tell(&m[i], ORDER_READ, n);
+        for (int left = COUNT / 3; left > 0;) {
+            CHECK(poll(fds, COUNT, -1) > 0);
+            for (int i = 0; i < COUNT; i++) {
+                CHECK_EQ(fds[i].revents & ~(POLLIN | POLLRDNORM), 0);
+                CHECK(i % 3 == first || fds[i].revents == 0);
+                if (fds[i].revents == 0)
+                    continue;
+                uffd_next_fault(m[i].uffd, mem_page(&m[i].mem, n), 0);
+                CHECK_EQ(uffd_copy(m[i].uffd, mem_page(&m[i].mem, n), source, page_size), 0);
+                CHECK_EQ(answer_of(&m[i]), (unsigned char)*source);
+                left--;
+            }
+        }
+        CHECK_EQ(poll(fds, COUNT, 0), 0);
+    }
+    CHECK_EQ(fcntl(m[5].uffd, F_SETFL, 0), 0);
+    CHECK_EQ(poll(fds, COUNT, 0), 1);
+    CHECK_EQ(fds[5].revents, POLLERR);
+}
+
 struct second {
     struct monitored m;
     char *source;
@@ -384,6 +421,7 @@ const struct conf_case remote_cases[] = {
     {"remote/fails-to-exec", RST_OTHER, KIND(MEM_ANON), .run = fails_to_exec},
     {"remote/killed-waiting", RST_OTHER, KIND(MEM_ANON), .run = is_killed_waiting},
     {"remote/many-processes", RST_OTHER, ONE_OF_EACH, .run = many_processes},
+    {"remote/polled-together", RST_OTHER, KIND(MEM_ANON), .run = polled_together},
     {"remote/two-managers", RST_OTHER, KIND(MEM_ANON), .run = two_managers},
     {"remote/duplicated", RST_OTHER, KIND(MEM_ANON), .run = duplicated},
     {"remote/bad-arguments", RST_OTHER, KIND(MEM_ANON), .run = bad_arguments},

@@ -11,8 +11,9 @@ trap 'rm -rf "$dir"' EXIT
 name=$(basename "$fuzzer")
 
 if [ -z "$seconds" ]; then
-    "$fuzzer" -runs=2000 -seed=1 -max_len=200 -timeout=20 -artifact_prefix="$name-" "$dir" "$corpus"
-    exit
+    # libFuzzer's own status for a find is 77, which would count as skipped
+    "$fuzzer" -runs=2000 -seed=1 -max_len=200 -timeout=20 -artifact_prefix="$name-" "$dir" "$corpus" || exit 1
+    exit 0
 fi
 echo "$name: for $seconds seconds"
 "$fuzzer" -max_total_time="$seconds" -max_len=400 -timeout=20 -print_final_stats=1 \

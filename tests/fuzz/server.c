@@ -401,8 +401,9 @@ static void end(int lowest)
 
     for (int i = 0; i < PEERS; i++)
         hang_up(&peers[i]);
-    served_look(false);
-    served_look(false); /* hellos that were not heard before, then their hang-ups */
+    /* Hellos that were not heard before, what was sent, then that they have hung up. */
+    for (int i = 0; i < 3; i++)
+        served_look(false);
     while (mapped_count > 0) {
         mapped_count--;
         munmap(mapped[mapped_count], sizeof(struct channel));

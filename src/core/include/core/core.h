@@ -101,6 +101,9 @@ int core_fd_next_hidden(int fd);
 int core_fd_evict(int fd);
 /* Numbers at and above it are no contexts. */
 int core_fd_top(void);
+/* A context of another process, of which the bell is believed: it rings when there is a message,
+ * and perhaps when there is none any more. */
+bool core_fd_tells(int fd);
 
 /* One is about to be another process's, too. */
 void core_fd_leaves(void);

@@ -25,6 +25,10 @@ struct core_remote {
     short (*poll)(int fd, uint32_t index, bool nonblock);
     /* The bell rings: let it fall silent if nothing is to be read. */
     void (*drain)(int fd, uint32_t index);
+    /* Whether poll() would answer POLLIN for its bell's ring, and nothing else; perhaps it is not
+     * known. Its flags were changed by this process: it is not known any more. */
+    bool (*tells)(int fd, uint32_t index);
+    void (*set_flags)(int fd, uint32_t index);
     /* A descriptor that was recognised is closed: perhaps the last. */
     void (*closed)(void);
     /* A descriptor of a context is about to be another process's, too: be ready to serve. */
@@ -83,6 +87,8 @@ void core_serve_emptied(uint32_t id);
 int core_serve_hub(void);
 /* Makes it readable. */
 void core_serve_poke(void);
+/* Whether spinning was not forbidden (USERFAULT_FORCE=nospin). */
+bool core_spins(void);
 /* Where in a thread's descriptor libc keeps its id; 0: not known. */
 long core_serve_tid_offset(void);
 
