@@ -32,6 +32,7 @@ static struct served {
     uint32_t id;               /* of the context */
     bool later[CHANNEL_LANES]; /* was not answered yet, see CORE_LATER */
 } served[SERVED_MAX];
+static unsigned served_top; /* nobody is served from there on */
 
 static bool any_later;
 
@@ -128,7 +129,7 @@ unsigned served_all(void)
     unsigned any = 0;
 
     any_later = false;
-    for (unsigned i = 0; i < SERVED_MAX; i++) {
+    for (unsigned i = 0; i < served_top; i++) {
         for (unsigned n = 0; served[i].shared && n < CHANNEL_LANES; n++) {
             any |= serve_lane(&served[i], n);
         }
@@ -138,7 +139,7 @@ unsigned served_all(void)
 
 void served_set_awake(bool awake)
 {
-    for (unsigned i = 0; i < SERVED_MAX; i++) {
+    for (unsigned i = 0; i < served_top; i++) {
         if (served[i].shared) {
             atomic_store(&served[i].shared->head.awake, awake);
         }
@@ -152,6 +153,9 @@ static void drop(struct served *one)
     sys_munmap((uintptr_t)one->shared, sizeof *one->shared);
     core_unhide(one->socket);
     one->shared = NULL;
+    while (served_top && !served[served_top - 1].shared) {
+        served_top--;
+    }
     core_serve_left(one->id, (uint32_t)(one - served) + 1);
 }
 
@@ -246,6 +250,7 @@ static bool accept_hello(int memory, int socket, int bell)
     one->id = id;
     memset(one->later, 0, sizeof one->later);
     one->shared = shared;
+    served_top = one - served < served_top ? served_top : (unsigned)(one - served) + 1;
     atomic_store(&shared->head.awake, 1);
     core_serve_came(id);
     answer_hello(shared, 1);
@@ -314,7 +319,7 @@ bool served_look(bool wait)
 
     fds[count++] = (struct pollfd){.fd = core_serve_hub(), .events = POLLIN};
     fds[count++] = (struct pollfd){.fd = watched ? core_hidden(death) : -1, .events = POLLIN};
-    for (unsigned i = 0; i < SERVED_MAX; i++) {
+    for (unsigned i = 0; i < served_top; i++) {
         if (served[i].shared) {
             who[count] = (uint8_t)i;
             fds[count++] = (struct pollfd){.fd = core_hidden(served[i].socket), .events = POLLIN};
@@ -350,5 +355,6 @@ void served_forget(void)
     for (unsigned i = 0; i < SERVED_MAX; i++) {
         served[i].shared = NULL; /* not in the child's memory, and its socket is closed */
     }
+    served_top = 0;
     death = -1;
 }
