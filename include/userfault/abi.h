@@ -274,6 +274,13 @@ struct uf_io_death {
     uint64_t timeout_ms; /* how long a successor is waited for */
 };
 
+/*
+ * What the context tracks may be registered with another context of the same process, once more:
+ * that one is told of faults first, and this one of what that one does not cover. EBUSY remains
+ * where both would protect pages, and for UF_REGISTER_MODE_RWP. See userfault(7).
+ */
+#define UF_EXTENSION_NESTED ((uint64_t)1 << 2)
+
 #ifdef __cplusplus
 }
 #endif

@@ -62,6 +62,11 @@ static int ask(struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a
     return 1;
 }
 
+static bool asks_unmap(uint32_t ctx_id)
+{
+    return events_wanted(ctx_id, UF_FEATURE_EVENT_UNMAP) && acks(ctx_id);
+}
+
 int events_ask_unmap(struct events *events, uintptr_t start, uintptr_t end)
 {
     struct range range;
@@ -69,10 +74,13 @@ int events_ask_unmap(struct events *events, uintptr_t start, uintptr_t end)
 
     for (uintptr_t at = start; ret >= 0 && at < end && ranges_next(at, end, &range);
          at = range.area.end) {
-        if (events_wanted(range.ctx, UF_FEATURE_EVENT_UNMAP) && acks(range.ctx) &&
-            !events_asked(events, range.ctx, UF_EVENT_UNMAP, start, end)) {
-            ret = ask(events, range.ctx, UF_EVENT_UNMAP, start, end, 0);
-            any |= ret > 0;
+        const uint32_t ids[] = {range.ctx, range.outer};
+
+        for (int i = 0; ret >= 0 && i < 2; i++) {
+            if (asks_unmap(ids[i]) && !events_asked(events, ids[i], UF_EVENT_UNMAP, start, end)) {
+                ret = ask(events, ids[i], UF_EVENT_UNMAP, start, end, 0);
+                any |= ret > 0;
+            }
         }
     }
     return ret < 0 ? ret : any;
@@ -83,7 +91,7 @@ bool events_wait_any(uintptr_t start, uintptr_t end)
     struct range range;
 
     for (; start < end && ranges_next(start, end, &range); start = range.area.end) {
-        if (events_wanted(range.ctx, UF_FEATURE_EVENT_UNMAP) && acks(range.ctx)) {
+        if (asks_unmap(range.ctx) || asks_unmap(range.outer)) {
             return true;
         }
     }
@@ -185,15 +193,15 @@ static int acknowledge(const struct context *ctx, uint64_t name)
     return 0;
 }
 
-/* Its thread waits for others, too: it is in one call at a time. */
+/* Its thread waits for others, too, or tells them next: it is in one call at a time. */
 static bool waits_for_others(const struct event *event)
 {
     for (uint32_t number = 1; number <= events_top(); number++) {
         struct event *other = slot_at(number);
         uint32_t state = atomic_load(&other->word) & STATE_MASK;
 
-        if (other != event && other->tid == event->tid &&
-            (state == SLOT_PENDING || state == SLOT_READ)) {
+        if (other != event && other->tid == event->tid && state != SLOT_FREE &&
+            state != SLOT_WOKEN) {
             return true;
         }
     }

@@ -74,12 +74,18 @@ long core_check_settled(const struct context *ctx, int64_t *user_ret)
     return core_copy_out(user_ret, &ret, sizeof ret) ? -EFAULT : ret;
 }
 
-static long continue_step(const struct range *range, uintptr_t start, size_t len, const void *mode)
-{
-    bool protect = *(const uint64_t *)mode & UF_CONTINUE_MODE_WP;
+struct continuation {
+    const struct context *ctx;
+    bool protect;
+};
 
-    return protect && !range->area.wp ? -EINVAL
-                                      : paging_continue(&range->area, start, len, protect);
+static long continue_step(const struct range *range, uintptr_t start, size_t len, const void *arg)
+{
+    const struct continuation *what = arg;
+
+    return what->protect && !nested_protects(range, what->ctx)
+               ? -EINVAL
+               : paging_continue(&range->area, start, len, what->protect);
 }
 
 long core_ioctl_continue(struct context *ctx, void *arg)
@@ -98,7 +104,8 @@ long core_ioctl_continue(struct context *ctx, void *arg)
         (cont.mode & ~(UF_CONTINUE_MODE_DONTWAKE | UF_CONTINUE_MODE_WP))) {
         return -EINVAL;
     }
-    ret = core_each_step(ctx, cont.range.start, cont.range.len, continue_step, &cont.mode);
+    ret = core_each_step(ctx, cont.range.start, cont.range.len, continue_step,
+                         &(const struct continuation){ctx, (cont.mode & UF_CONTINUE_MODE_WP) != 0});
     STAT_RESOLVED(continue, ret);
     if (core_copy_out(&user->mapped, &ret, sizeof ret)) {
         return -EFAULT;

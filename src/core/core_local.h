@@ -111,6 +111,8 @@ struct range {
     uint32_t ctx;  /* id; 0: not registered, pages that stay poisoned */
     uint32_t busy; /* being registered or changed: wait for the edit lock, then look again */
     uint64_t mode;
+    uint64_t outer_mode;
+    uint32_t outer;  /* the context beneath, see nested.c; 0: none */
     uint32_t traits; /* what else divides mappings in the kernel: advice, locking */
     uint32_t root;   /* which anon_vma it would have in the kernel; 0: none. See mappings.c */
 };
@@ -226,7 +228,7 @@ struct context {
     ((uint64_t)1 << UF_NR_WAKE | (uint64_t)1 << UF_NR_COPY | (uint64_t)1 << UF_NR_ZEROPAGE |       \
      (uint64_t)1 << UF_NR_POISON)
 
-#define CORE_EXTENSIONS (UF_EXTENSION_EVENT_ACK | UF_EXTENSION_DEATH)
+#define CORE_EXTENSIONS (UF_EXTENSION_EVENT_ACK | UF_EXTENSION_DEATH | UF_EXTENSION_NESTED)
 
 /* UF_REGISTER_MODE_... that can be asked for. */
 #define CORE_MODES                                                                                 \
@@ -306,6 +308,25 @@ static inline bool managers_dead(const struct context *ctx)
 {
     return atomic_load(&ctx->managers.dead);
 }
+
+/* ---- nested.c */
+
+/* What the context has registered the range for; 0: it has not. */
+uint64_t nested_mode(const struct range *range, uint32_t id);
+/* Whether a range of a context may be registered with this one so: it is its own, or nested. */
+bool nested_may(const struct range *range, const struct context *ctx, uint64_t mode);
+/* It is registered so: as the inner one, unless it is there already. */
+void nested_enter(struct range *range, uint32_t id, uint64_t mode);
+/* One of the two is not there any more. */
+void nested_leave(struct range *range, uint32_t id);
+/* Which of the contexts is told of a fault with such flags. */
+uint32_t nested_told(const struct range *range, uint64_t flags);
+/* The one that protects pages; NULL: gone. */
+const struct context *nested_protector(const struct range *range);
+/* Whether its ioctls may protect pages there, and let writes pass. */
+bool nested_protects(const struct range *range, const struct context *ctx);
+/* The context has provided pages: those who wait for the other one go on, too. */
+void nested_wake(uint32_t id, uintptr_t start, uintptr_t end);
 
 /* ---- waiters.c */
 
@@ -495,6 +516,8 @@ enum core_release {
  * what cannot, for want of VMAs or ranges, stays as it is, and -errno; else it becomes an orphan.
  */
 int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep);
+/* As UFFDIO_UNREGISTER of that context: also what is poisoned. What cannot stays. */
+int core_unregister_own(uintptr_t start, uintptr_t end, uint32_t ctx_id);
 
 /*
  * The area leaves the facility, and the array, but for what is poisoned there: that stays, as a

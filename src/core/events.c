@@ -171,6 +171,15 @@ static bool has_unmap(const struct events *events, uint32_t ctx_id, uintptr_t st
     return false;
 }
 
+static int add_unmap(struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end)
+{
+    return events_wanted(ctx_id, UF_FEATURE_EVENT_UNMAP) &&
+                   !has_unmap(events, ctx_id, start, end) &&
+                   !events_asked(events, ctx_id, UF_EVENT_UNMAP, start, end)
+               ? add(events, ctx_id, UF_EVENT_UNMAP, start, end, 0)
+               : 0;
+}
+
 int events_unmap(struct events *events, uintptr_t start, uintptr_t end)
 {
     struct range range;
@@ -178,20 +187,18 @@ int events_unmap(struct events *events, uintptr_t start, uintptr_t end)
 
     for (uintptr_t at = start; ret == 0 && at < end && ranges_next(at, end, &range);
          at = range.area.end) {
-        if (events_wanted(range.ctx, UF_FEATURE_EVENT_UNMAP) &&
-            !has_unmap(events, range.ctx, start, end) &&
-            !events_asked(events, range.ctx, UF_EVENT_UNMAP, start, end)) {
-            ret = add(events, range.ctx, UF_EVENT_UNMAP, start, end, 0);
-        }
+        ret = add_unmap(events, range.ctx, start, end);
+        ret = ret ? ret : add_unmap(events, range.outer, start, end);
     }
     return ret;
 }
 
 int events_remap(struct events *events, uint32_t ctx_id, uintptr_t from, size_t len)
 {
-    return events_asked(events, ctx_id, UF_EVENT_REMAP, from, 0)
-               ? 0
-               : add(events, ctx_id, UF_EVENT_REMAP, from, 0, len);
+    return events_wanted(ctx_id, UF_FEATURE_EVENT_REMAP) &&
+                   !events_asked(events, ctx_id, UF_EVENT_REMAP, from, 0)
+               ? add(events, ctx_id, UF_EVENT_REMAP, from, 0, len)
+               : 0;
 }
 
 void events_moved(struct events *events, uintptr_t to)
@@ -205,7 +212,9 @@ void events_moved(struct events *events, uintptr_t to)
 
 int events_remove(struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end)
 {
-    return add(events, ctx_id, UF_EVENT_REMOVE, start, end, 0);
+    return events_wanted(ctx_id, UF_FEATURE_EVENT_REMOVE)
+               ? add(events, ctx_id, UF_EVENT_REMOVE, start, end, 0)
+               : 0;
 }
 
 void events_cancel(struct events *events, uint32_t last)
@@ -322,24 +331,26 @@ static void tell(struct event *event, const uint64_t *mask)
     events_await(event, mask);
 }
 
-static void tell_from(struct event *event, bool all, struct events *events)
+static void tell_all(struct events *events, bool keep)
 {
     const uint64_t blocked = CORE_ALL_SIGNALS;
+    struct event *event = slot_at(events->first);
     uint64_t mask;
 
     if (!event) {
         return;
     }
     sys_sigmask(SIG_BLOCK, &blocked, &mask);
-    tell(event, &mask);
-    while (all && event) {
+    while (event) {
+        uint32_t next = event->next;
+
+        tell(event, &mask);
         BASE_POINT();
-        events->first = event->next;
-        slot_free(event);
-        event = slot_at(events->first);
-        if (event) {
-            tell(event, &mask);
+        if (!keep) {
+            events->first = next;
+            slot_free(event);
         }
+        event = slot_at(next);
     }
     sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
@@ -347,13 +358,13 @@ static void tell_from(struct event *event, bool all, struct events *events)
 void events_tell(struct events *events)
 {
     events_done(events);
-    tell_from(slot_at(events->first), true, events);
+    tell_all(events, false);
     events->last = 0;
 }
 
-void events_tell_first(struct events *events)
+void events_tell_before(struct events *events)
 {
-    tell_from(slot_at(events->first), false, events);
+    tell_all(events, true);
 }
 
 /* ---- who is told */

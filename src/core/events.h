@@ -26,10 +26,10 @@ void events_reset(void);
  * know. From here on until it is told its layout is changing. Return: 0, -ENOMEM.
  */
 int events_unmap(struct events *events, uintptr_t start, uintptr_t end);
-/* Memory of the context is about to move; where to, events_moved() says. Return: 0, -ENOMEM. */
+/* Memory of it is about to move, if it wants to know; where to, events_moved() says. Return: 0, -ENOMEM. */
 int events_remap(struct events *events, uint32_t ctx_id, uintptr_t from, size_t len);
 void events_moved(struct events *events, uintptr_t to);
-/* Content of it is about to be removed. Return: 0, -ENOMEM. */
+/* Content of it is about to be removed, if it wants to know. Return: 0, -ENOMEM. */
 int events_remove(struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end);
 /*
  * Those that have to be acknowledged come before all that. Each of these claims what was not asked
@@ -61,8 +61,8 @@ bool events_wanted(uint32_t ctx_id, uint64_t feature);
  * normal, no lock held.
  */
 void events_tell(struct events *events);
-/* The same of one, whose context's layout goes on changing until it is cancelled. */
-void events_tell_first(struct events *events);
+/* The same, and the layout of their contexts goes on changing until they are cancelled. */
+void events_tell_before(struct events *events);
 
 /* ---- who is told */
 

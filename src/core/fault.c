@@ -174,7 +174,8 @@ static enum core_verdict report(const struct range *range, struct core_report *w
                                 const uint64_t *mask, ucontext_t *uc, bool user_mode,
                                 bool *ret_woken)
 {
-    struct context *ctx = context_of_id(range->ctx);
+    uint32_t id = nested_told(range, what->flags);
+    struct context *ctx = context_of_id(id);
     struct context_callback callback;
     int ret;
 
@@ -189,7 +190,7 @@ static enum core_verdict report(const struct range *range, struct core_report *w
     if (!(atomic_load(&ctx->features) & UF_FEATURE_EXACT_ADDRESS)) {
         what->addr = paging_page_down(&range->area, what->addr);
     }
-    if (core_callback_get(ctx, range->ctx, &callback)) {
+    if (core_callback_get(ctx, id, &callback)) {
         ret = core_callback_run(ctx, &callback, what);
         if (ret <= 0) {
             return ret ? CORE_SIGBUS : CORE_RETRY;
@@ -236,7 +237,7 @@ static void bring_content(const struct range *range, uintptr_t addr)
 /* Asynchronous: the access is let through, and that it was shows in the pagemap. */
 bool core_lifts_alone(const struct range *range)
 {
-    const struct context *ctx = context_of_id(range->ctx);
+    const struct context *ctx = nested_protector(range);
 
     if (!range->area.wp && !range->area.rwp) {
         return true; /* protected when it was registered for that */

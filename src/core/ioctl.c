@@ -8,7 +8,6 @@
 #include "events.h"
 #include "sys/mem.h"
 
-
 /* Where the user's address space ends: on x86-64, the kernel leaves the last page out. */
 #if defined(__x86_64__)
 #define TASK_END (PAGING_TOP - PAGING_PAGE)

@@ -116,7 +116,7 @@ static int check_ends(const struct context *ctx, const struct uf_io_move *move, 
         !(ret_from->prot & PROT_WRITE) || !ret_from->anon || !ret_to->anon) {
         return -EINVAL;
     }
-    return ret_to->ranged && ret_to->range.ctx == atomic_load(&ctx->id) ? 0 : -EINVAL;
+    return ret_to->ranged && nested_mode(&ret_to->range, atomic_load(&ctx->id)) ? 0 : -EINVAL;
 }
 
 /* How much lies in one chunk and one range of the destination, and in one range of the source. */

@@ -18,7 +18,7 @@ static bool mapped(uintptr_t start, uintptr_t end)
  */
 bool core_protects_empty(const struct range *range)
 {
-    struct context *ctx = context_of_id(range->ctx);
+    const struct context *ctx = nested_protector(range);
 
     return ctx && (atomic_load(&ctx->features) & UF_FEATURE_WP_UNPOPULATED);
 }
@@ -32,7 +32,9 @@ struct protection {
 
 static bool allows(const struct range *range, const struct protection *what)
 {
-    return what->access ? range->area.rwp : range->area.wp;
+    return what->access ? range->area.rwp
+           : what->asks ? nested_protects(range, what->asks)
+                        : range->area.wp;
 }
 
 /* Context: stripes of [start, end), which lies in the range, held. */

@@ -87,7 +87,7 @@ bool ranges_next_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, struct rang
         if (array->at[i].area.start >= end) {
             break;
         }
-        if (!ctx_id || array->at[i].ctx == ctx_id) {
+        if (!ctx_id || array->at[i].ctx == ctx_id || array->at[i].outer == ctx_id) {
             *ret = array->at[i];
             return true;
         }
@@ -130,14 +130,14 @@ bool ranges_similar(const struct range *a, const struct range *b)
 {
     const struct paging_area *x = &a->area, *y = &b->area;
 
-    return x->end == y->start && a->mode == b->mode && a->traits == b->traits &&
-           x->kind == y->kind && x->fd == y->fd && x->dev == y->dev && x->ino == y->ino &&
-           x->off + (x->end - x->start) == y->off;
+    return x->end == y->start && a->mode == b->mode && a->outer_mode == b->outer_mode &&
+           a->traits == b->traits && x->kind == y->kind && x->fd == y->fd && x->dev == y->dev &&
+           x->ino == y->ino && x->off + (x->end - x->start) == y->off;
 }
 
 bool ranges_alike(const struct range *a, const struct range *b)
 {
-    return ranges_similar(a, b) && a->ctx == b->ctx && a->busy == b->busy &&
+    return ranges_similar(a, b) && a->ctx == b->ctx && a->outer == b->outer && a->busy == b->busy &&
            a->area.prot == b->area.prot;
 }
 

@@ -124,9 +124,11 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
         return -EINVAL;
     }
     if (piece->registered && piece->range.ctx) {
-        return piece->range.ctx != atomic_load(&ctx->id) || drops_access(&piece->range, mode)
-                   ? -EBUSY
-                   : 0;
+        bool alone = piece->range.ctx == atomic_load(&ctx->id) && !piece->range.outer;
+
+        return (alone ? !drops_access(&piece->range, mode) : nested_may(&piece->range, ctx, mode))
+                   ? 0
+                   : -EBUSY;
     }
     if (piece->registered) {
         return 0;
@@ -204,24 +206,20 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
                         int tid)
 {
     struct range range = piece->range;
+    uint32_t id = atomic_load(&ctx->id);
     bool hid = paging_hides(&range.area);
     paging_stripes held;
     int ret = 0;
 
-    if (range.ctx && (range.mode & mode) == mode) {
+    if ((nested_mode(&range, id) & mode) == mode) {
         return 0;
     }
     if (!range.root) {
         mappings_learn(piece->start);
         ranges_find(piece->start, &range);
     }
-    range.ctx = atomic_load(&ctx->id);
     range.area = paging_slice(&range.area, piece->start, piece->end);
-    range.area.missing = mode & UF_REGISTER_MODE_MISSING;
-    range.area.minor = mode & UF_REGISTER_MODE_MINOR;
-    range.area.wp = mode & UF_REGISTER_MODE_WP;
-    range.area.rwp = mode & UF_REGISTER_MODE_RWP;
-    range.mode = mode;
+    nested_enter(&range, id, mode);
     mappings_part(&range, &piece->range);
     held = paging_lock(piece->start, piece->end, tid);
     paging_cut(piece->start);
@@ -469,7 +467,7 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
             ret = -EINVAL;
         } else if (!piece.registered) {
             ret = kind_of(&piece.vma) < 0 ? kind_of(&piece.vma) : 0;
-        } else if (piece.range.ctx && piece.range.ctx != atomic_load(&ctx->id)) {
+        } else if (piece.range.ctx && !nested_mode(&piece.range, atomic_load(&ctx->id))) {
             ret = -EINVAL;
         }
         any = true;
@@ -477,7 +475,7 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
     ret = any ? ret : -EINVAL;
     if (ret == 0) {
         uncut = uncut_end(user.start, end);
-        ret = core_unregister_range(user.start, uncut, 0, true);
+        ret = core_unregister_own(user.start, uncut, atomic_load(&ctx->id));
         if (ret == 0 && uncut < end) {
             mappings_cut(uncut);
             ret = -EINVAL;

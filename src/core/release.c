@@ -16,6 +16,8 @@ static void keep(const struct range *range, const struct paging_area *area)
     kept.area.alias = kept.area.probe = 0;
     kept.ctx = 0;
     kept.mode = 0;
+    kept.outer = 0;
+    kept.outer_mode = 0;
     kept.busy = 0;
     paging_poisoned_here(&kept.area);
     ranges_replace(area->start, area->end, &kept);
@@ -60,6 +62,7 @@ static int let_go(const struct range *range, const struct paging_area *area, enu
 
         orphan.area = *area;
         orphan.ctx = CORE_ORPHAN;
+        orphan.outer = 0;
         orphan.busy = 0;
         ranges_replace(area->start, area->end, &orphan);
         return ret;
@@ -202,18 +205,18 @@ static void wake_released(struct released *released)
  * Whoever waits there proceeds as if it had never been registered. The kernel forgets those who
  * wait where missing pages are not reported (any more).
  */
-static void note_waiters(struct released *released, const struct range *range, uintptr_t start,
-                         uintptr_t end)
+static void note_waiters(struct released *released, const struct range *range, uint32_t ctx_id,
+                         uintptr_t start, uintptr_t end)
 {
     struct paging_area part = paging_slice(&range->area, start, end);
 
-    if (!range->area.missing) {
+    if (!range->area.missing && !range->outer) {
         return;
     }
     if (released->count == RELEASED_MAX) {
         wake_released(released);
     }
-    released->parts[released->count].ctx = range->ctx;
+    released->parts[released->count].ctx = ctx_id;
     released->parts[released->count].start = part.start;
     released->parts[released->count++].end = part.end;
 }
@@ -226,13 +229,42 @@ void core_finish_busy(int tid)
     for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
         if (range.busy) {
             release_part(&range, range.area.start, range.area.end, tid, CORE_RELEASE_OR_ORPHAN);
-            note_waiters(&released, &range, range.area.start, range.area.end);
+            note_waiters(&released, &range, range.ctx, range.area.start, range.area.end);
         }
     }
     wake_released(&released);
 }
 
-int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep)
+/* One of two contexts leaves a part, which stays registered with the other. */
+static int leave_part(const struct range *range, uintptr_t start, uintptr_t end, uint32_t id,
+                      int tid)
+{
+    struct paging_area area = paging_slice(&range->area, start, end);
+    paging_stripes held = paging_lock(area.start, area.end, tid);
+    struct range left = *range;
+    int ret;
+
+    core_note_released(area.start, area.end);
+    paging_cut(area.start);
+    paging_cut(area.end);
+    left.area = area;
+    nested_leave(&left, id);
+    mappings_part(&left, range);
+    if (area.wp && !left.area.wp) {
+        paging_unprotect(&area);
+    }
+    if (paging_hides(&area) && !paging_hides(&left.area)) {
+        paging_expect_all(&left.area);
+    }
+    ret = ranges_replace(area.start, area.end, &left);
+    mappings_settle(area.start);
+    mappings_settle(area.end);
+    paging_unlock(held);
+    return ret;
+}
+
+/* @ctx_id: of whose ranges, 0: of any, who leaves them: @leaves. */
+static int unregister(uintptr_t start, uintptr_t end, uint32_t ctx_id, uint32_t leaves, bool keep)
 {
     struct released released = {0};
     struct core_guard guard;
@@ -246,13 +278,24 @@ int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool 
             mappings_learn_all(range.area.start); /* as long as it is all one */
             ranges_find(range.area.start, &range);
         }
-        ret = release_part(&range, start, end, guard.tid,
-                           keep ? CORE_RELEASE_OR_KEEP : CORE_RELEASE_OR_ORPHAN);
-        note_waiters(&released, &range, start, end);
+        ret = range.outer ? leave_part(&range, start, end, leaves, guard.tid)
+                          : release_part(&range, start, end, guard.tid,
+                                         keep ? CORE_RELEASE_OR_KEEP : CORE_RELEASE_OR_ORPHAN);
+        note_waiters(&released, &range, leaves, start, end);
         ret = keep ? ret : 0;
     }
     wake_released(&released);
     files_trim();
     core_leave(&guard);
     return ret;
+}
+
+int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep)
+{
+    return unregister(start, end, ctx_id, ctx_id, keep);
+}
+
+int core_unregister_own(uintptr_t start, uintptr_t end, uint32_t ctx_id)
+{
+    return unregister(start, end, 0, ctx_id, true);
 }

@@ -254,7 +254,8 @@ static void forget_unmapped(const struct move *move)
 /* What moves is to be a range of its context there, too. */
 static bool follows(const struct range *range)
 {
-    return events_wanted(range->ctx, UF_FEATURE_EVENT_REMAP);
+    return events_wanted(range->ctx, UF_FEATURE_EVENT_REMAP) ||
+           events_wanted(range->outer, UF_FEATURE_EVENT_REMAP);
 }
 
 /*
@@ -271,6 +272,7 @@ static int announce(const struct move *move, const struct range *range, uint32_t
     }
     if (ret == 0 && follows(range)) {
         ret = events_remap(move->events, range->ctx, move->addr, move->kept);
+        ret = ret ? ret : events_remap(move->events, range->outer, move->addr, move->kept);
     }
     if (ret == 0) {
         ret = events_unmap(move->events, kept_end, move->old_end);
@@ -292,7 +294,8 @@ static long ask_first(struct move *move, const struct range *range)
     long room;
 
     if (ret >= 0 && !fixed && (move->flags & MREMAP_MAYMOVE) &&
-        events_asks_remap(move->events, range->ctx, move->addr)) {
+        (events_asks_remap(move->events, range->ctx, move->addr) ||
+         events_asks_remap(move->events, range->outer, move->addr))) {
         room = core_huge_room(move->flags & MREMAP_DONTUNMAP ? move->to : 0, move->new_len,
                               range->area.page);
         if (sys_failed(room)) {
@@ -303,6 +306,10 @@ static long ask_first(struct move *move, const struct range *range)
     }
     if (ret >= 0 && (move->flags & MREMAP_MAYMOVE)) {
         ret = events_ask_remap(move->events, range->ctx, move->addr, move->to, move->kept);
+        any |= ret > 0;
+        ret = ret < 0
+                  ? ret
+                  : events_ask_remap(move->events, range->outer, move->addr, move->to, move->kept);
         any |= ret > 0;
     }
     if (ret >= 0) {

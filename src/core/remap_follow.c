@@ -19,6 +19,11 @@ static struct range shifted(const struct move *move, const struct range *range, 
     moved.area.start = to + (moved.area.start - move->addr);
     moved.area.end = moved.area.start + len;
     moved.area.alias = moved.area.probe = 0;
+    if (moved.outer && !events_wanted(moved.outer, UF_FEATURE_EVENT_REMAP)) {
+        nested_leave(&moved, moved.outer);
+    } else if (moved.outer && !events_wanted(moved.ctx, UF_FEATURE_EVENT_REMAP)) {
+        nested_leave(&moved, moved.ctx);
+    }
     return moved;
 }
 

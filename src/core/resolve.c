@@ -6,6 +6,7 @@
 #include "core_local.h"
 
 struct publication {
+    const struct context *ctx;
     const void *src;
     bool protect;
 };
@@ -16,7 +17,7 @@ static long publish_step(const struct range *range, uintptr_t dst, size_t len, c
     bool waited = len <= 16 * PAGING_PAGE || paging_is_huge(&range->area);
     long ret;
 
-    if (what->protect && !range->area.wp) {
+    if (what->protect && !nested_protects(range, what->ctx)) {
         return -EINVAL;
     }
     ret = paging_publish(&range->area, dst, len, what->src, waited, what->protect);
@@ -98,7 +99,7 @@ static long fill_range(const struct context *ctx, uintptr_t dst, size_t len, con
         return -EINVAL;
     }
     while (done < len) {
-        const struct publication what = {zero ? src : src + done, protect};
+        const struct publication what = {ctx, zero ? src : src + done, protect};
         struct core_guard guard;
 
         /* While a source was waited for, the layout may have changed, or is about to. */
@@ -152,6 +153,7 @@ long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool 
     BASE_POINT();
     if (wake) {
         waiters_wake(atomic_load(&ctx->id), dst, dst + (size_t)ret);
+        nested_wake(atomic_load(&ctx->id), dst, dst + (size_t)ret);
     }
     if ((size_t)ret == len) {
         return 0;

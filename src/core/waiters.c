@@ -504,7 +504,8 @@ static bool still_traps(const struct core_report *report, uint32_t ctx_id)
     unsigned byte = paging_byte(report->addr);
     struct range range;
 
-    if (!ranges_find(report->addr, &range) || range.ctx != ctx_id || range.busy) {
+    if (!ranges_find(report->addr, &range) || nested_told(&range, report->flags) != ctx_id ||
+        range.busy) {
         return false;
     }
     if (report->flags & UF_PAGEFAULT_FLAG_WP) {

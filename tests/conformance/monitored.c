@@ -63,6 +63,14 @@ static unsigned char serve_own(int uffd)
     return (unsigned char)-uffd_zero(uffd, (void *)(uintptr_t)msg.arg.pagefault.address, page_size);
 }
 
+static int nested = -1;
+
+static unsigned char nest(char *page)
+{
+    nested = nested == -1 ? uffd_open(UF_FEATURE_SIGBUS) : nested;
+    return (unsigned char)-uffd_register(nested, page, page_size);
+}
+
 static unsigned char obey(const struct mem *mem, int uffd, const struct command *command)
 {
     volatile unsigned char *page = (unsigned char *)mem_page(mem, command->page);
@@ -90,6 +98,10 @@ static unsigned char obey(const struct mem *mem, int uffd, const struct command 
                                       KIND(mem->kind) & ANY_SHARED ? MADV_REMOVE : MADV_DONTNEED);
     case ORDER_UNMAP:
         return (unsigned char)munmap((void *)(uintptr_t)page, page_size);
+    case ORDER_NEST:
+        return nest(mem_page(mem, command->page));
+    case ORDER_UNNEST:
+        return (unsigned char)close(nested);
     case ORDER_SERVE:
         return serve_own(uffd);
     }

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * UF_EXTENSION_NESTED: what one context tracks is registered with another, which is asked first. No
+ * kernel has it.
+ */
+#include "acked.h"
+#include "monitored.h"
+
+#define MISSING UF_REGISTER_MODE_MISSING
+#define WP      UF_REGISTER_MODE_WP
+
+struct nest {
+    struct mem mem;
+    int outer, inner;
+    char *source;
+};
+
+/* The memory is registered with both. */
+static struct nest nest_new(enum mem_kind kind, uint64_t outer, uint64_t inner, uint64_t features)
+{
+    struct nest nest = {.mem = mem_map(kind, PAGES), .source = source_new(2, 1)};
+
+    nest.outer = uffd_open_extended(UF_EXTENSION_NESTED, features);
+    nest.inner = uffd_open(features);
+    CHECK_EQ(uffd_register_mode(nest.outer, nest.mem.addr, nest.mem.len, outer, NULL), 0);
+    CHECK_EQ(uffd_register_mode(nest.inner, nest.mem.addr, nest.mem.len, inner, NULL), 0);
+    return nest;
+}
+
+/* A touch of the page is told to that one alone; it provides the page. */
+static void check_told(const struct nest *nest, int uffd, size_t n, bool write)
+{
+    struct touch touch = {0};
+
+    touch_start(&touch, mem_page(&nest->mem, n), write);
+    uffd_next_fault(uffd, mem_page(&nest->mem, n), write ? UF_PAGEFAULT_FLAG_WRITE : 0);
+    uffd_check_silent(uffd == nest->inner ? nest->outer : nest->inner);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&nest->mem, n), nest->source, page_size), 0);
+    touch_join(&touch);
+    CHECK_EQ(mem_page(&nest->mem, n)[1], nest->source[1]);
+}
+
+/* ------------------------------------------------------------------ what may be */
+
+static void refused(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int plain = uffd_open(0), outer = uffd_open_extended(UF_EXTENSION_NESTED, 0);
+    int inner = uffd_open_extended(UF_EXTENSION_NESTED, 0), third = uffd_open(0);
+
+    CHECK_EQ(uffd_register(plain, mem.addr, page_size), 0);
+    CHECK_EQ(uffd_register(inner, mem.addr, page_size), -EBUSY);
+    CHECK_EQ(uffd_register_mode(outer, mem_page(&mem, 1), page_size, MISSING | WP, NULL), 0);
+    CHECK_EQ(uffd_register_mode(inner, mem_page(&mem, 1), page_size, WP, NULL), -EBUSY);
+    CHECK_EQ(uffd_register(inner, mem.addr, 2 * page_size), -EBUSY); /* none of it */
+    CHECK_EQ(uffd_unregister(inner, mem_page(&mem, 1), page_size), -EINVAL);
+    if (conf_env.features & UF_FEATURE_RWP)
+        CHECK_EQ(
+            uffd_register_mode(inner, mem_page(&mem, 1), page_size, UF_REGISTER_MODE_RWP, NULL),
+            -EBUSY);
+    CHECK_EQ(uffd_register(inner, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_register(third, mem_page(&mem, 1), page_size), -EBUSY);
+    CHECK_EQ(uffd_unregister(third, mem_page(&mem, 1), page_size), -EINVAL);
+    CHECK_EQ(uffd_register(inner, mem_page(&mem, 1), page_size), 0);
+    CHECK_EQ(uffd_register_mode(outer, mem_page(&mem, 1), page_size, MISSING | WP, NULL), 0);
+    CHECK_EQ(uffd_register_mode(inner, mem_page(&mem, 1), page_size, MISSING | WP, NULL), -EBUSY);
+}
+
+/* ------------------------------------------------------------------ who is told */
+
+/* What the inner one provides is content to the outer one. */
+static void both_missing(enum mem_kind kind)
+{
+    struct nest nest = nest_new(kind, MISSING, MISSING, 0);
+
+    check_told(&nest, nest.inner, 1, false);
+    check_told(&nest, nest.inner, 2, true);
+    CHECK_EQ(uffd_copy(nest.outer, mem_page(&nest.mem, 1), nest.source, page_size), -EEXIST);
+    CHECK_EQ(uffd_copy(nest.outer, mem_page(&nest.mem, 3), nest.source, page_size), 0);
+    CHECK_EQ(uffd_copy(nest.inner, mem_page(&nest.mem, 3), nest.source, page_size), -EEXIST);
+    check_native(mem_page(&nest.mem, 3), *nest.source);
+}
+
+/* Who waits for the inner one is served by the outer one, too. */
+static void outer_provides(enum mem_kind kind)
+{
+    struct nest nest = nest_new(kind, MISSING, MISSING, 0);
+    struct touch touch = {0};
+
+    touch_start(&touch, mem_page(&nest.mem, 1), false);
+    uffd_next_fault(nest.inner, mem_page(&nest.mem, 1), 0);
+    CHECK_EQ(uffd_copy(nest.outer, mem_page(&nest.mem, 1), nest.source, page_size), 0);
+    CHECK_EQ(touch_join(&touch), (unsigned char)*nest.source);
+    uffd_check_silent(nest.outer);
+    uffd_check_silent(nest.inner);
+}
+
+/* Missing pages are the outer one's, protected ones the inner one's. */
+static void inner_protects(enum mem_kind kind)
+{
+    struct nest nest = nest_new(kind, MISSING, WP, UF_FEATURE_WP_HUGETLBFS_SHMEM);
+    struct touch touch = {0};
+    char *page = mem_page(&nest.mem, 1);
+
+    check_told(&nest, nest.outer, 1, false);
+    CHECK_EQ(uffd_writeprotect(nest.inner, page, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    check_native(page, *nest.source);
+    touch_start(&touch, page, true);
+    uffd_next_fault(nest.inner, page, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+    uffd_check_silent(nest.outer);
+    CHECK_EQ(uffd_writeprotect(nest.inner, page, page_size, 0), 0);
+    touch_join(&touch);
+    check_told(&nest, nest.outer, 2, true);
+}
+
+/* The outer one's protection holds for what the inner one has provided. */
+static void outer_protects(enum mem_kind kind)
+{
+    struct nest nest = nest_new(kind, WP, MISSING, UF_FEATURE_WP_HUGETLBFS_SHMEM);
+    struct touch touch = {0};
+    char *page = mem_page(&nest.mem, 1);
+
+    check_told(&nest, nest.inner, 1, false);
+    CHECK_EQ(uffd_writeprotect(nest.outer, page, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    touch_start(&touch, page, true);
+    uffd_next_fault(nest.outer, page, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+    uffd_check_silent(nest.inner);
+    CHECK_EQ(uffd_writeprotect(nest.inner, page, page_size, 0), -ENOENT); /* it is not its own */
+    CHECK_EQ(uffd_copy_mode(nest.inner, mem_page(&nest.mem, 3), nest.source, page_size,
+                            UF_COPY_MODE_WP, NULL),
+             -EINVAL);
+    CHECK_EQ(uffd_writeprotect(nest.outer, page, page_size, 0), 0);
+    touch_join(&touch);
+    /* And when the inner one goes, it still does. */
+    CHECK_EQ(uffd_writeprotect(nest.outer, page, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    CHECK_EQ(close(nest.inner), 0);
+    touch_start(&touch, page, true);
+    uffd_next_fault(nest.outer, page, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+    CHECK_EQ(uffd_writeprotect(nest.outer, page, page_size, 0), 0);
+    touch_join(&touch);
+    check_native(mem_page(&nest.mem, 2), 0); /* of missing pages it wants to know nothing */
+}
+
+/* Part of it is nested. */
+static void parts(enum mem_kind kind)
+{
+    struct nest nest = nest_new(kind, MISSING, MISSING, 0);
+
+    CHECK_EQ(uffd_unregister(nest.inner, nest.mem.addr, 2 * page_size), 0);
+    CHECK_EQ(uffd_unregister(nest.outer, mem_page(&nest.mem, 5), 2 * page_size), 0);
+    check_told(&nest, nest.outer, 1, false);
+    check_told(&nest, nest.inner, 2, true);
+    check_told(&nest, nest.inner, 6, true);
+    CHECK_EQ(uffd_unregister(nest.outer, mem_page(&nest.mem, 5), page_size), -EINVAL);
+    CHECK_EQ(uffd_unregister(nest.inner, mem_page(&nest.mem, 5), page_size), 0);
+    check_native(mem_page(&nest.mem, 5), 0);
+    CHECK_EQ(uffd_register(nest.inner, nest.mem.addr, 2 * page_size), 0);
+    check_told(&nest, nest.inner, 0, false);
+}
+
+/* ------------------------------------------------------------------ one goes */
+
+/* Who waits for it is told to the other. */
+static void inner_leaves(enum mem_kind kind)
+{
+    for (int closes = 0; closes < 2; closes++) {
+        struct nest nest = nest_new(kind, MISSING, MISSING, 0);
+        struct touch touch = {0};
+        char *page = mem_page(&nest.mem, 1);
+
+        check_told(&nest, nest.inner, 0, true);
+        touch_start(&touch, page, false);
+        uffd_next_fault(nest.inner, page, 0);
+        if (closes)
+            CHECK_EQ(close(nest.inner), 0);
+        else
+            CHECK_EQ(uffd_unregister(nest.inner, nest.mem.addr, nest.mem.len), 0);
+        uffd_next_fault(nest.outer, page, 0);
+        CHECK_EQ(uffd_copy(nest.outer, page, nest.source, page_size), 0);
+        CHECK_EQ(touch_join(&touch), (unsigned char)*nest.source);
+        check_native(nest.mem.addr + 1, nest.source[1]);
+        check_traps(nest.outer, mem_page(&nest.mem, 2));
+    }
+}
+
+static void outer_leaves(enum mem_kind kind)
+{
+    for (int closes = 0; closes < 2; closes++) {
+        struct nest nest = nest_new(kind, MISSING | WP, MISSING, UF_FEATURE_WP_HUGETLBFS_SHMEM);
+        struct touch touch = {0};
+        char *page = mem_page(&nest.mem, 1);
+
+        check_told(&nest, nest.inner, 1, true);
+        CHECK_EQ(uffd_writeprotect(nest.outer, page, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+        touch_start(&touch, page, true);
+        uffd_next_fault(nest.outer, page, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+        if (closes)
+            CHECK_EQ(close(nest.outer), 0);
+        else
+            CHECK_EQ(uffd_unregister(nest.outer, nest.mem.addr, nest.mem.len), 0);
+        touch_join(&touch); /* it is protected no more */
+        check_traps(nest.inner, mem_page(&nest.mem, 2));
+        CHECK_EQ(uffd_unregister(nest.inner, nest.mem.addr, nest.mem.len), 0);
+        check_native(mem_page(&nest.mem, 3), 0);
+    }
+}
+
+/* ------------------------------------------------------------------ events */
+
+static void events_of_both(enum mem_kind kind)
+{
+    struct nest nest = nest_new(kind, MISSING, MISSING, EVENTS);
+    struct cause cause = {cause_madvise, nest.mem.addr, .len = page_size, .flags = MADV_DONTNEED};
+
+    check_told(&nest, nest.inner, 0, false);
+    if (KIND(kind) & ANY_SHARED)
+        cause.flags = MADV_REMOVE;
+    cause_start(&cause);
+    uffd_await(nest.inner);
+    uffd_check_silent(nest.outer);
+    event_check(nest.inner, UF_EVENT_REMOVE, nest.mem.addr, nest.mem.addr + page_size);
+    event_check(nest.outer, UF_EVENT_REMOVE, nest.mem.addr, nest.mem.addr + page_size);
+    CHECK_EQ(cause_join(&cause), 0);
+    check_told(&nest, nest.inner, 0, false);
+    cause = (struct cause){cause_munmap, nest.mem.addr, .len = page_size};
+    cause_start(&cause);
+    uffd_await(nest.inner);
+    uffd_check_silent(nest.outer);
+    event_check(nest.inner, UF_EVENT_UNMAP, nest.mem.addr, nest.mem.addr + page_size);
+    event_check(nest.outer, UF_EVENT_UNMAP, nest.mem.addr, nest.mem.addr + page_size);
+    CHECK_EQ(cause_join(&cause), 0);
+}
+
+/* What moves stays registered with those who follow it. */
+static void moves(enum mem_kind kind)
+{
+    for (int follows = 0; follows < 3; follows++) {
+        struct mem mem = mem_map(kind, 2);
+        uint64_t remap = UF_FEATURE_EVENT_REMAP;
+        int outer = uffd_open_extended(UF_EXTENSION_NESTED, follows == 1 ? 0 : remap);
+        int inner = uffd_open(follows == 2 ? 0 : remap);
+        char *to = reserve_apart(2);
+        struct cause cause = {cause_mremap, mem.addr, to,
+                              mem.len,      mem.len,  MREMAP_MAYMOVE | MREMAP_FIXED};
+
+        CHECK_EQ(uffd_register(outer, mem.addr, mem.len), 0);
+        CHECK_EQ(uffd_register(inner, mem.addr, mem.len), 0);
+        CHECK_EQ(uffd_zero(inner, mem.addr, page_size), 0);
+        cause_start(&cause);
+        if (follows != 2)
+            event_check_remap(inner, mem.addr, to, mem.len);
+        if (follows != 1)
+            event_check_remap(outer, mem.addr, to, mem.len);
+        CHECK_EQ(cause_join(&cause), (long)to);
+        check_native(to, 0);
+        check_traps(follows == 2 ? outer : inner, to + page_size);
+        if (follows == 0) {
+            CHECK_EQ(uffd_unregister(inner, to, mem.len), 0);
+            CHECK_EQ(madvise(to, page_size, MADV_DONTNEED), 0);
+            if (!(KIND(kind) & ANY_SHARED))
+                check_traps(outer, to);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ from another process */
+
+/* The manager has the outer one; the program uses one of its own, with SIGBUS. */
+static void remotely(enum mem_kind kind)
+{
+    const struct wants want = {.mode = MISSING, .extensions = UF_EXTENSION_NESTED};
+    char *source = source_new(1, 1);
+    struct monitored m;
+
+    monitored_start_wanting(&m, kind, &want);
+    serve_fault(&m, 1, false, source);
+    tell(&m, ORDER_NEST, 2);
+    CHECK_EQ(answer_of(&m), 0);
+    tell(&m, ORDER_READ_CAUGHT, 2);
+    CHECK_EQ(answer_of(&m), ANSWER_SIGBUS);
+    uffd_check_silent(m.uffd);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 2), source, page_size), 0);
+    tell(&m, ORDER_READ_CAUGHT, 2);
+    CHECK_EQ(answer_of(&m), (unsigned char)*source);
+    serve_fault(&m, 3, true, source);
+    tell(&m, ORDER_NEST, 4);
+    CHECK_EQ(answer_of(&m), 0);
+    tell(&m, ORDER_UNNEST, 0);
+    CHECK_EQ(answer_of(&m), 0);
+    serve_fault(&m, 4, true, source);
+}
+
+#define MAN_NESTED "userfault(7): nested contexts"
+#define KINDS      (ONE_OF_EACH | HUGETLB_OF_EACH)
+
+const struct conf_case nested_cases[] = {
+    {"nested/refused", MAN_NESTED, KINDS, NEED_OURS, .run = refused},
+    {"nested/both-missing", MAN_NESTED, KINDS, NEED_OURS, .run = both_missing},
+    {"nested/outer-provides", MAN_NESTED, KINDS, NEED_OURS, .run = outer_provides},
+    {"nested/inner-protects", MAN_NESTED, KINDS, NEED_OURS, .run = inner_protects},
+    {"nested/outer-protects", MAN_NESTED, KINDS, NEED_OURS, .run = outer_protects},
+    {"nested/parts", MAN_NESTED, ONE_OF_EACH, NEED_OURS, .run = parts},
+    {"nested/inner-leaves", MAN_NESTED, KINDS, NEED_OURS, .run = inner_leaves},
+    {"nested/outer-leaves", MAN_NESTED, KINDS, NEED_OURS, .run = outer_leaves},
+    {"nested/events", MAN_NESTED, KINDS, NEED_OURS, .run = events_of_both},
+    {"nested/moves", MAN_NESTED, KINDS, NEED_OURS, .run = moves},
+    {"remote/nested", MAN_NESTED, ONE_OF_EACH, NEED_OURS, .run = remotely},
+    {.id = NULL},
+};
