@@ -70,6 +70,8 @@ static void policies(struct place *p)
     CHECK_EQ(syscall(SYS_set_mempolicy, 0, NULL, 0), 0);
     CHECK_EQ(syscall(SYS_mbind, own, page_size, PREFERRED, PLACE_IN(p, node), 8 * sizeof node, 0),
              0);
+    if (FORBIDDEN(syscall(SYS_move_pages, 0, 0, NULL, NULL, NULL, 0)))
+        case_skip("no move_pages here");
     CHECK_EQ(syscall(SYS_move_pages, 0, 1, place_in(p, pages, sizeof pages), NULL, status, 0), 0);
     CHECK(*status >= 0);
     CHECK_EQ(syscall(SYS_migrate_pages, 0, 8 * sizeof node, PLACE_IN(p, none), PLACE_IN(p, node)),

@@ -185,6 +185,10 @@ void filter_refuse(unsigned nr, uint32_t second, int err);
 
 _Noreturn __attribute__((format(printf, 3, 4))) void case_fail(const char *file, int line,
                                                                const char *format, ...);
+/* Root, and not of a user namespace, as containers have one. */
+bool is_system_root(void);
+/* A filter of system calls, as containers have one, forbids what only tells of a bad argument. */
+#define FORBIDDEN(call) ((call) == -1 && errno == EPERM)
 _Noreturn __attribute__((format(printf, 1, 2))) void case_skip(const char *format, ...);
 
 #define CHECK(cond)                                                                                \

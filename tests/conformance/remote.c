@@ -19,8 +19,10 @@ static void check_silent_answer(const struct monitored *m, uint32_t page, unsign
 static void passed(enum mem_kind kind)
 {
     char *source = source_new(PAGES, 1);
+    struct mem own = mem_map(kind, 1); /* if there is none, that is said here */
     struct monitored m;
 
+    CHECK_EQ(munmap(own.addr, own.len), 0);
     monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
     uffd_check_silent(m.uffd);
     for (uint32_t n = 0; n < PAGES; n += 2)
