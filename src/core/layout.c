@@ -16,6 +16,7 @@ void core_change_begin(struct change *change, uintptr_t start, uintptr_t end)
 {
     core_enter(&change->guard);
     core_edit_lock(change->guard.tid);
+    paging_make_room(ranges_area_of, change->guard.tid); /* what is cut needs mappings */
     change->held = paging_lock(start, end, change->guard.tid);
     paging_cut(start);
     paging_cut(end);

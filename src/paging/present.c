@@ -229,17 +229,37 @@ uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintp
 
 /* ---- PAGEMAP_SCAN, or the pagemap itself */
 
-/* Mark [start, end) published, and open while the budget lasts. */
-static void adopt_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
+/* A guard looks like a page in swap. The chunk is closed without it. */
+static void drop_guards(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    if (!(paging_chunk_of(start)->flags & CHUNK_HAS_GUARDS)) {
+        return;
+    }
+    paging_unguard(start);
+    sys_madvise(start, end - start, MADV_GUARD_REMOVE);
+    if (end - start == PAGING_CHUNK) {
+        paging_chunk_flags(start, 0, CHUNK_HAS_GUARDS);
+    }
+}
+
+static void mark_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
     while (start < end) {
         uintptr_t stop = paging_min(paging_step_end(area, start), end);
 
         paging_table_change(start, stop, PAGE_PUBLISHED, 0);
-        if (paging_vmas() < paging_env.budget) {
+        start = stop;
+    }
+}
+
+/* As long as the budget lasts; the rest is opened when it is touched. */
+static void open_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    for (uintptr_t stop; start < end; start = stop) {
+        stop = paging_run_end(start, end);
+        if ((paging_byte(start) & PAGE_PUBLISHED) && paging_vmas() < paging_env.budget) {
             paging_open(area, start, stop);
         }
-        start = stop;
     }
 }
 
@@ -435,11 +455,22 @@ bool paging_has_copies(uintptr_t start, uintptr_t end)
     return n == -ENOTTY ? has_copies_by_read(start, end) : n > 0;
 }
 
+/*
+ * All of it is marked before any of it is opened: who opens near the budget compacts the chunk, and
+ * guards drop the pages that they are put on.
+ */
 int paging_adopt(const struct paging_area *area)
 {
+    int ret;
+
     /* Of shared memory, presence belongs to the file: looked up when a page is touched. */
     if (!paging_hides(area) || (area->kind == PAGING_SHARED && !area->minor)) {
         return 0;
     }
-    return paging_each_here(area, adopt_run);
+    paging_each_used(area, drop_guards);
+    ret = paging_each_here(area, mark_run);
+    if (ret == 0) {
+        paging_each_used(area, open_in_chunk);
+    }
+    return ret;
 }

@@ -38,6 +38,43 @@ static void register_present_stays(enum mem_kind kind)
     CHECK(pattern_holds(mem_page(&mem, 6), 6));
 }
 
+/*
+ * Content between holes, more runs of it than a small budget has mappings for. `late`: the holes
+ * are made when it is registered already.
+ */
+static void register_runs(enum mem_kind kind, bool late)
+{
+    enum { PAGES = 4096, STEP = 3 };
+    struct mem mem = mem_map(kind, PAGES);
+    int uffd = uffd_open(0);
+    size_t wrong = 0;
+
+    for (size_t i = 0; i < PAGES; i++) {
+        if (late || i % STEP)
+            pattern_fill(mem_page(&mem, i), i);
+    }
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t i = 0; late && i < PAGES; i += STEP)
+        CHECK_EQ(madvise(mem_page(&mem, i), page_size, MADV_DONTNEED), 0);
+    for (size_t i = 0; i < PAGES; i++) {
+        if (i % STEP)
+            wrong += !pattern_holds(mem_page(&mem, i), i);
+    }
+    CHECK_EQ(wrong, 0);
+    uffd_check_silent(uffd);
+    check_traps(uffd, mem_page(&mem, 1000 * STEP));
+}
+
+static void register_between_holes(enum mem_kind kind)
+{
+    register_runs(kind, false);
+}
+
+static void register_then_holes(enum mem_kind kind)
+{
+    register_runs(kind, true);
+}
+
 /* A read of private memory that was never written is present too, though no page of its own. */
 static void register_read_page_stays(enum mem_kind kind)
 {
@@ -409,6 +446,8 @@ const struct conf_case register_cases[] = {
     {"register/never-writable", MAN_REG, .run = register_never_writable},
     {"register/terabyte", RST_DSGN, .run = register_huge},
     {"register/live-stack", RST_DSGN, .run = register_live_stack},
+    {"register/between-holes", RST_INIT, EVERY_PRIVATE, .run = register_between_holes},
+    {"register/then-holes", RST_INIT, KIND(MEM_ANON), .run = register_then_holes},
     {"register/many-ranges", RST_DSGN, ONE_OF_EACH, .run = register_many_ranges},
     {.id = NULL},
 };
