@@ -12,6 +12,7 @@
 
 #include "base/point.h"
 #include "core/call.h"
+#include "core/core.h"
 #include "lanes.h"
 #include "local.h"
 #include "sys/file.h"
@@ -278,22 +279,62 @@ static bool empty_bell(int fd)
     return any;
 }
 
-long client_read(int fd, uint32_t index, void *buf, size_t len)
+/* The descriptor of a new context. */
+struct arrival {
+    int fd; /* -errno: none */
+    struct channel_fork fork;
+};
+
+/*
+ * Of those that were sent the next, whichever it is for: it says so itself. What else comes is a
+ * stranger's: closed. The number is the lowest that is free.
+ */
+static void receive_bell(const struct remote *remote, bool cloexec, struct arrival *ret)
+{
+    char control[CMSG_LEN(2 * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec vec = {&ret->fork, sizeof ret->fork};
+    struct msghdr msg = {
+        .msg_iov = &vec,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof control,
+    };
+    struct core_bell name;
+    struct wire_bell bell;
+    long len = sys_call(SYS_recvmsg, core_hidden(remote->socket), &msg,
+                        MSG_DONTWAIT | (cloexec ? MSG_CMSG_CLOEXEC : 0));
+
+    wire_take_bell(&msg, len, &bell);
+    BASE_POINT();
+    if (bell.sound && core_bell_name(bell.fd[0], &name)) {
+        ret->fd = bell.fd[0];
+        return;
+    }
+    ret->fd = bell.lost ? -EMFILE : -EAGAIN;
+    for (int i = 0; i < 2; i++) {
+        if (bell.fd[i] >= 0) {
+            sys_close(bell.fd[i]);
+        }
+    }
+}
+
+/* Messages as far as there is room, and what comes next. Return: bytes, or -errno. */
+static long ask_read(int fd, uint32_t index, struct uf_msg *msgs, size_t len,
+                     struct channel_next *ret_next, struct arrival *ret_arrival)
 {
     struct wire_request question = {.op = CHANNEL_READ, .flag = len >= sizeof(struct uf_msg)};
-    struct uf_msg msgs[16];
     struct client_guard guard;
     long ret = client_enter(&guard, fd, index);
     unsigned n;
 
     if (ret) {
-        return ret == -ESRCH ? -EAGAIN : ret; /* of a process that is gone nothing comes */
+        return ret;
     }
     if (question.flag) {
         empty_bell(fd);
     }
     BASE_POINT();
-    question.data_len = (uint32_t)(len < sizeof msgs ? len : sizeof msgs);
+    question.data_len = (uint32_t)len;
     ret = lanes_hold(guard.remote, &n);
     if (ret == 0) {
         lanes_ask(guard.remote, n, &question);
@@ -303,11 +344,76 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
         }
         lanes_release(guard.remote, n);
     }
+    if (ret > 0 && !wire_messages_sound(msgs, (size_t)ret)) {
+        client_gone(guard.remote);
+        ret = -ESRCH;
+    }
+    *ret_next = question.next;
+    if (ret >= 0 && ret_next->fork) {
+        receive_bell(guard.remote, ret_next->cloexec, ret_arrival);
+    }
     client_leave(&guard);
+    return ret;
+}
+
+/* It is ours, unless its message was read by another. Return: 1, 0, -errno. */
+static long keep_bell(int fd, uint32_t index, const struct arrival *arrival, struct uf_msg *ret)
+{
+    struct wire_request question = {.op = CHANNEL_TOOK, .fork = arrival->fork};
+    long answer;
+
+    if (arrival->fd < 0) {
+        return arrival->fd;
+    }
+    core_fd_arrived(arrival->fd);
+    empty_bell(fd);
+    BASE_POINT();
+    answer = ask_briefly(fd, index, &question);
+    if (answer) {
+        core_fd_closing(arrival->fd);
+        sys_close(arrival->fd);
+        return answer == -EAGAIN ? 0 : answer;
+    }
+    *ret = (struct uf_msg){.event = UF_EVENT_FORK, .reserved3 = arrival->fork.name};
+    ret->arg.fork.ufd = (uint32_t)arrival->fd;
+    return 1;
+}
+
+/* How often another may have been quicker, or will have the other side say so. */
+#define ROUNDS_MAX 64
+
+/* Return: bytes, or -errno of the first. */
+static long read_all(int fd, uint32_t index, struct uf_msg *msgs, size_t len)
+{
+    struct channel_next next = {1, 0};
+    size_t done = 0;
+    long ret = 0;
+
+    for (int i = 0; i < ROUNDS_MAX && ret >= 0 && next.fork; i++) {
+        struct arrival arrival;
+
+        if (done && len - done < sizeof *msgs) {
+            break;
+        }
+        ret = ask_read(fd, index, msgs + done / sizeof *msgs, len - done, &next, &arrival);
+        done += ret > 0 ? (size_t)ret : 0;
+        if (ret >= 0 && next.fork) {
+            ret = keep_bell(fd, index, &arrival, msgs + done / sizeof *msgs);
+            done += ret > 0 ? sizeof *msgs : 0;
+        }
+    }
+    return done ? (long)done : ret ? ret : -EAGAIN;
+}
+
+long client_read(int fd, uint32_t index, void *buf, size_t len)
+{
+    struct uf_msg msgs[16];
+    long ret = read_all(fd, index, msgs, len < sizeof msgs ? len : sizeof msgs);
+
     if (ret > 0 && core_copy_out(buf, msgs, (size_t)ret)) {
         return -EFAULT;
     }
-    return ret == -ESRCH ? -EAGAIN : ret;
+    return ret == -ESRCH ? -EAGAIN : ret; /* of a process that is gone nothing comes */
 }
 
 /* What is pending, as the other side sees it. */

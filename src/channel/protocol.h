@@ -11,6 +11,9 @@
  *            <─ ANSWERED: result in the lane ──────────
  *            -> FREE
  *
+ * A message of a fork brings a descriptor. The server sends it over the pair, with a struct
+ * channel_fork; the asker takes it in and asks whether the message is still unread: CHANNEL_TOOK.
+ *
  * Whoever hangs up the pair is gone. Both sides take what they read here for a stranger's: copied
  * once, checked, and no length or offset is believed.
  */
@@ -20,7 +23,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define CHANNEL_MAGIC 0x756663686e6c3031ull
+#define CHANNEL_MAGIC 0x756663686e6c3032ull
 #define CHANNEL_LANES 4
 #define CHANNEL_PAGE  4096
 #define CHANNEL_DATA  (2u << 20) /* bytes of pages, or messages, that go along: one huge page */
@@ -37,9 +40,11 @@ enum channel_state {
 
 enum channel_op {
     CHANNEL_IOCTL, /* request, args: in and out; data: what UFFDIO_COPY's source is */
-    CHANNEL_READ,  /* data_len: room for so many bytes; answered: so many. flag: bell emptied */
+    CHANNEL_READ,  /* data_len: room for so many bytes; answered: so many. flag: bell emptied.
+                      args, answered: struct channel_next */
     CHANNEL_POLL,  /* flag: the descriptor does not block */
     CHANNEL_QUIET, /* the bell was emptied */
+    CHANNEL_TOOK,  /* args: struct channel_fork, whose descriptor was taken in; the bell emptied */
 };
 
 struct channel_lane {
@@ -72,6 +77,18 @@ struct channel {
 #define F_SEAL_GROW   4
 #endif
 #define CHANNEL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
+/* What the bytes say that come with the descriptor of a new context, back to the server. */
+struct channel_fork {
+    uint32_t slot, word;
+    uint32_t name; /* for uf_msg.reserved3 */
+};
+
+/* What comes after the messages that were read. */
+struct channel_next {
+    uint32_t fork; /* 1: a message of a fork; a descriptor was sent */
+    uint32_t cloexec;
+};
 
 /* The datagram that opens one, with three descriptors: memory, socket, bell. */
 struct channel_hello {

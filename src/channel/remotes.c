@@ -208,7 +208,6 @@ bool client_hung_up(const struct remote *remote)
     struct pollfd fd = {.fd = core_hidden(remote->socket)};
     const struct timespec none = {0};
 
-    /* Nothing is ever sent that way. */
     return sys_call(SYS_ppoll, &fd, 1, &none, NULL, 8) > 0;
 }
 
@@ -245,34 +244,62 @@ static bool accepted(const struct remote *remote, long *ret)
     return how == 1;
 }
 
+/* The descriptors of a channel, as handles: a child that is forked meanwhile is to have none. */
+struct ends {
+    int memory, ours, theirs;
+};
+
+static int hide(long fd)
+{
+    return fd < 0 ? (int)fd : core_hide((int)fd);
+}
+
+/* Return: 0, -errno; what there is of it is to be closed in any case. */
+static long open_ends(struct remote *remote, struct ends *ret)
+{
+    int pair[2];
+    long made;
+
+    core_fds_lock();
+    ret->memory = hide(make_memory(&remote->shared));
+    BASE_POINT();
+    made = sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    ret->ours = hide(made ? made : pair[0]);
+    ret->theirs = hide(made ? made : pair[1]);
+    core_fds_unlock();
+    return ret->memory < 0   ? ret->memory
+           : ret->ours < 0   ? ret->ours
+           : ret->theirs < 0 ? ret->theirs
+                             : 0;
+}
+
+static void close_end(int handle)
+{
+    if (handle >= 0) {
+        core_unhide(handle);
+    }
+}
+
 static long open_channel(struct remote *remote, int bell)
 {
-    int pair[2], memory = make_memory(&remote->shared);
-    long ret;
+    struct ends ends;
+    long ret = open_ends(remote, &ends);
 
-    if (memory < 0) {
-        return memory;
-    }
-    BASE_POINT();
-    ret = sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
     if (ret == 0) {
-        ret = say_hello(bell, memory, pair[1]);
-        sys_close(pair[1]);
-        remote->socket = core_hide(pair[0]);
-        ret = ret ? ret : remote->socket < 0 ? remote->socket : 0;
-    } else {
-        remote->socket = -1;
+        ret = say_hello(bell, core_hidden(ends.memory), core_hidden(ends.theirs));
     }
-    sys_close(memory);
+    close_end(ends.theirs);
+    close_end(ends.memory);
+    remote->socket = ends.ours;
     BASE_POINT();
     if (ret == 0 && accepted(remote, &ret)) {
         return 0;
     }
-    sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
-    remote->shared = NULL;
-    if (remote->socket >= 0) {
-        core_unhide(remote->socket);
+    if (remote->shared) {
+        sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
+        remote->shared = NULL;
     }
+    close_end(ends.ours);
     return ret;
 }
 

@@ -57,6 +57,67 @@ static long serve_copy(const struct served *one, const unsigned char *data,
     return ret;
 }
 
+/* Return: 0, -errno when it cannot be sent now. */
+static long send_bell(const struct served *one, const struct core_serve_fork *next, int bell)
+{
+    const struct channel_fork fork = {next->slot, next->word, next->name};
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec vec = {(void *)&fork, sizeof fork};
+    struct msghdr msg = {
+        .msg_iov = &vec,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof control,
+    };
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&msg);
+    long ret;
+
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(rights), &bell, sizeof(int));
+    ret = sys_call(SYS_sendmsg, core_hidden(one->socket), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sys_failed(ret) ? ret : 0;
+}
+
+static long hand_over(const struct served *one, const struct core_serve_fork *next)
+{
+    long ret;
+    int bell;
+
+    core_fds_lock();
+    bell = core_serve_bell(one->id, next);
+    ret = bell;
+    if (bell >= 0) {
+        ret = send_bell(one, next, bell);
+        sys_close(bell);
+    }
+    core_fds_unlock();
+    return ret;
+}
+
+static uint32_t reader_of(const struct served *one)
+{
+    return (uint32_t)(one - served) + 1;
+}
+
+static long serve_read(const struct served *one, unsigned char *data, struct wire_request *request)
+{
+    struct core_serve_fork next;
+    long ret = core_serve_read(one->id, reader_of(one), request->flag, (struct uf_msg *)data,
+                               request->data_len / sizeof(struct uf_msg), &next);
+
+    memset(request->args, 0, sizeof request->args);
+    if (next.bell >= 0) {
+        long sent = hand_over(one, &next);
+
+        request->next = (struct channel_next){sent == 0, next.cloexec};
+        ret = ret > 0 ? ret : sent;
+    }
+    request->data_len = ret > 0 ? (uint32_t)ret : 0;
+    return ret;
+}
+
 static long perform(const struct served *one, unsigned n, struct wire_request *request)
 {
     unsigned char *data = one->shared->data[n];
@@ -71,15 +132,18 @@ static long perform(const struct served *one, unsigned n, struct wire_request *r
                    ? serve_copy(one, data, request)
                    : core_serve_ioctl(one->id, request->request, request->args);
     case CHANNEL_READ:
-        ret = core_serve_read(one->id, (uint32_t)(one - served) + 1, request->flag,
-                              (struct uf_msg *)data, request->data_len / sizeof(struct uf_msg));
-        request->data_len = ret > 0 ? (uint32_t)ret : 0;
-        return ret;
+        return serve_read(one, data, request);
     case CHANNEL_POLL:
         return core_serve_poll(one->id, request->flag);
     case CHANNEL_QUIET:
         core_serve_emptied(one->id);
         return 0;
+    case CHANNEL_TOOK:
+        ret = core_serve_forked(one->id, reader_of(one), request->fork.slot, request->fork.word)
+                  ? 0
+                  : -EAGAIN;
+        core_serve_emptied(one->id);
+        return ret;
     default:
         return -EINVAL;
     }
@@ -216,15 +280,12 @@ static struct served *find_place(void)
     return NULL;
 }
 
-/* NULL: all are taken, by those who have not hung up. */
-static struct served *free_place(void)
+/* Where all are taken: who has hung up? */
+static void make_place(void)
 {
-    struct served *one = find_place();
-
-    for (unsigned i = 0; !one && i < SERVED_MAX; i++) {
+    for (unsigned i = 0; !find_place() && i < SERVED_MAX; i++) {
         hear(&served[i]);
     }
-    return one ? one : find_place();
 }
 
 /* Takes the socket over, if it returns true. */
@@ -232,7 +293,7 @@ static bool accept_hello(int memory, int socket, int bell)
 {
     struct channel *shared = is_pair(socket) ? map_shared(memory) : NULL;
     uint32_t id = core_serve_find(bell);
-    struct served *one = id ? free_place() : NULL;
+    struct served *one = id ? find_place() : NULL;
 
     if (!shared) {
         return false;
@@ -287,12 +348,18 @@ static void receive_hellos(void)
             .msg_control = control,
             .msg_controllen = sizeof control,
         };
-        long len = sys_call(SYS_recvmsg, core_serve_hub(), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        long len;
 
+        make_place();
+        core_fds_lock(); /* what comes along is in no child, where it would stay */
+        len = sys_call(SYS_recvmsg, core_serve_hub(), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (!sys_failed(len)) {
+            handle_hello(&msg, &hello, len);
+        }
+        core_fds_unlock();
         if (sys_failed(len)) {
             return;
         }
-        handle_hello(&msg, &hello, len);
     }
 }
 

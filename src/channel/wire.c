@@ -93,10 +93,18 @@ static bool ioctl_sound(const struct wire_request *asked, const struct wire_answ
     return done < 0 ? done >= -WIRE_ERRNO_MAX : (uint64_t)done <= len;
 }
 
-static bool read_sound(const struct wire_request *asked, int64_t result)
+static bool read_sound(const struct wire_request *asked, const struct wire_answer *answer)
 {
-    return result != 0 && (result < 0 || (result <= (int64_t)asked->data_len &&
-                                          result % (int64_t)sizeof(struct uf_msg) == 0));
+    int64_t all = answer->result;
+
+    if (all < 0) {
+        return true;
+    }
+    if (answer->next.fork > 1 || answer->next.cloexec > 1) {
+        return false;
+    }
+    all += answer->next.fork ? (int64_t)sizeof(struct uf_msg) : 0;
+    return all != 0 && all <= (int64_t)asked->data_len && all % (int64_t)sizeof(struct uf_msg) == 0;
 }
 
 bool wire_take_answer(const struct channel_lane *lane, const struct wire_request *asked,
@@ -111,10 +119,35 @@ bool wire_take_answer(const struct channel_lane *lane, const struct wire_request
     case CHANNEL_IOCTL:
         return ioctl_sound(asked, ret);
     case CHANNEL_READ:
-        return read_sound(asked, ret->result);
+        return read_sound(asked, ret);
     case CHANNEL_POLL:
         return ret->result < 0 || !(ret->result & ~(int64_t)WIRE_POLL_KNOWN);
     default:
         return ret->result <= 0;
     }
+}
+
+bool wire_messages_sound(const struct uf_msg *msgs, size_t bytes)
+{
+    for (size_t i = 0; i < bytes / sizeof *msgs; i++) {
+        if (msgs[i].event == UF_EVENT_FORK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void wire_take_bell(const struct msghdr *msg, long len, struct wire_bell *ret)
+{
+    const struct cmsghdr *control = len > 0 ? CMSG_FIRSTHDR(msg) : NULL;
+    size_t bytes = 0;
+
+    ret->fd[0] = ret->fd[1] = -1;
+    if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS &&
+        control->cmsg_len >= CMSG_LEN(0) && control->cmsg_len <= msg->msg_controllen) {
+        bytes = control->cmsg_len - CMSG_LEN(0);
+        memcpy(ret->fd, CMSG_DATA(control), bytes < sizeof ret->fd ? bytes : sizeof ret->fd);
+    }
+    ret->sound = bytes == sizeof(int) && len == sizeof(struct channel_fork);
+    ret->lost = len > 0 && bytes == 0 && (msg->msg_flags & MSG_CTRUNC);
 }

@@ -37,6 +37,8 @@ struct wire_request {
     union {
         unsigned char args[CHANNEL_ARGS];
         struct uf_io_copy copy;
+        struct channel_next next;
+        struct channel_fork fork;
     };
 };
 
@@ -46,15 +48,32 @@ void wire_take_request(const struct channel_lane *lane, struct wire_request *ret
 
 struct wire_answer {
     int64_t result;
-    unsigned char args[CHANNEL_ARGS];
+    union {
+        unsigned char args[CHANNEL_ARGS];
+        struct channel_next next;
+    };
 };
 
 /*
  * Return: whether the context's own process could have answered so: an ioctl with 0 or an errno,
  * no word changed but what that ioctl writes, no more done than was asked for; a read with whole
- * messages that fit; a poll with events that there are. Who answers otherwise is asked no more.
+ * messages that fit, also with the one that is said to come next; a poll with events that there
+ * are. Who answers otherwise is asked no more.
  */
 bool wire_take_answer(const struct channel_lane *lane, const struct wire_request *asked,
                       struct wire_answer *ret);
+
+/* Whether none says that it is of a fork: those are made here, by who has the descriptor. */
+bool wire_messages_sound(const struct uf_msg *msgs, size_t bytes);
+
+/* The descriptors that came with a message over the pair; all are the caller's. */
+struct wire_bell {
+    int fd[2];  /* -1: none */
+    bool sound; /* fd[0] is a bell, perhaps, of which the bytes tell */
+    bool lost;  /* there was no room for it in this process */
+};
+
+/* @len: bytes that were received, or -errno */
+void wire_take_bell(const struct msghdr *msg, long len, struct wire_bell *ret);
 
 #endif

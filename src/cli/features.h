@@ -14,6 +14,7 @@
      UF_FEATURE_THREAD_ID | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS |                    \
      UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON |               \
      UF_FEATURE_WP_ASYNC | UF_FEATURE_MOVE | UF_FEATURE_RWP | UF_FEATURE_RWP_ASYNC |               \
+     UF_FEATURE_EVENT_FORK |                                                                       \
      UF_FEATURE_EVENT_REMAP | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP |                   \
      FEATURES_USER_HUGE)
 

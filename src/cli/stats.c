@@ -117,6 +117,8 @@ static void print_faults(const struct uf_stats *s, FILE *out)
     if (s->events_remap || s->events_remove || s->events_unmap)
         fprintf(out, "  events      %" PRIu64 " remap, %" PRIu64 " remove, %" PRIu64 " unmap\n",
                 s->events_remap, s->events_remove, s->events_unmap);
+    if (s->events_fork)
+        fprintf(out, "              %" PRIu64 " fork\n", s->events_fork);
     fprintf(out, "  messages    %" PRIu64 " read, %" PRIu64 " withdrawn\n", s->messages,
             s->withdrawn);
 }

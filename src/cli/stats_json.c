@@ -33,6 +33,7 @@ static const struct field {
     FIELD("faults", "callback", faults_callback),
     FIELD("faults", "chained", chained),
     FIELD("faults", "readmitted", readmitted),
+    FIELD("events", "fork", events_fork),
     FIELD("events", "remap", events_remap),
     FIELD("events", "remove", events_remove),
     FIELD("events", "unmap", events_unmap),

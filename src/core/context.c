@@ -27,10 +27,16 @@
 #define UNHEARD_MAX  8 /* a socket's queue holds ten by default */
 #define HUB_BUFFER   (64 << 20)
 
-static int hub_fd = -1;   /* rings all bells */
-static int probe_fd = -1; /* asks whether a bell still exists */
-static struct bell_name hub_name;
-static bool hub_stale = true; /* none yet, or after fork the parent's */
+/* The two sockets that all contexts share; -1: not made yet. */
+struct hub {
+    int fd;    /* rings all bells */
+    int probe; /* asks whether a bell still exists */
+    struct bell_name name;
+};
+
+static struct hub own = {.fd = -1, .probe = -1};
+static struct hub heirs = {.fd = -1, .probe = -1}; /* of the child that is about to be forked */
+static bool hub_stale = true;                      /* none yet, or after fork the parent's */
 
 static struct context *contexts;      /* [CONTEXTS_MAX], index 0 unused */
 _Atomic uint32_t *core_fdmap;         /* [FDS_MAX]: context id, FD_DEVICE, FD_FOREIGN or 0 */
@@ -85,13 +91,13 @@ static int named_socket(struct bell_name *name, uint64_t id)
     return (int)fd;
 }
 
-/* The two sockets that all contexts share; made with the first. */
-static int ensure_hub(void)
+/* Made with the first context. */
+static int ensure_hub(struct hub *hub)
 {
     int fd;
 
-    if (hub_fd < 0) {
-        fd = named_socket(&hub_name, 0);
+    if (hub->fd < 0) {
+        fd = named_socket(&hub->name, 0);
         if (fd < 0) {
             return fd;
         }
@@ -99,16 +105,29 @@ static int ensure_hub(void)
         sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &(int){HUB_BUFFER}, sizeof(int), 0);
         sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUFFORCE, &(int){HUB_BUFFER}, sizeof(int),
                  0);
-        hub_fd = paging_keep_fd(fd);
+        hub->fd = paging_keep_fd(fd);
     }
-    if (probe_fd < 0) {
+    if (hub->probe < 0) {
         fd = (int)sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         if (fd < 0) {
             return fd;
         }
-        probe_fd = paging_keep_fd(fd);
+        hub->probe = paging_keep_fd(fd);
     }
     return 0;
+}
+
+static void close_hub(struct hub *hub)
+{
+    int fd = hub->fd, probe = hub->probe;
+
+    hub->fd = hub->probe = -1; /* first: the numbers may be the program's next */
+    if (fd >= 0) {
+        sys_close(fd);
+    }
+    if (probe >= 0) {
+        sys_close(probe);
+    }
 }
 
 int contexts_init(void)
@@ -191,13 +210,26 @@ int core_fd_next_hidden(int fd)
 {
     int next = INT_MAX;
 
-    next = nearer(hub_fd, fd, next);
-    next = nearer(probe_fd, fd, next);
+    next = nearer(own.fd, fd, next);
+    next = nearer(own.probe, fd, next);
+    next = nearer(heirs.fd, fd, next);
+    next = nearer(heirs.probe, fd, next);
     next = nearer(paging_next_hidden(fd), fd, next);
     next = nearer(core_options.log_fd, fd, next);
     next = nearer(files_next_hidden(fd), fd, next);
     next = nearer(hidden_next(fd), fd, next);
     return next == INT_MAX ? -1 : next;
+}
+
+static void hub_moved(struct hub *hub, int from, int to)
+{
+    hub->fd = hub->fd == from ? to : hub->fd;
+    hub->probe = hub->probe == from ? to : hub->probe;
+}
+
+static bool in_hub(const struct hub *hub, int fd)
+{
+    return fd == hub->fd || fd == hub->probe;
 }
 
 int core_fd_evict(int fd)
@@ -207,7 +239,7 @@ int core_fd_evict(int fd)
     if (!core_fd_hidden(fd) || !core_own_table()) {
         return 0;
     }
-    if (fd == hub_fd || fd == probe_fd) {
+    if (in_hub(&own, fd) || in_hub(&heirs, fd)) {
         int moved = paging_move_fd(fd);
 
         if (moved < 0) {
@@ -217,8 +249,8 @@ int core_fd_evict(int fd)
             contexts[i].hub = contexts[i].hub == fd ? moved : contexts[i].hub;
             contexts[i].probe = contexts[i].probe == fd ? moved : contexts[i].probe;
         }
-        hub_fd = hub_fd == fd ? moved : hub_fd;
-        probe_fd = probe_fd == fd ? moved : probe_fd;
+        hub_moved(&own, fd, moved);
+        hub_moved(&heirs, fd, moved);
         return 0;
     }
     ret = paging_evict(fd);
@@ -238,9 +270,9 @@ static bool hung_up(const struct context *ctx)
 /* ---- creation */
 
 /* The program's descriptor: connected to the hub, so that nobody else can ring it. */
-static int make_bell(int flags, uint32_t id, struct bell_name *ret_name)
+static int make_bell(struct hub *hub, int flags, uint32_t id, struct bell_name *ret_name)
 {
-    int ret = ensure_hub();
+    int ret = ensure_hub(hub);
     int fd;
 
     if (ret) {
@@ -250,13 +282,13 @@ static int make_bell(int flags, uint32_t id, struct bell_name *ret_name)
     if (fd < 0) {
         return fd;
     }
-    ret = (int)sys_call(SYS_connect, fd, &hub_name, hub_name.len);
+    ret = (int)sys_call(SYS_connect, fd, &hub->name, hub->name.len);
     if (ret == -ECONNREFUSED) {
         /* Another network namespace since: the old hub serves the old bells on, a new one ours. */
-        hub_fd = probe_fd = -1;
-        ret = ensure_hub();
+        hub->fd = hub->probe = -1;
+        ret = ensure_hub(hub);
         if (ret == 0) {
-            ret = (int)sys_call(SYS_connect, fd, &hub_name, hub_name.len);
+            ret = (int)sys_call(SYS_connect, fd, &hub->name, hub->name.len);
         }
     }
     if (ret) {
@@ -316,7 +348,7 @@ static long create_context(int flags)
     generation = (uint16_t)(generation % 0x7fff + 1);
     id = (uint32_t)generation << 16 | (uint32_t)(ctx - contexts);
     memset(ctx, 0, sizeof *ctx);
-    fd = make_bell(flags, id, &ctx->bell);
+    fd = make_bell(&own, flags, id, &ctx->bell);
     if (fd < 0) {
         return fd;
     }
@@ -325,8 +357,9 @@ static long create_context(int flags)
         return -EMFILE;
     }
     ctx->bell_ino = sys_fstat(fd, &st) == 0 ? st.st_ino : 0;
-    ctx->hub = hub_fd;
-    ctx->probe = probe_fd;
+    ctx->hub = own.fd;
+    ctx->probe = own.probe;
+    ctx->flags = flags & (O_CLOEXEC | O_NONBLOCK);
     atomic_store(&ctx->nonblock, flags & O_NONBLOCK);
     ctx->user_mode_only = flags & UF_USER_MODE_ONLY;
     managers_begin(&ctx->managers);
@@ -554,12 +587,8 @@ void contexts_reopen(void)
 {
     if (hub_stale) {
         hub_stale = false;
-        if (hub_fd >= 0) {
-            sys_close(hub_fd);
-            sys_close(probe_fd);
-        }
-        hub_fd = probe_fd = -1;
-        ensure_hub();
+        close_hub(&own);
+        ensure_hub(&own);
     }
 }
 
@@ -573,7 +602,59 @@ bool contexts_any(void)
     return false;
 }
 
-void contexts_forget(void)
+/* ---- a forked child's: see fork.c */
+
+int context_make_heir(struct context *ctx)
+{
+    int fd = make_bell(&heirs, ctx->flags, atomic_load(&ctx->id), &ctx->heir);
+    struct stat st;
+
+    if (fd >= 0) {
+        ctx->heir_ino = sys_fstat(fd, &st) == 0 ? st.st_ino : 0;
+        fd = core_hide(fd);
+    }
+    if (fd < 0) {
+        ctx->heir.len = 0;
+    }
+    return fd;
+}
+
+void contexts_heirs_gone(void)
+{
+    close_hub(&heirs);
+    for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
+        contexts[i].heir.len = 0;
+    }
+}
+
+/* The context goes on as one of this process, which nobody has asked for anything yet. */
+static void inherit(struct context *ctx)
+{
+    ctx->bell = ctx->heir;
+    ctx->bell_ino = ctx->heir_ino;
+    ctx->heir.len = 0;
+    ctx->hub = own.fd;
+    ctx->probe = own.probe;
+    atomic_store(&ctx->nonblock, ctx->flags & O_NONBLOCK);
+    atomic_store(&ctx->in_epoll, false);
+    atomic_store(&ctx->spin_until, 0);
+    atomic_store(&ctx->unheard, 0);
+    atomic_store(&ctx->managers.count, 0);
+    atomic_store(&ctx->managers.gone, 0);
+    atomic_store(&ctx->managers.read_here, false);
+    atomic_store(&ctx->managers.dead, false);
+    memset(ctx->callback, 0, sizeof ctx->callback); /* it was for another descriptor */
+}
+
+void contexts_take_hub(void)
+{
+    close_hub(&own);
+    own = heirs;
+    heirs.fd = heirs.probe = -1;
+    hub_stale = false;
+}
+
+void contexts_forget(bool keep_heirs)
 {
     int top = atomic_load(&fdmap_top);
 
@@ -582,15 +663,28 @@ void contexts_forget(void)
     }
     hidden_fork_child();
     for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
-        if (atomic_load(&contexts[i].id)) {
+        if (keep_heirs && contexts[i].heir.len) {
+            inherit(&contexts[i]);
+        } else if (atomic_load(&contexts[i].id)) {
+            contexts[i].heir.len = 0;
             atomic_store(&contexts[i].id, 0);
         }
     }
+    close_hub(&heirs); /* of another fork, that was under way */
     for (int fd = 0; fd < top; fd++) {
         uint32_t id = core_fdmap_get(fd);
 
         if (id && id != FD_DEVICE) {
             atomic_store(&core_fdmap[fd], FD_FOREIGN);
+        }
+    }
+}
+
+void contexts_release_closed(void)
+{
+    for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
+        if (atomic_load(&contexts[i].id)) {
+            context_release_if_closed(&contexts[i]);
         }
     }
 }
@@ -685,7 +779,7 @@ void core_drain_all(int fd)
 
 int core_serve_hub(void)
 {
-    return hub_fd;
+    return own.fd;
 }
 
 void core_fd_leaves(void)
@@ -697,7 +791,7 @@ void core_fd_leaves(void)
 
 void core_serve_poke(void)
 {
-    sys_call(SYS_sendto, hub_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &hub_name, hub_name.len);
+    sys_call(SYS_sendto, own.fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &own.name, own.name.len);
 }
 
 /* A descriptor came from elsewhere: is it a bell? */

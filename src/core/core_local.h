@@ -95,6 +95,11 @@ static inline bool core_own_table(void)
 /* After fork: descriptors that stand for the parent are replaced, once. */
 int core_reopen(void); /* 0, or for want of descriptors or memory -errno */
 
+/* In a forked child: the mark that tells is to be changed by hand, if fork has not wiped it. */
+void core_space_forked(void);
+/* ... and from now on the address space is ours. */
+void core_space_begin(void);
+
 /* There is something that the program's calls can concern. */
 void core_activate(void);
 
@@ -128,9 +133,10 @@ struct range {
 #define TRAIT_ONFAULT    ((uint32_t)1 << 29) /* with it: what is not there is not brought in */
 #define TRAIT_HUGE       ((uint32_t)1 << 28) /* of hugetlb */
 #define TRAIT_SMALL      ((uint32_t)1 << 27) /* kept from huge pages by us; plain memory only */
-#define TRAIT_UNRESERVED ((uint32_t)1 << 26) /* of hugetlb, with MAP_NORESERVE; where it matters   \
-                                              */
-#define TRAIT_ACCOUNTED ((uint32_t)1 << 30)  /* private memory that was writable once */
+#define TRAIT_UNRESERVED                                                                           \
+    ((uint32_t)1 << 26)                     /* of hugetlb, with MAP_NORESERVE; where it matters    \
+                                             */
+#define TRAIT_ACCOUNTED ((uint32_t)1 << 30) /* private memory that was writable once */
 
 bool ranges_find(uintptr_t addr, struct range *ret);
 /* The first range that overlaps [start, end). */
@@ -204,6 +210,9 @@ struct context {
     _Atomic uint32_t spin_misses;      /* waits in a row that spinning did not end */
     _Atomic uint64_t unheard;          /* datagrams in the bell, and how often it was emptied */
     int hub, probe;                    /* the sockets of the time when it was made */
+    int flags;                         /* O_CLOEXEC and O_NONBLOCK as it was made */
+    struct bell_name heir;             /* while a fork is under way: the bell of the child's, or */
+    uint64_t heir_ino;                 /* ... its length is 0 */
     _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
     struct context_callback {
         core_caller *caller;
@@ -220,7 +229,8 @@ struct context {
      UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS | UF_FEATURE_WP_HUGETLBFS_SHMEM |           \
      UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON | UF_FEATURE_WP_ASYNC | UF_FEATURE_RWP |        \
      UF_FEATURE_RWP_ASYNC | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP |                     \
-     UF_FEATURE_EVENT_REMAP)
+     UF_FEATURE_EVENT_REMAP |                                                                       \
+     UF_FEATURE_EVENT_FORK)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER |                             \
      (uint64_t)1 << UF_NR_SET_MODE | (uint64_t)1 << UF_NR_API)
@@ -256,9 +266,12 @@ struct context *context_of_fd(int fd);
 struct context *context_next(struct context *ctx);
 /*
  * read(2) and poll(2) without waiting; NULL: it is gone. @reader: 0, or a number of the manager in
- * another process that asks
+ * another process that asks; @stop: the caller makes the descriptors of new contexts himself: where
+ * such a message is next, reading ends, and it is told here
  */
-long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len);
+struct events_fork;
+long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len,
+                  struct events_fork *stop);
 short context_poll(struct context *ctx, bool nonblock);
 /* Whether events of it are acknowledged, not only read. */
 static inline bool context_acks(const struct context *ctx)
@@ -279,7 +292,19 @@ void contexts_stale(void);
 void contexts_reopen(void);
 /* Whether one lives. */
 bool contexts_any(void);
-void contexts_forget(void); /* fork child: all contexts are the parent's */
+/*
+ * A forked child's own context in the place of one of ours: its bell, made beforehand, and a hub
+ * for all of them. Context: edit lock held. Return: a handle of the bell, or -errno.
+ */
+int context_make_heir(struct context *ctx);
+/* The parent has no more to do with them. Context: edit lock held. */
+void contexts_heirs_gone(void);
+/* In the child: the hub that was made for it is ours. Before core_reopen(). */
+void contexts_take_hub(void);
+/* In the child: all contexts are the parent's, but for those that have an heir. */
+void contexts_forget(bool keep_heirs);
+/* Release those of which no descriptor is left anywhere. Context: no lock held. */
+void contexts_release_closed(void);
 /* A descriptor may have left unseen, by pidfd_getfd: whoever has it says hello to the hub. */
 void context_serve_if_asked(const struct context *ctx);
 /* Release the context if no descriptor of it is left anywhere. Else look at its managers. */
@@ -556,6 +581,8 @@ long core_huge_room(uintptr_t hint, size_t len, size_t page);
 /* Whether the configured policy lets the caller have a context, or open the device so. */
 bool policy_permits_create(int flags);
 bool policy_permits_device(int flags);
+/* Whether it may have messages of new contexts with forked children. */
+bool policy_permits_fork_events(void);
 
 /* ---- pagemap.c */
 
@@ -601,6 +628,8 @@ int hidden_next(int fd);
 /* The number is needed. 0, -errno */
 int hidden_evict(int fd);
 void hidden_fork_child(void);
+/* It is not hidden any more: its number. */
+int hidden_take(int handle);
 
 /* ---- fault.c */
 

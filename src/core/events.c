@@ -20,14 +20,18 @@
 #include "base/cpu.h"
 #include "base/lock.h"
 #include "base/point.h"
+#include "core/remote.h"
 #include "events_local.h"
+#include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
 
 #define EVENTS 32768
 #define TICKS  50 /* then look for a context whose last close nobody saw, and ring again */
 
-#define FEATURES (UF_FEATURE_EVENT_REMAP | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP)
+#define FEATURES                                                                                   \
+    (UF_FEATURE_EVENT_FORK | UF_FEATURE_EVENT_REMAP | UF_FEATURE_EVENT_REMOVE |                    \
+     UF_FEATURE_EVENT_UNMAP)
 
 static struct event *table;
 static _Atomic uint32_t table_top; /* slots below were used at least once */
@@ -64,6 +68,10 @@ void slot_free(struct event *event)
 {
     uint64_t free = owned_by(next_free(atomic_load(&event->word)), 0), was;
 
+    if (event->kind == UF_EVENT_FORK) {
+        core_unhide((int)event->arg[0]); /* whoever read it has the descriptor */
+        event->kind = 0;
+    }
     event->ctx = 0; /* first: whoever claims it next has no context yet */
     was = atomic_exchange(&event->owned, free);
     if ((uint32_t)was & SLEEPS) { /* who has acknowledged it */
@@ -106,13 +114,16 @@ static struct event *slot_claim(void)
 bool slot_lives(struct event *event, uint32_t word)
 {
     uint32_t tid = event->tid;
-    uint64_t since = event->since;
+    uint64_t since = event->since, bell = event->arg[0];
+    bool fork = event->kind == UF_EVENT_FORK;
     bool old = base_cpu_ticks() - since > OLD_US * base_cpu_ticks_per_us();
 
     if (!base_thread_dead((int)tid) && !(old && base_thread_newer((int)tid, since))) {
         return true;
     }
-    slot_give_back(&event->owned, word, tid);
+    if (slot_give_back(&event->owned, word, tid) && fork) {
+        core_unhide((int)bell);
+    }
     return false;
 }
 
@@ -132,9 +143,9 @@ uint32_t events_claim(uint32_t ctx_id, uint32_t kind, const uint64_t arg[3])
     if (!event) {
         return 0;
     }
-    event->kind = (uint16_t)kind;
-    event->reader = 0;
     memcpy(event->arg, arg, sizeof event->arg);
+    event->reader = 0;
+    __atomic_store_n(&event->kind, (uint16_t)kind, __ATOMIC_RELEASE); /* a fork's is to be closed */
     event->next = 0;
     /* From here on its layout is changing. */
     __atomic_store_n(&event->ctx, ctx_id, __ATOMIC_SEQ_CST);
@@ -158,6 +169,23 @@ static int add(struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a
     events->last = number;
     BASE_POINT();
     return 0;
+}
+
+static _Atomic bool fork_used;
+
+bool events_fork_used(void)
+{
+    return atomic_load(&fork_used);
+}
+
+void events_use_fork(void)
+{
+    atomic_store(&fork_used, true);
+}
+
+int events_fork(struct events *events, uint32_t ctx_id, int bell)
+{
+    return add(events, ctx_id, UF_EVENT_FORK, (uint64_t)bell, 0, 0);
 }
 
 static bool has_unmap(const struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end)
@@ -296,6 +324,9 @@ void events_await(struct event *event, const uint64_t *mask)
 static void count(uint32_t kind)
 {
     switch (kind) {
+    case UF_EVENT_FORK:
+        STAT(events_fork);
+        break;
     case UF_EVENT_REMAP:
         STAT(events_remap);
         break;
@@ -331,20 +362,14 @@ static void tell(struct event *event, const uint64_t *mask)
     events_await(event, mask);
 }
 
-static void tell_all(struct events *events, bool keep)
+static void tell_each(struct events *events, bool keep, const uint64_t *mask)
 {
-    const uint64_t blocked = CORE_ALL_SIGNALS;
     struct event *event = slot_at(events->first);
-    uint64_t mask;
 
-    if (!event) {
-        return;
-    }
-    sys_sigmask(SIG_BLOCK, &blocked, &mask);
     while (event) {
         uint32_t next = event->next;
 
-        tell(event, &mask);
+        tell(event, mask);
         BASE_POINT();
         if (!keep) {
             events->first = next;
@@ -352,13 +377,30 @@ static void tell_all(struct events *events, bool keep)
         }
         event = slot_at(next);
     }
-    sys_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
+static void tell_all(struct events *events, bool keep)
+{
+    const uint64_t blocked = CORE_ALL_SIGNALS;
+    uint64_t mask;
+
+    if (events->first) {
+        sys_sigmask(SIG_BLOCK, &blocked, &mask);
+        tell_each(events, keep, &mask);
+        sys_sigmask(SIG_SETMASK, &mask, NULL);
+    }
 }
 
 void events_tell(struct events *events)
 {
     events_done(events);
     tell_all(events, false);
+    events->last = 0;
+}
+
+void events_tell_blocked(struct events *events, const uint64_t *mask)
+{
+    tell_each(events, false, mask);
     events->last = 0;
 }
 
@@ -437,7 +479,35 @@ static struct event *find_oldest(uint32_t ctx_id, uint32_t *ret_word)
     return oldest;
 }
 
-bool events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret)
+/* It was read, if it is still as @word says. */
+static bool take(struct context *ctx, uint32_t reader, struct event *event, uint32_t word)
+{
+    event->reader = (uint16_t)reader; /* of two at once, perhaps the one who does not get it */
+    /* The generation in the word says that what was copied belongs together. */
+    if (!set_read(ctx, event, word)) {
+        return false;
+    }
+    STAT(messages);
+    BASE_POINT();
+    slot_await_ring(ctx, &event->word, word);
+    return true;
+}
+
+/* Return: false when it is not as @word says any more. */
+static bool find_fork(const struct context *ctx, struct event *event, uint32_t word,
+                      struct events_fork *ret)
+{
+    ret->bell = (int)event->arg[0];
+    ret->cloexec = ctx->flags & O_CLOEXEC;
+    ret->slot = (uint32_t)(event - table);
+    ret->word = word;
+    ret->name = context_acks(ctx) ? events_name(event, word) : 0;
+    atomic_thread_fence(memory_order_acquire);
+    return ((atomic_load(&event->word) ^ word) & ~(SLEEPS | RINGS)) == 0;
+}
+
+enum events_taken events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret,
+                              struct events_fork *ret_fork)
 {
     uint32_t id = atomic_load(&ctx->id), word = 0;
     struct event *event;
@@ -448,13 +518,43 @@ bool events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret)
         }
         *ret = (struct uf_msg){.event = (uint8_t)event->kind};
         ret->reserved3 = context_acks(ctx) ? events_name(event, word) : 0;
+        if (event->kind == UF_EVENT_FORK) {
+            if (find_fork(ctx, event, word, ret_fork)) {
+                return EVENTS_FORK;
+            }
+            continue;
+        }
         memcpy(&ret->arg, event->arg, sizeof ret->arg);
-        event->reader = (uint16_t)reader; /* of two at once, perhaps the one who does not get it */
-        /* The generation in the word says that what was copied belongs together. */
-        if (set_read(ctx, event, word)) {
-            STAT(messages);
-            BASE_POINT();
-            slot_await_ring(ctx, &event->word, word);
+        if (take(ctx, reader, event, word)) {
+            return EVENTS_TAKEN;
+        }
+    }
+    return EVENTS_NONE;
+}
+
+/* Whether it is unread as yet; its thread may have gone to sleep, or rung, meanwhile. */
+static bool fork_waits(struct context *ctx, uint32_t slot, uint32_t word, uint32_t *ret_now)
+{
+    struct event *event = &table[slot < EVENTS ? slot : 0];
+
+    *ret_now = atomic_load(&event->word);
+    return slot < EVENTS && ((*ret_now ^ word) & ~(SLEEPS | RINGS)) == 0 &&
+           is_pending(event, *ret_now, atomic_load(&ctx->id)) && event->kind == UF_EVENT_FORK;
+}
+
+bool events_fork_waits(struct context *ctx, uint32_t slot, uint32_t word)
+{
+    uint32_t now;
+
+    return fork_waits(ctx, slot, word, &now);
+}
+
+bool events_take_fork(struct context *ctx, uint32_t reader, uint32_t slot, uint32_t word)
+{
+    uint32_t now;
+
+    while (fork_waits(ctx, slot, word, &now)) {
+        if (take(ctx, reader, &table[slot], now)) {
             return true;
         }
     }

@@ -50,6 +50,14 @@ void events_done(struct events *events);
 /* Whether one was asked that covers [a, b). */
 bool events_asked(const struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a,
                   uint64_t b);
+/*
+ * The process is about to fork, and the context goes on in the child as another, whose bell has
+ * this handle; closed when the event is done with. Return: 0, -ENOMEM.
+ */
+int events_fork(struct events *events, uint32_t ctx_id, int bell);
+/* Whether any context has wanted such events. */
+bool events_fork_used(void);
+void events_use_fork(void);
 /* What comes to nothing: all events behind the one that was the last at some time. 0: all. */
 void events_cancel(struct events *events, uint32_t last);
 
@@ -61,14 +69,36 @@ bool events_wanted(uint32_t ctx_id, uint64_t feature);
  * normal, no lock held.
  */
 void events_tell(struct events *events);
+/* The same, where all signals are blocked. @mask: those that the program blocks */
+void events_tell_blocked(struct events *events, const uint64_t *mask);
 /* The same, and the layout of their contexts goes on changing until they are cancelled. */
 void events_tell_before(struct events *events);
 
 /* ---- who is told */
 
 bool events_pending(uint32_t ctx_id);
+/*
+ * A fork that was not read yet: the reader gets a descriptor first, and then it is read, unless
+ * another reader was quicker. So nothing is lost with a reader that is killed.
+ */
+struct events_fork {
+    int bell; /* handle; may be closed already */
+    bool cloexec;
+    uint32_t slot, word; /* which, for events_take_fork() */
+    uint32_t name;       /* for uf_msg.reserved3 */
+};
+enum events_taken {
+    EVENTS_NONE,
+    EVENTS_TAKEN,
+    EVENTS_FORK, /* is the oldest, and still to be taken */
+};
 /* Take the oldest that was not read. @reader: 0, or a number of who asks from another process */
-bool events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret);
+enum events_taken events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret,
+                              struct events_fork *ret_fork);
+/* Whether it is unread as yet, and so its bell is what it was. Any slot, any word. */
+bool events_fork_waits(struct context *ctx, uint32_t slot, uint32_t word);
+/* Whether it was unread until now. */
+bool events_take_fork(struct context *ctx, uint32_t reader, uint32_t slot, uint32_t word);
 /* Whether the layout of a context's memory is changing: not now, its ioctls say. */
 bool events_changing(const struct context *ctx);
 /* The context is gone: whoever waits goes on. */

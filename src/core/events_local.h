@@ -20,7 +20,7 @@ struct event {
     uint32_t ctx;
     uint16_t kind;     /* UF_EVENT_... */
     uint16_t reader;   /* who has read it: 0 the program, else a manager in another process */
-    uint64_t arg[3];   /* as in the message */
+    uint64_t arg[3];   /* as in the message; of a fork the handle of the new context's bell */
     uint64_t ticket;   /* order of messages */
     uint64_t since;    /* tick of the claim */
     uint32_t next;     /* of the same call, counted from 1 */

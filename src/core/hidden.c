@@ -11,6 +11,16 @@
 static _Atomic int hidden[HIDDEN_MAX]; /* number + 1; 0: free */
 static _Atomic int hidden_top;         /* handles below were used at least once */
 
+void core_fds_lock(void)
+{
+    core_edit_lock(sys_gettid());
+}
+
+void core_fds_unlock(void)
+{
+    core_edit_unlock();
+}
+
 int core_hide(int fd)
 {
     int top = atomic_load(&hidden_top);
@@ -35,9 +45,14 @@ int core_hidden(int handle)
     return atomic_load(&hidden[handle]) - 1;
 }
 
+int hidden_take(int handle)
+{
+    return atomic_exchange(&hidden[handle], 0) - 1;
+}
+
 void core_unhide(int handle)
 {
-    int fd = atomic_exchange(&hidden[handle], 0) - 1;
+    int fd = hidden_take(handle);
 
     if (fd >= 0) {
         sys_close(fd);

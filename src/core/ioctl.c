@@ -98,6 +98,10 @@ static long ioctl_api(struct context *ctx, void *arg)
         want |= UF_FEATURE_WP_UNPOPULATED;
     }
     note_unknown(&api);
+    if (api.api == UF_API && (api.features & UF_FEATURE_EVENT_FORK) &&
+        !policy_permits_fork_events()) {
+        return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EPERM;
+    }
     if (api.api != UF_API || (api.features & ~core_features()) ||
         ((api.features & UF_FEATURE_RWP_ASYNC) && !(api.features & UF_FEATURE_RWP))) {
         return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
@@ -110,6 +114,9 @@ static long ioctl_api(struct context *ctx, void *arg)
     }
     if (!atomic_compare_exchange_strong(&ctx->features, &none, want)) {
         return core_copy_out(arg, &nothing, sizeof nothing) ? -EFAULT : -EINVAL;
+    }
+    if (want & UF_FEATURE_EVENT_FORK) {
+        events_use_fork();
     }
     if (want & UF_FEATURE_RWP) {
         core_note_protection(); /* its category of the pagemap may be asked for from now on */

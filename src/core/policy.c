@@ -78,6 +78,11 @@ bool policy_permits_create(int flags)
            (has_cap(CAP_SYS_PTRACE) && in_initial_userns());
 }
 
+bool policy_permits_fork_events(void)
+{
+    return !core_options.policy_kernel || (has_cap(CAP_SYS_PTRACE) && in_initial_userns());
+}
+
 /* ---- ids, of the thread's namespace and of the initial one */
 
 enum side { INSIDE, OUTSIDE };

@@ -6,6 +6,7 @@
 #include "core/remote.h"
 #include "core_local.h"
 #include "events.h"
+#include "sys/file.h"
 
 bool core_pending(uint32_t ctx_id)
 {
@@ -13,15 +14,73 @@ bool core_pending(uint32_t ctx_id)
 }
 
 /* Faults first, as in the kernel. */
-static bool take(struct context *ctx, uint32_t reader, struct uf_msg *ret)
+static enum events_taken take(struct context *ctx, uint32_t reader, struct uf_msg *ret,
+                              struct events_fork *ret_fork)
 {
-    return waiters_take(ctx, ret) || events_take(ctx, reader, ret);
+    return waiters_take(ctx, ret) ? EVENTS_TAKEN : events_take(ctx, reader, ret, ret_fork);
 }
 
-long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len)
+/*
+ * The new context's descriptor, at the lowest number. Return: 1; 0: the message is not there any
+ * more; -errno: no number is free, and the message stays.
+ */
+static long install(struct context *ctx, const struct events_fork *fork, struct uf_msg *ret)
+{
+    struct core_guard guard;
+    long fd;
+    bool ours = false;
+
+    core_enter(&guard);
+    core_edit_lock(guard.tid); /* a fork meanwhile would copy what is closed again */
+    fd = sys_fcntl(core_hidden(fork->bell), fork->cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+    if (!sys_failed(fd)) {
+        core_fd_arrived((int)fd);
+        ours = events_take_fork(ctx, 0, fork->slot, fork->word);
+    }
+    if (!sys_failed(fd) && !ours) {
+        core_fd_closing((int)fd);
+        sys_close((int)fd);
+    }
+    core_edit_unlock();
+    core_leave(&guard);
+    if (sys_failed(fd)) {
+        return fd == -EBADF ? 0 : fd;
+    }
+    ret->arg.fork.ufd = (uint32_t)fd;
+    return ours;
+}
+
+/* Return: 1 a message; 0 none; -errno. */
+static long next_message(struct context *ctx, uint32_t reader, struct uf_msg *ret,
+                         struct events_fork *stop)
+{
+    for (;;) {
+        struct events_fork fork;
+        enum events_taken taken = take(ctx, reader, ret, &fork);
+        long one = 1;
+
+        if (taken == EVENTS_NONE) {
+            return 0;
+        }
+        if (taken == EVENTS_FORK && stop) {
+            *stop = fork;
+            return 0;
+        }
+        if (taken == EVENTS_FORK) {
+            one = install(ctx, &fork, ret);
+        }
+        if (one) {
+            return one;
+        }
+    }
+}
+
+long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len,
+                  struct events_fork *stop)
 {
     struct uf_msg msg;
     size_t done = 0;
+    long one = 0;
 
     if (!ctx) {
         return -EINVAL;
@@ -33,7 +92,7 @@ long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len)
         return -EINVAL;
     }
     managers_read(ctx, reader);
-    while (len - done >= sizeof msg && take(ctx, reader, &msg)) {
+    while (len - done >= sizeof msg && (one = next_message(ctx, reader, &msg, stop)) > 0) {
         int ret = core_copy_out((char *)buf + done, &msg, sizeof msg);
 
         if (ret) {
@@ -41,13 +100,13 @@ long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len)
         }
         done += sizeof msg;
     }
-    return done ? (long)done : -EAGAIN;
+    return done ? (long)done : one ? one : -EAGAIN;
 }
 
 long core_read(int fd, uint32_t token, void *buf, size_t len)
 {
     return token_remote(token) ? core_remote->read(fd, remote_of(token), buf, len)
-                               : context_read(context_of_id(token), 0, buf, len);
+                               : context_read(context_of_id(token), 0, buf, len, NULL);
 }
 
 short context_poll(struct context *ctx, bool nonblock)

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "core/remote.h"
 #include "core_local.h"
+#include "events.h"
 #include "sys/file.h"
 
 const struct core_remote *core_remote;
@@ -77,9 +78,28 @@ long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
     return ctx ? context_ioctl(ctx, req, arg) : -ESRCH;
 }
 
-long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count)
+/* Looked at again: what has been read since is closed, and another descriptor may have its number.
+ */
+int core_serve_bell(uint32_t id, const struct core_serve_fork *fork)
 {
+    struct context *ctx = context_of_id(id);
+    int bell = core_hidden(fork->bell);
+    long fd = bell < 0 ? -EAGAIN : sys_fcntl(bell, F_DUPFD_CLOEXEC, bell);
+
+    if (!sys_failed(fd) && !(ctx && events_fork_waits(ctx, fork->slot, fork->word))) {
+        sys_close((int)fd);
+        return -EAGAIN;
+    }
+    return (int)fd;
+}
+
+long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count,
+                     struct core_serve_fork *ret_fork)
+{
+    struct events_fork fork = {.bell = -1};
     long ret;
+
+    ret_fork->bell = -1;
 
     if (!context_of_id(id)) {
         return -ESRCH;
@@ -87,11 +107,20 @@ long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *
     if (emptied) {
         context_emptied(context_of_id(id));
     }
-    ret = context_read(context_of_id(id), reader, msgs, count * sizeof *msgs);
+    ret = context_read(context_of_id(id), reader, msgs, count * sizeof *msgs, &fork);
+    *ret_fork =
+        (struct core_serve_fork){fork.bell, fork.cloexec, fork.slot, fork.word, fork.name};
     if (emptied && core_pending(id)) {
         context_ring(context_of_id(id)); /* what is left rings on */
     }
     return ret;
+}
+
+bool core_serve_forked(uint32_t id, uint32_t reader, uint32_t slot, uint32_t word)
+{
+    struct context *ctx = context_of_id(id);
+
+    return ctx && events_take_fork(ctx, reader, slot, word);
 }
 
 short core_serve_poll(uint32_t id, bool nonblock)

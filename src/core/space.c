@@ -409,7 +409,21 @@ int core_reopen(void)
     return ret;
 }
 
-/* ---- fork and exec */
+void core_space_forked(void)
+{
+    if (unwiped && core_started()) {
+        atomic_store(core_space_mark, 0);
+        atomic_fetch_add(&core_unwiped_forks, 1);
+    }
+}
+
+void core_space_begin(void)
+{
+    forget_open_threads();
+    mark_space();
+}
+
+/* ---- exec */
 
 void core_exec_prepare(void)
 {
@@ -422,97 +436,5 @@ void core_exec_failed(void)
 {
     if (core_remote && atomic_load(&core_active) && core_own_table()) {
         core_remote->exec_failed();
-    }
-}
-
-static struct core_guard fork_guard;
-static bool fork_noted; /* between prepare and parent or child, which libc's fork lock encloses */
-
-void core_fork_prepare(void)
-{
-    struct core_guard guard;
-
-    fork_noted = atomic_load(&core_active);
-    if (!fork_noted) {
-        return; /* the child finds out by itself, should it ever make a context */
-    }
-    /* No publication is half done and no layout half changed in the copy that the child gets. */
-    core_enter(&guard);
-    core_edit_lock(guard.tid);
-    paging_lock_all(guard.tid);
-    fork_guard = guard; /* only now: another thread may be between prepare and parent */
-}
-
-void core_fork_parent(void)
-{
-    struct core_guard guard;
-
-    if (!fork_noted) {
-        return;
-    }
-    guard = fork_guard;
-    paging_unlock(PAGING_ALL_STRIPES);
-    core_edit_unlock();
-    core_leave(&guard);
-    if (contexts_any()) {
-        core_fd_leaves(); /* the child has them, too */
-    }
-}
-
-/* The contexts were the parent's; without UF_FEATURE_EVENT_FORK the memory becomes plain. */
-static void forget_parent(void)
-{
-    struct range range;
-
-    core_reopen();
-    waiters_reset();
-    events_reset();
-    contexts_forget();
-    files_fork_child();
-    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
-        if (range.area.kind == PAGING_SHARED || (range.traits & TRAIT_WIPEONFORK)) {
-            paging_unpoison(&range.area); /* its page table is not copied */
-        }
-        core_release_area(&range, &range.area, CORE_RELEASE_COPY);
-        if (range.area.end - range.area.start >= PAGING_CHUNK) { /* of either kind */
-            mappings_note(&range, range.area.start, range.area.end);
-        }
-    }
-}
-
-void core_forked(void)
-{
-    if (unwiped && core_started()) {
-        atomic_store(core_space_mark, 0);
-        atomic_fetch_add(&core_unwiped_forks, 1);
-    }
-    if (atomic_load(&core_active)) {
-        core_fork_child();
-    } /* else the first entry into the facility does it, if there ever is one */
-}
-
-void core_fork_child(void)
-{
-    uint64_t mask;
-    bool masked = fork_guard.masked;
-
-    mask = fork_guard.mask;
-    if (core_tid() != sys_gettid()) {
-        core_share_tls(); /* a raw fork: libc does not know */
-    }
-    paging_lock_reset();
-    paging_pins_reset();
-    core_edit_lock_reset();
-    forget_open_threads();
-    core_fixed_fork_child();
-    mark_space();
-    paging_env_stale();
-    contexts_stale();
-    if (atomic_load(&core_active)) {
-        forget_parent();
-    } /* else nothing is to be undone: descriptors are reopened if a context is created */
-    if (masked) {
-        fork_guard.masked = false;
-        sys_sigmask(SIG_SETMASK, &mask, NULL);
     }
 }

@@ -326,6 +326,36 @@ void paging_forget(const struct paging_area *area)
     paging_each_used(area, forget_in_chunk);
 }
 
+static void unguard_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    (void)area;
+    (void)end;
+    paging_unguard(start);
+}
+
+static void empty_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    (void)area;
+    paging_unguard(start);
+    paging_table_set(start, end, 0);
+}
+
+int paging_forked(const struct paging_area *area, bool tables)
+{
+    long ret = 0;
+
+    if (!tables && (paging_hides(area) || area->rwp)) {
+        ret = sys_mprotect(area->start, area->end - area->start, PROT_NONE);
+    }
+    if (!tables) {
+        paging_each_used(area, empty_in_chunk);
+    } else if (area->kind == PAGING_SHARED) {
+        paging_each_used(area,
+                         unguard_in_chunk); /* ours are never write-protected for the kernel */
+    }
+    return (int)ret;
+}
+
 void paging_carry(const struct paging_area *area, uintptr_t to)
 {
     const unsigned mask = 0xff & ~(unsigned)(PAGE_OPEN | PAGE_READONLY);

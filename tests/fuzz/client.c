@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,13 +39,37 @@ static uint32_t name; /* of the bell: a new one for each input */
 static unsigned char *source;
 static unsigned char *out_start, *out_end; /* what the call may write to */
 
+/* What the other process sends for a bell is the end of a pair. */
+static bool bell_like(int fd)
+{
+    struct stat st, bell;
+
+    return fstat(fd, &st) == 0 && fstat(hub[1], &bell) == 0 && st.st_ino == bell.st_ino;
+}
+
 /* ---- core, as the asker sees it */
 
 bool core_bell_name(int fd, struct core_bell *ret)
 {
     ret->len = sizeof name;
     memcpy(ret->path, &name, sizeof name);
-    return fd == hub[0];
+    return fd == hub[0] || bell_like(fd);
+}
+
+/* Descriptors that came over the channel and are the program's, unless they are closed again. */
+static bool arrived[FDS_TOP];
+
+void core_fd_arrived(int fd)
+{
+    MUST(fd >= 0 && fd < FDS_TOP && !arrived[fd]);
+    arrived[fd] = true;
+}
+
+uint32_t core_fd_closing(int fd)
+{
+    MUST(fd >= 0 && fd < FDS_TOP && arrived[fd]);
+    arrived[fd] = false;
+    return 0;
 }
 
 int core_fd_top(void)
@@ -139,6 +164,29 @@ static void answer(struct peer *peer, struct channel_lane *lane, unsigned n)
     wake(&lane->state);
 }
 
+/* A descriptor that may be a bell, or several, or none, with what belongs to it, or something else.
+ */
+static void send_bells(struct peer *peer)
+{
+    char control[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0}, bytes[16] = "";
+    uint8_t how = script_byte(&peer->script);
+    struct iovec vec = {bytes, how & 16 ? 1u + how % 16 : sizeof(struct channel_fork)};
+    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
+    struct cmsghdr *head = (struct cmsghdr *)control;
+    size_t count = how & 32 ? how % 4 : 1;
+
+    if (count) {
+        msg.msg_control = control;
+        msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(head), (const int[]){how & 64 ? peer->stop : hub[1], hub[1], hub[1]},
+               count * sizeof(int));
+    }
+    sendmsg(peer->socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* Return: false when it does nothing more. */
 static bool react(struct peer *peer)
 {
@@ -149,6 +197,8 @@ static bool react(struct peer *peer)
         peer->socket = -1;
         return false;
     }
+    if (how % 32 == 27 && peer->socket >= 0)
+        send_bells(peer);
     for (unsigned n = 0; n < CHANNEL_LANES; n++) {
         struct channel_lane *lane = &peer->shared->lane[n];
 
@@ -310,6 +360,15 @@ static void call_read(struct script *script, int fd, uint32_t index)
     MUST(ret < 0 || ret % (long)sizeof(struct uf_msg) == 0);
     for (size_t i = ret > 0 ? (size_t)ret : 0; i < sizeof buf; i++)
         MUST(buf[i] == GUARD);
+    for (long at = 0; at < ret; at += (long)sizeof(struct uf_msg)) {
+        struct uf_msg msg;
+
+        memcpy(&msg, buf + at, sizeof msg);
+        if (msg.event == UF_EVENT_FORK) { /* whoever says so, it is one that came */
+            core_fd_closing((int)msg.arg.fork.ufd);
+            MUST(close((int)msg.arg.fork.ufd) == 0);
+        }
+    }
 }
 
 static void call(struct script *script, int fd, uint32_t index)

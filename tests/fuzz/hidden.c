@@ -9,6 +9,18 @@
 int fuzz_hidden[HANDLES];
 int fuzz_hidden_limit = HANDLES;
 
+static _Thread_local int locked;
+
+void core_fds_lock(void)
+{
+    MUST(locked++ == 0);
+}
+
+void core_fds_unlock(void)
+{
+    MUST(--locked == 0);
+}
+
 unsigned fuzz_hidden_count(void)
 {
     unsigned count = 0;

@@ -277,16 +277,35 @@ long core_serve_due(void)
     return -1;
 }
 
-long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count)
+long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count,
+                     struct core_serve_fork *ret_fork)
 {
     size_t got = script_byte(&script) % 20;
 
     MUST(id == ID && reader > 0);
+    ret_fork->bell = -1;
+    if (got == 19 && count) {
+        *ret_fork = (struct core_serve_fork){.bell = 7, .slot = 8, .word = 9};
+        got = 0;
+    }
     check_data((unsigned char *)msgs, count * sizeof *msgs);
     got = got < count ? got : count;
     memset(msgs, 0x12, got * sizeof *msgs);
     scribble_all(script);
     return got ? (long)(got * sizeof *msgs) : -EAGAIN;
+}
+
+int core_serve_bell(uint32_t id, const struct core_serve_fork *fork)
+{
+    MUST(id == ID && fork->bell == 7 && fork->slot == 8 && fork->word == 9);
+    return script_byte(&script) % 4 ? dup(0) : -EAGAIN;
+}
+
+bool core_serve_forked(uint32_t id, uint32_t reader, uint32_t slot, uint32_t word)
+{
+    MUST(id == ID && reader > 0);
+    scribble_all(script);
+    return slot == 8 && word == 9;
 }
 
 short core_serve_poll(uint32_t id, bool nonblock)

@@ -36,7 +36,7 @@ struct uf_stats {
     uint64_t withdrawn;  /* messages withdrawn unread, by a signal handler or a resolution */
     uint64_t chained;    /* SIGSEGV/SIGBUS that were the program's own */
 
-    uint64_t events_remap, events_remove, events_unmap; /* told to managers */
+    uint64_t events_fork, events_remap, events_remove, events_unmap; /* told to managers */
 
     uint64_t copy_calls, copy_pages, copy_bytes;
     uint64_t copy_moved; /* pages that were filled aside and moved in */

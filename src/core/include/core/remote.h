@@ -71,11 +71,23 @@ long core_serve_ioctl(uint32_t id, unsigned long req, void *arg);
  */
 #define CORE_LATER 1
 long core_serve_ack(uint32_t id, const void *arg, bool again);
+/* A fork whose message is next: the new context's descriptor is to be handed over first. */
+struct core_serve_fork {
+    int bell; /* handle; -1: none is next */
+    bool cloexec;
+    uint32_t slot, word;
+    uint32_t name; /* for uf_msg.reserved3 */
+};
 /*
- * Messages, without waiting. @reader: the manager's number, from 1 on. @emptied: the caller has
- * emptied the bell; it rings again if more is pending.
+ * Messages, without waiting, as far as none is of a fork. @reader: the manager's number, from 1 on.
+ * @emptied: the caller has emptied the bell; it rings again if more is pending.
  */
-long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count);
+long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count,
+                     struct core_serve_fork *ret_fork);
+/* A duplicate of the bell, which the caller closes; -errno. Context: core_fds_lock() */
+int core_serve_bell(uint32_t id, const struct core_serve_fork *fork);
+/* The descriptor has arrived: whether its message was unread until now. */
+bool core_serve_forked(uint32_t id, uint32_t reader, uint32_t slot, uint32_t word);
 /* A manager is there; and is not any more, which leaves so many of the context. */
 void core_serve_came(uint32_t id);
 void core_serve_left(uint32_t id, uint32_t reader);
@@ -98,6 +110,13 @@ int core_fd_remote(int fd);
 void core_fd_set_remote(int fd, uint32_t index);
 
 /* ---- descriptors of the facility's own, at numbers out of the program's way: hidden.c */
+
+/*
+ * In between no child is forked: what is opened, and hidden or closed again, comes to no child.
+ * Context: all signals blocked.
+ */
+void core_fds_lock(void);
+void core_fds_unlock(void);
 
 /* Return: a handle, or -EMFILE. The descriptor is closed in a forked child. */
 int core_hide(int fd);

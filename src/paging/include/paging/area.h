@@ -204,6 +204,16 @@ void paging_carry(const struct paging_area *area, uintptr_t to);
 /* The mapping is gone or replaced already: forget it, touching no VMA. Context: stripes held. */
 void paging_forget(const struct paging_area *area);
 
+/**
+ * paging_forked() - this is a forked child, and the area goes on in it
+ * @tables: the kernel has copied its page tables
+ *
+ * Where it has not, nothing is there as yet, as in the kernel, and no mark and no guard.
+ *
+ * Context: alone. Return: 0 or -errno.
+ */
+int paging_forked(const struct paging_area *area, bool tables);
+
 /*
  * A change of the layout will cut here: a chunk that the address divides goes back to its plain
  * form first. Context: stripes of the address held.
