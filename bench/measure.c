@@ -19,13 +19,14 @@ static const struct scenario scenarios[] = {
     {"plain", bench_plain},         {"published", bench_published},
     {"protect", bench_protect_all}, {"move", bench_move},
     {"write", bench_first_write},   {"scan", bench_scan},
-    {"many", bench_many},
+    {"many", bench_many},           {"fork", bench_fork},
 };
 
 static void usage(FILE *file)
 {
     fputs("usage: bench-measure SCENARIO [OPTIONS]\n"
-          "  fault, copy, touch, register, plain, published, protect, move, write, scan, many\n"
+          "  fault, copy, touch, register, plain, published, protect, move, write, scan, many,\n"
+          "  fork\n"
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"

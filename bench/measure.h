@@ -120,6 +120,7 @@ void bench_touch(const struct bench_options *options, struct bench_result *resul
 void bench_register_huge(const struct bench_options *options, struct bench_result *result);
 void bench_protect_all(const struct bench_options *options, struct bench_result *result);
 void bench_first_write(const struct bench_options *options, struct bench_result *result);
+void bench_fork(const struct bench_options *options, struct bench_result *result);
 void bench_scan(const struct bench_options *options, struct bench_result *result);
 void bench_move(const struct bench_options *options, struct bench_result *result);
 void bench_many(const struct bench_options *options, struct bench_result *result);

@@ -13,6 +13,7 @@
 #define SCAN      "scan: PAGEMAP_SCAN of 1 GiB, of which 1 % was written; us a call"
 #define COPY      "copy: pages that nobody waits for; us a page"
 #define MOVE      "move: pages that nobody waits for; us a page"
+#define FORK      "fork: of a process with 1 GiB registered and there, whose manager is told; us"
 #define OTHER     "other: the manager is another process; us a page"
 #define MANY      "other: one manager of 64 processes, each of which touches pages; us a page of all"
 #define TOUCH     "touch: memory that has been published; us a word"
@@ -108,6 +109,7 @@ const struct bench_row bench_rows[] = {
     {"other.many.poll", MANY, "measure many --threads=64", .goal = 1.00, .has_pages = true},
     {"other.many.epoll", MANY, "measure many --threads=64 --op=epoll", .goal = 1.00,
      .has_pages = true},
+    {"fork.1g", FORK, "measure fork --pages=262144", .goal = 1.50},
     {"touch.all", TOUCH, "measure touch", .goal = 1.00, .headroom = 3},
     {"touch.sparse", TOUCH, "measure touch --sparse", .goal = 1.00, .headroom = 3},
     {"plain.getppid", PLAIN, "measure plain --op=getppid", .goal = 1.00, .headroom = 3,
