@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Huge pages of hugetlb: what is asked of them beside what all memory has. */
 #include <errno.h>
+#include <sys/vfs.h>
 
 #include "core_local.h"
+#include "sys/file.h"
 #include "sys/mem.h"
 
 int core_huge_check(const struct vma *vma)
@@ -54,6 +56,46 @@ void core_huge_advise(const struct range *range, uintptr_t start, size_t len)
             sys_madvise(start, len, all[i].advice);
         }
     }
+}
+
+#define HUGETLBFS_MAGIC 0x958458f6ul
+
+static size_t huge_page_of(int fd)
+{
+    struct statfs fs;
+
+    return sys_call(SYS_fstatfs, fd, &fs) == 0 && (unsigned long)fs.f_type == HUGETLBFS_MAGIC
+               ? (size_t)fs.f_bsize
+               : PAGING_PAGE;
+}
+
+/* That of who asks for none. */
+static size_t default_huge_page(void)
+{
+    static _Atomic size_t page;
+    long fd;
+
+    if (!atomic_load(&page)) {
+        fd = sys_call(SYS_memfd_create, "userfault", MFD_HUGETLB | MFD_CLOEXEC);
+        atomic_store(&page, sys_failed(fd) ? PAGING_PAGE : huge_page_of((int)fd));
+        if (!sys_failed(fd)) {
+            sys_close((int)fd);
+        }
+    }
+    return atomic_load(&page);
+}
+
+size_t core_mmap_len(size_t len, int flags, int fd)
+{
+    unsigned shift = (unsigned)flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK;
+    size_t page = PAGING_PAGE;
+
+    if (!(flags & MAP_ANONYMOUS)) {
+        page = huge_page_of(fd);
+    } else if (flags & MAP_HUGETLB) {
+        page = shift ? (size_t)1 << shift : default_huge_page();
+    }
+    return len > PAGING_TOP ? len : (len + page - 1) & ~(page - 1);
 }
 
 bool core_huge_any(uintptr_t start, uintptr_t end)

@@ -265,8 +265,16 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     return ret;
 }
 
-/* Pages of zeroes that were provided and not touched yet are there, and the kernel knows nothing.
+/*
+ * Pages of zeroes that were provided and not touched yet are there, and the kernel knows nothing.
+ * Nor of a shared huge page that nobody may access, of which it looks at the mapping.
  */
+static bool shows(const struct paging_area *area, uintptr_t addr)
+{
+    return (area->kind != PAGING_SHARED || (paging_is_huge(area) && area->prot == PROT_NONE)) &&
+           (paging_byte(addr) & (paging_hides(area) ? PAGE_PUBLISHED : PAGE_HERE));
+}
+
 long core_mincore(uintptr_t addr, size_t len, unsigned char *vec)
 {
     const unsigned char here = 1;
@@ -275,8 +283,7 @@ long core_mincore(uintptr_t addr, size_t len, unsigned char *vec)
     struct range range;
 
     for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
-        if (ranges_find(at, &range) && range.area.kind != PAGING_SHARED &&
-            (paging_byte(at) & (paging_hides(&range.area) ? PAGE_PUBLISHED : PAGE_HERE))) {
+        if (ranges_find(at, &range) && shows(&range.area, at)) {
             core_copy_out(vec + ((at - addr) >> PAGING_SHIFT), &here, 1);
         }
     }

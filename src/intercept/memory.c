@@ -14,6 +14,7 @@
 
 long icall_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
+    size_t whole;
     long ret;
 
     if (!core_active) {
@@ -23,13 +24,14 @@ long icall_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
     if (ret != ICALL_PASS) {
         return ret;
     }
+    whole = core_mmap_len(len, flags, fd);
     if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE) &&
-        core_touches((uintptr_t)addr, len)) {
-        return core_mmap_fixed((uintptr_t)addr, len, prot, flags, fd, (uint64_t)off);
+        core_touches((uintptr_t)addr, whole)) {
+        return core_mmap_fixed((uintptr_t)addr, whole, prot, flags, fd, (uint64_t)off);
     }
     ret = sys_mmap((uintptr_t)addr, len, prot, flags, fd, (uint64_t)off);
-    if (!sys_failed(ret) && core_touches((uintptr_t)ret, len)) {
-        core_mmapped((uintptr_t)ret, len);
+    if (!sys_failed(ret) && core_touches((uintptr_t)ret, whole)) {
+        core_mmapped((uintptr_t)ret, whole);
     }
     return ret;
 }

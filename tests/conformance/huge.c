@@ -304,6 +304,27 @@ static void punch_partly(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+/* A mapping that takes the place of another is of whole pages, whatever length it is asked for. */
+static void mapped_over(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2), file = mem_map(MEM_HUGE_MEMFD_SHARED, 1);
+    const int flags[] = {MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size(),
+                         MAP_SHARED};
+    int uffd = uffd_open(0), other = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t n = 0; n < 2; n++) {
+        char *page = mem_page(&mem, n);
+
+        CHECK(mmap(page, small_page(), PROT_READ | PROT_WRITE, flags[n] | MAP_FIXED,
+                   n ? file.fd : -1, 0) == page);
+        check_native(page + page_size - 1, 0);
+        CHECK_EQ(uffd_register(other, page, page_size), 0);
+        CHECK_EQ(madvise(page, page_size, MADV_DONTNEED), 0);
+    }
+    uffd_check_silent(uffd);
+}
+
 /* A page of the file that lies beyond its end: the kernel looks for the page first. */
 static void beyond_end(enum mem_kind kind)
 {
@@ -441,6 +462,8 @@ const struct conf_case huge_cases[] = {
     {"huge/dontneed-rounds-down", ADV, HUGETLB, .run = dontneed_rounds_down},
     {"huge/punch-partly", ADV, KIND(MEM_HUGE_MEMFD_SHARED), .run = punch_partly},
     {"huge/mremap-sizes", "mremap(2)", HUGETLB_OF_EACH, .run = remap_sizes},
+    {"huge/mapped-over", "mmap(2): MAP_FIXED", HUGETLB_OF_EACH, .features = FEATURES,
+     .run = mapped_over},
     {"huge/beyond-end", MAN, KIND(MEM_HUGE_MEMFD_SHARED), .features = FEATURES, .run = beyond_end},
     {"huge/gigantic", RST, KIND(MEM_ANON), .features = FEATURES, .run = gigantic},
     {"huge/hugetlbfs", RST, HUGETLB_OF_EACH, NEED_ROOT, .run = hugetlbfs},

@@ -191,6 +191,8 @@ bool core_touches(uintptr_t addr, size_t len);
 bool core_advises(uintptr_t addr, size_t len, int advice);
 
 long core_munmap(uintptr_t addr, size_t len);
+/* So much will be mapped: of huge pages, whole ones. */
+size_t core_mmap_len(size_t len, int flags, int fd);
 long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, uint64_t off);
 void core_mmapped(uintptr_t addr, size_t len);
 /* The kernel has unmapped it in a call that was made without us, and that is an event. */
