@@ -18,6 +18,7 @@
 #include "arch/spawn.h"
 #include "base/point.h"
 #include "core/remote.h"
+#include "core/settings.h"
 #include "local.h"
 #include "served.h"
 #include "sys/file.h"
@@ -158,6 +159,7 @@ void server_start(void)
         return;
     }
     if (!spawn()) {
+        core_note("no process can be made that serves others: a manager there will get ESRCH");
         atomic_store(&running, 0); /* the next descriptor that leaves tries again */
     }
 }

@@ -83,13 +83,15 @@ static bool request(void)
            fails(ioctl(-1, 0x80000000ul | 0x1234, 0), ENOSYS);
 }
 
-/* Advice is answered by 0 and, but for MADV_DONTNEED, not handed on. */
+/* Advice is answered by 0 and, but for MADV_DONTNEED of all that is mapped, not handed on. */
 static bool advice(void)
 {
-    char *at = map(PAGE, PROT_READ | PROT_WRITE);
+    char *at = map(2 * PAGE, PROT_READ | PROT_WRITE);
 
     *at = 1;
-    return madvise(at, PAGE, 9999) == 0 && madvise(at, PAGE, MADV_DONTNEED_LOCKED) == 0 && *at == 1;
+    munmap(at + PAGE, PAGE);
+    return madvise(at, PAGE, 9999) == 0 && madvise(at, PAGE, MADV_DONTNEED_LOCKED) == 0 &&
+           madvise(at, 2 * PAGE, MADV_DONTNEED) == 0 && *at == 1;
 }
 
 /* Calls that it does not know. */
@@ -208,12 +210,15 @@ static bool layout(void)
 {
     char *at = map(2 * PAGE, PROT_NONE);
     char *shared = mmap(NULL, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    char *to = map(PAGE, PROT_NONE);
     unsigned char there;
 
     return fails(mincore(at, PAGE, &there), ENOMEM) && fails(mprotect(at, 0, PROT_NONE), ENOMEM) &&
            mmap(at, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) !=
                MAP_FAILED &&
-           mremap(shared, 0, PAGE, MREMAP_MAYMOVE) == MAP_FAILED && errno == ENOMEM;
+           mremap(shared, 0, PAGE, MREMAP_MAYMOVE) == MAP_FAILED && errno == ENOMEM &&
+           mremap(at, 0 - PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED &&
+           errno == ENOMEM && mprotect(to, PAGE, PROT_READ) == 0; /* not even unmapped */
 }
 
 static void maps_too_much(void)
