@@ -409,24 +409,36 @@ static void set_root(uintptr_t addr, uint32_t root)
     }
 }
 
-void mappings_learn_all(uintptr_t addr)
+/* From what lies in [low, high) of the mapping. */
+static void learn_within(uintptr_t addr, uintptr_t low, uintptr_t high)
 {
     struct range range;
     uintptr_t start, end;
 
     if (ranges_find(addr, &range) && range.ctx && !range.root && range.area.kind != PAGING_SHARED &&
-        ranges_mapping(addr, &start, &end) && paging_has_copies(start, end)) {
+        ranges_mapping(addr, &start, &end) &&
+        paging_has_copies(start > low ? start : low, end < high ? end : high)) {
         mappings_prepare(addr);
+    }
+}
+
+void mappings_learn_all(uintptr_t addr)
+{
+    learn_within(addr, 0, UINTPTR_MAX);
+}
+
+static void learn_native(uintptr_t addr, uintptr_t low, uintptr_t high)
+{
+    struct range range;
+
+    if (ranges_find(addr, &range) && !paging_hides(&range.area)) {
+        learn_within(addr, low, high);
     }
 }
 
 void mappings_learn(uintptr_t addr)
 {
-    struct range range;
-
-    if (ranges_find(addr, &range) && !paging_hides(&range.area)) {
-        mappings_learn_all(addr);
-    }
+    learn_native(addr, 0, UINTPTR_MAX);
 }
 
 void mappings_settle(uintptr_t addr)
@@ -434,8 +446,9 @@ void mappings_settle(uintptr_t addr)
     struct range left, right;
     bool divided;
 
-    mappings_learn(addr - 1);
-    mappings_learn(addr);
+    /* Each by itself: alike, they look like one already. */
+    learn_native(addr - 1, 0, addr);
+    learn_native(addr, addr, UINTPTR_MAX);
     if (!ranges_find(addr - 1, &left) || !ranges_find(addr, &right) || right.area.start != addr ||
         !left.ctx || !ranges_alike(&left, &right)) {
         return;

@@ -334,6 +334,7 @@ static void become_plain(const struct move *move, const struct range *range, uin
         struct paging_area old = paging_slice(&part.area, move->addr, kept_end);
 
         core_move_poison(&part, &old, to + (old.start - move->addr));
+        paging_show_zeroes(&old, to + (old.start - move->addr));
     }
 }
 

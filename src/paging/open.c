@@ -382,13 +382,14 @@ void paging_cut(uintptr_t addr)
     }
 }
 
-/* Of zeroes that nobody touched, nothing is mapped; the kernel would have its page of zeroes. */
-static void show_zeroes(const struct paging_area *area, uintptr_t start, uintptr_t end)
+void paging_show_zeroes(const struct paging_area *area, uintptr_t to)
 {
-    for (uintptr_t stop; start < end; start = stop) {
-        stop = paging_run_of(start, end, PAGE_ZEROED);
-        if ((paging_byte(start) & PAGE_ZEROED) && area->kind == PAGING_ANON) {
-            sys_madvise(start, stop - start, MADV_POPULATE_READ);
+    uintptr_t at = paging_next_used(area->start, area->end), stop;
+
+    for (; area->kind == PAGING_ANON && at < area->end; at = paging_next_used(stop, area->end)) {
+        stop = paging_run_of(at, paging_min(paging_next_chunk(at), area->end), PAGE_ZEROED);
+        if (paging_byte(at) & PAGE_ZEROED) {
+            sys_madvise(to + (at - area->start), stop - at, MADV_POPULATE_READ);
         }
     }
 }
@@ -404,7 +405,6 @@ static void release_in_chunk(const struct paging_area *area, uintptr_t start, ui
     if (chunk->flags & CHUNK_GUARDED) { /* whole, or paging_cut() had made it plain */
         paging_chunk_flags(start, 0, CHUNK_GUARDED | CHUNK_CLOSED);
     }
-    show_zeroes(area, start, end);
     paging_table_set(start, end, 0);
     if (chunk->published == 0 && end - start == PAGING_CHUNK) {
         paging_chunk_flags(start, 0, CHUNK_HAS_GUARDS | CHUNK_RECENT | CHUNK_MOVING);
@@ -455,6 +455,7 @@ int paging_release(const struct paging_area *area)
     ret = paging_restore(area->start, area->end, area->prot);
 
     if (ret == 0) {
+        paging_show_zeroes(area, area->start);
         paging_each_used(area, release_in_chunk);
     }
     return ret;

@@ -191,6 +191,20 @@ static void removal_by_mapping(enum mem_kind kind)
     uffd_check_silent(deaf);
 }
 
+/* Two that became one when the modes of the second did those of the first: it alone has copies. */
+static void removal_of_joined(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 10);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(UF_FEATURE_EVENT_REMOVE);
+    struct cause cause = {cause_madvise, mem.addr, .len = 6 * page_size, .flags = MADV_DONTNEED};
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), 9 * page_size), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 6), source, page_size), 0);
+    CHECK_EQ(uffd_register_mode(uffd, mem.addr, 8 * page_size, UF_REGISTER_MODE_WP, NULL), 0);
+    event_of(uffd, cause, UF_EVENT_REMOVE, mem.addr, mem_page(&mem, 6), 0);
+}
+
 static void removal_of_locked(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 4);
@@ -338,6 +352,8 @@ const struct conf_case events_cases[] = {
     {"events/unmap-by-moving", RST_UNMAP, ONE_OF_EACH, .features = EVENTS, .run = unmap_by_moving},
     {"events/remove", RST_REMOVE, EVERY_KIND | HUGETLB, .features = EVENTS, .run = removal},
     {"events/remove-by-mapping", RST_REMOVE, EACH, .features = EVENTS, .run = removal_by_mapping},
+    {"events/remove-joined", RST_REMOVE, KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE),
+     .features = EVENTS, .run = removal_of_joined},
     {"events/remove-locked", RST_REMOVE, ONE_OF_EACH, .features = EVENTS, .run = removal_of_locked},
     {"events/free", RST_REMOVE, EVERY_KIND, .features = EVENTS, .run = removal_by_free},
     {"events/remove-huge", RST_REMOVE, HUGETLB, .features = EVENTS, .run = removal_of_huge},

@@ -110,6 +110,23 @@ static void register_zeroes_stay(enum mem_kind kind)
     check_traps(uffd, mem_page(&mem, 63));
 }
 
+/* Nor does it matter that they were moved meanwhile, where they are not registered. */
+static void register_zeroes_moved(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 64);
+    int uffd = uffd_open(0);
+    char *there;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, mem.len), 0);
+    there = mmap(NULL, mem.len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(mremap(mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED, there) == there);
+    CHECK_EQ(uffd_register(uffd, there, mem.len), 0);
+    for (size_t n = 0; n < 64; n++)
+        check_native(there + n * page_size, 0);
+    uffd_check_silent(uffd);
+}
+
 static void register_bad_mode(enum mem_kind kind)
 {
     struct mem mem = mem_map(MEM_ANON, 1);
@@ -429,6 +446,7 @@ const struct conf_case register_cases[] = {
     {"register/present-stays", RST_INIT, EVERY_KIND | HUGETLB, .run = register_present_stays},
     {"register/read-page-stays", MAN_REG, EVERY_KIND | HUGETLB, .run = register_read_page_stays},
     {"register/zeroes-stay", MAN_REG, EVERY_KIND, .run = register_zeroes_stay},
+    {"register/zeroes-moved", MAN_REG, EVERY_KIND, .run = register_zeroes_moved},
     {"register/bad-mode", MAN_REG, .run = register_bad_mode},
     {"register/bad-range", MAN_REG, .run = register_bad_range},
     {"register/unmapped", MAN_REG, .run = register_unmapped},

@@ -192,6 +192,12 @@ int paging_hide(const struct paging_area *area);
  */
 void paging_drop_zeroes(const struct paging_area *area);
 
+/*
+ * Of zeroes that were provided and nobody touched, nothing is mapped, where the kernel would have
+ * its page of zeroes: that is there now, at `to`, where such memory is plain.
+ */
+void paging_show_zeroes(const struct paging_area *area, uintptr_t to);
+
 /* Forget the content: every page of the area is hidden and empty. Context: stripes held. */
 int paging_drop(const struct paging_area *area);
 
