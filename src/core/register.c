@@ -106,12 +106,13 @@ static void note_kind(const struct piece *piece)
              piece->start);
 }
 
+/* @cut: the end of what is asked for lies within a page. In the kernel's order. */
 static int check_piece(const struct context *ctx, const struct piece *piece, uint64_t mode,
-                       uintptr_t sp)
+                       uintptr_t sp, bool cut)
 {
     int kind = piece->registered ? (int)piece->range.area.kind : kind_of(&piece->vma);
     size_t page = page_of(piece);
-    int ret;
+    int ret = 0;
 
     if (kind == -ENOMEM || (piece->registered && piece->range.ctx == CORE_ORPHAN)) {
         return -ENOMEM;
@@ -122,6 +123,12 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
     if (kind < 0 ||
         (kind == PAGING_ANON && page == PAGING_PAGE && (mode & UF_REGISTER_MODE_MINOR))) {
         return -EINVAL;
+    }
+    if (!piece->registered) {
+        ret = check_writable(piece);
+    }
+    if (ret || cut) {
+        return ret ? ret : -EINVAL;
     }
     if (piece->registered && piece->range.ctx) {
         bool alone = piece->range.ctx == atomic_load(&ctx->id) && !piece->range.outer;
@@ -137,8 +144,7 @@ static int check_piece(const struct context *ctx, const struct piece *piece, uin
         core_fixed_in(piece->start, piece->end)) {
         return -EINVAL;
     }
-    ret = check_writable(piece);
-    return ret || page == PAGING_PAGE ? ret : core_huge_check(&piece->vma);
+    return page == PAGING_PAGE ? 0 : core_huge_check(&piece->vma);
 }
 
 int core_make_alias(struct paging_area *area)
@@ -340,12 +346,10 @@ static int register_piece(struct context *ctx, const struct piece *piece, uint64
     return ret;
 }
 
-/* The border of what is asked for has to be one of a page, where it lies in a mapping. */
-static int check_aligned(const struct piece *piece, uintptr_t start, uintptr_t end)
+/* The borders of what is asked for have to be those of pages. */
+static bool cuts(const struct piece *piece, uintptr_t border)
 {
-    uintptr_t last = end < piece->end ? end : piece->end;
-
-    return (start | last) & (page_of(piece) - 1) ? -EINVAL : 0;
+    return border & (page_of(piece) - 1);
 }
 
 static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintptr_t sp,
@@ -356,13 +360,14 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
     bool any = false;
 
     for (uintptr_t at = start; at < end && next_piece(at, end, &piece); at = piece.end) {
-        uintptr_t from = any ? piece.start : start;
+        bool first = !any;
         int ret = 0;
 
         any = true;
         if (!apply) {
-            ret = check_aligned(&piece, from, end);
-            ret = ret ? ret : check_piece(ctx, &piece, mode, sp);
+            ret = first && cuts(&piece, start)
+                      ? -EINVAL
+                      : check_piece(ctx, &piece, mode, sp, cuts(&piece, piece.end));
         } else if (piece.registered) {
             ret = change_modes(ctx, &piece, mode, tid);
         } else {

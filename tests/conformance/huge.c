@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What is special to the huge pages of hugetlb: sizes, the pool, mappings that never merge. */
 #include <sched.h>
+#include <sys/ipc.h>
 #include <sys/mount.h>
+#include <sys/shm.h>
 
 #include "harness.h"
 
@@ -304,6 +306,25 @@ static void punch_partly(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+/* Whether it can be registered at all is told before where the end lies, and that before whose it
+ * is. */
+static void refused_in_order(enum mem_kind kind)
+{
+    int id =
+        shmget(IPC_PRIVATE, 2 * page_size, IPC_CREAT | 0600 | SHM_HUGETLB | (int)mem_huge_size());
+    char *addr = shmat(id, NULL, SHM_RDONLY);
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(0), other = uffd_open(0);
+
+    shmctl(id, IPC_RMID, NULL);
+    CHECK(addr != (char *)-1);
+    CHECK_EQ(uffd_register(uffd, addr, page_size + small_page()), -EPERM);
+    CHECK_EQ(uffd_register(uffd, addr + small_page(), page_size), -EINVAL);
+    CHECK_EQ(uffd_register(other, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, page_size + small_page()), -EINVAL);
+    CHECK_EQ(uffd_register(uffd, mem.addr, page_size), -EBUSY);
+}
+
 /* A mapping that takes the place of another is of whole pages, whatever length it is asked for. */
 static void mapped_over(enum mem_kind kind)
 {
@@ -462,6 +483,8 @@ const struct conf_case huge_cases[] = {
     {"huge/dontneed-rounds-down", ADV, HUGETLB, .run = dontneed_rounds_down},
     {"huge/punch-partly", ADV, KIND(MEM_HUGE_MEMFD_SHARED), .run = punch_partly},
     {"huge/mremap-sizes", "mremap(2)", HUGETLB_OF_EACH, .run = remap_sizes},
+    {"huge/refused-in-order", MAN, KIND(MEM_HUGE_SYSV), .features = FEATURES,
+     .run = refused_in_order},
     {"huge/mapped-over", "mmap(2): MAP_FIXED", HUGETLB_OF_EACH, .features = FEATURES,
      .run = mapped_over},
     {"huge/beyond-end", MAN, KIND(MEM_HUGE_MEMFD_SHARED), .features = FEATURES, .run = beyond_end},
