@@ -194,42 +194,60 @@ static long lock_limit(size_t len)
     return ret;
 }
 
+/* What begins at `at`, registered or not, and is of one size of pages. False: nothing is there. */
+static bool part_at(uintptr_t at, uintptr_t end, uintptr_t *ret_stop, bool *ret_huge)
+{
+    struct range range;
+    bool ranged = ranges_next(at, end, &range);
+    struct vma vma;
+
+    if (ranged && range.area.start <= at) {
+        *ret_stop = range.area.end < end ? range.area.end : end;
+        *ret_huge = paging_is_huge(&range.area);
+        return true;
+    }
+    end = ranged ? range.area.start : end;
+    if (!maps_next(at, end, &vma) || vma.start > at) {
+        return false;
+    }
+    *ret_stop = vma.end < end ? vma.end : end;
+    *ret_huge = maps_page_size(&vma) > PAGING_PAGE;
+    return true;
+}
+
 /*
  * To be faulted in when touched. Huge pages are never locked, and the call brings them in, whatever
- * its flags: it cannot be made where they are hidden.
+ * its flags: it cannot be made where they are hidden, nor before what is to come in first.
  */
 static long lock_on_fault(uintptr_t start, uintptr_t end)
 {
-    struct range range;
     long ret;
+    bool huge;
 
     if (!core_huge_any(start, end)) {
         return sys_call(SYS_mlock2, start, end - start, MLOCK_ONFAULT);
     }
     ret = lock_limit(end - start);
     for (uintptr_t at = start, stop; ret == 0 && at < end; at = stop) {
-        bool ranged = ranges_next(at, end, &range), here = ranged && range.area.start <= at;
-
-        stop = here ? range.area.end : ranged ? range.area.start : end;
-        stop = stop < end ? stop : end;
-        if (!here || !paging_is_huge(&range.area)) {
-            ret = sys_call(SYS_mlock2, at, stop - at, MLOCK_ONFAULT);
+        if (!part_at(at, end, &stop, &huge)) {
+            return -ENOMEM;
         }
+        ret = huge ? 0 : sys_call(SYS_mlock2, at, stop - at, MLOCK_ONFAULT);
     }
     return ret;
 }
 
+/* Where any of them is registered: else the call has done it. */
 static long populate_huge(uintptr_t start, uintptr_t end)
 {
-    struct range range;
     long ret = 0;
+    bool huge;
 
-    for (uintptr_t at = start; ret == 0 && ranges_next(at, end, &range); at = range.area.end) {
-        struct paging_area part = paging_slice(&range.area, start, end);
-
-        if (paging_is_huge(&part)) {
-            ret = core_populate_locked(part.start, part.end);
+    for (uintptr_t at = start, stop; core_huge_any(start, end) && ret == 0 && at < end; at = stop) {
+        if (!part_at(at, end, &stop, &huge)) {
+            return -ENOMEM;
         }
+        ret = huge ? core_populate_locked(at, stop) : 0;
     }
     return ret;
 }

@@ -290,6 +290,17 @@ static size_t read_absent(uintptr_t src, size_t len)
     return PAGING_PAGE;
 }
 
+/*
+ * Of huge pages the source is read after that, which may put the page there, too. It lies in one
+ * of the source's, or in two. Return: the end of what is to be copied now.
+ */
+static uintptr_t read_absent_huge(const struct paging_area *area, uintptr_t start, uintptr_t src)
+{
+    paging_readable(src, 1);
+    paging_readable(src + area->page - 1, 1);
+    return start + area->page;
+}
+
 /* Private huge pages can be put beyond the end of their file. */
 static uintptr_t publish_end(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
@@ -319,6 +330,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     }
     /* Looked at before they are closed, too: what is there may be the source. */
     end = empty_end(area, start, end, zero);
+    if (end > start && area->kind != PAGING_ANON && paging_is_huge(area)) {
+        end = empty_end(area, start, read_absent_huge(area, start, (uintptr_t)src), zero);
+    }
     if (end > start && !paging_hides(area)) {
         n = paging_seize(area, start, end);
         if (n != 0) {

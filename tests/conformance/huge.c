@@ -306,6 +306,22 @@ static void punch_partly(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+/* A source that is the same page of the file is there once it was read, and so is the destination.
+ */
+static void copied_onto_itself(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    char *twin = mmap(NULL, mem.len, PROT_READ | PROT_WRITE, MAP_SHARED, mem.fd, 0);
+    int uffd = uffd_open(0);
+
+    CHECK(twin != MAP_FAILED);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, twin, page_size), -EEXIST);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), twin, page_size), 0);
+    check_native(mem.addr, 0);
+    uffd_check_silent(uffd);
+}
+
 /* Whether it can be registered at all is told before where the end lies, and that before whose it
  * is. */
 static void refused_in_order(enum mem_kind kind)
@@ -485,6 +501,7 @@ const struct conf_case huge_cases[] = {
     {"huge/mremap-sizes", "mremap(2)", HUGETLB_OF_EACH, .run = remap_sizes},
     {"huge/refused-in-order", MAN, KIND(MEM_HUGE_SYSV), .features = FEATURES,
      .run = refused_in_order},
+    {"huge/copied-onto-itself", MAN, KIND(MEM_HUGE_MEMFD_SHARED), .run = copied_onto_itself},
     {"huge/mapped-over", "mmap(2): MAP_FIXED", HUGETLB_OF_EACH, .features = FEATURES,
      .run = mapped_over},
     {"huge/beyond-end", MAN, KIND(MEM_HUGE_MEMFD_SHARED), .features = FEATURES, .run = beyond_end},

@@ -68,6 +68,20 @@ static void mlock_part(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+/* In order: what comes after a page that cannot be had stays missing. */
+static void mlock_fails(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    int uffd = uffd_open(UF_FEATURE_SIGBUS);
+
+    CHECK_EQ(uffd_register(uffd, mem_page(&mem, 1), page_size), 0);
+    CHECK_ERRNO(mlock(mem.addr, mem.len), ENOMEM);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_native(mem.addr, 0);
+    CHECK_EQ(touch_caught(mem_page(&mem, 1), false, NULL), SIGBUS);
+    CHECK_EQ(touch_caught(mem_page(&mem, 2), false, NULL), SIGBUS);
+}
+
 /* No huge page is cut; but what changes nothing cuts none. */
 static void mprotect_part(enum mem_kind kind)
 {
@@ -175,6 +189,8 @@ const struct conf_case huge_parts_cases[] = {
     {"huge-parts/minor-alone", "rst: Minor faults", KIND(MEM_HUGE_PRIVATE),
      .features = UF_FEATURE_MINOR_HUGETLBFS, .run = minor_alone},
     {"huge-parts/mlock", "mlock(2)", HUGETLB, .run = mlock_part},
+    {"huge-parts/mlock-fails", "mlock(2)", HUGETLB, .features = UF_FEATURE_SIGBUS,
+     .run = mlock_fails},
     {"huge-parts/mprotect", "mprotect(2)", HUGETLB_OF_EACH, .run = mprotect_part},
     {"huge-parts/unregister", MAN, HUGETLB, .run = unregister_part},
     {"huge-parts/inaccessible", MAN, HUGETLB, .run = parts_inaccessible},
