@@ -81,6 +81,9 @@ long side_ioctl(const struct side *side, unsigned long request, void *arg);
 void side_manager_exec(const struct side *side);
 /* One that a dead process may have answered as well: 0, or `gone`. Return: whether it was 0. */
 bool side_ioctl_or(const struct side *side, unsigned long request, void *arg, long gone);
+bool side_next_fork(const struct side *side, int *ret_uffd);
+/* Whether there is such a feature here. */
+bool side_has(uint64_t features);
 /* The next message. False: the monitored process is gone, or will cause none. */
 bool side_next(const struct side *side, unsigned event);
 bool side_copy(const struct side *side, size_t page, size_t count);

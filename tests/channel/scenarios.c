@@ -58,6 +58,19 @@ static void fork_child(struct side *side)
     MUST(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
+/* The child's pages are its own context's, which the manager got with the event, or nobody's. */
+static void fork_touching_child(struct side *side)
+{
+    const volatile char *byte = side->mem + POINTS_PAGE;
+    int status;
+    pid_t pid = fork();
+
+    MUST(pid >= 0);
+    if (pid == 0)
+        _exit(*byte != POINTS_BYTE && *byte != 0);
+    MUST(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
 /* What would become of the image is nobody's concern: the manager sees no more of it. */
 static void exec_other(struct side *side)
 {
@@ -169,6 +182,18 @@ static void read_remap(struct side *side)
     side_next(side, UF_EVENT_REMAP);
 }
 
+/* The child waits for what it touches; when it is gone, its context answers so. */
+static void serve_child(struct side *side)
+{
+    struct side child = *side;
+
+    if (!side_next_fork(side, &child.uffd))
+        return;
+    if (side_next(&child, UF_EVENT_PAGEFAULT))
+        side_copy(&child, 1, 1);
+    MUST(close(child.uffd) == 0);
+}
+
 static void look_in_vain(struct side *side)
 {
     struct pollfd fd = {.fd = side->uffd, .events = POLLIN};
@@ -225,6 +250,8 @@ const struct scenario points_scenarios[] = {
     {"EVENT_REMAP", .mode = MISSING, .features = UF_FEATURE_EVENT_REMAP, .closes = true,
      .monitored = remap, .manager = read_remap},
     {"fork of the monitored process", .mode = MISSING, .monitored = fork_child, .manager = copy},
+    {"EVENT_FORK", .mode = MISSING, .features = UF_FEATURE_EVENT_FORK, .closes = true,
+     .monitored = fork_touching_child, .manager = serve_child},
     {"exec of the manager", .mode = MISSING, .manager = image},
     {"exec of the monitored process", .mode = MISSING, .monitored = exec_other,
      .manager = copy_if_it_is},

@@ -145,25 +145,50 @@ bool side_ioctl_or(const struct side *side, unsigned long request, void *arg, lo
     return ret == 0;
 }
 
-bool side_next(const struct side *side, unsigned event)
+static bool next_message(const struct side *side, unsigned event, struct uf_msg *ret)
 {
     struct pollfd fds[] = {{.fd = side->uffd, .events = POLLIN},
                            {.fd = side->sock, .events = POLLIN}};
-    struct uf_msg msg;
 
     for (;;) {
         ssize_t n;
 
         MUST(poll(fds, 2, -1) > 0);
-        n = fds[0].revents ? read(side->uffd, &msg, sizeof msg) : -1;
-        if (n == (ssize_t)sizeof msg) {
-            MUST_BE(msg.event, got_ == (long)event);
+        n = fds[0].revents ? read(side->uffd, ret, sizeof *ret) : -1;
+        if (n == (ssize_t)sizeof *ret) {
+            MUST_BE(ret->event, got_ == (long)event);
             return true;
         }
         MUST(!fds[0].revents || (n == -1 && errno == EAGAIN));
         if (fds[1].revents)
             return false; /* it says that it is done, or has hung up */
     }
+}
+
+bool side_next(const struct side *side, unsigned event)
+{
+    struct uf_msg msg;
+
+    return next_message(side, event, &msg);
+}
+
+bool side_next_fork(const struct side *side, int *ret_uffd)
+{
+    struct uf_msg msg;
+
+    if (!next_message(side, UF_EVENT_FORK, &msg))
+        return false;
+    *ret_uffd = (int)msg.arg.fork.ufd;
+    return true;
+}
+
+bool side_has(uint64_t features)
+{
+    struct uf_io_api api = {.api = UF_API};
+    int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+    MUST(uffd >= 0 && ioctl(uffd, UF_IO_API, &api) == 0 && close(uffd) == 0);
+    return (api.features & features) == features;
 }
 
 bool side_copy(const struct side *side, size_t page, size_t count)
