@@ -21,9 +21,10 @@
 #include "wire.h"
 
 #define SERVED_MAX 256
-#define LATER_MS   20  /* then what was not answered is looked at again */
-#define BLIND_MS   200 /* where nothing tells that the program has ended */
-#define ROUND_MAX  64  /* datagrams: who sends without end is not listened to without end */
+#define LATER_MS   20   /* then what was not answered is looked at again */
+#define IDLE_MS    5000 /* then it is looked whether there is still a program to serve for */
+#define BLIND_MS   200  /* where nothing tells that the program has ended */
+#define ROUND_MAX  64   /* datagrams: who sends without end is not listened to without end */
 
 /* One that asks. Only the server touches these, and a forked child, which has none. */
 static struct served {
@@ -365,22 +366,20 @@ static void receive_hellos(void)
 
 /* ---- sleeping */
 
-/* Until it looks again by itself. @due: ms, or -1. NULL: never */
-static const struct timespec *sleep_limit(bool wait, long due, struct timespec *ret)
+/* Until it looks again by itself. @due: ms, or -1 */
+static struct timespec sleep_limit(bool wait, long due)
 {
-    long ms = !wait ? 0 : any_later ? LATER_MS : death >= 0 ? -1 : BLIND_MS;
+    long ms = !wait ? 0 : any_later ? LATER_MS : death >= 0 ? IDLE_MS : BLIND_MS;
 
-    ms = due >= 0 && (ms < 0 || due < ms) ? due : ms;
-    *ret = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    return ms < 0 ? NULL : ret;
+    ms = due >= 0 && due < ms ? due : ms;
+    return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 }
 
 bool served_look(bool wait)
 {
     struct pollfd fds[SERVED_MAX + 2];
     uint8_t who[SERVED_MAX + 2];
-    struct timespec limit;
-    long due = core_serve_due();
+    struct timespec limit = sleep_limit(wait, core_serve_due());
     unsigned count = 0;
     bool watched = death >= 0;
 
@@ -392,7 +391,7 @@ bool served_look(bool wait)
             fds[count++] = (struct pollfd){.fd = core_hidden(served[i].socket), .events = POLLIN};
         }
     }
-    if (sys_call(SYS_ppoll, fds, count, sleep_limit(wait, due, &limit), NULL, 8) < 0) {
+    if (sys_call(SYS_ppoll, fds, count, &limit, NULL, 8) < 0) {
         return true;
     }
     if (fds[1].revents || !program_lives()) {

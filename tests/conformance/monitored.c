@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "monitored.h"
+#include "raw.h"
 
 /* ------------------------------------------------------------------ the monitored process */
 
@@ -85,6 +86,9 @@ static unsigned char obey(const struct mem *mem, int uffd, const struct command 
         return (unsigned char)close(uffd);
     case ORDER_EXEC:
         execlp("sleep", "sleep", "infinity", NULL);
+        _exit(91);
+    case ORDER_EXEC_RAW:
+        RAW(SYS_execve, "/bin/sleep", ((char *[]){"sleep", "infinity", NULL}), ((char *[]){NULL}));
         _exit(91);
     case ORDER_EXEC_NOTHING:
         execl("/nowhere", "nowhere", NULL);

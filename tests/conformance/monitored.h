@@ -16,6 +16,7 @@ enum order {
     ORDER_WRITE,
     ORDER_CLOSE, /* its own descriptor of the context */
     ORDER_EXEC,
+    ORDER_EXEC_RAW, /* by the instruction */
     ORDER_EXEC_NOTHING,
     ORDER_EXIT,
     ORDER_READ_CAUGHT, /* read; the answer to a SIGBUS is ANSWER_SIGBUS */

@@ -221,7 +221,7 @@ static void exits(enum mem_kind kind)
 }
 
 /* Another image in the same process: its memory is not that which was registered. */
-static void execs(enum mem_kind kind)
+static void exec_by(enum mem_kind kind, enum order order)
 {
     char *source = source_new(1, 1);
     struct monitored m;
@@ -229,11 +229,22 @@ static void execs(enum mem_kind kind)
 
     monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
     serve_fault(&m, 2, false, source);
-    tell(&m, ORDER_EXEC, 0);
+    tell(&m, order, 0);
     CHECK_EQ(read(m.sock, &byte, 1), 0); /* the image has not got the socket */
     check_gone(&m, source);
     CHECK_EQ(kill(m.pid, SIGKILL), 0);
     CHECK_SIGNALED(child_wait(m.pid), SIGKILL);
+}
+
+static void execs(enum mem_kind kind)
+{
+    exec_by(kind, ORDER_EXEC);
+}
+
+/* Which nobody sees but the kernel. */
+static void execs_raw(enum mem_kind kind)
+{
+    exec_by(kind, ORDER_EXEC_RAW);
 }
 
 static void fails_to_exec(enum mem_kind kind)
@@ -420,6 +431,7 @@ const struct conf_case remote_cases[] = {
     {"remote/last-close", RST_OTHER, KIND(MEM_ANON), .run = last_close},
     {"remote/exits", RST_OTHER, KIND(MEM_ANON), .run = exits},
     {"remote/execs", RST_OTHER, KIND(MEM_ANON), .run = execs},
+    {"remote/execs-raw", RST_OTHER, KIND(MEM_ANON), .run = execs_raw},
     {"remote/fails-to-exec", RST_OTHER, KIND(MEM_ANON), .run = fails_to_exec},
     {"remote/killed-waiting", RST_OTHER, KIND(MEM_ANON), .run = is_killed_waiting},
     {"remote/many-processes", RST_OTHER, ONE_OF_EACH, .run = many_processes},
