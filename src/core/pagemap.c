@@ -28,7 +28,7 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
         return pages;
     }
     pages.end = paging_run_of(addr, range.area.end < end ? range.area.end : end,
-                              PAGE_PUBLISHED | PAGE_PROTECTED);
+                              PAGE_PUBLISHED | PAGE_PROTECTED | PAGE_POISONED);
     /* The bytes of a huge page change one by one: its first says what it is. */
     if (paging_is_huge(&range.area)) {
         pages.end = paging_page_down(&range.area, pages.end + range.area.page - 1);
@@ -37,11 +37,13 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
     pages.range_end = range.area.end < end ? range.area.end : end;
     pages.huge = paging_is_huge(&range.area);
     byte = paging_byte(paging_page_down(&range.area, addr));
-    pages.registered = range.area.wp || range.area.rwp;
+    pages.poisoned = byte & PAGE_POISONED;
+    pages.registered = range.area.wp || range.area.rwp || pages.poisoned;
     pages.access = range.area.rwp;
     pages.async = range.area.wp && core_lifts_alone(&range);
     pages.is_protected = pages.registered && (byte & PAGE_PROTECTED);
     pages.published = paging_hides(&range.area) && (byte & PAGE_PUBLISHED);
     pages.hidden = paging_hides(&range.area) && !(byte & PAGE_PUBLISHED);
+    pages.files = pages.hidden && range.area.kind == PAGING_SHARED;
     return pages;
 }

@@ -25,6 +25,7 @@ long core_ioctl_poison(struct context *ctx, void *arg)
         (poison.mode & ~UF_POISON_MODE_DONTWAKE)) {
         return -EINVAL;
     }
+    core_note_protection(); /* the pagemap shows it */
     ret = core_each_step(ctx, poison.range.start, poison.range.len, poison_step, NULL);
     STAT_RESOLVED(poison, ret);
     if (core_copy_out(&user->updated, &ret, sizeof ret)) {

@@ -43,6 +43,9 @@ static int apply(const struct range *range, uintptr_t start, uintptr_t end,
 {
     struct paging_area part = paging_slice(&range->area, start, end);
 
+    if (what->on && !what->asks) {
+        paging_protect_poisoned(&part);
+    }
     if (what->on) {
         return what->access ? paging_protect_access(&range->area, start, end)
                             : paging_protect(&part, core_protects_empty(range));
@@ -160,6 +163,7 @@ static long collect_and_protect(uintptr_t *at, uintptr_t end, const struct core_
     if (n) {
         struct paging_area part = paging_slice(&range.area, runs[0].start, runs[n - 1].end);
 
+        paging_protect_poisoned(&part);
         ret =
             paging_protect(&part, core_protects_empty(&range)); /* what lies between is, already */
     }

@@ -266,6 +266,9 @@ static long descriptor_call(long nr, long a, long b, long c, long d, long e, lon
 #endif
     case SYS_openat:
         return icall_openat((int)a, (const char *)b, (int)c);
+    case SYS_openat2:
+        ipagemap_opening((const char *)b);
+        return ICALL_PASS;
     case SYS_epoll_ctl:
         return icall_epoll_ctl((int)a, (int)b, (int)c, (const void *)d);
     case SYS_fallocate:
@@ -418,9 +421,7 @@ static long read_done(long nr, const long *args, long ret)
     if (nr == SYS_read) {
         isig_read_done((int)args[0], (void *)args[1], ret);
     }
-    if (nr == SYS_read || nr == SYS_pread64) {
-        ipagemap_read_done((int)args[0], (void *)args[1], ret, nr == SYS_read ? -1 : args[3]);
-    }
+    ipagemap_done(nr, args, ret);
     return ret;
 }
 

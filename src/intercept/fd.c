@@ -182,7 +182,11 @@ long icall_ioctl(int fd, unsigned long req, void *arg)
             return ICALL_PASS;
         }
         ret = icall_context_ioctl(fd, req, arg);
-        return ret != ICALL_PASS ? ret : core_ioctl(fd, req, arg);
+        if (ret == ICALL_PASS) {
+            ret = core_ioctl(fd, req, arg);
+            ipagemap_look_around();
+        }
+        return ret;
     case CORE_FD_DEVICE:
         return core_ioctl(fd, req, arg);
     case CORE_FD_FOREIGN:

@@ -9,8 +9,11 @@
  * Known by where the descriptor leads, and only looked at once some pagemap was opened.
  */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
+#include <sys/uio.h>
 
+#include "base/fds.h"
 #include "base/text.h"
 #include "core/call.h"
 #include "core/core.h"
@@ -31,44 +34,86 @@ static _Atomic bool opened;
 
 /* ---- which descriptors */
 
-/* Byte by byte: nothing behind its end is touched, and a bad pointer is the kernel's to refuse. */
+static void note_opened(void)
+{
+    opened = true;
+    core_end_short_way(); /* reads go by ipagemap_done() */
+}
+
+/*
+ * Its last letters tell, wherever it begins. Piece by piece, each within a page: nothing behind its
+ * end is touched, and a bad pointer is the kernel's to refuse.
+ */
 void ipagemap_opening(const char *path)
 {
-    static const char proc[] = "/proc/", name[] = "pagemap";
+    static const char name[] = "pagemap";
     const size_t len = sizeof name - 1;
-    char text[PATH_BYTES];
-    size_t n = 0;
+    char text[sizeof name - 1 + PATH_BYTES];
+    const char *end = NULL;
+    size_t kept = 0;
 
-    if (opened) {
-        return;
-    }
-    do {
-        if (n == sizeof text || core_copy_in(&text[n], path + n, 1) ||
-            (n < sizeof proc - 1 && text[n] != proc[n])) {
+    for (size_t at = 0; !opened && !end && at < PATH_MAX;) {
+        size_t part = PAGE - ((uintptr_t)(path + at) & (PAGE - 1));
+
+        part = part < PATH_BYTES ? part : PATH_BYTES;
+        if (core_copy_in(text + kept, path + at, part)) {
             return;
         }
-    } while (text[n++]);
-    if (n > len && !memcmp(text + n - 1 - len, name, len)) {
-        opened = true;
-        core_end_short_way(); /* reads go by ipagemap_read_done() */
+        end = memchr(text + kept, '\0', part);
+        at += part;
+        kept = end ? (size_t)(end - text) : kept + part;
+        if (kept > len) {
+            memmove(text, text + kept - len, len);
+            kept = len;
+        }
+    }
+    if (end && kept == len && !memcmp(text, name, len)) {
+        note_opened();
     }
 }
 
-/* Whether the descriptor is this process's own pagemap. */
+/* Whether the descriptor is this process's own pagemap, or that of one of its threads. */
 static bool is_own(int fd)
 {
-    char path[PATH_BYTES], want[PATH_BYTES], target[PATH_BYTES];
+    char path[PATH_BYTES], own[PATH_BYTES], target[PATH_BYTES];
     struct base_text text = base_text_on(path, sizeof path);
+    const char *at;
     long n;
 
     base_text_str(&text, "/proc/self/fd/");
     base_text_dec(&text, (uint64_t)fd);
-    text = base_text_on(want, sizeof want);
+    n = fd < 0 ? -1 : sys_call(SYS_readlinkat, -100, path, target, sizeof target - 1);
+    text = base_text_on(own, sizeof own);
     base_text_str(&text, "/proc/");
     base_text_dec(&text, (uint64_t)sys_getpid());
-    base_text_str(&text, "/pagemap");
-    n = fd < 0 ? -1 : sys_call(SYS_readlinkat, -100, path, target, sizeof target);
-    return n == (long)text.len && !memcmp(target, want, text.len);
+    if (n <= (long)text.len || memcmp(target, own, text.len)) {
+        return false;
+    }
+    target[n] = '\0';
+    at = target + text.len;
+    if (!strncmp(at, "/task/", 6)) {
+        at += 6;
+        base_text_number(&at, 10);
+    }
+    return !strcmp(at, "/pagemap");
+}
+
+static long look_at(int fd, void *arg)
+{
+    (void)arg;
+    return !core_fd_hidden(fd) && is_own(fd);
+}
+
+void ipagemap_look_around(void)
+{
+    static _Atomic bool looked;
+
+    if (!opened && !looked && core_protects()) {
+        looked = true;
+        if (base_each_fd(look_at, NULL) > 0) {
+            note_opened();
+        }
+    }
 }
 
 /* ---- read as words */
@@ -76,8 +121,10 @@ static bool is_own(int fd)
 /* One entry as it would be if the kernel did what we do. */
 static uint64_t entry_of(const struct core_pages *pages, uint64_t entry)
 {
-    if (pages->hidden) {
-        entry = 0;
+    bool mapped = pages->files && (entry & PAGEMAP_PRESENT);
+
+    if ((pages->hidden && !mapped) || pages->poisoned) {
+        entry = pages->poisoned ? PAGEMAP_SWAPPED : 0; /* as a marker is shown */
     }
     if (pages->is_protected) {
         entry |= PAGEMAP_WP;
@@ -86,25 +133,46 @@ static uint64_t entry_of(const struct core_pages *pages, uint64_t entry)
     return entry;
 }
 
-void ipagemap_read_done(int fd, void *buf, long ret, int64_t off)
+static void complete(uint64_t *entry, uint64_t first, uint64_t count)
 {
-    uint64_t first, count;
-    uint64_t *entry = buf;
-
-    if (ret < 8 || !opened || !core_protects() || !is_own(fd)) {
-        return;
-    }
-    if (off < 0) {
-        off = sys_call(SYS_lseek, fd, 0, 1 /* SEEK_CUR */) - ret;
-    }
-    first = (uint64_t)off / 8;
-    count = (uint64_t)ret / 8;
     for (uint64_t i = 0; i < count;) {
         struct core_pages pages = core_pages_at((first + i) * PAGE, (first + count) * PAGE);
 
         for (; i < count && (first + i) * PAGE < pages.end; i++) {
             entry[i] = entry_of(&pages, entry[i]);
         }
+    }
+}
+
+/* Where it was read from and to. Return: false if the call reads no file. */
+static bool reads(long nr, const long *args, int64_t *off, bool *vectors)
+{
+    *vectors = nr != SYS_read && nr != SYS_pread64;
+    *off = nr == SYS_read || nr == SYS_readv ? -1 : args[3];
+    return nr == SYS_read || nr == SYS_readv || nr == SYS_pread64 || nr == SYS_preadv ||
+           nr == SYS_preadv2;
+}
+
+void ipagemap_done(long nr, const long *args, long ret)
+{
+    struct iovec vec = {(void *)args[1], (size_t)ret};
+    const struct iovec *next = (const struct iovec *)args[1];
+    int fd = (int)args[0];
+    bool vectors;
+    int64_t off;
+
+    if (ret < 8 || !opened || !core_protects() || !reads(nr, args, &off, &vectors) || !is_own(fd)) {
+        return;
+    }
+    if (off < 0) {
+        off = sys_call(SYS_lseek, fd, 0, 1 /* SEEK_CUR */) - ret;
+    }
+    while (ret > 0 && (!vectors || !core_copy_in(&vec, next++, sizeof vec))) {
+        size_t len = vec.iov_len < (size_t)ret ? vec.iov_len : (size_t)ret;
+
+        complete(vec.iov_base, (uint64_t)off / 8, len / 8);
+        off += (int64_t)len;
+        ret -= (long)len;
     }
 }
 
@@ -117,29 +185,30 @@ struct scan {
     struct page_region out[REGIONS]; /* not copied out yet: the last ones */
     uint64_t regions, copied, pages;
     bool full;
+    bool lost; /* what was found could not be copied out */
 };
 
-static int copy_out(struct scan *scan)
+static void copy_out(struct scan *scan)
 {
     struct page_region *vec = (struct page_region *)(uintptr_t)scan->arg.vec;
     uint64_t first = scan->copied;
 
     scan->copied = scan->regions;
-    return scan->regions == first ||
-                   core_copy_out(vec + first, scan->out,
-                                 (scan->regions - first) * sizeof scan->out[0]) == 0
-               ? 0
-               : -EFAULT;
+    scan->lost |=
+        scan->regions > first &&
+        core_copy_out(vec + first, scan->out, (scan->regions - first) * sizeof scan->out[0]);
 }
 
-static int write_out(struct scan *scan)
+static void write_out(struct scan *scan)
 {
     if (scan->last.start == scan->last.end) {
-        return 0;
+        return;
     }
     scan->out[scan->regions++ - scan->copied] = scan->last;
     scan->last.start = scan->last.end = 0;
-    return scan->regions - scan->copied == REGIONS ? copy_out(scan) : 0;
+    if (scan->regions - scan->copied == REGIONS) {
+        copy_out(scan);
+    }
 }
 
 /* What matched. Return: the end of what there is room for. */
@@ -149,8 +218,8 @@ static uint64_t emit(struct scan *scan, uint64_t start, uint64_t end, uint64_t c
     bool joins = scan->last.end == start && scan->last.end > scan->last.start &&
                  scan->last.categories == categories;
 
-    if (!scan->arg.vec) {
-        return end;
+    if (!scan->arg.vec_len) {
+        return end; /* nobody wants to be told, and no limit counts */
     }
     if (!joins && scan->regions + (scan->last.end > scan->last.start) >= scan->arg.vec_len) {
         scan->full = true;
@@ -166,10 +235,7 @@ static uint64_t emit(struct scan *scan, uint64_t start, uint64_t end, uint64_t c
     if (joins) {
         scan->last.end = end;
     } else {
-        if (write_out(scan)) {
-            scan->full = true;
-            return start;
-        }
+        write_out(scan);
         scan->last = (struct page_region){start, end, categories};
     }
     scan->pages += (end - start) / PAGE;
@@ -183,21 +249,19 @@ static bool wanted(const struct pm_scan_arg *arg, uint64_t categories)
            (!arg->category_anyof_mask || (categories & arg->category_anyof_mask));
 }
 
-/* The kernel's own short ways count what is not there at all as written. */
-static bool empty_is_written(const struct pm_scan_arg *arg)
+static uint64_t categories_of(const struct core_pages *pages, uint64_t kernels)
 {
-    return !arg->vec || (arg->category_mask == PAGE_IS_WRITTEN && !arg->category_anyof_mask &&
-                         !arg->category_inverted && arg->return_mask == PAGE_IS_WRITTEN);
-}
-
-static uint64_t categories_of(const struct scan *scan, const struct core_pages *pages,
-                              uint64_t kernels)
-{
+    bool mapped = pages->files && (kernels & PAGE_IS_PRESENT);
     uint64_t categories =
-        pages->hidden ? 0
-                      : kernels & ~(uint64_t)(PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN | PAGE_IS_GUARD);
-    bool here = categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED);
+        pages->hidden && !mapped
+            ? kernels & PAGE_IS_HUGE
+            : kernels & ~(uint64_t)(PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN | PAGE_IS_GUARD);
+    bool here;
 
+    if (pages->poisoned) {
+        categories = PAGE_IS_SWAPPED | (pages->huge ? PAGE_IS_HUGE : 0); /* as a marker is shown */
+    }
+    here = categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED);
     if (pages->access) {
         categories |= here || !pages->published ? 0 : PAGE_IS_PRESENT; /* zeroes nobody touched */
         here = here || pages->published;
@@ -208,20 +272,28 @@ static uint64_t categories_of(const struct scan *scan, const struct core_pages *
         categories |= PAGE_IS_WPALLOWED;
     }
     if (pages->is_protected) {
-        return here ? categories : categories | PAGE_IS_SWAPPED; /* as a marker is shown */
+        /* an empty one, as a marker is shown */
+        return here ? categories : categories | PAGE_IS_SWAPPED | (pages->huge ? PAGE_IS_HUGE : 0);
     }
-    return here || empty_is_written(&scan->arg) ? categories | PAGE_IS_WRITTEN : categories;
+    return here || !pages->huge ? categories | PAGE_IS_WRITTEN : categories;
+}
+
+/* Who asks for protection and wants to be told nothing gets it everywhere. */
+static bool protects_all(const struct scan *scan, const struct core_pages *pages)
+{
+    return (scan->arg.flags & PM_SCAN_WP_MATCHING) && !scan->arg.vec_len && !pages->huge &&
+           !(scan->arg.category_mask & scan->arg.category_inverted & PAGE_IS_WPALLOWED);
 }
 
 /* A run of pages that are alike to the kernel and to us. */
 static int scan_alike(struct scan *scan, const struct core_pages *pages, uint64_t start,
                       uint64_t end, uint64_t kernels)
 {
-    uint64_t categories = categories_of(scan, pages, kernels);
+    uint64_t categories = categories_of(pages, kernels);
     uint64_t done = end;
     int ret = 0;
 
-    if (wanted(&scan->arg, categories)) {
+    if (wanted(&scan->arg, categories) || protects_all(scan, pages)) {
         done = emit(scan, start, end, categories & scan->arg.return_mask);
         if ((scan->arg.flags & PM_SCAN_WP_MATCHING) && pages->async && !pages->is_protected &&
             done > start) {
@@ -232,43 +304,35 @@ static int scan_alike(struct scan *scan, const struct core_pages *pages, uint64_
     return ret;
 }
 
-/* Of protected memory the kernel is asked what there is, and nothing else. */
+/* Of protected memory the kernel is asked what there is, page by page, and nothing else. */
 static int scan_ours(struct scan *scan, const struct core_pages *pages)
 {
     struct page_region region[REGIONS];
     struct pm_scan_arg arg = {
         .size = sizeof arg, .start = pages->start, .vec = (uintptr_t)region, .vec_len = REGIONS};
-    uint64_t at = pages->start;
-    long n = 0;
     int ret = 0;
 
     arg.return_mask = ~(uint64_t)(PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN) & 0xff;
-    arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
-    if ((scan->arg.flags & PM_SCAN_WP_MATCHING) && pages->access) {
-        return -EINVAL;
-    }
-    if ((scan->arg.flags & PM_SCAN_CHECK_WPASYNC) && !pages->async) {
-        return -EPERM;
-    }
-    while (ret == 0 && !scan->full && at < pages->end) {
-        arg.start = at;
+    while (ret == 0 && !scan->full && arg.start < pages->end) {
+        uint64_t at = arg.start;
+        long n;
+
         arg.end = pages->end;
         n = sys_ioctl(scan->fd, PAGEMAP_SCAN_NR, &arg);
         if (n < 0) {
             return (int)n;
         }
-        for (long i = 0; i < n && ret == 0 && !scan->full; i++) {
-            if (region[i].start > at) {
-                ret = scan_alike(scan, pages, at, region[i].start, 0);
+        arg.start = arg.walk_end;
+        for (long i = 0; i <= n && ret == 0 && !scan->full; i++) {
+            uint64_t next = i < n ? region[i].start : arg.walk_end;
+
+            if (next > at) {
+                ret = scan_alike(scan, pages, at, next, 0);
             }
-            if (ret == 0 && !scan->full) {
-                ret = scan_alike(scan, pages, region[i].start, region[i].end, region[i].categories);
+            if (i < n && ret == 0 && !scan->full) {
+                ret = scan_alike(scan, pages, next, region[i].end, region[i].categories);
+                at = region[i].end;
             }
-            at = region[i].end;
-        }
-        if (ret == 0 && !scan->full && arg.walk_end > at) {
-            ret = scan_alike(scan, pages, at, arg.walk_end, 0);
-            at = arg.walk_end;
         }
     }
     return ret;
@@ -277,7 +341,9 @@ static int scan_ours(struct scan *scan, const struct core_pages *pages)
 /* Whether only what is written is asked for: of our memory, what is not protected. */
 static bool by_bytes(const struct scan *scan, const struct core_pages *pages)
 {
-    return scan->arg.vec && empty_is_written(&scan->arg) && !pages->access && !pages->huge;
+    return scan->arg.vec_len && scan->arg.category_mask == PAGE_IS_WRITTEN &&
+           scan->arg.return_mask == PAGE_IS_WRITTEN && !scan->arg.category_anyof_mask &&
+           !scan->arg.category_inverted && !pages->access && !pages->huge;
 }
 
 /* What is left of the caller's room, and of ours. */
@@ -361,8 +427,8 @@ static int scan_kernels(struct scan *scan, uint64_t start, uint64_t end)
 
         arg.start = start;
         arg.end = end;
-        arg.vec = scan->arg.vec ? (uintptr_t)region : 0;
-        arg.vec_len = scan->arg.vec ? REGIONS : 0;
+        arg.vec = scan->arg.vec_len ? (uintptr_t)region : 0;
+        arg.vec_len = scan->arg.vec_len ? REGIONS : 0;
         arg.max_pages = scan->arg.max_pages ? scan->arg.max_pages - scan->pages : 0;
         n = sys_ioctl(scan->fd, PAGEMAP_SCAN_NR, &arg);
         if (n < 0) {
@@ -379,6 +445,33 @@ static int scan_kernels(struct scan *scan, uint64_t start, uint64_t end)
     return 0;
 }
 
+/* Memory with protection of ours, from @at on. Return: 0 or -errno; *@at is how far it came. */
+static int scan_protected(struct scan *scan, const struct core_pages *pages, uint64_t *at)
+{
+    const uint64_t flags = scan->arg.flags;
+    int ret;
+
+    if ((flags & PM_SCAN_WP_MATCHING) && pages->access) {
+        return -EINVAL;
+    }
+    if ((flags & PM_SCAN_CHECK_WPASYNC) && !pages->async) {
+        return -EPERM;
+    }
+    if ((flags & PM_SCAN_WP_MATCHING) && !pages->async) {
+        scan->arg.walk_end = *at =
+            pages->range_end; /* what cannot be protected so is passed over */
+        return 0;
+    }
+    if (by_bytes(scan, pages)) {
+        ret = scan_by_bytes(scan, *at, pages->range_end, flags & PM_SCAN_WP_MATCHING);
+        *at = scan->arg.walk_end;
+        return ret;
+    }
+    ret = scan_ours(scan, pages);
+    *at = pages->end;
+    return ret;
+}
+
 static int scan_all(struct scan *scan)
 {
     uint64_t at = scan->arg.start;
@@ -388,35 +481,38 @@ static int scan_all(struct scan *scan)
     while (ret == 0 && !scan->full && at < scan->arg.end) {
         struct core_pages pages = core_pages_at(at, scan->arg.end);
 
-        if (pages.registered && by_bytes(scan, &pages) &&
-            !((scan->arg.flags & PM_SCAN_CHECK_WPASYNC) && !pages.async)) {
-            ret = scan_by_bytes(scan, at, pages.range_end,
-                                (scan->arg.flags & PM_SCAN_WP_MATCHING) && pages.async);
-            at = scan->arg.walk_end;
-            continue;
+        if (pages.registered) {
+            ret = scan_protected(scan, &pages, &at);
+        } else {
+            ret = scan_kernels(scan, pages.start, pages.end);
+            at = pages.end;
         }
-        ret =
-            pages.registered ? scan_ours(scan, &pages) : scan_kernels(scan, pages.start, pages.end);
-        at = pages.end;
     }
-    ret = ret ? ret : write_out(scan);
-    return copy_out(scan) ? -EFAULT : ret;
+    if (ret || !scan->full) {
+        scan->arg.walk_end = scan->arg.end;
+    }
+    write_out(scan);
+    copy_out(scan);
+    return scan->lost ? -EFAULT : ret;
 }
 
-/* Whether the kernel finds the arguments good: of no memory at all. */
+/* Whether the kernel finds the arguments good: of no memory at all, where what was asked for ends.
+ */
 static long check(int fd, const struct pm_scan_arg *arg)
 {
+    const uint64_t flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
     struct pm_scan_arg none = *arg;
 
-    none.end = none.start;
-    none.flags = 0;
+    if (arg->start & (PAGE - 1)) {
+        return -EINVAL;
+    }
+    none.start = none.end = arg->end & ~(PAGE - 1);
+    none.flags = arg->flags & ~flags;
     none.category_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
     none.category_anyof_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
     none.category_inverted &= ~(uint64_t)PAGE_IS_ACCESSED;
     none.return_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
-    return arg->flags & ~(uint64_t)(PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC)
-               ? -EINVAL
-               : sys_ioctl(fd, PAGEMAP_SCAN_NR, &none);
+    return sys_ioctl(fd, PAGEMAP_SCAN_NR, &none);
 }
 
 long ipagemap_scan(int fd, void *arg)
@@ -433,6 +529,7 @@ long ipagemap_scan(int fd, void *arg)
     if (ret < 0) {
         return ret;
     }
+    scan.arg.end = (scan.arg.end + PAGE - 1) & ~(PAGE - 1);
     ret = scan_all(&scan);
     if (core_copy_out(&user->walk_end, &scan.arg.walk_end, sizeof user->walk_end)) {
         return -EFAULT;

@@ -50,6 +50,15 @@ bool paging_next_poisoned(const struct paging_area *area, uintptr_t at, uintptr_
     return false;
 }
 
+void paging_protect_poisoned(const struct paging_area *area)
+{
+    uintptr_t start, end;
+
+    for (uintptr_t at = area->start; paging_next_poisoned(area, at, &start, &end); at = end) {
+        paging_table_change(start, end, PAGE_PROTECTED, 0);
+    }
+}
+
 void paging_unpoison(const struct paging_area *area)
 {
     uintptr_t start, end;

@@ -102,10 +102,10 @@ void paging_unprotect(const struct paging_area *area)
     uintptr_t at = paging_next_used(area->start, area->end);
 
     while (at < area->end) {
-        uintptr_t stop = paging_run_of(at, area->end, PAGE_PROTECTED | PAGE_OPEN);
+        uintptr_t stop = paging_run_of(at, area->end, PAGE_PROTECTED | PAGE_OPEN | PAGE_POISONED);
         unsigned byte = paging_byte(at);
 
-        if (byte & PAGE_PROTECTED) {
+        if ((byte & PAGE_MARKS) == PAGE_PROTECTED) {
             paging_promise_begin();
             paging_table_change(at, stop, 0, PAGE_PROTECTED | PAGE_READONLY);
             /* Out of VMAs: the next write traps and is let through then. */

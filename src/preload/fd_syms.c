@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/core.h"
+#include "intercept/pagemap.h"
 #include "preload_local.h"
 
 /* Not in the headers: what _FORTIFY_SOURCE makes of read() and open(). */
@@ -113,6 +114,7 @@ static FILE *open_shown(const char *path, const char *mode)
     FILE *file;
 
     if (core_active && path && mode[0] == 'r') {
+        ipagemap_opening(path);
         for (const char *at = mode; *at; at++) {
             if (*at == '+') {
                 return NULL;

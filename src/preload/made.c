@@ -116,9 +116,7 @@ static long made(preload_fn *fn, long nr, enum preload_ret kind, const long *arg
     if (nr == SYS_read) {
         isig_read_done((int)args[0], (void *)args[1], ret);
     }
-    if (nr == SYS_read || nr == SYS_pread64) {
-        ipagemap_read_done((int)args[0], (void *)args[1], ret, nr == SYS_read ? -1 : args[3]);
-    }
+    ipagemap_done(nr, args, ret);
     return kind == PRELOAD_POINTER && ret == 0 ? made.got : ret;
 }
 

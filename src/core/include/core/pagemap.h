@@ -11,15 +11,17 @@
 struct core_pages {
     uintptr_t start, end, range_end;
     bool huge;       /* of hugetlb */
-    bool registered; /* for protection */
+    bool registered; /* for protection, or poisoned */
     bool access;     /* ... from all accesses; else from writes */
     bool async;      /* ... from writes, which is lifted without a message */
     bool is_protected;
+    bool poisoned;
     bool published; /* ours has given it its content, though the kernel may have nothing there */
     bool hidden;    /* without content: whatever the kernel holds there is ours */
+    bool files;     /* ... unless it is mapped: that is the file's page, that the program touched */
 };
 
-/* Whether there ever was a range with protection: nobody else needs to ask. One load. */
+/* Whether there ever was a range with protection, or poison: nobody else needs to ask. One load. */
 bool core_protects(void);
 
 /* The run at @addr, page-aligned, within [@addr, @end). Context: any. */

@@ -8,8 +8,11 @@
 /* The program opens @path: from now on a descriptor may be a pagemap. Context: any. */
 void ipagemap_opening(const char *path);
 
-/* The program read @ret bytes at offset @off of whatever @fd is (-1: up to where it stands). */
-void ipagemap_read_done(int fd, void *buf, long ret, int64_t off);
+/* There may be protection from now on: is one open already, however it came? Context: normal. */
+void ipagemap_look_around(void);
+
+/* The program made a call, which may have read @ret bytes of a pagemap. */
+void ipagemap_done(long nr, const long *args, long ret);
 
 /* PAGEMAP_SCAN. Return: regions, -errno, or ICALL_PASS: not of this process, or none of ours. */
 long ipagemap_scan(int fd, void *arg);

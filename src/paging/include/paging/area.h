@@ -314,6 +314,12 @@ long paging_poison(const struct paging_area *area, uintptr_t start, size_t len);
 bool paging_next_poisoned(const struct paging_area *area, uintptr_t at, uintptr_t *ret_start,
                           uintptr_t *ret_end);
 
+/*
+ * Poisoned pages are marked as protected too, which only who reads the pagemap sees: a scan does
+ * it, UFFDIO_WRITEPROTECT leaves them as they are. Context: stripes held.
+ */
+void paging_protect_poisoned(const struct paging_area *area);
+
 /* Poisoned pages whose content is dropped are new pages. Context: stripes of the area held. */
 void paging_unpoison(const struct paging_area *area);
 

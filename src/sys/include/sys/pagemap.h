@@ -22,6 +22,7 @@
 #define PAGE_IS_PRESENT   0x008
 #define PAGE_IS_SWAPPED   0x010
 #define PAGE_IS_ZEROES    0x020 /* the kernel's page of zeroes */
+#define PAGE_IS_HUGE      0x040
 #define PAGE_IS_GUARD     0x100
 #define PAGE_IS_ACCESSED  0x200 /* there, and not protected from all accesses; newer than 6.18 */
 
