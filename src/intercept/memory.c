@@ -74,9 +74,16 @@ long icall_munlock(const void *addr, size_t len)
     return core_locks() ? core_munlock((uintptr_t)addr, len) : ICALL_PASS;
 }
 
+static long mincore_make(void *cookie, const long *a)
+{
+    return core_mincore((uintptr_t)a[0], (size_t)a[1], (unsigned char *)a[2]);
+}
+
 long icall_mincore(void *addr, size_t len, unsigned char *vec)
 {
-    return core_touches((uintptr_t)addr, len) ? core_mincore((uintptr_t)addr, len, vec)
+    const long args[6] = {(long)addr, (long)len, (long)vec};
+
+    return core_touches((uintptr_t)addr, len) ? icall_made(SYS_mincore, args, mincore_make, NULL)
                                               : ICALL_PASS;
 }
 

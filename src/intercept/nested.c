@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Arguments that point further, or that tell their own size. */
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <linux/kexec.h>
 #include <linux/perf_event.h>
+#include <spawn.h>
 
 #include "core/core.h"
 #include "sys/call.h"
@@ -256,6 +258,44 @@ static long kexec_segments(struct walk *walk, uintptr_t addr, size_t count)
     return ret;
 }
 
+/* libc's own, of glibc 2.24 and later: what is done in the child, in order. */
+struct spawn_action {
+    int tag;
+    union {
+        char *chdir_path;
+        struct {
+            int fd;
+            char *path;
+        } open;
+        char room[24];
+    } what;
+};
+
+enum { SPAWN_OPEN = 2, SPAWN_CHDIR = 3 };
+
+static long spawn_actions(struct walk *walk, uintptr_t addr)
+{
+    posix_spawn_file_actions_t actions;
+    struct spawn_action action;
+    long ret;
+
+    if (!addr) {
+        return 0;
+    }
+    ret = walk_fetch(walk, addr, &actions, sizeof actions, ARCH_READ);
+    for (int i = 0; ret == 0 && i < actions.__used; i++) {
+        uintptr_t at = (uintptr_t)actions.__actions + (size_t)i * sizeof action;
+
+        ret = walk_fetch(walk, at, &action, sizeof action, ARCH_READ);
+        if (ret == 0 && action.tag == SPAWN_OPEN) {
+            ret = walk_string(walk, (uintptr_t)action.what.open.path, PATH_MAX);
+        } else if (ret == 0 && action.tag == SPAWN_CHDIR) {
+            ret = walk_string(walk, (uintptr_t)action.what.chdir_path, PATH_MAX);
+        }
+    }
+    return ret;
+}
+
 long walk_as(struct walk *walk, unsigned how, uintptr_t addr, size_t len)
 {
     switch (how) {
@@ -311,6 +351,8 @@ long walk_nested(struct walk *walk, const struct icall_arg *arg, uintptr_t addr)
         return futex2(walk, addr, (unsigned)by);
     case ARG_WAITERS:
         return futex_waiters(walk, addr, arg);
+    case ARG_ACTIONS:
+        return spawn_actions(walk, addr);
     default:
         return walk_command(walk, arg, addr);
     }

@@ -249,6 +249,11 @@ long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec 
     if (!core_active || count > POLL_MAX) {
         return ICALL_PASS;
     }
+    /* In the kernel's order; what is wrong with them, it says. */
+    if ((timeout && core_copy_in(&limit, timeout, sizeof limit)) ||
+        (mask && core_copy_in(&bits, mask, sizeof bits))) {
+        return ICALL_PASS;
+    }
     if (count > SETS_ON_STACK) {
         own = sys_scratch(2 * count * sizeof *own); /* poll may be called in signal handlers */
         if (!own) {
@@ -261,14 +266,11 @@ long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec 
         }
     } /* else the kernel says what is wrong with it */
     if (any) {
-        bool bad = (timeout && core_copy_in(&limit, timeout, sizeof limit)) ||
-                   (mask && core_copy_in(&bits, mask, sizeof bits));
-        bool wrong = !bad && timeout &&
-                     (limit.tv_sec < 0 || limit.tv_nsec < 0 || limit.tv_nsec >= 1000000000);
+        bool wrong =
+            timeout && (limit.tv_sec < 0 || limit.tv_nsec < 0 || limit.tv_nsec >= 1000000000);
 
-        ret = bad     ? -EFAULT
-              : wrong ? -EINVAL
-                      : poll_copy(fds, own, count, timeout ? &limit : NULL, mask ? &bits : NULL);
+        ret = wrong ? -EINVAL
+                    : poll_copy(fds, own, count, timeout ? &limit : NULL, mask ? &bits : NULL);
     }
     if (own != on_stack) {
         sys_munmap((uintptr_t)own, 2 * count * sizeof *own);
@@ -339,12 +341,16 @@ long icall_pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct t
     fd_set *const user[3] = {rd, wr, ex};
     struct pollfd fds[FD_SETSIZE];
     fd_set own[3], *set[3];
+    struct timespec limit;
     size_t bytes;
     unsigned long n;
     bool any = false;
     long ret;
 
     if (!core_active || count < 0 || count > FD_SETSIZE) {
+        return ICALL_PASS;
+    }
+    if (timeout && core_copy_in(&limit, timeout, sizeof limit)) { /* in the kernel's order */
         return ICALL_PASS;
     }
     bytes = ((size_t)count + 63) / 64 * 8; /* what the kernel reads and writes */

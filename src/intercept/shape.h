@@ -42,6 +42,8 @@ enum icall_how {
     ARG_STRINGS, /* pointers to strings up to a NULL */
     ARG_IOV_IN,  /* `by` vectors, and the data behind them */
     ARG_IOV_OUT,
+    ARG_FAR_IN, /* `by` vectors of the process that argument 0 names: its memory may be ours */
+    ARG_FAR_OUT,
     ARG_MSG_IN, /* struct msghdr and all that it points to */
     ARG_MSG_OUT,
     ARG_MMSG_IN, /* `by` of struct mmsghdr */
@@ -67,6 +69,7 @@ enum icall_how {
     ARG_FUTEX,   /* the operation, argument 1: this pointer and two more */
     ARG_FUTEX2,  /* the flags, argument `by`: the word that is waited on, or woken */
     ARG_WAITERS, /* `by` of struct futex_waitv, and their words */
+    ARG_ACTIONS, /* posix_spawn_file_actions_t */
     /* what a command, one of the arguments, says: commands.c; it may mean others as well */
     ARG_FCNTL,
     ARG_PRCTL,
@@ -97,6 +100,7 @@ struct icall_shape {
     uint8_t mode;  /* enum icall_mode */
     uint8_t flags; /* of a call on a socket: which argument, and 1 */
     uint8_t off;   /* position in the file: which argument, and 1; 0: the descriptor's own */
+    uint8_t first; /* the argument that the kernel looks at first; the others follow, round about */
     struct icall_arg arg[6];
 };
 

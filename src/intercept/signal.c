@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/signalfd.h>
+#include <time.h>
 
 #include "core/call.h"
 #include "core/core.h"
@@ -205,6 +206,7 @@ long isig_rt_sigpending(void *set, size_t size)
 
 long isig_rt_sigtimedwait(const void *set, void *info, const void *timeout, size_t size)
 {
+    struct timespec most;
     siginfo_t got;
     uint64_t mask;
     long ret = mask_get(set, size, isig_mask_to_wait, &mask);
@@ -212,7 +214,10 @@ long isig_rt_sigtimedwait(const void *set, void *info, const void *timeout, size
     if (ret) {
         return ret;
     }
-    ret = sys_call(SYS_rt_sigtimedwait, &mask, &got, timeout, size);
+    if (timeout && core_copy_in(&most, timeout, sizeof most)) {
+        return -EFAULT;
+    }
+    ret = sys_call(SYS_rt_sigtimedwait, &mask, &got, timeout ? &most : NULL, size);
     if (ret > 0) {
         ret = fault_number((int)ret, &got);
         if (info && core_copy_out(info, &got, sizeof got)) {

@@ -9,10 +9,12 @@
  *    pointers are stacks, or words that are written when the child began to live;
  *  - LATER: what is touched when the thread ends or moves, where no kernel waits for a page either.
  * What the vDSO answers without the kernel does touch memory as the program would. The other side
- * of a call into another address space (process_vm_readv, ptrace) is not ours to bring in.
+ * of a call into another address space (process_vm_readv, ptrace) is not ours to bring in, unless it
+ * is the program's own.
  */
 #include <stddef.h>
 #include <poll.h>
+#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -48,18 +50,21 @@
 #define BY(how, n)    {how, (n) + 1, 0}
 #define OF(how)       {how, 0, 0}
 
-#define NONE  {CALL_NONE, 0, 0, {__}}
-#define OWN   {CALL_OWN, 0, 0, {__}}
-#define LATER {CALL_LATER, 0, 0, {__}}
-#define GONE  {CALL_GONE, 0, 0, {__}}
-#define RETRY(...)    {CALL_RETRY, 0, 0, {__VA_ARGS__}}
-#define READY(...)    {CALL_READY, 0, 0, {__VA_ARGS__}}
-#define SEND(...)     {CALL_SEND, 0, 0, {__VA_ARGS__}}
-#define RECV(...)     {CALL_RECV, 0, 0, {__VA_ARGS__}}
-#define RECV_AT(n, ...)   {CALL_RECV, 0, (n) + 1, {__VA_ARGS__}}
-#define SEND_AT(n, ...)   {CALL_SEND, 0, (n) + 1, {__VA_ARGS__}}
-#define SEND_MSG(n, ...)  {CALL_SEND, (n) + 1, 0, {__VA_ARGS__}}
-#define RECV_MSG(n, ...)  {CALL_RECV, (n) + 1, 0, {__VA_ARGS__}}
+#define NONE  {CALL_NONE, 0, 0, 0, {__}}
+#define OWN   {CALL_OWN, 0, 0, 0, {__}}
+#define LATER {CALL_LATER, 0, 0, 0, {__}}
+#define GONE  {CALL_GONE, 0, 0, 0, {__}}
+#define RETRY(...)    {CALL_RETRY, 0, 0, 0, {__VA_ARGS__}}
+#define READY(...)    {CALL_READY, 0, 0, 0, {__VA_ARGS__}}
+#define SEND(...)     {CALL_SEND, 0, 0, 0, {__VA_ARGS__}}
+#define RECV(...)     {CALL_RECV, 0, 0, 0, {__VA_ARGS__}}
+/* argument n is looked at first */
+#define RETRY_FROM(n, ...) {CALL_RETRY, 0, 0, n, {__VA_ARGS__}}
+#define READY_FROM(n, ...) {CALL_READY, 0, 0, n, {__VA_ARGS__}}
+#define RECV_AT(n, ...)   {CALL_RECV, 0, (n) + 1, 0, {__VA_ARGS__}}
+#define SEND_AT(n, ...)   {CALL_SEND, 0, (n) + 1, 0, {__VA_ARGS__}}
+#define SEND_MSG(n, ...)  {CALL_SEND, (n) + 1, 0, 0, {__VA_ARGS__}}
+#define RECV_MSG(n, ...)  {CALL_RECV, (n) + 1, 0, 0, {__VA_ARGS__}}
 
 #define INT  4
 #define LONG 8
@@ -71,7 +76,7 @@
 enum {
     SIGINFO = 128, SIGEVENT = 64, STATX = 256, SOCKADDR_MAX = 128, MQ_ATTR = 64, TIMER_SPEC = 32,
     SCHED_ATTR_MAX = 4096, IO_EVENT = 32, STACK = 24, USTAT = 32, CACHESTAT = 40, URING_PARAMS = 120,
-    MNT_REQ_MAX = 4096, IOCB_KEY = 12,
+    MNT_REQ_MAX = 4096, IOCB_KEY = 12, SPAWN_ATTR = sizeof(posix_spawnattr_t), THREAD_NAME = 16,
 };
 
 static const struct icall_shape shapes[] = {
@@ -118,7 +123,7 @@ static const struct icall_shape shapes[] = {
 
     /* ---- paths */
     [SYS_openat] = RETRY(__, PATH),
-    [SYS_openat2] = RETRY(__, PATH, IN_N(3, 1)),
+    [SYS_openat2] = RETRY_FROM(2, __, PATH, IN_N(3, 1)),
     [SYS_newfstatat] = RETRY(__, PATH, OUT(STAT)),
     [SYS_fstat] = RETRY(__, OUT(STAT)),
     [SYS_statx] = RETRY(__, PATH, __, __, OUT(STATX)),
@@ -220,17 +225,17 @@ static const struct icall_shape shapes[] = {
     [SYS_ioctl] = RETRY(__, __, OF(ARG_IOCTL)),
     [SYS_fcntl] = RETRY(__, __, OF(ARG_FCNTL)),
     /* how much of the time is left, the kernel writes without saying when it cannot */
-    [SYS_ppoll] = READY(INOUT_N(1, sizeof(struct pollfd)), __, INOUT(TS), IN(MASK)),
-    [SYS_pselect6] = READY(__, FDSET(0), FDSET(0), FDSET(0), INOUT(TS), OF(ARG_MASKPAIR)),
+    [SYS_ppoll] = READY_FROM(2, INOUT_N(1, sizeof(struct pollfd)), __, INOUT(TS), IN(MASK)),
+    [SYS_pselect6] = READY_FROM(4, __, FDSET(0), FDSET(0), FDSET(0), INOUT(TS), OF(ARG_MASKPAIR)),
     [SYS_epoll_ctl] = RETRY(__, __, __, IN(sizeof(struct epoll_event))),
     [SYS_epoll_pwait] =
-        RETRY(__, OUT_N(2, sizeof(struct epoll_event)), __, __, IN(MASK)),
+        RETRY_FROM(3, __, OUT_N(2, sizeof(struct epoll_event)), __, __, IN(MASK)),
     [SYS_epoll_pwait2] =
-        RETRY(__, OUT_N(2, sizeof(struct epoll_event)), __, IN(TS), IN(MASK)),
+        RETRY_FROM(3, __, OUT_N(2, sizeof(struct epoll_event)), __, IN(TS), IN(MASK)),
 #ifdef SYS_poll
     [SYS_pipe] = RETRY(OUT(2 * INT)),
     [SYS_poll] = RETRY(INOUT_N(1, sizeof(struct pollfd))),
-    [SYS_select] = READY(__, FDSET(0), FDSET(0), FDSET(0), INOUT(TV)),
+    [SYS_select] = READY_FROM(4, __, FDSET(0), FDSET(0), FDSET(0), INOUT(TV)),
     [SYS_epoll_wait] = RETRY(__, OUT_N(2, sizeof(struct epoll_event))),
 #endif
     [SYS_epoll_create1] = NONE, [SYS_eventfd2] = NONE, [SYS_timerfd_create] = NONE,
@@ -241,8 +246,8 @@ static const struct icall_shape shapes[] = {
 #endif
     [SYS_timerfd_settime] = READY(__, __, IN(TIMER_SPEC), OUT(TIMER_SPEC)),
     [SYS_timerfd_gettime] = RETRY(__, OUT(TIMER_SPEC)),
-    [SYS_process_vm_readv] = READY(__, IOV_TO(2), __, IN_N(4, 16)),
-    [SYS_process_vm_writev] = READY(__, IOV_FROM(2), __, IN_N(4, 16)),
+    [SYS_process_vm_readv] = READY(__, IOV_TO(2), __, BY(ARG_FAR_IN, 4)),
+    [SYS_process_vm_writev] = READY(__, IOV_FROM(2), __, BY(ARG_FAR_OUT, 4)),
 
     /* ---- the address space */
     [SYS_brk] = OWN, [SYS_mmap] = OWN, [SYS_munmap] = OWN, [SYS_mprotect] = OWN, [SYS_mremap] = OWN,
@@ -353,7 +358,7 @@ static const struct icall_shape shapes[] = {
 
     /* ---- System V, message queues, futexes */
     [SYS_semop] = RETRY(__, IN_N(2, 6)),
-    [SYS_semtimedop] = RETRY(__, IN_N(2, 6), __, IN(TS)),
+    [SYS_semtimedop] = RETRY_FROM(3, __, IN_N(2, 6), __, IN(TS)),
     [SYS_semctl] = RETRY(__, __, __, OF(ARG_SEMCTL)),
     [SYS_msgsnd] = RETRY(__, BY(ARG_MSGBUF_IN, 2)),
     [SYS_msgrcv] = READY(__, BY(ARG_MSGBUF_OUT, 2)),
@@ -361,8 +366,8 @@ static const struct icall_shape shapes[] = {
     [SYS_shmctl] = RETRY(__, __, OF(ARG_SHMCTL)),
     [SYS_mq_open] = RETRY(PATH, __, __, IN(MQ_ATTR)),
     [SYS_mq_unlink] = RETRY(PATH),
-    [SYS_mq_timedsend] = RETRY(__, IN_N(2, 1), __, __, IN(TS)),
-    [SYS_mq_timedreceive] = READY(__, OUT_N(2, 1), __, OUT(INT), IN(TS)),
+    [SYS_mq_timedsend] = RETRY_FROM(4, __, IN_N(2, 1), __, __, IN(TS)),
+    [SYS_mq_timedreceive] = READY_FROM(4, __, OUT_N(2, 1), __, OUT(INT), IN(TS)),
     [SYS_mq_notify] = RETRY(__, IN(SIGEVENT)),
     [SYS_mq_getsetattr] = READY(__, IN(MQ_ATTR), OUT(MQ_ATTR)),
     [SYS_semget] = NONE, [SYS_msgget] = NONE, [SYS_shmget] = NONE,
@@ -380,8 +385,8 @@ static const struct icall_shape shapes[] = {
     [SYS_io_destroy] = NONE,
     [SYS_io_submit] = READY(__, __, BY(ARG_IOCBS, 1)),
     [SYS_io_cancel] = RETRY(__, IN(IOCB_KEY)),
-    [SYS_io_getevents] = READY(__, __, __, OUT_N(2, IO_EVENT), IN(TS)),
-    [SYS_io_pgetevents] = READY(__, __, __, OUT_N(2, IO_EVENT), IN(TS), OF(ARG_MASKPAIR)),
+    [SYS_io_getevents] = READY_FROM(4, __, __, __, OUT_N(2, IO_EVENT), IN(TS)),
+    [SYS_io_pgetevents] = READY_FROM(4, __, __, __, OUT_N(2, IO_EVENT), IN(TS), OF(ARG_MASKPAIR)),
     [SYS_io_uring_setup] = READY(__, INOUT(URING_PARAMS)),
     [SYS_io_uring_enter] = READY(__, __, __, __, OF(ARG_URING_ENTER)),
     [SYS_io_uring_register] = READY(__, __, OF(ARG_URING_REGISTER)),
@@ -437,7 +442,7 @@ static const struct icall_shape pseudo_shapes[ICALL_PSEUDO_END - ICALL_PSEUDO] =
     AT(FUTIMENS) = RETRY(__, IN(2 * TS)),
     AT(FUTIMESAT) = RETRY(__, PATH, IN(2 * TV)),
     AT(POLL) = RETRY(INOUT_N(1, sizeof(struct pollfd))),
-    AT(PPOLL) = RETRY(INOUT_N(1, sizeof(struct pollfd)), __, IN(TS), IN(MASK)),
+    AT(PPOLL) = RETRY_FROM(2, INOUT_N(1, sizeof(struct pollfd)), __, IN(TS), IN(MASK)),
     AT(SELECT) = RETRY(__, FDSET(0), FDSET(0), FDSET(0)),
     AT(PIPE) = RETRY(OUT(2 * INT)),
     AT(WAIT) = READY(OUT(INT)),
@@ -445,9 +450,13 @@ static const struct icall_shape pseudo_shapes[ICALL_PSEUDO_END - ICALL_PSEUDO] =
     AT(EXECV) = READY(PATH, STRS),
     AT(EXECVE) = READY(PATH, STRS, STRS),
     AT(FEXECVE) = READY(__, STRS, STRS),
-    AT(SPAWN) = READY(__, PATH, __, __, STRS, STRS),
+    /* with all signals blocked, and by a child on this memory */
+    AT(SPAWN) = READY(OUT(INT), PATH, OF(ARG_ACTIONS), IN(SPAWN_ATTR), STRS, STRS),
     AT(RECV_CHK) = RECV_MSG(4, __, TO(2)),
     AT(MQ_GETATTR) = RETRY(__, OUT(MQ_ATTR)),
+    AT(TIMES) = READY(OUT(sizeof(struct tms))), /* -EFAULT is a time to libc */
+    AT(EVENTFD) = READY(__, OUT(LONG)),
+    AT(THREAD_NAME) = READY(__, OUT(THREAD_NAME)),
     AT(MQ_RECEIVE) = READY(__, OUT_N(2, 1), __, OUT(INT)),
 };
 /* clang-format on */

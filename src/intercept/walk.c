@@ -6,6 +6,8 @@
 
 #include "arch/copy.h"
 #include "core/core.h"
+#include "sys/call.h"
+#include "sys/thread.h"
 #include "walk.h"
 
 #define PAGE_LEFT(addr) (4096 - ((addr)&4095))
@@ -138,6 +140,21 @@ long walk_vectors(struct walk *walk, uintptr_t addr, size_t count, enum arch_acc
     return ret;
 }
 
+/* Whether it is this process, or one of its threads. */
+static bool is_own(int pid)
+{
+    long own = sys_getpid();
+
+    return pid == own || (pid > 0 && sys_call(SYS_tgkill, own, pid, 0) == 0);
+}
+
+/* What a process lets be read and written of its own memory by name; of another's, the vectors. */
+static long far_vectors(struct walk *walk, uintptr_t addr, size_t count, enum arch_access access)
+{
+    walk->data_left = is_own((int)walk->args[0]) ? walk->data_max : 0;
+    return walk_vectors(walk, addr, count, access);
+}
+
 static size_t at_most(size_t len, size_t max)
 {
     return len < max ? len : max;
@@ -221,6 +238,10 @@ static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t a
         return walk_vectors(walk, addr, by, ARCH_READ);
     case ARG_IOV_OUT:
         return walk_vectors(walk, addr, by, ARCH_WRITE);
+    case ARG_FAR_IN:
+        return far_vectors(walk, addr, by, ARCH_READ);
+    case ARG_FAR_OUT:
+        return far_vectors(walk, addr, by, ARCH_WRITE);
     case ARG_MSG_IN:
         return message(walk, addr, false);
     case ARG_MSG_OUT:
@@ -244,7 +265,9 @@ long walk_call(struct walk *walk, enum walk_mode mode)
 
     walk->mode = mode;
     walk->data_left = walk->data_max;
-    for (int i = 0; ret == 0 && i < 6; i++) {
+    for (int n = 0; ret == 0 && n < 6; n++) {
+        int i = (walk->shape->first + n) % 6;
+
         if (walk->shape->arg[i].how != ARG_VALUE) {
             ret = argument(walk, &walk->shape->arg[i], (uintptr_t)walk->args[i]);
         }

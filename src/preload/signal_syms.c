@@ -155,12 +155,17 @@ EXPORT int sigpending(sigset_t *set)
 /* All three waits come down to this one in libc too. */
 static int wait_for(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
 {
+    struct timespec most;
     sigset_t waited;
     siginfo_t got;
     uint64_t mask;
     int sig;
 
     if (!mask_given(set, &mask)) {
+        return -1;
+    }
+    if (timeout && core_copy_in(&most, timeout, sizeof most)) {
+        errno = EFAULT;
         return -1;
     }
     if (!real.sigtimedwait) {
@@ -171,7 +176,7 @@ static int wait_for(const sigset_t *set, siginfo_t *info, const struct timespec 
     }
     sigemptyset(&waited);
     mask_into(&waited, mask);
-    sig = real.sigtimedwait(&waited, &got, timeout);
+    sig = real.sigtimedwait(&waited, &got, timeout ? &most : NULL);
     if (sig > 0) {
         sig = isig_number(sig, &got);
         if (info && core_copy_out(info, &got, sizeof got)) {

@@ -150,7 +150,8 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     bulk_cases[], stress_cases[], wp_cases[], minor_cases[], poison_cases[], mapped_cases[],
     async_cases[], call_data_cases[], call_file_cases[], call_system_cases[], raw_cases[],
     sigsys_cases[];
-extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[], scan_cases[];
+extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[], scan_cases[],
+    call_rest_cases[];
 extern const struct conf_case call_kernel_cases[], call_newer_cases[], call_ioctl_cases[],
     call_futex_cases[], call_unmapped_cases[], move_cases[], move_bulk_cases[], huge_cases[],
     huge_parts_cases[];

@@ -156,7 +156,10 @@ enum icall_pseudo {
     ICALL_EXECV,               /* path, arguments */
     ICALL_EXECVE,              /* path, arguments, environment */
     ICALL_FEXECVE,             /* fd, arguments, environment */
-    ICALL_SPAWN,               /* -, path, -, -, arguments, environment */
+    ICALL_SPAWN,               /* pid, path, actions, attributes, arguments, environment */
+    ICALL_TIMES,               /* struct tms */
+    ICALL_EVENTFD,             /* fd, counter */
+    ICALL_THREAD_NAME,         /* thread, buffer */
     ICALL_RECV_CHK,            /* fd, buffer, length, -, flags */
     ICALL_MQ_RECEIVE,          /* fd, buffer, length, priority */
     ICALL_MQ_GETATTR,          /* queue, struct mq_attr */
