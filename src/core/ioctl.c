@@ -184,7 +184,8 @@ bool core_fdinfo(int fd, struct core_fdinfo *ret)
     ret->total = ret->pending + read;
     ret->features = features & CONTEXT_READY ? (features & ~CONTEXT_READY) | INITIALIZED : 0;
     ret->ioctls = CORE_API_IOCTLS | CORE_RANGE_IOCTLS | (uint64_t)1 << UF_NR_WRITEPROTECT |
-                  (uint64_t)1 << UF_NR_CONTINUE | (uint64_t)1 << UF_NR_RWPROTECT;
+                  (uint64_t)1 << UF_NR_CONTINUE | (uint64_t)1 << UF_NR_RWPROTECT |
+                  (uint64_t)paging_moves() << UF_NR_MOVE;
     return true;
 }
 

@@ -6,6 +6,7 @@
  * the assembly in front makes them without a frame of its own.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 
@@ -82,10 +83,66 @@ const uint8_t icall_concerns[ICALL_NUMBERS] = {
     [SYS_tgkill] = ICALL_NEVER,
 };
 
+static void bring_word(uint64_t at, bool wanted)
+{
+    struct core_call call = {0};
+
+    if (wanted) {
+        core_call_ready(&call, at, sizeof(int), ARCH_WRITE, false);
+        core_call_end(&call);
+    }
+}
+
+void icall_clone_words(uint64_t flags, uint64_t parent, uint64_t child, uint64_t pidfd)
+{
+    if (core_active) {
+        bring_word(pidfd, flags & CLONE_PIDFD);
+        bring_word(child, (flags & CLONE_CHILD_SETTID) && (flags & CLONE_VM));
+        bring_word(parent, flags & CLONE_PARENT_SETTID);
+    }
+}
+
+/* The beginning of struct clone_args. */
+struct clone_words {
+    uint64_t flags, pidfd, child, parent;
+};
+
+uint64_t icall_clone_prepare(long nr, const long *args)
+{
+    struct clone_words words = {0};
+
+    switch (nr) {
+    case SYS_clone: /* a pidfd goes where the number would */
+#if defined(__aarch64__)
+        words = (struct clone_words){(uint64_t)args[0], (uint64_t)args[2], (uint64_t)args[4],
+                                     (uint64_t)args[2]};
+#else
+        words = (struct clone_words){(uint64_t)args[0], (uint64_t)args[2], (uint64_t)args[3],
+                                     (uint64_t)args[2]};
+#endif
+        break;
+    case SYS_clone3:
+        if (core_copy_in(&words, (const void *)args[0], sizeof words)) {
+            return 0; /* the kernel says what is wrong with it */
+        }
+        break;
+#ifdef SYS_vfork
+    case SYS_vfork:
+        return CLONE_VM | CLONE_VFORK;
+#endif
+    default:
+        return 0;
+    }
+    icall_clone_words(words.flags, words.parent, words.child, words.pidfd);
+    return words.flags;
+}
+
 static long fork_like(long nr, long a, long b, long c, long d, long e)
 {
+    const long args[6] = {a, b, c, d, e};
     long ret;
 
+    icall_clone_prepare(nr, args);
     core_fork_prepare();
     ret = sys_call6(nr, a, b, c, d, e, 0);
     if (ret == 0) {

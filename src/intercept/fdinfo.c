@@ -46,14 +46,16 @@ static bool step(const char **at, const char *what)
     return !*what;
 }
 
-/* /proc/self, /proc/thread-self or /proc/PID, of this process. */
+/* /proc/self, /proc/thread-self or /proc/PID, of this process, or one of its threads below it. */
 static bool step_own(const char **at)
 {
-    return step(at, "/proc/") && (step(at, "self") || step(at, "thread-self") ||
-                                  base_text_number(at, 10) == (uint64_t)sys_getpid());
+    bool own = step(at, "/proc/") && (step(at, "self") || step(at, "thread-self") ||
+                                      base_text_number(at, 10) == (uint64_t)sys_getpid());
+
+    return own && (!step(at, "/task/") || base_text_number(at, 10));
 }
 
-/* Whether the descriptor is the folder fdinfo of this process. */
+/* Whether the descriptor, or where the process is, is the folder fdinfo of this process. */
 static bool is_folder(int dirfd)
 {
     char path[PATH_BYTES], target[PATH_BYTES];
@@ -61,11 +63,13 @@ static bool is_folder(int dirfd)
     const char *at = target;
     long n;
 
-    if (dirfd < 0) {
+    if (dirfd < 0 && dirfd != AT_FDCWD) {
         return false;
     }
-    base_text_str(&text, "/proc/self/fd/");
-    base_text_dec(&text, (uint64_t)dirfd);
+    base_text_str(&text, dirfd < 0 ? "/proc/self/cwd" : "/proc/self/fd/");
+    if (dirfd >= 0) {
+        base_text_dec(&text, (uint64_t)dirfd);
+    }
     n = sys_call(SYS_readlinkat, AT_FDCWD, path, target, sizeof target - 1);
     if (n <= 0) {
         return false;
@@ -81,13 +85,13 @@ static int named(int dirfd, const char *path)
     const char *at = text, *digits;
     uint64_t fd;
 
-    if (!fetch(path, text) || (*at != '/' && !is_folder(dirfd)) ||
-        (*at == '/' && !(step_own(&at) && step(&at, "/fdinfo/")))) {
+    if (!fetch(path, text) || (*at == '/' && !(step_own(&at) && step(&at, "/fdinfo/")))) {
         return -1;
     }
     digits = at;
     fd = base_text_number(&at, 10);
-    return *at || at == digits || fd > INT32_MAX ? -1 : (int)fd;
+    return *at || at == digits || fd > INT32_MAX || (*text != '/' && !is_folder(dirfd)) ? -1
+                                                                                        : (int)fd;
 }
 
 /* What stands behind a name at the beginning of a line; "" if there is none. */

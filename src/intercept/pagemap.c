@@ -285,6 +285,13 @@ static bool protects_all(const struct scan *scan, const struct core_pages *pages
            !(scan->arg.category_mask & scan->arg.category_inverted & PAGE_IS_WPALLOWED);
 }
 
+/* A huge page's entry that is empty is left so, unlike the lack of one. */
+static bool protects(const struct core_pages *pages, uint64_t categories)
+{
+    return pages->async && !pages->is_protected &&
+           ((categories & PAGE_IS_WRITTEN) || !(categories & PAGE_IS_HUGE));
+}
+
 /* A run of pages that are alike to the kernel and to us. */
 static int scan_alike(struct scan *scan, const struct core_pages *pages, uint64_t start,
                       uint64_t end, uint64_t kernels)
@@ -295,7 +302,7 @@ static int scan_alike(struct scan *scan, const struct core_pages *pages, uint64_
 
     if (wanted(&scan->arg, categories) || protects_all(scan, pages)) {
         done = emit(scan, start, end, categories & scan->arg.return_mask);
-        if ((scan->arg.flags & PM_SCAN_WP_MATCHING) && pages->async && !pages->is_protected &&
+        if ((scan->arg.flags & PM_SCAN_WP_MATCHING) && protects(pages, categories) &&
             done > start) {
             ret = core_protect_pages(start, done);
         }

@@ -16,7 +16,7 @@
         .hidden core_short_way
         .hidden core_tls_shared
         .hidden icall_concerns
-        .hidden arch_copy
+        .hidden icall_clone_prepare
         .text
         .globl  syscall
         .type   syscall, %function
@@ -37,26 +37,21 @@ syscall:
         b.eq    1f
         cmp     x0, NR_CLONE3
         b.ne    0b
-        stp     x29, x30, [sp, -96]!    /* its argument may be a bad pointer: the kernel is to say so */
+1:      stp     x29, x30, [sp, -96]!    /* what is to be brought in for it; and its flags */
         stp     x0, x1, [sp, 16]
         stp     x2, x3, [sp, 32]
         stp     x4, x5, [sp, 48]
         str     x6, [sp, 64]
-        add     x0, sp, 80
-        mov     x2, 8
-        bl      arch_copy
-        mov     x9, x0
-        ldr     x10, [sp, 80]
+        add     x1, sp, 24
+        bl      icall_clone_prepare
+        mov     x10, x0
         ldr     x6, [sp, 64]
         ldp     x4, x5, [sp, 48]
         ldp     x2, x3, [sp, 32]
         ldp     x0, x1, [sp, 16]
         ldp     x29, x30, [sp], 96
-        cbnz    x9, 0b
         tbz     w10, CLONE_VM_BIT, 0b
-        b       3f
-1:      tbz     w1, CLONE_VM_BIT, 0b
-3:      mov     w10, 1
+        mov     w10, 1
         adrp    x9, core_tls_shared
         strb    w10, [x9, :lo12:core_tls_shared]
         adrp    x9, core_short_way

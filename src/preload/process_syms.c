@@ -81,6 +81,8 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
     if (!real_fn) {
         real_fn = REAL(clone);
     }
+    icall_clone_words((unsigned)flags, (uintptr_t)parent_tid, (uintptr_t)child_tid,
+                      (uintptr_t)parent_tid);
     if ((flags & CLONE_VM) || icall_trapping) {
         if ((flags & CLONE_VM) && !(flags & CLONE_SETTLS)) {
             core_share_tls();

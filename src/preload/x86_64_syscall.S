@@ -35,7 +35,7 @@
         .hidden icall_trapping
         .hidden trap_entry
         .hidden icall_concerns
-        .hidden arch_copy
+        .hidden icall_clone_prepare
         .text
         .globl  syscall
         .type   syscall, @function
@@ -55,32 +55,29 @@ syscall:
         cmp     $NR_CLONE, %rdi
         je      1f
         cmp     $NR_VFORK, %rdi
-        je      3f
+        je      1f
         cmp     $NR_CLONE3, %rdi
         jne     0b
-        jmp     2f
-1:      test    $CLONE_VM, %esi
-        jz      0b
-        jmp     3f
-2:      push    %rdi            /* its argument may be a bad pointer: the kernel is to say so */
-        push    %rsi
-        push    %rdx
+1:      push    %r9             /* what is to be brought in for it; and its flags */
+        push    %r8
         push    %rcx
-        sub     $16, %rsp
-        mov     %rsp, %rdi
-        mov     $8, %edx
-        call    arch_copy
-        mov     (%rsp), %r10
-        add     $16, %rsp
-        pop     %rcx
-        pop     %rdx
-        pop     %rsi
+        push    %rdx
+        push    %rsi
+        push    %rdi
+        lea     8(%rsp), %rsi
+        sub     $8, %rsp
+        call    icall_clone_prepare
+        mov     %rax, %r10
+        add     $8, %rsp
         pop     %rdi
-        test    %rax, %rax
-        jnz     0b
+        pop     %rsi
+        pop     %rdx
+        pop     %rcx
+        pop     %r8
+        pop     %r9
         test    $CLONE_VM, %r10d
         jz      0b
-3:      movb    $1, core_tls_shared(%rip)
+        movb    $1, core_tls_shared(%rip)
         movq    $0, core_short_way(%rip)
 6:      TO_KERNEL
         syscall

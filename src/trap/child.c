@@ -12,6 +12,7 @@
 #include "core/call.h"
 #include "core/core.h"
 #include "fault/signal.h"
+#include "intercept/calls.h"
 #include "local.h"
 #include "rewrite.h"
 #include "sys/thread.h"
@@ -21,25 +22,6 @@
     0x100000000ull /* CLONE_CLEAR_SIGHAND, Linux 5.5: SIGSYS would end the child */
 
 static struct trap_child records[RECORDS];
-
-static uint64_t flags_of(long nr, const long *args)
-{
-    uint64_t flags;
-
-    switch (nr) {
-    case SYS_vfork:
-        return CLONE_VM | CLONE_VFORK;
-    case SYS_clone:
-        return (uint64_t)args[0];
-    case SYS_clone3:
-        if (core_copy_in(&flags, (const void *)args[0], sizeof flags)) {
-            return 0; /* the kernel says what is wrong with it */
-        }
-        return flags; /* the first member of struct clone_args */
-    default:
-        return 0;
-    }
-}
 
 static struct trap_child *record_take(uint32_t users)
 {
@@ -56,7 +38,7 @@ static struct trap_child *record_take(uint32_t users)
 struct trap_child *trap_child_begin(long nr, const long *args)
 {
     const uint64_t all = ~fault_own_bits();
-    uint64_t flags = flags_of(nr, args);
+    uint64_t flags = icall_clone_prepare(nr, args);
     bool shares = flags & CLONE_VM;
     struct trap_child *record = record_take(shares ? 2 : 1);
 

@@ -286,6 +286,62 @@ static void short_lived_threads(enum mem_kind kind)
     pager_stop(&pager);
 }
 
+static int word_child(void *arg)
+{
+    return 0;
+}
+
+#define THREAD_FLAGS                                                                               \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+/* Where the kernel says nothing when it cannot write: the parent's word, the child's own. */
+static void words_of_thread(struct served *served, char *stack, size_t n)
+{
+    pid_t *parent = (pid_t *)mem_page(&served->mem, n);
+    pid_t *child = (pid_t *)mem_page(&served->mem, n + 1);
+    int tid =
+        clone(word_child, stack + STACK_BYTES,
+              THREAD_FLAGS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID, NULL, parent, NULL, child);
+
+    CHECK(tid > 0);
+    CHECK_EQ(*parent, tid);
+    while (syscall(SYS_tgkill, getpid(), tid, 0) == 0)
+        sched_yield(); /* the stack is the next one's */
+    CHECK_EQ(*child, tid);
+    CHECK_EQ(served_faults(served), 2);
+}
+
+/* By number: the parent's word, and the number of a descriptor, without which there is no child. */
+static void words_by_number(struct served *served, size_t n)
+{
+    struct clone_args args = {.flags = CLONE_PARENT_SETTID | CLONE_PIDFD, .exit_signal = SIGCHLD};
+    int *pidfd = (int *)mem_page(&served->mem, n + 1);
+    pid_t *parent = (pid_t *)mem_page(&served->mem, n), pid;
+
+    args.pidfd = (uintptr_t)pidfd;
+    args.parent_tid = (uintptr_t)parent;
+    pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    if (pid == 0)
+        _exit(5);
+    CHECK(pid > 0);
+    CHECK_EQ(*parent, pid);
+    CHECK(fcntl(*pidfd, F_GETFD) >= 0);
+    CHECK_EXITED(child_wait(pid), 5);
+    close(*pidfd);
+    CHECK_EQ(served_faults(served), 4);
+}
+
+static void words(enum mem_kind kind)
+{
+    char *stack = malloc(STACK_BYTES);
+    struct served served;
+
+    serve(&served, kind, 8);
+    words_of_thread(&served, stack, 0);
+    words_by_number(&served, 2);
+    free(stack);
+}
+
 #define MAN_CLONE "clone(2)"
 #define RST_QEMU  "rst: QEMU/KVM"
 
@@ -298,6 +354,7 @@ const struct conf_case clone_cases[] = {
      .run = sharer_killed_id_reused},
     {"clone/killed-beside-a-thread", MAN_CLONE, .run = sharer_killed_beside_thread},
     {"clone/vfork", "vfork(2)", ONE_OF_EACH | HUGETLB_OF_EACH, .run = vfork_child_waits},
+    {"clone/words", MAN_CLONE, ONE_OF_EACH, NEED_FULL, .run = words},
     {"thread/cancelled-asynchronously", "pthread_cancel(3)", ONE_OF_EACH | HUGETLB_OF_EACH,
      .run = cancelled_asynchronously},
     {"thread/cancelled-later", "pthread_cancel(3)", .run = cancelled_later},

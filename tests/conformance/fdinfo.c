@@ -66,6 +66,8 @@ static void text(enum mem_kind kind)
     CHECK_EQ(info.api, UF_API);
     CHECK_EQ(info.features, 0);
     CHECK_EQ(info.ioctls & some, some);
+    if (conf_env.features & UF_FEATURE_MOVE)
+        CHECK(info.ioctls & 1ull << UF_NR_MOVE);
     CHECK_EQ(uffd_api(uffd, UF_FEATURE_THREAD_ID), 0);
     CHECK_EQ(info_of(uffd).features, INITIALIZED | UF_FEATURE_THREAD_ID);
     CHECK_EQ(fcntl(uffd, F_SETFL, 0), 0);
@@ -111,7 +113,13 @@ static void names(enum mem_kind kind)
     snprintf(path, sizeof(path), "%d", other);
     info = read_and_close(openat(folder, path, O_RDONLY));
     CHECK_EQ(info.fields, 9);
+    CHECK_EQ(fchdir(folder), 0);
+    info = read_and_close(open(path, O_RDONLY));
+    CHECK_EQ(info.fields, 9);
     close(folder);
+    snprintf(path, sizeof(path), "/proc/self/task/%d/fdinfo/%d", gettid(), other);
+    info = read_and_close(open(path, O_RDONLY));
+    CHECK_EQ(info.fields, 9);
     snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", getpid(), uffd);
     info = read_and_close(open(path, O_RDONLY));
     CHECK_EQ(info.fields, 9);

@@ -62,6 +62,11 @@ long icall_sigaltstack(const void *stack, void *old);
 long icall_thread_stack(void *addr, size_t len);
 /* ... on which this one begins; 0: and ends. */
 void icall_thread_begins(void *addr, size_t len);
+/* What the kernel writes of a new child, and says nothing when it cannot, is brought in. */
+void icall_clone_words(uint64_t flags, uint64_t parent, uint64_t child, uint64_t pidfd);
+/* The same for a system call by number. Return: its flags, 0 if it has none. */
+uint64_t icall_clone_prepare(long nr, const long *args);
+
 /* An ioctl that gives a KVM guest memory; ICALL_PASS: it is none. */
 long icall_guest_memory(int fd, unsigned long req, void *arg);
 
