@@ -24,6 +24,7 @@
     "trap: --trap=all, one byte read into memory that has been published; us a call"
 #define THREADS "threads: several touch pages of one context; us a page of all"
 #define STRESS  "stress-ng --userfaultfd N; operations a second"
+#define QEMU    "qemu: postcopy of 512 MiB over a unix socket; us: a wait for a page, and of the whole"
 #define SIZE    "size: registration of 1 TiB; us"
 #define LONG    "long: us a page"
 
@@ -153,6 +154,13 @@ const struct bench_row bench_rows[] = {
     {"stress-ng.2", STRESS, "stress-ng 2", .kind = BENCH_RATE, .goal = 1.50, .is_quiet = true},
     {"stress-ng.2.denied", STRESS, "stress-ng 2", .kind = BENCH_RATE, .is_quiet = true,
      .launch = "--deny-kernel"},
+    {"qemu.fault", QEMU, "qemu", .goal = 1.10},
+    {"qemu.fault.p99", QEMU, .kind = BENCH_PART, .goal = 1.10, .of = {"qemu.fault"},
+     .part = offsetof(struct bench_sample, p99_ns)},
+    {"qemu.downtime", QEMU, .kind = BENCH_PART, .goal = 1.10, .of = {"qemu.fault"},
+     .part = offsetof(struct bench_sample, down_ns)},
+    {"qemu.total", QEMU, .kind = BENCH_PART, .goal = 1.10, .of = {"qemu.fault"},
+     .part = offsetof(struct bench_sample, total_ns)},
     {"register.1t", SIZE, "measure register --pages=268435456", .kind = BENCH_LIMIT, .goal = 10},
     {"long.rand", LONG, "measure fault --order=rand --pages=1048576", .is_long = true},
     {"long.spread", LONG, "measure fault --order=rand --pages=262144 --stride=1024",

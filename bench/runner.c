@@ -153,6 +153,21 @@ static void derive(struct bench_outcome *outcomes, struct bench_outcome *outcome
     }
 }
 
+/* The same runs, another number of each. */
+static void take_part(struct bench_outcome *outcomes, struct bench_outcome *outcome)
+{
+    const struct bench_outcome *from = find(outcomes, outcome->row->of[0]);
+
+    for (int side = 0; side < 2; side++) {
+        struct bench_column *column = &outcome->side[side];
+
+        *column = from->side[side];
+        for (size_t i = 0; i < column->count; i++)
+            memcpy(&column->sample[i].value, (const char *)&column->sample[i] + outcome->row->part,
+                   sizeof(column->sample[i].value));
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct bench_settings settings = {.runs = 0};
@@ -181,6 +196,8 @@ int main(int argc, char **argv)
             fprintf(stderr, "\r\033[K%s", outcomes[i].row->name);
         if (outcomes[i].row->kind == BENCH_SCALE)
             derive(outcomes, &outcomes[i]);
+        else if (outcomes[i].row->kind == BENCH_PART)
+            take_part(outcomes, &outcomes[i]);
         else
             measure(&settings, &outcomes[i]);
         failed |= outcomes[i].side[0].failed || outcomes[i].side[1].failed;

@@ -17,6 +17,7 @@ enum bench_kind {
     BENCH_TIME,  /* time a unit, in microseconds; the ratio should be low */
     BENCH_RATE,  /* operations a second; the ratio should be high */
     BENCH_SCALE, /* not run: pages a second of the row after it against the row before it */
+    BENCH_PART,  /* not run: another time of what the row before it ran, `part` */
     BENCH_LIMIT  /* ours has to stay below `goal` milliseconds and 1 MiB of growth */
 };
 
@@ -34,14 +35,15 @@ struct bench_row {
     bool is_long;       /* only with --long */
     bool one_cpu;       /* the whole process confined to one */
     bool is_quiet;      /* creates no context: there is no backend to check */
-    const char *of[2];  /* BENCH_SCALE: the rows compared */
+    const char *of[2];  /* BENCH_SCALE: the rows compared; BENCH_PART: the row */
+    size_t part;        /* BENCH_PART: offset of a number of the sample */
     const char *launch; /* more arguments for the launcher */
 };
 
 /* What one process reported; all 0 where the line did not say. */
 struct bench_sample {
     double value; /* ns a unit, or operations a second */
-    double cpu_ns, p50_ns, p99_ns, grow_kib, vmas, pte_kib, rss_kib;
+    double cpu_ns, p50_ns, p99_ns, total_ns, down_ns, grow_kib, vmas, pte_kib, rss_kib;
     char backend[16];
 };
 

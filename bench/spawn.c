@@ -120,6 +120,8 @@ static bool parse_measure(const char *output, struct bench_sample *sample)
     sample->cpu_ns = field(line, "cpu_ns");
     sample->p50_ns = field(line, "p50_ns");
     sample->p99_ns = field(line, "p99_ns");
+    sample->total_ns = field(line, "total_ns");
+    sample->down_ns = field(line, "down_ns");
     sample->grow_kib = field(line, "grow_kib");
     sample->vmas = field(line, "vmas");
     sample->pte_kib = field(line, "pte_kib");

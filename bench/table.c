@@ -80,6 +80,7 @@ static bool judge(const struct bench_outcome *outcome)
 
     switch (row->kind) {
     case BENCH_TIME:
+    case BENCH_PART:
         return bench_ratio(outcome) <= row->goal * margin;
     case BENCH_RATE:
         return bench_ratio(outcome) >= row->goal / margin;
@@ -123,7 +124,7 @@ static void print_row(const struct bench_outcome *outcome)
     const struct bench_row *row = outcome->row;
     const struct bench_column *reference = &outcome->side[BENCH_REFERENCE];
     const struct bench_column *ours = &outcome->side[BENCH_OURS];
-    double scale = row->kind == BENCH_TIME || row->kind == BENCH_LIMIT ? 1e-3 : 1;
+    double scale = row->kind == BENCH_RATE || row->kind == BENCH_SCALE ? 1 : 1e-3;
     bool both = reference->count > 0 && ours->count > 0;
     bool shaky = spread(reference) > SHAKY || spread(ours) > SHAKY;
     char goal[32];
@@ -266,7 +267,7 @@ static void json_side(FILE *file, const struct bench_column *column)
 int bench_write_json(const char *path, const struct bench_settings *settings,
                      const struct bench_outcome *outcomes, size_t count)
 {
-    static const char *const kinds[] = {"ns", "per_second", "scale", "ns_limit"};
+    static const char *const kinds[] = {"ns", "per_second", "scale", "ns", "ns_limit"};
     FILE *file = fopen(path, "we");
     bool first = true;
 

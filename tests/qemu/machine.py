@@ -96,7 +96,8 @@ class Machine:
 
     def __init__(self, lab, name, *args, backend=None, board="", env=None):
         self.lab, self.name = lab, name
-        self.guest_lines, self.events, self.answers = [], collections.deque(), {}
+        self.guest_lines, self.heard = [], []  # each line, and when it came
+        self.events, self.answers = collections.deque(), {}
         self.serial, self.ending = 0, False
         self.stats_file = lab.path(name + ".json") if backend else None
         self.said = open(lab.path(name + ".log"), "w+", encoding="utf-8", errors="replace")
@@ -127,6 +128,7 @@ class Machine:
         if line.startswith("bad"):
             raise Wrong(f"{self.name}'s guest: {line}")
         self.guest_lines.append(line.split())
+        self.heard.append(time.monotonic())
 
     def call(self, command, **arguments):
         self.serial += 1
