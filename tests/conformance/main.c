@@ -14,7 +14,6 @@
 
 #define WATCHDOG_SECONDS 10
 #define LARGE_SECONDS    100 /* where huge pages are large, of which each is filled by the host */
-#define LARGE_PAGES      3
 #define EXIT_SKIP        77
 
 struct conf_env conf_env;
@@ -184,22 +183,40 @@ static enum verdict verdict_of(bool passed, bool skipped, bool differs)
     return skipped ? SKIP : passed != differs ? PASS : FAIL;
 }
 
+/* Until all that has the other end of the pipe has given its memory back, as it ends. */
+static void await_gone(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd};
+
+    if (fd != -1)
+        poll(&poll_fd, 1, WATCHDOG_SECONDS * 1000);
+    close(fd);
+}
+
 /* Returns the wait status. */
 static int run_once(const struct conf_case *c, enum mem_kind kind)
 {
     const unsigned usual =
         mem_kind_huge(kind) && mem_huge_size() ? LARGE_SECONDS : WATCHDOG_SECONDS;
     const unsigned seconds = c->seconds > usual ? c->seconds : usual;
+    int gone[2] = {-1, -1};
     bool hung;
 
     skip_reason[0] = '\0';
+    /* Large pages are few: the next case needs what children of this one have. */
+    if (mem_kind_huge(kind) && mem_huge_size() && pipe2(gone, O_CLOEXEC) != 0)
+        gone[0] = gone[1] = -1;
     pid_t pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        close(gone[0]);
         run_case(c, kind);
+    }
+    close(gone[1]);
     if (pid > 0)
         setpgid(pid, pid); /* whoever comes first: a hang must be killable at once */
     int status = await_case(pid, seconds, &hung);
 
+    await_gone(gone[0]);
     if (hung)
         printf("# hung for %u s\n", seconds);
     else if (WIFSIGNALED(status))
@@ -211,6 +228,8 @@ static int run_once(const struct conf_case *c, enum mem_kind kind)
  * Huge pages are the system's: taken for the time of a case. Large ones are for the time of the
  * run, since a host that has taken back what was free needs seconds to bring in one of them.
  */
+static long large_pages = 3;
+
 static const char *take_huge_pages(void)
 {
     static const char *refused = "";
@@ -218,7 +237,7 @@ static const char *take_huge_pages(void)
     if (!mem_huge_size())
         return pool_take(conf_env.huge_page, POOL_PAGES, true);
     if (refused && !*refused)
-        refused = pool_take(conf_env.huge_page, LARGE_PAGES, true);
+        refused = pool_take(conf_env.huge_page, large_pages, true);
     return refused;
 }
 
@@ -388,9 +407,19 @@ static void usage(FILE *to)
           "  -f, --filter=GLOB     only the cases whose id matches\n"
           "  -n, --named=FILE      only the cases whose ids stand in it, one a line\n"
           "  -r, --repeat=N        each case N times, until it fails\n"
-          "      --huge-page=BYTES cases of huge pages run with pages of this size\n"
+          "      --huge-page=BYTES[:N]  cases of huge pages run with N pages of this size\n"
           "      --expect-backend  fail unless this facility answers\n",
           to);
+}
+
+/* BYTES[:COUNT] */
+static void parse_huge_page(const char *text)
+{
+    char *rest;
+
+    conf_env.huge_page = strtoul(text, &rest, 0);
+    if (*rest == ':')
+        large_pages = strtol(rest + 1, NULL, 0);
 }
 
 int main(int argc, char **argv)
@@ -415,7 +444,7 @@ int main(int argc, char **argv)
         else if (opt == 'b')
             expected = optarg;
         else if (opt == 'p')
-            conf_env.huge_page = strtoul(optarg, NULL, 0);
+            parse_huge_page(optarg);
         else {
             usage(opt == 'h' ? stdout : stderr);
             return opt == 'h' ? 0 : 2;
