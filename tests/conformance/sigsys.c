@@ -134,12 +134,12 @@ static void ends_by_default(enum mem_kind kind)
 
 /* The answer's register, and that of the first argument. */
 #ifdef __x86_64__
-#define FORBIDDEN    SYS_getpgrp
+#define FILTERED     SYS_getpgrp
 #define ARCHITECTURE AUDIT_ARCH_X86_64
 #define ANSWER(uc)   (uc)->uc_mcontext.gregs[REG_RAX]
 #define ARGUMENT(uc) (uc)->uc_mcontext.gregs[REG_RDI]
 #else
-#define FORBIDDEN    SYS_getpgid
+#define FILTERED     SYS_getpgid
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
 #define ANSWER(uc)   (uc)->uc_mcontext.regs[0]
 #define ARGUMENT(uc) (uc)->uc_mcontext.regs[0]
@@ -160,16 +160,16 @@ static void filter_traps(enum mem_kind kind)
     struct sigaction action = {.sa_sigaction = on_forbidden, .sa_flags = SA_SIGINFO};
 
     CHECK_EQ(sigaction(SIGSYS, &action, NULL), 0);
-    filter_call(FORBIDDEN, FILTER_ANY, SECCOMP_RET_TRAP | 123);
+    filter_call(FILTERED, FILTER_ANY, SECCOMP_RET_TRAP | 123);
     seen_count = 0;
-    CHECK_EQ(raw6(FORBIDDEN, 2, 0, 0, 0, 0, 0), 4713);
+    CHECK_EQ(raw6(FILTERED, 2, 0, 0, 0, 0, 0), 4713);
     CHECK_EQ(seen_count, 1);
     CHECK_EQ(seen.si_signo, SIGSYS);
     CHECK_EQ(seen.si_code, 1); /* SYS_SECCOMP */
     CHECK_EQ(seen.si_errno, 123);
-    CHECK_EQ(seen.si_syscall, FORBIDDEN);
+    CHECK_EQ(seen.si_syscall, FILTERED);
     CHECK_EQ(seen.si_arch, ARCHITECTURE);
-    CHECK_EQ(syscall(FORBIDDEN, 3), 4714);
+    CHECK_EQ(syscall(FILTERED, 3), 4714);
 }
 
 static int forbidden_by_default(void *arg)
@@ -178,8 +178,8 @@ static int forbidden_by_default(void *arg)
 
     if (arg)
         sigprocmask(SIG_BLOCK, &set, NULL);
-    filter_call(FORBIDDEN, FILTER_ANY, SECCOMP_RET_TRAP);
-    raw6(FORBIDDEN, 0, 0, 0, 0, 0, 0);
+    filter_call(FILTERED, FILTER_ANY, SECCOMP_RET_TRAP);
+    raw6(FILTERED, 0, 0, 0, 0, 0, 0);
     return 0;
 }
 
