@@ -256,10 +256,10 @@ struct uf_io_ack {
 };
 
 /*
- * What becomes of those who wait, and of those who touch missing memory later, when the last manager
- * in another process is gone: killed, ended, or it has closed its descriptors; and no successor has
- * come within the timeout. Without this they wait for whoever has a descriptor still. See
- * userfault(7).
+ * What becomes of those who wait, and of those who touch missing memory later, when the last
+ * manager in another process is gone: killed, ended, or it has closed its descriptors; and no
+ * successor has come within the timeout. Without this they wait for whoever has a descriptor still.
+ * See userfault(7).
  *
  * UF_IO_DEATH: EINVAL an unknown mode; a timeout beyond UINT32_MAX, or one without a mode; the
  * context has not asked for this.
