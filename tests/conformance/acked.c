@@ -4,6 +4,7 @@
  * what is asked for meanwhile is answered. No kernel has it.
  */
 #include "acked.h"
+#include "forking.h"
 
 int uffd_extend(int uffd, uint64_t extensions)
 {
@@ -335,6 +336,39 @@ static void last_close(enum mem_kind kind)
     CHECK(!is_mapped(mem_page(&mem, 1)));
 }
 
+static int reads_first(void *arg)
+{
+    const struct mem *mem = arg;
+
+    return *(volatile unsigned char *)mem->addr;
+}
+
+/* The fork has happened; parent and child wait, and what is filled meanwhile is the parent's. */
+static void forks(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 2);
+    char *source = source_new(2, 1);
+    int uffd = uffd_open_extended(UF_EXTENSION_EVENT_ACK, EVENT_FORK);
+    struct forking forking = {.way = WAY_FORK};
+    struct uf_msg msg;
+    int child;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    forking_start(&forking, reads_first, &mem);
+    msg = event_next(uffd);
+    CHECK_EQ(msg.event, UF_EVENT_FORK);
+    child = (int)msg.arg.fork.ufd;
+    cause_check_waits(&forking.cause);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    cause_check_waits(&forking.cause);
+    uffd_check_silent(child);
+    CHECK_EQ(uffd_ack(uffd, msg.reserved3), 0);
+    uffd_next_fault(child, mem.addr, 0);
+    CHECK_EQ(uffd_copy(child, mem.addr, source + page_size, page_size), 0);
+    CHECK_EXITED(child_wait(forking_join(&forking)), (unsigned char)source[page_size]);
+    check_native(mem.addr, *source);
+}
+
 /* ------------------------------------------------------------------ in parallel */
 
 #define ROUNDS 64
@@ -412,6 +446,8 @@ const struct conf_case acked_cases[] = {
     {"acked/of-several", MAN_ACK, ONE_OF_EACH, NEED_OURS, .run = of_several},
     {"acked/registered-meanwhile", MAN_ACK, ONE_OF_EACH, NEED_OURS, .run = registered_meanwhile},
     {"acked/last-close", MAN_ACK, KIND(MEM_ANON), NEED_OURS, .run = last_close},
+    {"acked/fork", MAN_ACK, ANON_PRIVATE, NEED_OURS | NEED_FULL, .features = EVENT_FORK,
+     .run = forks},
     {"acked/in-parallel", MAN_ACK, KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE), NEED_OURS,
      .run = in_parallel},
     {.id = NULL},

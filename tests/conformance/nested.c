@@ -4,6 +4,7 @@
  * kernel has it.
  */
 #include "acked.h"
+#include "forking.h"
 #include "monitored.h"
 
 #define MISSING UF_REGISTER_MODE_MISSING
@@ -263,6 +264,47 @@ static void moves(enum mem_kind kind)
     }
 }
 
+static int reads_second(void *arg)
+{
+    const struct mem *mem = arg;
+
+    return *(volatile unsigned char *)mem_page(mem, 1);
+}
+
+/* In the child go on those that are told of it, both or one; and none that is not. */
+static void forks(enum mem_kind kind)
+{
+    for (int told = 0; told < 4; told++) { /* bit 0: the outer one, bit 1: the inner one */
+        struct mem mem = mem_map(kind, 2);
+        char *source = source_new(2, 1);
+        int outer = uffd_open_extended(UF_EXTENSION_NESTED, told & 1 ? EVENT_FORK : 0);
+        int inner = uffd_open(told & 2 ? EVENT_FORK : 0), child[2] = {-1, -1};
+        struct forking forking = {.way = WAY_FORK};
+
+        CHECK_EQ(uffd_register(outer, mem.addr, mem.len), 0);
+        CHECK_EQ(uffd_register(inner, mem.addr, mem.len), 0);
+        CHECK_EQ(uffd_copy(inner, mem.addr, source, page_size), 0);
+        forking_start(&forking, reads_second, &mem);
+        if (told & 2)
+            child[1] = next_fork(inner);
+        if (told & 1)
+            child[0] = next_fork(outer);
+        if (told) {
+            int asked = told & 2 ? child[1] : child[0];
+
+            uffd_next_fault(asked, mem_page(&mem, 1), 0);
+            CHECK_EQ(uffd_copy(asked, mem.addr, source, page_size), -EEXIST);
+            CHECK_EQ(uffd_copy(asked, mem_page(&mem, 1), source + page_size, page_size), 0);
+        }
+        CHECK_EXITED(child_wait(forking_join(&forking)),
+                     told ? (unsigned char)source[page_size] : 0);
+        check_traps(inner, mem_page(&mem, 1));
+        uffd_check_silent(outer);
+        CHECK_EQ(close(inner), 0);
+        CHECK_EQ(close(outer), 0);
+    }
+}
+
 /* ------------------------------------------------------------------ from another process */
 
 /* The manager has the outer one; the program uses one of its own, with SIGBUS. */
@@ -304,6 +346,8 @@ const struct conf_case nested_cases[] = {
     {"nested/outer-leaves", MAN_NESTED, KINDS, NEED_OURS, .run = outer_leaves},
     {"nested/events", MAN_NESTED, KINDS, NEED_OURS, .run = events_of_both},
     {"nested/moves", MAN_NESTED, KINDS, NEED_OURS, .run = moves},
+    {"nested/fork", MAN_NESTED, ANON_PRIVATE, NEED_OURS | NEED_FULL, .features = EVENT_FORK,
+     .run = forks},
     {"remote/nested", MAN_NESTED, ONE_OF_EACH, NEED_OURS, .run = remotely},
     {.id = NULL},
 };
