@@ -86,7 +86,7 @@ static bool is_own(int fd)
     text = base_text_on(own, sizeof own);
     base_text_str(&text, "/proc/");
     base_text_dec(&text, (uint64_t)sys_getpid());
-    if (n <= (long)text.len || memcmp(target, own, text.len)) {
+    if (n <= (long)text.len || memcmp(target, own, text.len) != 0) {
         return false;
     }
     target[n] = '\0';

@@ -9,8 +9,8 @@
  *    pointers are stacks, or words that are written when the child began to live;
  *  - LATER: what is touched when the thread ends or moves, where no kernel waits for a page either.
  * What the vDSO answers without the kernel does touch memory as the program would. The other side
- * of a call into another address space (process_vm_readv, ptrace) is not ours to bring in, unless it
- * is the program's own.
+ * of a call into another address space (process_vm_readv, ptrace) is not ours to bring in, unless
+ * it is the program's own.
  */
 #include <stddef.h>
 #include <poll.h>
