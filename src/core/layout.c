@@ -139,6 +139,22 @@ static int begin_unmapping(struct change *change, struct events *events, uintptr
     }
 }
 
+static bool cuts_huge(uintptr_t addr)
+{
+    struct vma vma;
+
+    return maps_next(addr, addr + 1, &vma) && (addr & (maps_page_size(&vma) - 1));
+}
+
+/* A huge page that would be cut is refused when it is come to: those before it were told by then.
+ */
+static bool told_all_the_same(uintptr_t start, uintptr_t end)
+{
+    struct range range;
+
+    return !cuts_huge(start) && cuts_huge(end) && !ranges_find(end, &range);
+}
+
 long core_munmap(uintptr_t addr, size_t len)
 {
     struct events events = {0};
@@ -155,7 +171,7 @@ long core_munmap(uintptr_t addr, size_t len)
     }
     if (ret == 0) {
         core_forget_gone(addr, end);
-    } else {
+    } else if (ret != -EINVAL || !told_all_the_same(addr, end)) {
         events_cancel(&events, 0);
     }
     core_change_end(&change);

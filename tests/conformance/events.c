@@ -135,6 +135,24 @@ static void unmap_by_moving(enum mem_kind kind)
     event_of(uffd, cause, UF_EVENT_UNMAP, mem_page(&mem, 3), mem_page(&mem, 4), -EINVAL);
 }
 
+/* A huge page is not cut; but what comes before it was told of by then. */
+static void unmap_refused(enum mem_kind kind)
+{
+    const size_t small = (size_t)sysconf(_SC_PAGESIZE);
+    struct mem mem = mem_map(kind, 2);
+    int uffd = uffd_open(UF_FEATURE_EVENT_UNMAP);
+    char *first = mem.addr;
+    struct cause cause = {cause_munmap, first, .len = page_size + small};
+
+    CHECK(mmap(first, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+          first);
+    CHECK_EQ(uffd_register(uffd, first, page_size), 0);
+    event_of(uffd, cause, UF_EVENT_UNMAP, first, first + page_size + small, -EINVAL);
+    cause.len = 2 * page_size - small;
+    cause.addr += small;
+    event_of(uffd, cause, UF_EVENT_UNMAP, first + small, first + 2 * page_size, 0);
+}
+
 /* ------------------------------------------------------------------ removal */
 
 static int punch(enum mem_kind kind)
@@ -350,6 +368,7 @@ const struct conf_case events_cases[] = {
     {"events/unmap-by-brk", RST_UNMAP, KIND(MEM_BRK), .features = EVENTS, .run = unmap_by_brk},
     {"events/unmap-by-shrinking", RST_UNMAP, EACH, .features = EVENTS, .run = unmap_by_shrinking},
     {"events/unmap-by-moving", RST_UNMAP, ONE_OF_EACH, .features = EVENTS, .run = unmap_by_moving},
+    {"events/unmap-refused", RST_UNMAP, HUGETLB_OF_EACH, .features = EVENTS, .run = unmap_refused},
     {"events/remove", RST_REMOVE, EVERY_KIND | HUGETLB, .features = EVENTS, .run = removal},
     {"events/remove-by-mapping", RST_REMOVE, EACH, .features = EVENTS, .run = removal_by_mapping},
     {"events/remove-joined", RST_REMOVE, KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE),
