@@ -32,7 +32,8 @@ check "the installed launcher runs a program" "$root/bin/userfault" run --backen
     sh -c 'echo "preloaded: $LD_PRELOAD"'
 expect "with the installed library" "^preloaded: $lib/libuserfault-preload\\.so"
 
-for file in "$lib/libuserfault.so" "$lib/libuserfault.so.0" "$lib/pkgconfig/userfault.pc"; do
+for file in "$lib/libuserfault.so" "$lib/libuserfault.so.0" "$lib/pkgconfig/userfault.pc" \
+    "$lib/libuserfault-postcopy.so.0" "$root/include/userfault/postcopy.h"; do
     test -e "$file"
     report "has ${file#"$dir/root"}" $?
 done
@@ -52,6 +53,13 @@ awk '/^    #include/ { on = 1 } on && /^[^ ]/ { exit } on { print substr($0, 5) 
 check "the program of the README builds too" $CC -Wall -Werror -o prog prog.c $flags
 check "and runs" env LD_LIBRARY_PATH="$lib" ./prog
 expect "and was served on demand" '^userfault$'
+# The library of migrations brings the other one along.
+flags=$(pkg-config --cflags --libs userfault-postcopy)
+report "pkg-config knows userfault-postcopy" $?
+printf '#include <userfault/postcopy.h>\nint main(void) { return uf_source_new(0, &(struct uf_source_options){0}) != -22; }\n' >move.c
+# shellcheck disable=SC2086
+check "builds against it" $CC -Wall -Wextra -Werror -o move move.c $flags
+check "and runs" env LD_LIBRARY_PATH="$lib" ./move
 check "the name in the program is the one with the version" sh -c 'readelf -d hello'
 expect "libuserfault.so.0" 'NEEDED.*libuserfault\.so\.0'
 

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Postcopy migration of memory: a running program's regions move to another process or machine; the
+ * program stops for a moment only, and fetches there what it lacks page by page.
+ *
+ *     source                                       sink
+ *     rounds of changed pages while it runs  -->   are put in place
+ *     stop()                                       what changed since is dropped again
+ *     blob                                   -->   resume(blob)
+ *     pages, and first those asked for       -->   are put in place; who touches a missing page
+ * waits
+ *
+ * A *source* has the memory, a *sink* gets it. Both name the same regions in the same order, of the
+ * same lengths and page sizes; their addresses may differ. Links are connected sockets or pairs of
+ * descriptors that the caller made; the protocol is described in userfault-postcopy(7).
+ *
+ * Functions return 0 or a negative errno. uf_source_error() and uf_sink_error() say in words what
+ * went wrong first. Since: 0.2
+ */
+#ifndef USERFAULT_POSTCOPY_H
+#define USERFAULT_POSTCOPY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <userfault/userfault.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UF_POSTCOPY_REGIONS_MAX    1024
+#define UF_POSTCOPY_BACKGROUND_MAX 16
+#define UF_POSTCOPY_BLOB_MAX       ((size_t)64 << 20)
+#define UF_POSTCOPY_BUCKETS        24
+
+/** A link to the other side: what is read from it, and what is written to it; may be one number. */
+struct uf_postcopy_link {
+    int in, out;
+};
+
+struct uf_postcopy_links {
+    struct uf_postcopy_link control;
+    struct uf_postcopy_link urgent; /* -1: what is asked for goes over control, behind the rest */
+    struct uf_postcopy_link background[UF_POSTCOPY_BACKGROUND_MAX]; /* the first _count of them */
+    unsigned background_count; /* 0: control carries the pages */
+};
+
+/** What happened; counts are of pages of the region's own size. */
+struct uf_postcopy_stats {
+    uint64_t rounds;           /* of precopy */
+    uint64_t pages_precopy;    /* sent, or received, before the switch */
+    uint64_t pages_background; /* after it, unasked */
+    uint64_t pages_urgent;     /* after it, because a thread waited */
+    uint64_t pages_zero;       /* after it, as a range of zeroes */
+    uint64_t pages_lost;       /* sink: they will never come; their readers get SIGBUS */
+    uint64_t pages_discarded;  /* dropped at the switch: they had changed again */
+    uint64_t bytes;            /* on the links, headers included */
+    uint64_t requests;         /* sent, or received */
+    uint64_t requests_dropped; /* source: the page was on its way */
+    uint64_t downtime_ns;      /* from stop() until resume() has returned, seen by this side */
+    uint64_t total_ns;
+    uint64_t blocked_ns; /* sink: of all threads, waiting for pages */
+    /* sink: from a fault until its page is there, powers of two us; the last one: and longer */
+    uint64_t latency[UF_POSTCOPY_BUCKETS];
+};
+
+/* ---------------------------------------------------------------- source */
+
+struct uf_source;
+
+struct uf_source_options {
+    enum uf_backend backend;  /* that watches for changes */
+    unsigned rounds_max;      /* of precopy; 0: none, the switch comes at once */
+    unsigned downtime_ms;     /* precopy goes on until the rest can be sent in so long; 0: 300 */
+    uint64_t bandwidth_bytes; /* a second, all links together, urgent pages excepted; 0: no limit */
+    /**
+     * stop() - the program stops, and tells what its resumption needs besides the regions
+     * @arg: of these options
+     * @ret_blob: its bytes, which stay valid until uf_source_run() returns; @ret_len_bytes: at most
+     *      UF_POSTCOPY_BLOB_MAX
+     *
+     * When it returns 0 nobody writes to the regions any more, until uf_source_run() has returned.
+     * Context: the thread that called uf_source_run(). May block.
+     * Return: 0, or a negative errno, which cancels the migration: the program goes on.
+     */
+    int (*stop)(void *arg, const void **ret_blob, size_t *ret_len_bytes);
+    void *arg;
+};
+
+/**
+ * uf_source_new() - a migration from this process
+ * @ret: where to put it; to be freed by uf_source_free()
+ * @options: copied
+ *
+ * Context: any thread.
+ * Return: 0; -EINVAL without stop(); -ENOMEM.
+ */
+int uf_source_new(struct uf_source **ret, const struct uf_source_options *options);
+void uf_source_free(struct uf_source *source);
+
+/**
+ * uf_source_region() - add memory that is to move
+ * @start: page-aligned; private anonymous, shared or hugetlb memory of the caller's, which stays
+ *      mapped until uf_source_run() has returned
+ * @len_bytes: a multiple of @page_bytes
+ * @page_bytes: of the mapping: 4096, or the huge page's size
+ *
+ * Return: 0; -EINVAL misaligned, empty, overlapping another; -E2BIG too many; -ENOMEM; -EBUSY it
+ *      runs.
+ */
+int uf_source_region(struct uf_source *source, void *start, size_t len_bytes, size_t page_bytes);
+
+/**
+ * uf_source_run() - migrate
+ * @links: the caller's; used until this returns, in non-blocking mode meanwhile
+ *
+ * Context: one thread, once. Blocks until the sink has every page, or an error. Makes threads.
+ * Return: 0 the sink has all; -ECANCELED; the error of stop(); -EPROTO the other side broke the
+ *      protocol; -EBADMSG a checksum; -ECONNRESET, -EPIPE, ... of a link; -EREMOTEIO the sink
+ *      failed. After the switch an error means that pages may be lost: uf_source_switched().
+ */
+int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links);
+
+/** uf_source_switch() - end precopy now. Context: any thread, also before uf_source_run(). */
+void uf_source_switch(struct uf_source *source);
+/** uf_source_cancel() - give up, unless it has switched; uf_source_run() returns -ECANCELED. */
+void uf_source_cancel(struct uf_source *source);
+/** uf_source_switched() - whether the sink may have resumed: this side must not, then. */
+bool uf_source_switched(const struct uf_source *source);
+/** uf_source_stats() - so far. Context: any thread. */
+void uf_source_stats(const struct uf_source *source, struct uf_postcopy_stats *ret);
+/** uf_source_error() - the first error in words; "" when there was none. */
+const char *uf_source_error(const struct uf_source *source);
+
+/* ---------------------------------------------------------------- sink */
+
+struct uf_sink;
+
+struct uf_sink_options {
+    enum uf_backend backend; /* that catches touches of missing pages */
+    /**
+     * resume() - the program goes on here
+     * @blob: what the source's stop() gave, valid during the call
+     *
+     * Its threads may touch the regions from now on; what is missing makes them wait.
+     * Context: the thread that called uf_sink_run(). It should return soon: pages arrive meanwhile,
+     *      but the end of the migration waits for it.
+     * Return: 0, or a negative errno, which ends the migration on both sides.
+     */
+    int (*resume)(void *arg, const void *blob, size_t len_bytes);
+    void *arg;
+};
+
+int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options);
+/**
+ * uf_sink_free() - after uf_sink_run() has returned
+ *
+ * After an error behind the switch, who touches a page that never arrived gets SIGBUS. Where the
+ * backend lacks UF_FEATURE_POISON (a kernel before 6.6), he waits until this is called, and reads
+ * zeroes then.
+ */
+void uf_sink_free(struct uf_sink *sink);
+
+/**
+ * uf_sink_region() - name memory that is to arrive; as uf_source_region()
+ *
+ * What it holds is dropped when uf_sink_run() begins. From the switch until the end the program
+ * must neither unmap nor discard any of it.
+ */
+int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t page_bytes);
+
+/**
+ * uf_sink_run() - receive
+ *
+ * Context: one thread, once; not one that touches the regions in between. Blocks until every page
+ *      is there. Makes threads.
+ * Return: 0; -ECANCELED the source gave up before the switch; else as uf_source_run().
+ */
+int uf_sink_run(struct uf_sink *sink, const struct uf_postcopy_links *links);
+/** uf_sink_switched() - whether resume() was called. */
+bool uf_sink_switched(const struct uf_sink *sink);
+void uf_sink_stats(const struct uf_sink *sink, struct uf_postcopy_stats *ret);
+const char *uf_sink_error(const struct uf_sink *sink);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

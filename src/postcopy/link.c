@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "link.h"
+
+static int set_nonblocking(int fd, int *ret_flags)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    *ret_flags = flags;
+    return 0;
+}
+
+int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_fd)
+{
+    int ret = set_nonblocking(ends->in, &link->in_flags);
+
+    if (ret < 0)
+        return ret;
+    link->out_flags = link->in_flags;
+    if (ends->out != ends->in)
+        ret = set_nonblocking(ends->out, &link->out_flags);
+    if (ret < 0) {
+        fcntl(ends->in, F_SETFL, link->in_flags);
+        return ret;
+    }
+    link->in = ends->in;
+    link->out = ends->out;
+    link->stop_fd = stop_fd;
+    link->open = true;
+    atomic_store(&link->bytes, 0);
+    pthread_mutex_init(&link->send_lock, NULL);
+    return 0;
+}
+
+void link_fini(struct link *link)
+{
+    if (!link->open)
+        return;
+    link->open = false;
+    fcntl(link->in, F_SETFL, link->in_flags);
+    if (link->out != link->in)
+        fcntl(link->out, F_SETFL, link->out_flags);
+    pthread_mutex_destroy(&link->send_lock);
+}
+
+/* Return: 0: go on; -ECANCELED: stopped. */
+static int wait_for(const struct link *link, int fd, short events)
+{
+    struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = link->stop_fd, .events = POLLIN}};
+
+    while (poll(fds, 2, -1) < 0) {
+        if (errno != EINTR)
+            return -errno;
+    }
+    return fds[1].revents ? -ECANCELED : 0;
+}
+
+static void advance(struct iovec **parts, int *count, size_t bytes)
+{
+    while (*count > 0 && bytes >= (*parts)->iov_len) {
+        bytes -= (*parts)->iov_len;
+        ++*parts;
+        --*count;
+    }
+    if (*count > 0) {
+        (*parts)->iov_base = (char *)(*parts)->iov_base + bytes;
+        (*parts)->iov_len -= bytes;
+    }
+}
+
+/* A socket whose other end is gone answers EPIPE, and no signal. */
+static ssize_t write_parts(int fd, struct iovec *parts, int count)
+{
+    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)count};
+    ssize_t n = sendmsg(fd, &msg, MSG_NOSIGNAL);
+
+    return n < 0 && errno == ENOTSOCK ? writev(fd, parts, count) : n;
+}
+
+static int send_all(struct link *link, struct iovec *parts, int count)
+{
+    while (count > 0) {
+        ssize_t n = write_parts(link->out, parts, count);
+
+        if (n >= 0) {
+            advance(&parts, &count, (size_t)n);
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            int ret = wait_for(link, link->out, POLLOUT);
+
+            if (ret < 0)
+                return ret;
+        } else if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+int link_send(struct link *link, struct wire_header *header, const void *payload)
+{
+    uint8_t bytes[WIRE_HEADER];
+    struct iovec parts[2] = {{bytes, sizeof(bytes)}, {(void *)(uintptr_t)payload, header->payload}};
+    int ret;
+
+    wire_encode(bytes, header, payload);
+    pthread_mutex_lock(&link->send_lock);
+    ret = send_all(link, parts, header->payload ? 2 : 1);
+    pthread_mutex_unlock(&link->send_lock);
+    atomic_fetch_add(&link->bytes, sizeof(bytes) + header->payload);
+    return ret;
+}
+
+static int recv_all(struct link *link, void *to, size_t len)
+{
+    char *at = to;
+
+    while (len > 0) {
+        ssize_t n = read(link->in, at, len);
+
+        if (n > 0) {
+            at += n;
+            len -= (size_t)n;
+        } else if (n == 0) {
+            return -ECONNRESET;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            int ret = wait_for(link, link->in, POLLIN);
+
+            if (ret < 0)
+                return ret;
+        } else if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+int link_recv_header(struct link *link, struct wire_header *ret_header)
+{
+    uint8_t bytes[WIRE_HEADER];
+    int ret = recv_all(link, bytes, sizeof(bytes));
+
+    if (ret == 0)
+        ret = wire_decode(bytes, ret_header);
+    if (ret == 0 && ret_header->payload == 0)
+        ret = wire_check(ret_header, NULL);
+    if (ret == 0)
+        atomic_fetch_add(&link->bytes, sizeof(bytes) + ret_header->payload);
+    return ret;
+}
+
+int link_recv_payload(struct link *link, const struct wire_header *header, void *to)
+{
+    int ret = recv_all(link, to, header->payload);
+
+    return ret ? ret : wire_check(header, to);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* A link: messages out of and into a pair of descriptors, until somebody says stop. */
+#ifndef POSTCOPY_LINK_H
+#define POSTCOPY_LINK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "userfault/postcopy.h"
+#include "wire.h"
+
+struct link {
+    int in, out;
+    int stop_fd;               /* an eventfd: readable when nothing is to be waited for any more */
+    int in_flags, out_flags;   /* to restore */
+    pthread_mutex_t send_lock; /* a message at a time */
+    _Atomic uint64_t bytes;    /* both ways */
+    bool open;
+};
+
+/* Return: 0; -errno of fcntl(2), -EBADF. */
+int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_fd);
+/* The descriptors are again as they were, and stay open. */
+void link_fini(struct link *link);
+
+/*
+ * Context: any thread; blocks until the bytes are with the kernel.
+ * Return: 0; -errno of write(2); -ECANCELED stopped.
+ */
+int link_send(struct link *link, struct wire_header *header, const void *payload);
+/* Context: one thread. Return: 0; -ECONNRESET the other side has closed; -EPROTO; -ECANCELED;
+ * -errno. */
+int link_recv_header(struct link *link, struct wire_header *ret);
+/* Its payload, whose checksum is checked. Return: as above; -EBADMSG, what is at @to is no good. */
+int link_recv_payload(struct link *link, const struct wire_header *header, void *to);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* What a source and a sink have in common: regions, links, the first error, statistics. */
+#ifndef POSTCOPY_PEER_H
+#define POSTCOPY_PEER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "link.h"
+#include "userfault/postcopy.h"
+
+struct region {
+    char *start;
+    size_t len, page; /* bytes */
+};
+
+struct peer {
+    struct region *regions;
+    unsigned count;
+    struct link control, urgent;
+    struct link background[UF_POSTCOPY_BACKGROUND_MAX];
+    unsigned background_count;
+    bool has_urgent;
+    bool running;
+    int stop_fd; /* rings when all is over, well or badly */
+    enum uf_backend backend;
+
+    pthread_mutex_t lock; /* of what follows */
+    int error;            /* the first */
+    char text[256];
+    struct uf_postcopy_stats stats;
+};
+
+/* Return: 0, -ENOMEM, -EMFILE. */
+int peer_init(struct peer *peer, enum uf_backend backend);
+void peer_fini(struct peer *peer);
+int peer_region(struct peer *peer, void *start, size_t len, size_t page);
+/* Return: 0, -errno with the error set. */
+int peer_open_links(struct peer *peer, const struct uf_postcopy_links *links);
+void peer_close_links(struct peer *peer);
+
+/*
+ * The first error stays, and ends every wait of this side. error < 0; ECANCELED of a link is no
+ * error of its own but the echo of one. Return: error.
+ */
+int peer_fail(struct peer *peer, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Ends every wait. */
+void peer_stop(struct peer *peer);
+int peer_error(struct peer *peer);
+
+/* The link that a number of HELLO names: 0 control, 1 urgent, 2... background. */
+struct link *peer_link(struct peer *peer, unsigned number);
+unsigned peer_link_count(const struct peer *peer); /* numbers go up to here; some may be absent */
+/* The links that carry pages in the background. */
+unsigned peer_page_links(const struct peer *peer);
+struct link *peer_page_link(struct peer *peer, unsigned i);
+
+int peer_send(struct peer *peer, struct link *link, struct wire_header header, const void *payload);
+/* An error of reading from the link becomes this side's. Return: ret. */
+int peer_told(struct peer *peer, struct link *link, int ret);
+/* Return: 0; -errno, told. */
+int peer_recv(struct peer *peer, struct link *link, struct wire_header *ret);
+int peer_recv_payload(struct peer *peer, struct link *link, const struct wire_header *header,
+                      void *to);
+/* The message has to be of this type; FAILED of the other side becomes this side's error. */
+int peer_expect(struct peer *peer, struct link *link, enum wire_type type, struct wire_header *ret);
+/* What came is not what it may be: FAILED, or nonsense. Return: < 0. */
+int peer_unexpected(struct peer *peer, struct link *link, const struct wire_header *header);
+/* The other side learns why, if it still listens. */
+void peer_tell_failure(struct peer *peer);
+/* Whether a range lies in its region and is of whole pages. */
+bool peer_range_good(const struct peer *peer, const struct wire_header *header);
+
+#define PEER_COUNT(peer, field, n)                                                                 \
+    do {                                                                                           \
+        pthread_mutex_lock(&(peer)->lock);                                                         \
+        (peer)->stats.field += (n);                                                                \
+        pthread_mutex_unlock(&(peer)->lock);                                                       \
+    } while (0)
+
+uint64_t peer_now_ns(void);
+void peer_stats(const struct peer *peer, struct uf_postcopy_stats *ret);
+
+/* A context with these features, of the wanted backend. Return: a descriptor; -errno. */
+int peer_context(const struct peer *peer, uint64_t features, int flags);
+
+#endif

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages go out: claims, runs of zeroes and of content, the limit of bandwidth. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "source.h"
+
+/* Of a claim, in bytes: it grows while nobody waits. A longer message delays who comes behind it.
+ */
+#define BATCH_MIN ((size_t)64 << 10)
+#define BATCH_MAX ((size_t)512 << 10)
+
+struct claim {
+    unsigned region;
+    size_t first, count;
+};
+
+struct pusher {
+    struct uf_source *source;
+    struct link *link;
+    bool precopy;
+    char *copy; /* precopy: the page must not change between checksum and socket */
+    pthread_t thread;
+    bool started;
+};
+
+static size_t max_pages(const struct uf_source *source, const struct region *region)
+{
+    return source->batch > region->page ? source->batch / region->page : 1;
+}
+
+/* From the cursor to the end, and in postcopy round again. */
+static bool claim_next(struct uf_source *source, bool precopy, struct claim *ret)
+{
+    unsigned regions = source->peer.count, passes = precopy ? 0 : regions;
+    unsigned index = source->cursor.region;
+    size_t from = source->cursor.page, count = 0, first = 0;
+
+    for (unsigned passed = 0;; passed++) {
+        if (index == regions && !precopy)
+            index = 0;
+        if (index == regions)
+            break;
+        count = bitmap_next(&source->missing[index], from,
+                            max_pages(source, &source->peer.regions[index]), &first);
+        if (count || (passed >= passes && !precopy))
+            break;
+        index++;
+        from = 0;
+    }
+    source->cursor.region = index;
+    source->cursor.page = first + count;
+    if (!count)
+        return false;
+    bitmap_clear(&source->missing[index], first, count);
+    *ret = (struct claim){index, first, count};
+    return true;
+}
+
+static bool is_zero(const char *start, size_t len)
+{
+    return !start[0] && !memcmp(start, start + 1, len - 1);
+}
+
+/* The pages from at on that are alike: all of zeroes, or none. */
+static size_t run_of(const char *bytes, size_t page, size_t count, bool *ret_zero)
+{
+    size_t n = 1;
+
+    *ret_zero = is_zero(bytes, page);
+    while (n < count && is_zero(bytes + n * page, page) == *ret_zero)
+        n++;
+    return n;
+}
+
+/* Wait until the bytes fit into the limit. Return: 0; -ECANCELED. */
+static int keep_rate(struct uf_source *source, size_t bytes)
+{
+    uint64_t limit = source->options.bandwidth_bytes, now, due;
+
+    if (!limit)
+        return 0;
+    pthread_mutex_lock(&source->rate_lock);
+    now = peer_now_ns();
+    due = source->rate_start_ns +
+          (uint64_t)((double)source->sent_bytes / (double)limit * 1000000000.0);
+    if (due + 100000000 < now) { /* what was not used is not saved up */
+        source->rate_start_ns = now;
+        source->sent_bytes = 0;
+    }
+    source->sent_bytes += bytes;
+    pthread_mutex_unlock(&source->rate_lock);
+    while (due > now) {
+        struct pollfd stop = {.fd = source->peer.stop_fd, .events = POLLIN};
+
+        if (poll(&stop, 1, (int)((due - now + 999999) / 1000000)) > 0)
+            return -ECANCELED;
+        now = peer_now_ns();
+    }
+    return 0;
+}
+
+static int send_run(struct uf_source *source, struct link *link, const struct claim *run,
+                    const char *bytes, bool zero)
+{
+    size_t page = source->peer.regions[run->region].page;
+    struct wire_header header = {
+        .type = zero ? WIRE_ZERO : WIRE_PAGES,
+        .payload = zero ? 0 : (uint32_t)(run->count * page),
+        .region = run->region,
+        .offset = run->first * page,
+        .length = run->count * page,
+    };
+
+    return peer_send(&source->peer, link, header, bytes);
+}
+
+static void leave_for_later(struct uf_source *source, const struct claim *run)
+{
+    pthread_mutex_lock(&source->map_lock);
+    bitmap_set(&source->later[run->region], run->first, run->count);
+    pthread_mutex_unlock(&source->map_lock);
+}
+
+/* A claim as messages, cut where zeroes begin or end. */
+static int send_claim(struct pusher *pusher, struct claim claim)
+{
+    struct uf_source *source = pusher->source;
+    const struct region *region = &source->peer.regions[claim.region];
+    const char *bytes = region->start + claim.first * region->page;
+    struct claim run = claim;
+    int ret = 0;
+
+    if (pusher->precopy)
+        bytes = memcpy(pusher->copy, bytes, claim.count * region->page);
+    for (size_t done = 0; ret == 0 && done < claim.count; done += run.count) {
+        bool zero;
+
+        run.first = claim.first + done;
+        run.count = run_of(bytes + done * region->page, region->page, claim.count - done, &zero);
+        if (zero && pusher->precopy) {
+            leave_for_later(source, &run);
+            continue;
+        }
+        ret = zero ? 0 : keep_rate(source, run.count * region->page);
+        if (ret == 0)
+            ret = send_run(source, pusher->link, &run, bytes + done * region->page, zero);
+        if (pusher->precopy)
+            PEER_COUNT(&source->peer, pages_precopy, run.count);
+        else if (zero)
+            PEER_COUNT(&source->peer, pages_zero, run.count);
+        else
+            PEER_COUNT(&source->peer, pages_background, run.count);
+    }
+    return ret;
+}
+
+static void *push(void *arg)
+{
+    struct pusher *pusher = arg;
+    struct uf_source *source = pusher->source;
+    struct claim claim;
+    int ret = 0;
+
+    while (ret == 0 && !peer_error(&source->peer)) {
+        bool found;
+
+        if (pusher->precopy &&
+            (atomic_load(&source->switch_wanted) || atomic_load(&source->cancel_wanted)))
+            break;
+        pthread_mutex_lock(&source->map_lock);
+        found = claim_next(source, pusher->precopy, &claim);
+        if (found && source->batch < BATCH_MAX)
+            source->batch *= 2;
+        pthread_mutex_unlock(&source->map_lock);
+        if (!found)
+            break;
+        ret = send_claim(pusher, claim);
+    }
+    return NULL;
+}
+
+static int start(struct pusher *pusher)
+{
+    size_t largest = BATCH_MAX;
+
+    for (unsigned i = 0; i < pusher->source->peer.count; i++) {
+        if (pusher->source->peer.regions[i].page > largest)
+            largest = pusher->source->peer.regions[i].page;
+    }
+    if (pusher->precopy) {
+        pusher->copy = malloc(largest);
+        if (!pusher->copy)
+            return -ENOMEM;
+    }
+    pusher->started = pthread_create(&pusher->thread, NULL, push, pusher) == 0;
+    return pusher->started ? 0 : -EAGAIN;
+}
+
+int push_all(struct uf_source *source, bool precopy)
+{
+    struct peer *peer = &source->peer;
+    struct pusher pushers[UF_POSTCOPY_BACKGROUND_MAX] = {0};
+    int ret = 0;
+
+    source->batch = precopy ? BATCH_MAX : BATCH_MIN;
+    source->cursor.region = 0;
+    source->cursor.page = 0;
+    for (unsigned i = 0; ret == 0 && i < peer_page_links(peer); i++) {
+        pushers[i] =
+            (struct pusher){.source = source, .link = peer_page_link(peer, i), .precopy = precopy};
+        ret = start(&pushers[i]);
+        if (ret)
+            peer_fail(peer, ret, "a thread for a link: %s", strerror(-ret));
+    }
+    for (unsigned i = 0; i < peer_page_links(peer); i++) {
+        if (pushers[i].started)
+            pthread_join(pushers[i].thread, NULL);
+        free(pushers[i].copy);
+    }
+    return peer_error(peer);
+}
+
+/* The page asked for is the reader's next, and what follows it is what he will want: go on there.
+ */
+int push_urgent(struct uf_source *source, struct link *link, const struct wire_header *request)
+{
+    const struct region *region = &source->peer.regions[request->region];
+    struct claim claim = {request->region, request->offset / region->page, 1};
+    bool found;
+    int ret = 0;
+
+    pthread_mutex_lock(&source->urgent_lock);
+    pthread_mutex_lock(&source->map_lock);
+    found = bitmap_test(&source->missing[claim.region], claim.first);
+    if (found) {
+        bitmap_clear(&source->missing[claim.region], claim.first, 1);
+        source->cursor.region = claim.region;
+        source->cursor.page = claim.first + 1;
+        source->batch = BATCH_MIN;
+    }
+    pthread_mutex_unlock(&source->map_lock);
+    if (found) {
+        const char *bytes = region->start + request->offset;
+
+        ret = send_run(source, link, &claim, bytes, is_zero(bytes, region->page));
+    }
+    pthread_mutex_unlock(&source->urgent_lock);
+    PEER_COUNT(&source->peer, requests, 1);
+    if (found)
+        PEER_COUNT(&source->peer, pages_urgent, 1);
+    else
+        PEER_COUNT(&source->peer, requests_dropped, 1);
+    return ret;
+}
+
+size_t push_left(struct uf_source *source)
+{
+    size_t bytes = 0;
+
+    pthread_mutex_lock(&source->map_lock);
+    for (unsigned i = 0; i < source->peer.count; i++)
+        bytes += source->missing[i].set * source->peer.regions[i].page;
+    pthread_mutex_unlock(&source->map_lock);
+    return bytes;
+}

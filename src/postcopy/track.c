@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "track.h"
+
+/* Not in the headers of older systems. */
+#define PAGEMAP_SCAN          0xc0606610ul
+#define PAGE_IS_WRITTEN       2u
+#define PM_SCAN_WP_MATCHING   1u
+#define PM_SCAN_CHECK_WPASYNC 2u
+
+struct scan_run {
+    uint64_t start, end, categories;
+};
+
+struct scan {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+#define FEATURES (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM)
+
+static int protect(const struct tracker *tracker, const char *start, size_t len, bool on)
+{
+    struct uf_io_writeprotect arg = {
+        .range = {.start = (uintptr_t)start, .len = len},
+        .mode = on ? UF_WRITEPROTECT_MODE_WP : 0,
+    };
+    int ret;
+
+    do
+        ret = uf_context_ioctl(tracker->fd, UF_IO_WRITEPROTECT, &arg);
+    while (ret < 0 && errno == EAGAIN);
+    return ret < 0 ? -errno : 0;
+}
+
+/* ---- by messages */
+
+static struct region *region_at(const struct peer *peer, uintptr_t address, unsigned *ret_index)
+{
+    for (unsigned i = 0; i < peer->count; i++) {
+        if (address - (uintptr_t)peer->regions[i].start < peer->regions[i].len) {
+            *ret_index = i;
+            return &peer->regions[i];
+        }
+    }
+    return NULL;
+}
+
+/* Marked and opened under one lock: a collection sees both or neither. */
+static void note_write(struct tracker *tracker, uintptr_t address)
+{
+    unsigned index;
+    const struct region *region = region_at(tracker->peer, address, &index);
+    size_t page;
+    int ret;
+
+    if (!region)
+        return;
+    page = (address - (uintptr_t)region->start) / region->page;
+    pthread_mutex_lock(&tracker->lock);
+    bitmap_set(&tracker->written[index], page, 1);
+    ret = protect(tracker, region->start + page * region->page, region->page, false);
+    pthread_mutex_unlock(&tracker->lock);
+    if (ret < 0)
+        peer_fail(tracker->peer, ret, "opening a page that is written to: %s", strerror(-ret));
+}
+
+static void *note_writes(void *arg)
+{
+    struct tracker *tracker = arg;
+    struct pollfd fds[2] = {{.fd = tracker->fd, .events = POLLIN},
+                            {.fd = tracker->stop_fd, .events = POLLIN}};
+    struct uf_msg msgs[16];
+
+    for (;;) {
+        ssize_t n;
+
+        if (uf_poll(fds, 2, -1) < 0 && errno != EINTR)
+            break;
+        if (fds[1].revents)
+            break;
+        n = uf_context_read(tracker->fd, msgs, sizeof(msgs));
+        for (ssize_t i = 0; i < n / (ssize_t)sizeof(msgs[0]); i++) {
+            if (msgs[i].event == UF_EVENT_PAGEFAULT)
+                note_write(tracker, msgs[i].arg.pagefault.address);
+        }
+    }
+    return NULL;
+}
+
+static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap *map)
+{
+    const struct region *region = &tracker->peer->regions[index];
+    struct bitmap *written = &tracker->written[index];
+    size_t first, count, at = 0;
+    int ret = 0;
+
+    pthread_mutex_lock(&tracker->lock);
+    while (ret == 0 && (count = bitmap_next(written, at, SIZE_MAX, &first)) > 0) {
+        ret = protect(tracker, region->start + first * region->page, count * region->page, true);
+        bitmap_set(map, first, count);
+        bitmap_clear(written, first, count);
+        at = first + count;
+    }
+    pthread_mutex_unlock(&tracker->lock);
+    return ret;
+}
+
+static int start_notes(struct tracker *tracker)
+{
+    const struct peer *peer = tracker->peer;
+    int ret = 0;
+
+    tracker->written = calloc(peer->count, sizeof(*tracker->written));
+    if (!tracker->written)
+        return -ENOMEM;
+    for (unsigned i = 0; ret == 0 && i < peer->count; i++)
+        ret = bitmap_init(&tracker->written[i], peer->regions[i].len / peer->regions[i].page);
+    tracker->stop_fd = ret ? -1 : eventfd(0, EFD_CLOEXEC);
+    if (ret == 0 && tracker->stop_fd < 0)
+        ret = -errno;
+    if (ret == 0)
+        ret = -pthread_create(&tracker->thread, NULL, note_writes, tracker);
+    if (ret && tracker->stop_fd >= 0) {
+        close(tracker->stop_fd);
+        tracker->stop_fd = -1;
+    }
+    return ret;
+}
+
+/* ---- by the pagemap */
+
+static int collect_scanned(struct tracker *tracker, unsigned index, struct bitmap *map)
+{
+    const struct region *region = &tracker->peer->regions[index];
+    const uintptr_t base = (uintptr_t)region->start;
+    struct scan_run runs[512];
+    struct scan arg = {
+        .size = sizeof(arg),
+        .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+        .start = base,
+        .end = base + region->len,
+        .vec = (uintptr_t)runs,
+        .vec_len = sizeof(runs) / sizeof(runs[0]),
+        .category_mask = PAGE_IS_WRITTEN,
+        .return_mask = PAGE_IS_WRITTEN,
+    };
+
+    while (arg.start < arg.end) {
+        long n = uf_syscall(SYS_ioctl, tracker->pagemap, PAGEMAP_SCAN, &arg);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        for (long i = 0; i < n; i++) {
+            size_t first = (runs[i].start - base) / region->page;
+            size_t end = (runs[i].end - base + region->page - 1) / region->page;
+
+            bitmap_set(map, first, end - first);
+        }
+        arg.start = arg.walk_end;
+    }
+    return 0;
+}
+
+/* ---- either */
+
+/* A place without a page cannot be protected everywhere: have one, of zeroes. */
+static void populate(const struct region *region)
+{
+    for (size_t at = 0; at < region->len; at += region->page)
+        (void)*(volatile char *)(region->start + at);
+}
+
+static int watch_region(const struct tracker *tracker, const struct region *region,
+                        bool unpopulated)
+{
+    struct uf_io_register arg = {
+        .range = {.start = (uintptr_t)region->start, .len = region->len},
+        .mode = UF_REGISTER_MODE_WP,
+    };
+
+    if (!unpopulated)
+        populate(region);
+    if (uf_context_ioctl(tracker->fd, UF_IO_REGISTER, &arg) < 0)
+        return -errno;
+    return protect(tracker, region->start, region->len, true);
+}
+
+/* Return: a context, and which of the ways it offers; -errno. */
+static int open_context(struct tracker *tracker, bool *ret_unpopulated)
+{
+    const int flags = O_CLOEXEC | O_NONBLOCK;
+    uint64_t best = FEATURES | UF_FEATURE_WP_UNPOPULATED;
+    int fd;
+
+    *ret_unpopulated = true;
+    tracker->pagemap =
+        (int)uf_syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    fd = tracker->pagemap < 0 ? -1 : peer_context(tracker->peer, best | UF_FEATURE_WP_ASYNC, flags);
+    if (fd >= 0)
+        return fd;
+    if (tracker->pagemap >= 0)
+        close(tracker->pagemap);
+    tracker->pagemap = -1;
+    fd = peer_context(tracker->peer, best, flags);
+    if (fd != -EINVAL)
+        return fd;
+    *ret_unpopulated = false;
+    return peer_context(tracker->peer, FEATURES, flags);
+}
+
+int tracker_start(struct tracker *tracker, struct peer *peer)
+{
+    bool unpopulated;
+    int ret;
+
+    memset(tracker, 0, sizeof(*tracker));
+    tracker->peer = peer;
+    tracker->stop_fd = -1;
+    pthread_mutex_init(&tracker->lock, NULL);
+    tracker->fd = open_context(tracker, &unpopulated);
+    ret = tracker->fd < 0 ? tracker->fd : 0;
+    if (ret == 0 && tracker->pagemap < 0)
+        ret = start_notes(tracker);
+    for (unsigned i = 0; ret == 0 && i < peer->count; i++)
+        ret = watch_region(tracker, &peer->regions[i], unpopulated);
+    if (ret < 0) {
+        peer_fail(peer, ret, "watching the regions for writes: %s", strerror(-ret));
+        tracker_stop(tracker);
+    }
+    return ret;
+}
+
+int tracker_collect(struct tracker *tracker, struct bitmap *maps)
+{
+    struct peer *peer = tracker->peer;
+    int ret = 0;
+
+    for (unsigned i = 0; ret == 0 && i < peer->count; i++)
+        ret = tracker->pagemap >= 0 ? collect_scanned(tracker, i, &maps[i])
+                                    : collect_noted(tracker, i, &maps[i]);
+    return ret < 0 ? peer_fail(peer, ret, "asking which pages were written: %s", strerror(-ret))
+                   : 0;
+}
+
+void tracker_stop(struct tracker *tracker)
+{
+    if (tracker->stop_fd >= 0) {
+        ssize_t n = write(tracker->stop_fd, &(uint64_t){1}, sizeof(uint64_t));
+
+        (void)n;
+        pthread_join(tracker->thread, NULL);
+        close(tracker->stop_fd);
+    }
+    for (unsigned i = 0; tracker->written && i < tracker->peer->count; i++)
+        bitmap_fini(&tracker->written[i]);
+    free(tracker->written);
+    if (tracker->pagemap >= 0)
+        close(tracker->pagemap);
+    if (tracker->fd >= 0)
+        uf_context_close(tracker->fd); /* who waits goes on */
+    pthread_mutex_destroy(&tracker->lock);
+    tracker->written = NULL;
+    tracker->fd = tracker->pagemap = tracker->stop_fd = -1;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pages were written since they were last asked about: by write protection without messages
+ * and the pagemap's scan where the backend has them, else by messages.
+ */
+#ifndef POSTCOPY_TRACK_H
+#define POSTCOPY_TRACK_H
+
+#include "bitmap.h"
+#include "peer.h"
+
+struct tracker {
+    struct peer *peer;
+    int fd;      /* the context; -1: not at work */
+    int pagemap; /* -1: by messages */
+    int stop_fd;
+    pthread_t thread;
+    pthread_mutex_t lock;   /* of written, and of what is protected */
+    struct bitmap *written; /* by messages: a map a region */
+};
+
+/* From now on every write is noticed. Return: 0; -errno, told to the peer. */
+int tracker_start(struct tracker *tracker, struct peer *peer);
+/* Set the bits of pages that were written since they were last collected. Return: 0; -errno, told.
+ */
+int tracker_collect(struct tracker *tracker, struct bitmap *maps);
+void tracker_stop(struct tracker *tracker);
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* The map of pages, and messages as bytes. */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bitmap.h"
+#include "wire.h"
+
+static int points, failed;
+
+static void point(bool ok, const char *name)
+{
+    printf("%sok %d - %s\n", ok ? "" : "not ", ++points, name);
+    failed |= !ok;
+}
+
+/* Against a map of bytes, by random changes. */
+static void check_bitmap(void)
+{
+    enum { BITS = 1000 };
+    struct bitmap map;
+    bool plain[BITS] = {0}, alike = true, counts = true, runs = true;
+
+    if (bitmap_init(&map, BITS))
+        abort();
+    srandom(1);
+    for (int round = 0; round < 20000; round++) {
+        size_t from = (size_t)random() % BITS, count = (size_t)random() % (BITS - from + 1);
+        size_t max = (size_t)random() % 200 + 1, first = 0, n, want = 0, set = 0;
+
+        if (random() % 8)
+            count = count < 70 ? count : 70;
+        if (round % 2)
+            bitmap_set(&map, from, count);
+        else
+            bitmap_clear(&map, from, count);
+        memset(plain + from, round % 2, count);
+        from = (size_t)random() % BITS;
+        n = bitmap_next(&map, from, max, &first);
+        while (from < BITS && !plain[from])
+            from++;
+        while (from + want < BITS && plain[from + want] && want < max)
+            want++;
+        runs &= n == want && (n == 0 || first == from);
+        for (size_t i = 0; i < BITS; i++) {
+            alike &= bitmap_test(&map, i) == plain[i];
+            set += plain[i];
+        }
+        counts &= map.set == set;
+    }
+    point(alike, "a map of bits after 20000 changes");
+    point(counts, "it counts what is set");
+    point(runs, "its runs, from anywhere and cut");
+    bitmap_fini(&map);
+}
+
+static void check_wire(void)
+{
+    static const uint8_t golden[WIRE_HEADER - 8] = {3, 0, 0, 0, 5, 0, 0,    0, 7, 0, 0,
+                                                    0, 1, 0, 0, 0, 0, 0x10, 0, 0, 0, 0,
+                                                    0, 0, 9, 8, 7, 6, 5,    4, 3, 2};
+    struct wire_header header = {.type = WIRE_PAGES,
+                                 .payload = 5,
+                                 .region = 7,
+                                 .offset = 4096,
+                                 .length = 0x0203040506070809},
+                       back;
+    uint8_t bytes[WIRE_HEADER], other[WIRE_HEADER];
+    static char payload[WIRE_PAYLOAD_MAX] = "abcde", changed[WIRE_PAYLOAD_MAX];
+    bool noticed = true;
+
+    wire_encode(bytes, &header, payload);
+    point(!memcmp(bytes, golden, sizeof(golden)), "a header's bytes, but for its checksum");
+    point(!wire_decode(bytes, &back) && !memcmp(&back, &header, sizeof(back)), "and back");
+    point(!wire_check(&back, payload), "its checksum");
+    for (size_t bit = 0; bit < (WIRE_HEADER + 5) * 8; bit++) {
+        memcpy(other, bytes, sizeof(other));
+        memcpy(changed, payload, 5);
+        if (bit < WIRE_HEADER * 8)
+            other[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        else
+            changed[bit / 8 - WIRE_HEADER] ^= (char)(1 << bit % 8);
+        noticed &= wire_decode(other, &back) == -EPROTO || wire_check(&back, changed) == -EBADMSG;
+    }
+    point(noticed, "one bit that changes, anywhere, is noticed");
+    for (uint16_t type = 0; type < 300; type++) {
+        header.type = type;
+        wire_encode(bytes, &header, payload);
+        noticed &= (wire_decode(bytes, &back) == 0) == (type > 0 && type < WIRE_TYPES);
+    }
+    point(noticed, "no type but the known ones");
+    header.type = WIRE_PAGES;
+    header.payload = WIRE_PAYLOAD_MAX + 1;
+    wire_put64(bytes, 0);
+    bytes[0] = WIRE_PAGES;
+    memcpy(bytes + 4, &header.payload, 4);
+    point(wire_decode(bytes, &back) == -EPROTO, "no payload over the limit");
+}
+
+int main(void)
+{
+    check_bitmap();
+    check_wire();
+    printf("1..%d\n", points);
+    return failed;
+}
