@@ -86,7 +86,7 @@ static void nested_outer(enum mem_kind kind)
 
 #define MAN_OURS "userfault(7)"
 
-const struct conf_case fork_extended_cases[] = {
+const struct conf_case fork_ours_cases[] = {
     {"events/fork-acked", MAN_OURS, KIND(MEM_ANON), NEED_OURS, EVENT_FORK, .run = acked},
     {"events/fork-nested-contexts", MAN_OURS, KIND(MEM_ANON), NEED_OURS, EVENT_FORK, .run = nested},
     {"events/fork-nested-inner", MAN_OURS, KIND(MEM_ANON), NEED_OURS, EVENT_FORK,
