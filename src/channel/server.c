@@ -31,8 +31,15 @@
 #define LOOK_EVERY  256         /* rounds that served somebody */
 #define WCLONE_     0x80000000u /* wait for a child without exit signal */
 
-static _Atomic uint32_t running;    /* whether there is a server, or will be at once */
+enum server_state {
+    SERVER_NONE,
+    SERVER_BEGINS,
+    SERVER_RUNS, /* and without a thread id it has been killed */
+};
+
+static _Atomic uint32_t running;    /* enum server_state */
 static _Atomic uint32_t server_tid; /* 0: it has ended. A futex, of the kernel's */
+static uint32_t server_pid;         /* to collect it by */
 static _Atomic bool stopping;
 static int program;    /* its process id */
 static int death = -1; /* handle of a descriptor that says when it has ended */
@@ -142,7 +149,25 @@ static bool spawn(void)
     ret =
         arch_spawn(flags, stack + STACK_BYTES, tls + TLS_BYTES / 2, &server_tid, server_main, NULL);
     sys_sigmask(SIG_SETMASK, &mask, NULL);
-    return !sys_failed(ret);
+    if (sys_failed(ret)) {
+        return false;
+    }
+    server_pid = (uint32_t)ret;
+    atomic_store(&running, SERVER_RUNS);
+    return true;
+}
+
+/* Somebody has killed it, and not the program. What it held, whoever comes after it takes over. */
+static bool was_killed(void)
+{
+    uint32_t runs = SERVER_RUNS;
+
+    if (atomic_load(&server_tid) || atomic_load(&stopping) ||
+        !atomic_compare_exchange_strong(&running, &runs, SERVER_BEGINS)) {
+        return false;
+    }
+    sys_call(SYS_wait4, server_pid, NULL, WCLONE_, NULL);
+    return true;
 }
 
 /*
@@ -174,26 +199,27 @@ void server_exec_failed(void)
     }
     atomic_store(&stopping, false);
     if (!spawn()) {
-        atomic_store(&running, 0);
+        atomic_store(&running, SERVER_NONE);
     }
 }
 
 void server_start(void)
 {
-    uint32_t none = 0;
+    uint32_t none = SERVER_NONE;
 
-    if (core_serve_hub() < 0 || !atomic_compare_exchange_strong(&running, &none, 1)) {
+    if (core_serve_hub() < 0 ||
+        (!atomic_compare_exchange_strong(&running, &none, SERVER_BEGINS) && !was_killed())) {
         return;
     }
     if (!spawn()) {
         core_note("no process can be made that serves others: a manager there will get ESRCH");
-        atomic_store(&running, 0); /* the next descriptor that leaves tries again */
+        atomic_store(&running, SERVER_NONE); /* the next descriptor that leaves tries again */
     }
 }
 
 void server_fork_child(void)
 {
-    atomic_store(&running, 0);
+    atomic_store(&running, SERVER_NONE);
     atomic_store(&server_tid, 0);
     atomic_store(&stopping, false);
     served_forget();

@@ -5,11 +5,13 @@
  *
  * The peer makes its system calls itself, so that no facility is on its side.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,6 +215,34 @@ static void check_well(const char *what, size_t page, int before)
     check(open_descriptors() <= before, "no descriptor is left");
 }
 
+/* Somebody kills the server, and nobody else. */
+static void kill_server(void)
+{
+    DIR *dir = opendir("/proc");
+    struct dirent *entry;
+    bool found = false;
+
+    while (dir && (entry = readdir(dir))) {
+        char path[300], comm[64];
+        int pid = atoi(entry->d_name), parent = 0;
+        FILE *file;
+
+        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+        file = pid ? fopen(path, "re") : NULL;
+        if (file && fscanf(file, "%*d (%63[^)]) %*c %d", comm, &parent) == 2 &&
+            parent == getpid() && strcmp(comm, "userfault-serve") == 0) {
+            found = kill(pid, SIGKILL) == 0;
+            while (found && waitid(P_PID, (id_t)pid, NULL, WEXITED | WNOWAIT | __WCLONE) < 0 &&
+                   errno == EINTR) {
+            }
+        }
+        if (file)
+            fclose(file);
+    }
+    closedir(dir);
+    check(found, "the server was found");
+}
+
 static void attack(void (*peer)(void))
 {
     pid_t child = fork();
@@ -230,7 +260,7 @@ int main(void)
     struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
     int before;
 
-    printf("1..12\n");
+    printf("1..17\n");
     secret = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     registered =
         mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -249,5 +279,7 @@ int main(void)
     check_well("random requests", 1, before);
     attack(many_channels);
     check_well("more channels than are served", 2, before);
+    kill_server();
+    check_well("the server killed by itself", 3, before);
     return 0;
 }

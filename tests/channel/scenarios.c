@@ -66,8 +66,10 @@ static void fork_touching_child(struct side *side)
     pid_t pid = fork();
 
     MUST(pid >= 0);
-    if (pid == 0)
+    if (pid == 0) {
+        close(side->sock); /* by which the manager learns that its parent is gone */
         _exit(*byte != POINTS_BYTE && *byte != 0);
+    }
     MUST(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
