@@ -207,6 +207,21 @@ static int enter_area(struct paging_area *area)
     return ret ? ret : paging_adopt(area);
 }
 
+/* Poisoned pages that nobody had registered keep none of the mappings beside. */
+static int renew_way_in(const struct piece *piece, struct paging_area *area)
+{
+    if (piece->range.ctx || area->alias || area->probe) {
+        return 0;
+    }
+    if (paging_is_huge(area)) {
+        return paging_huge_enter(area);
+    }
+    if (area->kind != PAGING_SHARED) {
+        return paging_env.mem ? 0 : paging_plain_shadow(area);
+    }
+    return area->fd < 0 || core_writes_huge(area) ? core_make_alias(area) : 0;
+}
+
 /* Registered already: the modes asked for take the place of others, unless they are there. */
 static int change_modes(const struct context *ctx, const struct piece *piece, uint64_t mode,
                         int tid)
@@ -227,6 +242,10 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     range.area = paging_slice(&range.area, piece->start, piece->end);
     nested_enter(&range, id, mode);
     mappings_part(&range, &piece->range);
+    ret = renew_way_in(piece, &range.area);
+    if (ret) {
+        return -ENOMEM;
+    }
     held = paging_lock(piece->start, piece->end, tid);
     paging_cut(piece->start);
     paging_cut(piece->end);

@@ -412,11 +412,28 @@ static void by_system_call(enum mem_kind kind)
 #define MAN    "UFFDIO_POISON (Linux 6.6)"
 #define POISON .features = UF_FEATURE_POISON
 
+/* Also once it was let go, and registered anew. */
+static void copy_over_kept(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    char *source = source_new(1, 1);
+    int uffd = uffd_open(UF_FEATURE_POISON);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_poison(uffd, mem.addr, mem.len, 0, NULL), 0);
+    CHECK_EQ(uffd_unregister(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, mem.len), 0);
+    CHECK(pattern_holds(mem.addr, 1));
+    uffd_check_silent(uffd);
+}
+
 const struct conf_case poison_cases[] = {
     {"poison/access", MAN, EVERY_KIND | HUGETLB, POISON, .run = access_ends},
     {"poison/answers-fault", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = answers_fault},
     {"poison/errors", MAN, EVERY_KIND | HUGETLB, POISON, .run = errors},
     {"poison/copy-over-it", MAN, EVERY_KIND | HUGETLB, POISON, .run = overwritten},
+    {"poison/copy-over-kept", MAN, EVERY_KIND | HUGETLB, POISON, .run = copy_over_kept},
     {"poison/zeropage-over-it", MAN, EVERY_KIND, POISON, .run = zero_over_it},
     {"poison/zeropage-over-protection", "UFFD_FEATURE_WP_UNPOPULATED", EVERY_KIND,
      .features = UF_FEATURE_POISON | UF_FEATURE_WP_UNPOPULATED, .run = zero_over_protection},
