@@ -150,8 +150,10 @@ static void answer(struct peer *peer, struct channel_lane *lane, unsigned n)
         word = script_number(&peer->script);
         memcpy(lane->args + script_byte(&peer->script) % 16 * 8, &word, sizeof word);
     }
-    if (how & 4) /* the last word of a UFFDIO_COPY */
-        memcpy(lane->args + 32, &(uint64_t){script_number(&peer->script)}, sizeof word);
+    if (how & 4) { /* the last word of a UFFDIO_COPY */
+        word = script_number(&peer->script);
+        memcpy(lane->args + 32, &word, sizeof word);
+    }
     if (how & 8)
         lane->holder = (uint32_t)script_number(&peer->script);
     if (how & 16)
