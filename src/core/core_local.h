@@ -229,8 +229,7 @@ struct context {
      UF_FEATURE_MINOR_SHMEM | UF_FEATURE_EXACT_ADDRESS | UF_FEATURE_WP_HUGETLBFS_SHMEM |           \
      UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_POISON | UF_FEATURE_WP_ASYNC | UF_FEATURE_RWP |        \
      UF_FEATURE_RWP_ASYNC | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP |                     \
-     UF_FEATURE_EVENT_REMAP |                                                                       \
-     UF_FEATURE_EVENT_FORK)
+     UF_FEATURE_EVENT_REMAP | UF_FEATURE_EVENT_FORK)
 #define CORE_API_IOCTLS                                                                            \
     ((uint64_t)1 << UF_NR_REGISTER | (uint64_t)1 << UF_NR_UNREGISTER |                             \
      (uint64_t)1 << UF_NR_SET_MODE | (uint64_t)1 << UF_NR_API)

@@ -108,8 +108,7 @@ long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *
         context_emptied(context_of_id(id));
     }
     ret = context_read(context_of_id(id), reader, msgs, count * sizeof *msgs, &fork);
-    *ret_fork =
-        (struct core_serve_fork){fork.bell, fork.cloexec, fork.slot, fork.word, fork.name};
+    *ret_fork = (struct core_serve_fork){fork.bell, fork.cloexec, fork.slot, fork.word, fork.name};
     if (emptied && core_pending(id)) {
         context_ring(context_of_id(id)); /* what is left rings on */
     }

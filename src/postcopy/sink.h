@@ -5,8 +5,8 @@
 
 #include "peer.h"
 
-#define SINK_WAITING 256 /* faults whose time is taken; who comes when it is full is not counted   \
-                          */
+/* Faults whose time is taken; who comes when it is full is not counted. */
+#define SINK_WAITING 256
 
 struct sink_waiting {
     char *page; /* NULL: free */

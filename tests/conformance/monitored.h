@@ -22,7 +22,7 @@ enum order {
     ORDER_READ_CAUGHT, /* read; the answer to a SIGBUS is ANSWER_SIGBUS */
     ORDER_DROP,        /* the page's content, by madvise */
     ORDER_UNMAP,
-    ORDER_NEST,  /* registers the page with another context, which has SIGBUS */
+    ORDER_NEST, /* registers the page with another context, which has SIGBUS */
     ORDER_UNNEST,
     ORDER_SERVE, /* a fault of its own context, which is read and resolved */
 };

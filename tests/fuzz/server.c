@@ -148,10 +148,9 @@ static void hang_up(struct peer *peer)
 
 static uint32_t request_of(struct script *from)
 {
-    static const uint32_t known[] = {UF_IO_COPY,         UF_IO_ZEROPAGE, UF_IO_WAKE,
-                                     UF_IO_API,          UF_IO_MOVE,     UF_IO_CONTINUE,
-                                     UF_IO_WRITEPROTECT, UF_IO_POISON,   UF_IO_REGISTER,
-                                     UF_IO_ACK};
+    static const uint32_t known[] = {
+        UF_IO_COPY,     UF_IO_ZEROPAGE,     UF_IO_WAKE,   UF_IO_API,      UF_IO_MOVE,
+        UF_IO_CONTINUE, UF_IO_WRITEPROTECT, UF_IO_POISON, UF_IO_REGISTER, UF_IO_ACK};
     uint8_t which = script_byte(from);
 
     return which < 200 ? known[which % (sizeof known / sizeof *known)]

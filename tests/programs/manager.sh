@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # examples/manager: one manager of 16 processes, which fork, move, remove and unmap their memory, and
 # some of which are killed while they wait for pages; on the kernel's facility and on ours.
-# MANAGER, MONITORED: the programs.
+# MANAGER, MONITORED: the programs; from meson.
 set -u
 # shellcheck source=tests/programs/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -22,6 +22,7 @@ together() {
     how=$1
     shift
     rm -f sock ./out.*
+    # shellcheck disable=SC2153 # the program, not the process
     $how "$MANAGER" --processes=16 "$@" sock >manager.out 2>&1 </dev/null &
     manager=$!
     await_socket $manager
