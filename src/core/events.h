@@ -26,7 +26,10 @@ void events_reset(void);
  * know. From here on until it is told its layout is changing. Return: 0, -ENOMEM.
  */
 int events_unmap(struct events *events, uintptr_t start, uintptr_t end);
-/* Memory of it is about to move, if it wants to know; where to, says events_moved(). Return: as above. */
+/*
+ * Memory of it is about to move, if it wants to know; events_moved() says where to. Return: 0,
+ * -ENOMEM.
+ */
 int events_remap(struct events *events, uint32_t ctx_id, uintptr_t from, size_t len);
 void events_moved(struct events *events, uintptr_t to);
 /* Content of it is about to be removed, if it wants to know. Return: 0, -ENOMEM. */
