@@ -270,7 +270,7 @@ static void welcome(int listener)
 {
     int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC), uffd;
     struct process *process;
-    struct hello hello;
+    struct hello hello = {0};
 
     if (sock < 0)
         return; /* it thought better of it */

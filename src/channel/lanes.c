@@ -11,7 +11,8 @@
 #include "sys/file.h"
 #include "sys/thread.h"
 
-#define LOOK_EVERY 1024 /* turns without a lane */
+#define LOOK_EVERY        1024 /* turns without a lane */
+#define ASKER_YIELD_EVERY 512  /* spins: mostly the answer comes before, from another processor */
 
 /* The thread that had it was killed. */
 static bool take_over(struct channel_lane *lane, uint32_t word)
@@ -75,7 +76,7 @@ static bool await_answer(struct remote *remote, struct channel_lane *lane)
             return true;
         }
         base_cpu_pause();
-        if (++spins % CHANNEL_YIELD_EVERY == 0) {
+        if (++spins % ASKER_YIELD_EVERY == 0) {
             sys_call(SYS_sched_yield);
         }
     }
