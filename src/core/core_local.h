@@ -176,7 +176,7 @@ int ranges_replace(uintptr_t start, uintptr_t end, const struct range *range);
 /* Mark a range, or a part of one, as busy or not. Context: edit lock held. */
 int ranges_set_busy(const struct range *range, uint32_t busy);
 
-/* ---- context.c */
+/* ---- context.c, bells.c, descriptors.c */
 
 /* struct sockaddr_un as far as the names need it, and its length. */
 struct bell_name {
