@@ -107,6 +107,7 @@ static struct slot *slot_claim(void)
 /* Free the slot if its thread is dead, even if another has its id by now. */
 static bool slot_bury(struct slot *slot, uint32_t word)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the table is made before any waiter */
     uint32_t tid = slot->tid;
 
     return (base_thread_dead((int)tid) || base_thread_newer((int)tid, slot->since)) &&

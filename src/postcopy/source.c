@@ -415,10 +415,9 @@ static int postcopy(struct uf_source *source)
     urgent_started = peer->has_urgent && !pthread_create(&urgent, NULL, answer_urgent, source);
     if (peer->has_urgent && !urgent_started)
         peer_fail(peer, -EAGAIN, "a thread for the urgent link");
-    ret = push_all(source, false);
-    if (ret == 0)
-        ret = say_done(source);
-    pthread_join(control, NULL); /* COMPLETE, or an error */
+    if (push_all(source, false) == 0)
+        say_done(source);
+    pthread_join(control, NULL); /* COMPLETE, or an error, those of the two calls among them */
     ret = peer_error(peer);
     peer_stop(peer);
     if (urgent_started)
