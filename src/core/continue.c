@@ -32,7 +32,9 @@ long core_one_step(const struct context *ctx, uintptr_t start, size_t len, core_
         ret = -EAGAIN;
     } else if (ranges_find(start, &range) && range.ctx && !range.busy) {
         len = step_len(&range, start, len);
-        ret = (start | len) & (range.area.page - 1) ? -ENOENT : step(&range, start, len, arg);
+        ret = (start | len) & (range.area.page - 1) ? -ENOENT
+              : range.area.watched                  ? -EINVAL
+                                                    : step(&range, start, len, arg);
     }
     paging_unlock(held);
     return ret;

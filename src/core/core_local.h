@@ -600,6 +600,8 @@ bool maps_allows(uintptr_t addr, enum arch_access access);
 int maps_is_shmem(uint64_t dev); /* 1, 0, or -errno when it cannot be told */
 /* The size of the mapping's pages: hugetlb has other ones. */
 size_t maps_page_size(const struct vma *vma);
+/* Whether it is none of memory: of a driver, or of the kernel's own, as its rings are. */
+bool maps_is_special(const struct vma *vma);
 /* What was advised and asked for with it, as TRAIT_...; 0 where that cannot be read. */
 uint32_t maps_traits(const struct vma *vma);
 

@@ -267,6 +267,21 @@ static void lift(const struct range *range, uintptr_t addr)
     paging_unlock(held);
 }
 
+/*
+ * Whether a write goes beyond the end of the file, where it leaves the protection as it is. Of what
+ * is only watched there is no descriptor to ask for the size: the kernel tries to bring the page.
+ */
+static bool beyond_eof(const struct range *range, uintptr_t addr, enum arch_access access)
+{
+    uintptr_t page = paging_page_down(&range->area, addr);
+
+    if (!range->area.watched) {
+        return paging_beyond_eof(&range->area, addr);
+    }
+    return protected_from(range, addr, access) &&
+           sys_madvise(page, PAGING_PAGE, MADV_POPULATE_READ) == -EFAULT;
+}
+
 /* @ret_woken: it waited for the page, and is to look again. */
 static enum core_verdict fault(uintptr_t addr, enum arch_access access, const uint64_t *mask,
                                ucontext_t *uc, bool user_mode, bool *ret_woken)
@@ -299,7 +314,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         bare =
             read_around(&range, addr, &others); /* also where the page itself is beyond the end */
     }
-    if (range.area.kind != PAGING_ANON && paging_beyond_eof(&range.area, addr)) {
+    if (range.area.kind != PAGING_ANON && beyond_eof(&range, addr, access)) {
         bring_others(&range, &others);
         return CORE_SIGBUS;
     }

@@ -24,8 +24,9 @@ static void each_over(const struct core_hole *hole, void (*each)(const struct pa
         from =
             (from + area->page - 1) & ~(uint64_t)(area->page - 1); /* of others a part is zeroed */
         to &= ~(uint64_t)(area->page - 1);
-        if (area->kind == PAGING_ANON || area->dev != hole->dev || area->ino != hole->ino ||
-            from >= to) {
+        /* What is only watched has no content to lose here, and what is protected stays so. */
+        if (area->kind == PAGING_ANON || area->watched || area->dev != hole->dev ||
+            area->ino != hole->ino || from >= to) {
             continue;
         }
         part = paging_slice(area, area->start + (from - area->off), area->start + (to - area->off));

@@ -298,6 +298,27 @@ uint32_t maps_traits(const struct vma *vma)
     return traits;
 }
 
+/* rd wr sh mr mw me ms io pf de dd mm: what drivers and the kernel itself map, VM_SPECIAL */
+static void found_special(const char *value, void *ret)
+{
+    static const char flags[][3] = {"io", "pf", "de", "mm"};
+    bool *special = ret;
+
+    for (; value[0] && value[1]; value += value[2] ? 3 : 2) {
+        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+            *special |= memcmp(value, flags[i], 2) == 0;
+        }
+    }
+}
+
+bool maps_is_special(const struct vma *vma)
+{
+    bool special = false;
+
+    find_in_smaps((struct smaps_search){vma, false, "VmFlags:", 8, found_special, &special});
+    return special;
+}
+
 /* ---- which devices are tmpfs: memfds and anonymous shared memory have a hidden one */
 
 /* 30 24 0:26 / /dev/shm rw,nosuid - tmpfs tmpfs rw */

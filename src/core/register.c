@@ -40,27 +40,29 @@ static bool next_piece(uintptr_t start, uintptr_t end, struct piece *ret)
     return true;
 }
 
-/* Which kind of memory, by the kernel's rules of what can be registered. -EINVAL: none; -ENOMEM. */
-static int kind_of(const struct vma *vma)
+/*
+ * Which kind of memory, by the kernel's rules of what can be registered. -EINVAL: none; -ENOMEM.
+ * @ret_watched: it can be for WP_ASYNC alone.
+ */
+static int kind_of(const struct vma *vma, bool *ret_watched)
 {
     int shmem;
 
+    *ret_watched = false;
     if (vma->special) {
         return -EINVAL;
     }
     if (maps_page_size(vma) > PAGING_PAGE) {
         return vma->shared ? PAGING_SHARED : vma->anon_huge ? PAGING_ANON : PAGING_PRIVATE_FILE;
     }
-    if (vma->sysv) {
-        return -EINVAL;
-    }
     if (!vma->shared && (vma->ino == 0 || vma->dev_zero)) {
         return PAGING_ANON;
     }
-    shmem = maps_is_shmem(vma->dev);
-    if (shmem <= 0) {
-        return shmem ? -ENOMEM : -EINVAL;
+    shmem = vma->sysv ? 0 : maps_is_shmem(vma->dev);
+    if (shmem < 0) {
+        return -ENOMEM;
     }
+    *ret_watched = !shmem;
     return vma->shared ? PAGING_SHARED : PAGING_PRIVATE_FILE;
 }
 
@@ -106,18 +108,44 @@ static void note_kind(const struct piece *piece)
              piece->start);
 }
 
+/*
+ * Memory of any kind can be watched, in no other way, but for what is of drivers or the kernel's
+ * own; and for variables of ours: they are written to where no write may trap.
+ */
+static bool may_watch(const struct context *ctx, const struct piece *piece, uint64_t mode)
+{
+    static volatile char ours = 1; /* not of zeroes: in the part that the file fills */
+    uintptr_t own = (uintptr_t)&ours;
+
+    if (mode != UF_REGISTER_MODE_WP || !(atomic_load(&ctx->features) & UF_FEATURE_WP_ASYNC)) {
+        return false;
+    }
+    if (piece->registered) {
+        return true;
+    }
+    if (own >= piece->vma.start && own < piece->vma.end) {
+        core_log("refused to register variables of the library itself: at ", piece->start);
+        return false;
+    }
+    return !maps_is_special(&piece->vma);
+}
+
 /* @cut: the end of what is asked for lies within a page. In the kernel's order. */
 static int check_piece(const struct context *ctx, const struct piece *piece, uint64_t mode,
                        uintptr_t sp, bool cut)
 {
-    int kind = piece->registered ? (int)piece->range.area.kind : kind_of(&piece->vma);
+    bool watched = piece->registered && piece->range.area.watched;
+    int kind = piece->registered ? (int)piece->range.area.kind : kind_of(&piece->vma, &watched);
     size_t page = page_of(piece);
     int ret = 0;
 
     if (kind == -ENOMEM || (piece->registered && piece->range.ctx == CORE_ORPHAN)) {
         return -ENOMEM;
     }
-    if (kind < 0) {
+    if (kind >= 0 && watched && !may_watch(ctx, piece, mode)) {
+        kind = -EINVAL;
+    }
+    if (kind < 0 && !piece->registered) {
         note_kind(piece);
     }
     if (kind < 0 ||
@@ -171,8 +199,8 @@ int core_make_alias(struct paging_area *area)
 static int find_way_in(struct paging_area *area, const struct vma *vma)
 {
     area->fd = -1;
-    if (area->kind == PAGING_ANON) {
-        return 0; /* its file, if it is of huge pages, is nobody else's */
+    if (area->kind == PAGING_ANON || area->watched) {
+        return 0; /* its file, if it is of huge pages, is nobody else's; nothing gets in */
     }
     area->fd = files_fd_for(vma, &area->file);
     if (area->fd == -ENOMEM) {
@@ -192,7 +220,8 @@ static int find_way_in(struct paging_area *area, const struct vma *vma)
 /* Context: stripes of the area held. */
 static int enter_area(struct paging_area *area)
 {
-    bool shadow = !paging_env.mem && area->kind != PAGING_SHARED && !paging_is_huge(area);
+    bool shadow =
+        !paging_env.mem && area->kind != PAGING_SHARED && !paging_is_huge(area) && !area->watched;
     int ret = 0;
 
     if (area->missing || area->minor || area->rwp || shadow) {
@@ -279,7 +308,7 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
  * is alike.
  */
 static struct range range_of(const struct context *ctx, const struct piece *piece, uint64_t mode,
-                             bool divided, int kind)
+                             bool divided, int kind, bool watched)
 {
     const struct vma *vma = &piece->vma;
     size_t page = maps_page_size(vma);
@@ -307,6 +336,7 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
                 .divided = divided && !huge, /* whether it is says its root */
                 .noguard = huge,
                 .nofill = vma->dev_zero && !vma->shared,
+                .watched = watched,
                 .rooted =
                     kind == PAGING_ANON && !huge && (vma->prot & PROT_WRITE) && paging_env.mem,
             },
@@ -319,8 +349,9 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
 static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode,
                           bool divided, int tid)
 {
-    int kind = kind_of(&piece->vma);
-    struct range range = range_of(ctx, piece, mode, divided, kind);
+    bool watched;
+    int kind = kind_of(&piece->vma, &watched);
+    struct range range = range_of(ctx, piece, mode, divided, kind, watched);
     bool huge = paging_is_huge(&range.area);
     bool rooted = range.area.rooted;
     paging_stripes held;
@@ -473,7 +504,7 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
     struct uf_io_range user;
     struct core_guard guard;
     struct piece piece;
-    bool any = false;
+    bool any = false, watched;
     int ret = 0;
 
     if (core_copy_in(&user, arg, sizeof user)) {
@@ -490,7 +521,8 @@ long core_ioctl_unregister(struct context *ctx, void *arg)
         if (!any && (at & (page_of(&piece) - 1))) {
             ret = -EINVAL;
         } else if (!piece.registered) {
-            ret = kind_of(&piece.vma) < 0 ? kind_of(&piece.vma) : 0;
+            ret = kind_of(&piece.vma, &watched);
+            ret = ret < 0 ? ret : watched ? -EINVAL : 0;
         } else if (piece.range.ctx && !nested_mode(&piece.range, atomic_load(&ctx->id))) {
             ret = -EINVAL;
         }

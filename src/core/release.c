@@ -74,16 +74,22 @@ static int let_go(const struct range *range, const struct paging_area *area, enu
     return 0;
 }
 
+/* What is only watched is as the kernel has it, and on a disk the advice would have effect. */
+static bool kept_apart(const struct paging_area *area)
+{
+    return area->kind != PAGING_ANON && !paging_is_huge(area) && !area->watched;
+}
+
 void core_keep_apart(const struct paging_area *area)
 {
-    if (area->kind != PAGING_ANON && !paging_is_huge(area)) {
+    if (kept_apart(area)) {
         sys_madvise(area->start, area->end - area->start, MADV_RANDOM);
     }
 }
 
 void core_keep_apart_no_more(const struct range *range, uintptr_t start, size_t len)
 {
-    if (range->area.kind != PAGING_ANON && !paging_is_huge(&range->area)) {
+    if (kept_apart(&range->area)) {
         sys_madvise(start, len,
                     range->traits & 1   ? MADV_RANDOM
                     : range->traits & 2 ? MADV_SEQUENTIAL

@@ -106,6 +106,8 @@ unsigned mem_huge_size(void);
 struct mem mem_map(enum mem_kind kind, size_t pages);
 /* The address of page n. */
 char *mem_page(const struct mem *mem, size_t n);
+/* A file of a real disk's file system, in one of the places where there is one; else skips. */
+int disk_file(void);
 /* A page of the case's own whose bytes follow from `seed`; for sources and comparisons. */
 void pattern_fill(void *page, uint64_t seed);
 bool pattern_holds(const void *page, uint64_t seed);
@@ -158,7 +160,7 @@ extern const struct conf_case call_kernel_cases[], call_newer_cases[], call_ioct
 extern const struct conf_case asynchronous_cases[], frames_cases[], thp_cases[], thp_file_cases[],
     collapse_cases[], remote_cases[], events_cases[], event_wait_cases[], event_remap_cases[],
     event_random_cases[], acked_cases[], death_cases[], nested_cases[], fork_event_cases[],
-    fork_wait_cases[], fork_remote_cases[], fork_ours_cases[];
+    fork_wait_cases[], fork_remote_cases[], fork_ours_cases[], watched_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {

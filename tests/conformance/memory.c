@@ -228,3 +228,22 @@ char *source_new(size_t pages, uint64_t seed)
         pattern_fill(source + n * page_size, seed + n);
     return source;
 }
+
+int disk_file(void)
+{
+    const char *const dirs[] = {".", "/var/tmp", "/tmp"};
+
+    for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+        char path[64];
+        struct statfs fs;
+        snprintf(path, sizeof(path), "%s/userfault-conformance-XXXXXX", dirs[i]);
+        int fd = mkostemp(path, O_CLOEXEC);
+        if (fd == -1)
+            continue;
+        unlink(path);
+        if (fstatfs(fd, &fs) == 0 && fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
+            return fd;
+        close(fd);
+    }
+    case_skip("no directory on a disk that can be written");
+}

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* UFFDIO_REGISTER: what registers, what does not, what becomes of pages already there. */
-#include <linux/magic.h>
-#include <sys/vfs.h>
 
 #include "harness.h"
 
@@ -274,26 +272,6 @@ static void register_busy(enum mem_kind kind)
     CHECK_EQ(close(one), 0);
     CHECK_EQ(uffd_register(two, mem.addr, mem.len), 0);
     check_traps(two, mem_page(&mem, 3));
-}
-
-/* A file of a real disk's file system, in one of the places where there is one. */
-static int disk_file(void)
-{
-    const char *const dirs[] = {".", "/var/tmp", "/tmp"};
-
-    for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-        char path[64];
-        struct statfs fs;
-        snprintf(path, sizeof(path), "%s/userfault-conformance-XXXXXX", dirs[i]);
-        int fd = mkostemp(path, O_CLOEXEC);
-        if (fd == -1)
-            continue;
-        unlink(path);
-        if (fstatfs(fd, &fs) == 0 && fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
-            return fd;
-        close(fd);
-    }
-    case_skip("no directory on a disk that can be written");
 }
 
 static void register_disk_file(enum mem_kind kind)

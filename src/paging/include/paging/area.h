@@ -45,6 +45,7 @@ struct paging_area {
     bool divided;    /* the kernel has a mapping of its own from start on, though all is alike */
     bool nofill;     /* private /dev/zero: a file of size 0, nothing can be put there */
     bool unreserved; /* of huge pages: mapped with MAP_NORESERVE */
+    bool watched;    /* of another kind than these, say a file on disk: only ever protected */
     bool rooted;     /* all of it has an anon_vma: what is moved out and in again merges */
     int fd;          /* a descriptor of the file, or -1 */
     struct paging_file *file; /* with a descriptor */
