@@ -193,7 +193,10 @@ static int acknowledge(const struct context *ctx, uint64_t name)
     return 0;
 }
 
-/* Its thread waits for others, too, or tells them next: it is in one call at a time. */
+/*
+ * Its thread waits for others that are acknowledged, too: it is in one call at a time. Whom it only
+ * tells, it tells when the change is made.
+ */
 static bool waits_for_others(const struct event *event)
 {
     for (uint32_t number = 1; number <= events_top(); number++) {
@@ -201,7 +204,7 @@ static bool waits_for_others(const struct event *event)
         uint32_t state = atomic_load(&other->word) & STATE_MASK;
 
         if (other != event && other->tid == event->tid && state != SLOT_FREE &&
-            state != SLOT_WOKEN) {
+            state != SLOT_WOKEN && acks(other->ctx)) {
             return true;
         }
     }
