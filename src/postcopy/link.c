@@ -63,6 +63,14 @@ static int wait_for(const struct link *link, int fd, short events)
     return fds[1].revents ? -ECANCELED : 0;
 }
 
+/* What errno says of a transfer. Return: 0: try again; -ECANCELED; -errno. */
+static int after_failure(const struct link *link, int fd, short events)
+{
+    if (errno == EINTR)
+        return 0;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? wait_for(link, fd, events) : -errno;
+}
+
 static void advance(struct iovec **parts, int *count, size_t bytes)
 {
     while (*count > 0 && bytes >= (*parts)->iov_len) {
@@ -87,21 +95,17 @@ static ssize_t write_parts(int fd, struct iovec *parts, int count)
 
 static int send_all(struct link *link, struct iovec *parts, int count)
 {
-    while (count > 0) {
+    int ret = 0;
+
+    while (ret == 0 && count > 0) {
         ssize_t n = write_parts(link->out, parts, count);
 
-        if (n >= 0) {
+        if (n >= 0)
             advance(&parts, &count, (size_t)n);
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            int ret = wait_for(link, link->out, POLLOUT);
-
-            if (ret < 0)
-                return ret;
-        } else if (errno != EINTR) {
-            return -errno;
-        }
+        else
+            ret = after_failure(link, link->out, POLLOUT);
     }
-    return 0;
+    return ret;
 }
 
 int link_send(struct link *link, struct wire_header *header, const void *payload)
@@ -121,25 +125,21 @@ int link_send(struct link *link, struct wire_header *header, const void *payload
 static int recv_all(struct link *link, void *to, size_t len)
 {
     char *at = to;
+    int ret = 0;
 
-    while (len > 0) {
+    while (ret == 0 && len > 0) {
         ssize_t n = read(link->in, at, len);
 
+        if (n == 0)
+            return -ECONNRESET;
         if (n > 0) {
             at += n;
             len -= (size_t)n;
-        } else if (n == 0) {
-            return -ECONNRESET;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            int ret = wait_for(link, link->in, POLLIN);
-
-            if (ret < 0)
-                return ret;
-        } else if (errno != EINTR) {
-            return -errno;
+        } else {
+            ret = after_failure(link, link->in, POLLIN);
         }
     }
-    return 0;
+    return ret;
 }
 
 int link_recv_header(struct link *link, struct wire_header *ret_header)

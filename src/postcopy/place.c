@@ -71,36 +71,28 @@ static long after_failure(const struct uf_sink *sink, uintptr_t at, size_t page,
     }
 }
 
-/* Return: 0, -errno. */
-static int copy_in(const struct uf_sink *sink, char *to, const char *from, size_t len, size_t page)
+/* One ioctl: content, or zeroes where from is NULL. Return: bytes that were filled; <= 0: errno. */
+static long fill_step(const struct uf_sink *sink, char *to, const char *from, size_t len)
 {
-    while (len > 0) {
-        struct uf_io_copy arg = {.dst = (uintptr_t)to, .src = (uintptr_t)from, .len = len};
-        long n = uf_context_ioctl(sink->fd, UF_IO_COPY, &arg) == 0 ? (long)len : arg.copy;
+    struct uf_io_copy copy = {.dst = (uintptr_t)to, .src = (uintptr_t)from, .len = len};
+    struct uf_io_zeropage zero = {.range = {(uintptr_t)to, len}};
 
-        if (n <= 0)
-            n = after_failure(sink, (uintptr_t)to, page, errno);
-        if (n < 0)
-            return (int)n;
-        to += n;
-        from += n;
-        len -= (size_t)n;
-    }
-    return 0;
+    if (from)
+        return uf_context_ioctl(sink->fd, UF_IO_COPY, &copy) == 0 ? (long)len : copy.copy;
+    return uf_context_ioctl(sink->fd, UF_IO_ZEROPAGE, &zero) == 0 ? (long)len : zero.zeropage;
 }
 
-static int zero_in(const struct uf_sink *sink, char *to, size_t len, size_t page)
+/* Return: 0, -errno. */
+static int fill(const struct uf_sink *sink, char *to, const char *from, size_t len, size_t page)
 {
-    while (len > 0) {
-        struct uf_io_zeropage arg = {.range = {(uintptr_t)to, len}};
-        long n = uf_context_ioctl(sink->fd, UF_IO_ZEROPAGE, &arg) == 0 ? (long)len : arg.zeropage;
+    for (size_t done = 0; done < len;) {
+        long n = fill_step(sink, to + done, from ? from + done : NULL, len - done);
 
         if (n <= 0)
-            n = after_failure(sink, (uintptr_t)to, page, errno);
+            n = after_failure(sink, (uintptr_t)to + done, page, errno);
         if (n < 0)
             return (int)n;
-        to += n;
-        len -= (size_t)n;
+        done += (size_t)n;
     }
     return 0;
 }
@@ -112,7 +104,7 @@ static int zero_huge(const struct uf_sink *sink, char *to, size_t len, size_t pa
     int ret = zeroes == MAP_FAILED ? -ENOMEM : 0;
 
     for (size_t at = 0; ret == 0 && at < len; at += page)
-        ret = copy_in(sink, to + at, zeroes, page, page);
+        ret = fill(sink, to + at, zeroes, page, page);
     if (zeroes != MAP_FAILED)
         munmap(zeroes, page);
     return ret;
@@ -141,7 +133,7 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
     }
     ret = peer_recv_payload(peer, link, header, buffer);
     if (ret == 0)
-        ret = placed(sink, header, copy_in(sink, to, buffer, header->length, region->page));
+        ret = placed(sink, header, fill(sink, to, buffer, header->length, region->page));
     if (ret)
         return ret;
     touch_arrived(sink, to, header->length);
@@ -160,7 +152,7 @@ int place_zeroes(struct uf_sink *sink, const struct wire_header *header)
 
     if (!atomic_load(&sink->switched))
         return peer_unexpected(&sink->peer, &sink->peer.control, header);
-    ret = region->page == 4096 ? zero_in(sink, to, header->length, region->page)
+    ret = region->page == 4096 ? fill(sink, to, NULL, header->length, region->page)
                                : zero_huge(sink, to, header->length, region->page);
     ret = placed(sink, header, ret);
     if (ret == 0) {
