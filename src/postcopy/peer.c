@@ -106,11 +106,16 @@ int peer_fail(struct peer *peer, int error, const char *format, ...)
     return error;
 }
 
-void peer_stop(struct peer *peer)
+void peer_ring(int fd)
 {
-    ssize_t n = write(peer->stop_fd, &(uint64_t){1}, sizeof(uint64_t));
+    ssize_t n = write(fd, &(uint64_t){1}, sizeof(uint64_t));
 
     (void)n; /* full: it rings already */
+}
+
+void peer_stop(struct peer *peer)
+{
+    peer_ring(peer->stop_fd);
 }
 
 int peer_error(struct peer *peer)
@@ -232,6 +237,17 @@ void peer_tell_failure(struct peer *peer)
         header.payload = WORDS_MAX;
     if (peer->error != -ECANCELED && peer->error != -EREMOTEIO && peer->control.open)
         link_send(&peer->control, &header, peer->text);
+}
+
+struct region *peer_region_at(struct peer *peer, uintptr_t address, unsigned *ret_index)
+{
+    for (unsigned i = 0; i < peer->count; i++) {
+        if (address - (uintptr_t)peer->regions[i].start < peer->regions[i].len) {
+            *ret_index = i;
+            return &peer->regions[i];
+        }
+    }
+    return NULL;
 }
 
 bool peer_range_good(const struct peer *peer, const struct wire_header *header)

@@ -48,6 +48,8 @@ int peer_fail(struct peer *peer, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Ends every wait. */
 void peer_stop(struct peer *peer);
+/* An eventfd rings, if it does not already. */
+void peer_ring(int fd);
 int peer_error(struct peer *peer);
 
 /* The link that a number of HELLO names: 0 control, 1 urgent, 2... background. */
@@ -70,6 +72,8 @@ int peer_expect(struct peer *peer, struct link *link, enum wire_type type, struc
 int peer_unexpected(struct peer *peer, struct link *link, const struct wire_header *header);
 /* The other side learns why, if it still listens. */
 void peer_tell_failure(struct peer *peer);
+/* The region of an address; NULL: of none. */
+struct region *peer_region_at(struct peer *peer, uintptr_t address, unsigned *ret_index);
 /* Whether a range lies in its region and is of whole pages. */
 bool peer_range_good(const struct peer *peer, const struct wire_header *header);
 

@@ -28,8 +28,7 @@ int place_discard(struct uf_sink *sink, unsigned index, size_t offset, size_t le
 int place_register(struct uf_sink *sink)
 {
     struct peer *peer = &sink->peer;
-    const uint64_t features =
-        UF_FEATURE_MISSING_SHMEM | UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_THREAD_ID;
+    const uint64_t features = UF_FEATURE_MISSING_SHMEM | UF_FEATURE_MISSING_HUGETLBFS;
 
     sink->fd = peer_context(peer, features | UF_FEATURE_POISON, O_CLOEXEC | O_NONBLOCK);
     sink->poisons = sink->fd >= 0;

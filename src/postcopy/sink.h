@@ -10,7 +10,6 @@
 
 struct sink_waiting {
     char *page; /* NULL: free */
-    uint32_t thread;
     uint64_t since_ns;
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Touches of missing pages become requests; how long each thread waited is counted. */
+/* Touches of missing pages become requests; how long their threads wait is counted. */
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -8,14 +8,14 @@
 
 #include "sink.h"
 
-static void note_waiting(struct uf_sink *sink, char *page, uint32_t thread)
+static void note_waiting(struct uf_sink *sink, char *page)
 {
     pthread_mutex_lock(&sink->lock);
     for (unsigned i = 0; i < SINK_WAITING && sink->waiting_count < SINK_WAITING; i++) {
         struct sink_waiting *waiting = &sink->waiting[i];
 
         if (!waiting->page) {
-            *waiting = (struct sink_waiting){page, thread, peer_now_ns()};
+            *waiting = (struct sink_waiting){page, peer_now_ns()};
             sink->waiting_count++;
             break;
         }
@@ -49,29 +49,19 @@ void touch_arrived(struct uf_sink *sink, const char *start, size_t len)
     pthread_mutex_unlock(&sink->lock);
 }
 
-static int request(struct uf_sink *sink, const struct uf_msg *msg)
+static int request(struct uf_sink *sink, uintptr_t address)
 {
     struct peer *peer = &sink->peer;
-    uintptr_t address = msg->arg.pagefault.address;
+    struct wire_header header = {.type = WIRE_REQUEST};
+    const struct region *region = peer_region_at(peer, address, &header.region);
 
-    for (unsigned i = 0; i < peer->count; i++) {
-        const struct region *region = &peer->regions[i];
-        size_t offset = address - (uintptr_t)region->start;
-
-        if (offset < region->len) {
-            struct wire_header header = {
-                .type = WIRE_REQUEST,
-                .region = i,
-                .offset = offset & ~(region->page - 1),
-                .length = region->page,
-            };
-
-            note_waiting(sink, region->start + header.offset, msg->arg.pagefault.feat.ptid);
-            PEER_COUNT(peer, requests, 1);
-            return peer_send(peer, peer->has_urgent ? &peer->urgent : &peer->control, header, NULL);
-        }
-    }
-    return 0;
+    if (!region)
+        return 0;
+    header.offset = (address - (uintptr_t)region->start) & ~(region->page - 1);
+    header.length = region->page;
+    note_waiting(sink, region->start + header.offset);
+    PEER_COUNT(peer, requests, 1);
+    return peer_send(peer, peer->has_urgent ? &peer->urgent : &peer->control, header, NULL);
 }
 
 static void *serve(void *arg)
@@ -92,7 +82,7 @@ static void *serve(void *arg)
         n = uf_context_read(sink->fd, msgs, sizeof(msgs));
         for (ssize_t i = 0; ret == 0 && i < n / (ssize_t)sizeof(msgs[0]); i++) {
             if (msgs[i].event == UF_EVENT_PAGEFAULT)
-                ret = request(sink, &msgs[i]);
+                ret = request(sink, msgs[i].arg.pagefault.address);
         }
     }
     return NULL;
@@ -116,12 +106,9 @@ int touch_start(struct uf_sink *sink)
 
 void touch_stop(struct uf_sink *sink)
 {
-    ssize_t n;
-
     if (sink->touches_stop < 0)
         return;
-    n = write(sink->touches_stop, &(uint64_t){1}, sizeof(uint64_t));
-    (void)n;
+    peer_ring(sink->touches_stop);
     pthread_join(sink->touches, NULL);
     close(sink->touches_stop);
     sink->touches_stop = -1;

@@ -44,22 +44,11 @@ static int protect(const struct tracker *tracker, const char *start, size_t len,
 
 /* ---- by messages */
 
-static struct region *region_at(const struct peer *peer, uintptr_t address, unsigned *ret_index)
-{
-    for (unsigned i = 0; i < peer->count; i++) {
-        if (address - (uintptr_t)peer->regions[i].start < peer->regions[i].len) {
-            *ret_index = i;
-            return &peer->regions[i];
-        }
-    }
-    return NULL;
-}
-
 /* Marked and opened under one lock: a collection sees both or neither. */
 static void note_write(struct tracker *tracker, uintptr_t address)
 {
     unsigned index;
-    const struct region *region = region_at(tracker->peer, address, &index);
+    const struct region *region = peer_region_at(tracker->peer, address, &index);
     size_t page;
     int ret;
 
@@ -257,9 +246,7 @@ int tracker_collect(struct tracker *tracker, struct bitmap *maps)
 void tracker_stop(struct tracker *tracker)
 {
     if (tracker->stop_fd >= 0) {
-        ssize_t n = write(tracker->stop_fd, &(uint64_t){1}, sizeof(uint64_t));
-
-        (void)n;
+        peer_ring(tracker->stop_fd);
         pthread_join(tracker->thread, NULL);
         close(tracker->stop_fd);
     }

@@ -70,16 +70,6 @@ int wire_check(const struct wire_header *header, const void *payload)
     return checksum_of(header, payload) == header->checksum ? 0 : -EBADMSG;
 }
 
-void wire_put64(uint8_t *out, uint64_t value)
-{
-    put(out, value, 8);
-}
-
-uint64_t wire_get64(const uint8_t *in)
-{
-    return get(in, 8);
-}
-
 void wire_put_run(uint8_t out[WIRE_RUN], const struct wire_run *run)
 {
     put(out, run->offset, 8);

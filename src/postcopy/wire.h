@@ -57,8 +57,6 @@ int wire_decode(const uint8_t in[WIRE_HEADER], struct wire_header *ret);
 /* Return: 0; -EBADMSG. */
 int wire_check(const struct wire_header *header, const void *payload);
 
-void wire_put64(uint8_t *out, uint64_t value);
-uint64_t wire_get64(const uint8_t *in);
 void wire_put_run(uint8_t out[WIRE_RUN], const struct wire_run *run);
 void wire_get_run(const uint8_t in[WIRE_RUN], struct wire_run *ret);
 

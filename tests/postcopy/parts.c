@@ -94,7 +94,7 @@ static void check_wire(void)
     point(noticed, "no type but the known ones");
     header.type = WIRE_PAGES;
     header.payload = WIRE_PAYLOAD_MAX + 1;
-    wire_put64(bytes, 0);
+    memset(bytes, 0, 8);
     bytes[0] = WIRE_PAGES;
     memcpy(bytes + 4, &header.payload, 4);
     point(wire_decode(bytes, &back) == -EPROTO, "no payload over the limit");
