@@ -25,7 +25,6 @@ int peer_init(struct peer *peer, enum uf_backend backend)
 
 void peer_fini(struct peer *peer)
 {
-    peer_close_links(peer);
     close(peer->stop_fd);
     pthread_mutex_destroy(&peer->lock);
     free(peer->regions);
@@ -58,35 +57,8 @@ int peer_region(struct peer *peer, void *start, size_t len, size_t page)
     if (!regions)
         return -ENOMEM;
     peer->regions = regions;
-    regions[peer->count++] = (struct region){start, len, page};
+    regions[peer->count++] = (struct region){start, len, page, 0};
     return 0;
-}
-
-int peer_open_links(struct peer *peer, const struct uf_postcopy_links *links)
-{
-    int ret;
-
-    if (links->background_count > UF_POSTCOPY_BACKGROUND_MAX)
-        return peer_fail(peer, -EINVAL, "more than %d background links",
-                         UF_POSTCOPY_BACKGROUND_MAX);
-    ret = link_init(&peer->control, &links->control, peer->stop_fd);
-    if (ret == 0 && links->urgent.in >= 0) {
-        ret = link_init(&peer->urgent, &links->urgent, peer->stop_fd);
-        peer->has_urgent = ret == 0;
-    }
-    for (unsigned i = 0; ret == 0 && i < links->background_count; i++) {
-        ret = link_init(&peer->background[i], &links->background[i], peer->stop_fd);
-        peer->background_count += ret == 0;
-    }
-    return ret ? peer_fail(peer, ret, "a link's descriptor cannot be used: %s", strerror(-ret)) : 0;
-}
-
-void peer_close_links(struct peer *peer)
-{
-    link_fini(&peer->control);
-    link_fini(&peer->urgent);
-    for (unsigned i = 0; i < peer->background_count; i++)
-        link_fini(&peer->background[i]);
 }
 
 int peer_fail(struct peer *peer, int error, const char *format, ...)
@@ -229,16 +201,6 @@ int peer_expect(struct peer *peer, struct link *link, enum wire_type type,
     return ret;
 }
 
-void peer_tell_failure(struct peer *peer)
-{
-    struct wire_header header = {.type = WIRE_FAILED, .payload = (uint32_t)strlen(peer->text)};
-
-    if (header.payload > WORDS_MAX)
-        header.payload = WORDS_MAX;
-    if (peer->error != -ECANCELED && peer->error != -EREMOTEIO && peer->control.open)
-        link_send(&peer->control, &header, peer->text);
-}
-
 struct region *peer_region_at(struct peer *peer, uintptr_t address, unsigned *ret_index)
 {
     for (unsigned i = 0; i < peer->count; i++) {
@@ -296,4 +258,65 @@ int peer_context(const struct peer *peer, uint64_t features, int flags)
         return ret;
     }
     return fd;
+}
+
+/* ---- from the first to the last moment of the links */
+
+static int open_links(struct peer *peer, const struct uf_postcopy_links *links)
+{
+    int ret;
+
+    if (links->background_count > UF_POSTCOPY_BACKGROUND_MAX)
+        return peer_fail(peer, -EINVAL, "more than %d background links",
+                         UF_POSTCOPY_BACKGROUND_MAX);
+    ret = link_init(&peer->control, &links->control, peer->stop_fd);
+    if (ret == 0 && links->urgent.in >= 0) {
+        ret = link_init(&peer->urgent, &links->urgent, peer->stop_fd);
+        peer->has_urgent = ret == 0;
+    }
+    for (unsigned i = 0; ret == 0 && i < links->background_count; i++) {
+        ret = link_init(&peer->background[i], &links->background[i], peer->stop_fd);
+        peer->background_count += ret == 0;
+    }
+    return ret ? peer_fail(peer, ret, "a link's descriptor cannot be used: %s", strerror(-ret)) : 0;
+}
+
+static void close_links(struct peer *peer)
+{
+    link_fini(&peer->control);
+    link_fini(&peer->urgent);
+    for (unsigned i = 0; i < peer->background_count; i++)
+        link_fini(&peer->background[i]);
+}
+
+/* The other side learns why, if it still listens. */
+static void tell_failure(struct peer *peer)
+{
+    struct wire_header header = {.type = WIRE_FAILED, .payload = (uint32_t)strlen(peer->text)};
+
+    if (header.payload > WORDS_MAX)
+        header.payload = WORDS_MAX;
+    if (peer->error != -ECANCELED && peer->error != -EREMOTEIO && peer->control.open)
+        link_send(&peer->control, &header, peer->text);
+}
+
+int peer_run(struct peer *peer, const struct uf_postcopy_links *links, int (*run)(void *arg),
+             void *arg)
+{
+    uint64_t before = peer_now_ns();
+    int ret;
+
+    if (peer->running)
+        return -EBUSY;
+    peer->running = true;
+    ret = open_links(peer, links);
+    if (ret == 0)
+        ret = run(arg);
+    if (ret)
+        tell_failure(peer);
+    close_links(peer);
+    pthread_mutex_lock(&peer->lock);
+    peer->stats.total_ns = peer_now_ns() - before;
+    pthread_mutex_unlock(&peer->lock);
+    return ret;
 }

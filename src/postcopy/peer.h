@@ -13,6 +13,7 @@
 struct region {
     char *start;
     size_t len, page; /* bytes */
+    int drop;         /* sink: the advice that drops content; 0: not known yet */
 };
 
 struct peer {
@@ -36,9 +37,12 @@ struct peer {
 int peer_init(struct peer *peer, enum uf_backend backend);
 void peer_fini(struct peer *peer);
 int peer_region(struct peer *peer, void *start, size_t len, size_t page);
-/* Return: 0, -errno with the error set. */
-int peer_open_links(struct peer *peer, const struct uf_postcopy_links *links);
-void peer_close_links(struct peer *peer);
+/*
+ * Once: the links open, the side's part of a migration, the other side told of a failure, the links
+ * as they were. @run: its part; arg: for it. Return: what run says; -errno.
+ */
+int peer_run(struct peer *peer, const struct uf_postcopy_links *links, int (*run)(void *arg),
+             void *arg);
 
 /*
  * The first error stays, and ends every wait of this side. error < 0; ECANCELED of a link is no
@@ -70,8 +74,6 @@ int peer_recv_payload(struct peer *peer, struct link *link, const struct wire_he
 int peer_expect(struct peer *peer, struct link *link, enum wire_type type, struct wire_header *ret);
 /* What came is not what it may be: FAILED, or nonsense. Return: < 0. */
 int peer_unexpected(struct peer *peer, struct link *link, const struct wire_header *header);
-/* The other side learns why, if it still listens. */
-void peer_tell_failure(struct peer *peer);
 /* The region of an address; NULL: of none. */
 struct region *peer_region_at(struct peer *peer, uintptr_t address, unsigned *ret_index);
 /* Whether a range lies in its region and is of whole pages. */

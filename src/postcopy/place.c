@@ -14,12 +14,19 @@ static int advise(char *start, size_t len, int advice)
     return (int)uf_syscall(SYS_madvise, start, len, advice); /* the facility sees it */
 }
 
-/* Of a private mapping, or of a shared one whose file would bring it back. */
+/* Of a private mapping, or of a shared one, whose file would bring it back. */
+static int drop(struct region *region, char *start, size_t len)
+{
+    if (!region->drop)
+        region->drop = advise(start, len, MADV_REMOVE) == 0 ? MADV_REMOVE : MADV_DONTNEED;
+    return advise(start, len, region->drop);
+}
+
 int place_discard(struct uf_sink *sink, unsigned index, size_t offset, size_t len)
 {
-    char *start = sink->peer.regions[index].start + offset;
+    struct region *region = &sink->peer.regions[index];
 
-    if (advise(start, len, MADV_REMOVE) == 0 || advise(start, len, MADV_DONTNEED) == 0)
+    if (drop(region, region->start + offset, len) == 0)
         return 0;
     return peer_fail(&sink->peer, -errno, "dropping old content of region %u: %s", index,
                      strerror(errno));

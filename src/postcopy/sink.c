@@ -368,8 +368,9 @@ static int finish(struct uf_sink *sink)
     return peer_error(peer);
 }
 
-static int run(struct uf_sink *sink)
+static int run(void *arg)
 {
+    struct uf_sink *sink = arg;
     struct peer *peer = &sink->peer;
     struct receivers receivers = {.count = 0};
     int ret = greet(sink);
@@ -392,23 +393,7 @@ static int run(struct uf_sink *sink)
 
 int uf_sink_run(struct uf_sink *sink, const struct uf_postcopy_links *links)
 {
-    struct peer *peer = &sink->peer;
-    uint64_t before = peer_now_ns();
-    int ret;
-
-    if (peer->running)
-        return -EBUSY;
-    if (!peer->count)
-        return peer_fail(peer, -EINVAL, "no region was named");
-    peer->running = true;
-    ret = peer_open_links(peer, links);
-    if (ret == 0)
-        ret = run(sink);
-    if (ret)
-        peer_tell_failure(peer);
-    peer_close_links(peer);
-    pthread_mutex_lock(&peer->lock);
-    peer->stats.total_ns = peer_now_ns() - before;
-    pthread_mutex_unlock(&peer->lock);
-    return ret;
+    if (!sink->peer.count)
+        return peer_fail(&sink->peer, -EINVAL, "no region was named");
+    return peer_run(&sink->peer, links, run, sink);
 }

@@ -425,7 +425,7 @@ static int postcopy(struct uf_source *source)
     return ret;
 }
 
-static int run(struct uf_source *source)
+static int migrate(struct uf_source *source)
 {
     const void *blob = NULL;
     size_t len = 0;
@@ -442,25 +442,18 @@ static int run(struct uf_source *source)
     return ret ? ret : postcopy(source);
 }
 
-int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links)
+static int run(void *arg)
 {
-    struct peer *peer = &source->peer;
-    uint64_t before = peer_now_ns();
+    struct uf_source *source = arg;
     int ret;
 
-    if (peer->running)
-        return -EBUSY;
-    peer->running = true;
-    source->rate_start_ns = before;
-    ret = peer_open_links(peer, links);
-    if (ret == 0)
-        ret = run(source);
-    if (ret)
-        peer_tell_failure(peer);
+    source->rate_start_ns = peer_now_ns();
+    ret = migrate(source);
     free_maps(source);
-    peer_close_links(peer);
-    pthread_mutex_lock(&peer->lock);
-    peer->stats.total_ns = peer_now_ns() - before;
-    pthread_mutex_unlock(&peer->lock);
     return ret;
+}
+
+int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links)
+{
+    return peer_run(&source->peer, links, run, source);
 }
