@@ -187,15 +187,21 @@ static bool is_asleep(const char *wchan)
     return false;
 }
 
+/* Where the kernel says that it sleeps; "": it does not say. */
+static void read_wchan(const struct worker *w, char *wchan, size_t size)
+{
+    ssize_t n = pread(w->wchan_fd, wchan, size - 1, 0);
+
+    wchan[n > 0 ? n : 0] = '\0';
+}
+
 static bool is_settled(struct worker *w)
 {
     char wchan[64];
-    ssize_t n;
 
     if (is_done(w))
         return true;
-    n = pread(w->wchan_fd, wchan, sizeof(wchan) - 1, 0);
-    wchan[n > 0 ? n : 0] = '\0';
+    read_wchan(w, wchan, sizeof(wchan));
     return is_asleep(wchan);
 }
 
@@ -211,9 +217,8 @@ static void die_unsettled(struct worker *w)
 {
     static char text[128];
     char wchan[64];
-    ssize_t n = pread(w->wchan_fd, wchan, sizeof(wchan) - 1, 0);
 
-    wchan[n > 0 ? n : 0] = '\0';
+    read_wchan(w, wchan, sizeof(wchan));
     snprintf(text, sizeof(text), "a worker neither finishes nor waits; it is in %s", wchan);
     errno = ETIMEDOUT;
     fuzz_die(text);
