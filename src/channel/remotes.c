@@ -13,6 +13,7 @@
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
+#include "wire.h"
 
 #ifndef CHANNEL_HELLO_MS
 #define CHANNEL_HELLO_MS 5000 /* until it can be sent */
@@ -175,7 +176,7 @@ static int make_memory(struct channel **ret_shared)
 static long say_hello(int bell, int memory, int socket)
 {
     const struct channel_hello hello = {CHANNEL_MAGIC, sizeof(struct channel)};
-    char control[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    char control[CMSG_SPACE(WIRE_HELLO_FDS * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct iovec vec = {(void *)&hello, sizeof hello};
     struct msghdr msg = {
         .msg_iov = &vec,
@@ -183,15 +184,11 @@ static long say_hello(int bell, int memory, int socket)
         .msg_control = control,
         .msg_controllen = sizeof control,
     };
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&msg);
     const struct timespec pause = {.tv_nsec = 1000000};
     uint64_t limit = client_deadline(CHANNEL_HELLO_MS);
     long ret;
 
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(3 * sizeof(int));
-    memcpy(CMSG_DATA(rights), (const int[]){memory, socket, bell}, 3 * sizeof(int));
+    wire_put_fds(&msg, (const int[]){memory, socket, bell}, WIRE_HELLO_FDS);
     do {
         BASE_POINT();
         ret = sys_call(SYS_sendmsg, bell, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);

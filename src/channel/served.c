@@ -70,13 +70,9 @@ static long send_bell(const struct served *one, const struct core_serve_fork *ne
         .msg_control = control,
         .msg_controllen = sizeof control,
     };
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&msg);
     long ret;
 
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(rights), &bell, sizeof(int));
+    wire_put_fds(&msg, &bell, 1);
     ret = sys_call(SYS_sendmsg, core_hidden(one->socket), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
     return sys_failed(ret) ? ret : 0;
 }

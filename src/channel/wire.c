@@ -5,20 +5,41 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+/* ---- descriptors along with bytes */
+
+void wire_put_fds(struct msghdr *msg, const int *fd, size_t count)
+{
+    struct cmsghdr *control = CMSG_FIRSTHDR(msg);
+
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(count * sizeof *fd);
+    memcpy(CMSG_DATA(control), fd, count * sizeof *fd);
+}
+
+/* Return: how many bytes of them came; of which as much is copied as there is room for. */
+static size_t take_fds(const struct msghdr *msg, int *ret_fd, size_t room)
+{
+    const struct cmsghdr *control = CMSG_FIRSTHDR(msg);
+    size_t bytes;
+
+    if (!control || control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS ||
+        control->cmsg_len < CMSG_LEN(0) || control->cmsg_len > msg->msg_controllen) {
+        return 0;
+    }
+    bytes = control->cmsg_len - CMSG_LEN(0);
+    memcpy(ret_fd, CMSG_DATA(control), bytes < room ? bytes : room);
+    return bytes;
+}
+
 /* ---- to the server */
 
 void wire_take_hello(const struct msghdr *msg, const struct channel_hello *hello, long len,
                      struct wire_hello *ret)
 {
-    const struct cmsghdr *control = CMSG_FIRSTHDR(msg);
-    size_t count = 0;
+    size_t count = take_fds(msg, ret->fd, sizeof ret->fd) / sizeof *ret->fd;
 
-    if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS &&
-        control->cmsg_len >= CMSG_LEN(0) && control->cmsg_len <= msg->msg_controllen) {
-        count = (control->cmsg_len - CMSG_LEN(0)) / sizeof *ret->fd;
-        count = count < WIRE_HELLO_FDS + 1 ? count : WIRE_HELLO_FDS + 1;
-        memcpy(ret->fd, CMSG_DATA(control), count * sizeof *ret->fd);
-    }
+    count = count < WIRE_HELLO_FDS + 1 ? count : WIRE_HELLO_FDS + 1;
     ret->count = count;
     ret->sound = count == WIRE_HELLO_FDS && !(msg->msg_flags & (MSG_CTRUNC | MSG_TRUNC)) &&
                  len == sizeof *hello && hello->magic == CHANNEL_MAGIC &&
@@ -139,15 +160,10 @@ bool wire_messages_sound(const struct uf_msg *msgs, size_t bytes)
 
 void wire_take_bell(const struct msghdr *msg, long len, struct wire_bell *ret)
 {
-    const struct cmsghdr *control = len > 0 ? CMSG_FIRSTHDR(msg) : NULL;
-    size_t bytes = 0;
+    size_t bytes;
 
     ret->fd[0] = ret->fd[1] = -1;
-    if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS &&
-        control->cmsg_len >= CMSG_LEN(0) && control->cmsg_len <= msg->msg_controllen) {
-        bytes = control->cmsg_len - CMSG_LEN(0);
-        memcpy(ret->fd, CMSG_DATA(control), bytes < sizeof ret->fd ? bytes : sizeof ret->fd);
-    }
+    bytes = len > 0 ? take_fds(msg, ret->fd, sizeof ret->fd) : 0;
     ret->sound = bytes == sizeof(int) && len == sizeof(struct channel_fork);
     ret->lost = len > 0 && bytes == 0 && (msg->msg_flags & MSG_CTRUNC);
 }

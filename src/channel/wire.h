@@ -18,6 +18,9 @@
 #define WIRE_ERRNO_MAX  4095
 #define WIRE_POLL_KNOWN (POLLIN | POLLRDNORM | POLLERR)
 
+/* Descriptors to send along. @msg: its control data is zeroes, and CMSG_SPACE() of them long */
+void wire_put_fds(struct msghdr *msg, const int *fd, size_t count);
+
 /* ---- to the server */
 
 /* The descriptors that came along, one more than there should be at most; all are the caller's. */
