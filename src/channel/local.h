@@ -40,8 +40,6 @@ static inline uint64_t channel_spin_until(_Atomic uint32_t *misses)
                : 0;
 }
 
-#define CHANNEL_YIELD_EVERY 64 /* spins: the other side may need this processor */
-
 /* A channel's memory, of this process alone: not of its children, nor of its core dumps. */
 static inline long channel_map(int memory)
 {

@@ -217,7 +217,7 @@ static void drop(struct served *one)
     while (served_top && !served[served_top - 1].shared) {
         served_top--;
     }
-    core_serve_left(one->id, (uint32_t)(one - served) + 1);
+    core_serve_left(one->id, reader_of(one));
 }
 
 /* The doorbell of one that asks: emptied, or hung up. */

@@ -29,6 +29,7 @@
 #define STACK_BYTES (64u << 10)
 #define TLS_BYTES   8192u       /* the thread pointer stands in its middle */
 #define LOOK_EVERY  256         /* rounds that served somebody */
+#define YIELD_EVERY 64          /* spins: the other side may need this processor */
 #define WCLONE_     0x80000000u /* wait for a child without exit signal */
 
 enum server_state {
@@ -93,7 +94,7 @@ static void serve(void)
             until = channel_spin_until(after);
         } else if (base_cpu_ticks() < until) {
             base_cpu_pause();
-            if (++spins % CHANNEL_YIELD_EVERY == 0) {
+            if (++spins % YIELD_EVERY == 0) {
                 sys_call(SYS_sched_yield);
             }
         } else {
