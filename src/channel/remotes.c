@@ -41,16 +41,6 @@ static struct base_lock remotes_lock;
 
 /* ---- the table */
 
-static bool refers(uint32_t index)
-{
-    for (int fd = 0; fd < core_fd_top(); fd++) {
-        if (core_fd_remote(fd) == (int)index) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void close_channel(struct remote *remote)
 {
     if (remote->shared) {
@@ -63,11 +53,20 @@ static void close_channel(struct remote *remote)
 /* Those to which no descriptor leads any more. Context: lock held. */
 static void sweep(void)
 {
+    bool leads[CORE_REMOTES_MAX] = {false};
+
+    for (int fd = 0; fd < core_fd_top(); fd++) {
+        int index = core_fd_remote(fd);
+
+        if (index >= 0) {
+            leads[index] = true;
+        }
+    }
     for (uint32_t i = 0; i < CORE_REMOTES_MAX; i++) {
         struct remote *remote = &remotes[i];
 
         if (atomic_load(&remote->state) != REMOTE_FREE && !atomic_load(&remote->users) &&
-            !refers(i)) {
+            !leads[i]) {
             close_channel(remote);
             atomic_store(&remote->state, REMOTE_FREE);
         }
