@@ -262,15 +262,14 @@ long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg)
 
 static bool empty_bell(int fd)
 {
-    char bytes[RINGS_ONCE];
-    struct iovec vec[RINGS_ONCE];
+    char byte; /* of each the same: what they say is that they came */
+    struct iovec vec = {&byte, 1};
     struct mmsghdr msgs[RINGS_ONCE];
     long n = RINGS_ONCE;
     bool any = false;
 
     for (int i = 0; i < RINGS_ONCE; i++) {
-        vec[i] = (struct iovec){&bytes[i], 1};
-        msgs[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &vec[i], .msg_iovlen = 1}};
+        msgs[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &vec, .msg_iovlen = 1}};
     }
     for (int i = 0; i < RINGS_MAX && n == RINGS_ONCE; i++) {
         n = sys_call(SYS_recvmmsg, fd, msgs, RINGS_ONCE, MSG_DONTWAIT, NULL);
