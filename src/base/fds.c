@@ -32,3 +32,18 @@ long base_each_fd(base_fd_visit *visit, void *arg)
     sys_close((int)dir);
     return ret;
 }
+
+long base_fd_target(int fd, char *ret, size_t size)
+{
+    char path[40];
+    struct base_text text = base_text_on(path, sizeof path);
+    long len;
+
+    base_text_str(&text, fd == AT_FDCWD ? "/proc/self/cwd" : "/proc/self/fd/");
+    if (fd >= 0) {
+        base_text_dec(&text, (uint64_t)fd);
+    }
+    len = sys_call(SYS_readlinkat, AT_FDCWD, path, ret, size - 1);
+    ret[len > 0 ? len : 0] = '\0';
+    return len;
+}

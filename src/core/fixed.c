@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
+#include "base/fds.h"
 #include "base/lock.h"
 #include "base/text.h"
 #include "core_local.h"
@@ -19,7 +20,6 @@
 #include "sys/thread.h"
 
 #define FIXED_MAX    1024 /* what comes after is not known, and not refused */
-#define PATH_BYTES   64
 #define ENDING_TRIES 64
 
 static struct fixed {
@@ -115,13 +115,10 @@ bool core_fixed_refused(enum core_fixed_kind kind, uintptr_t start, size_t len)
 static bool is_guest(int fd)
 {
     static const char name[] = "anon_inode:kvm-vm";
-    char path[PATH_BYTES], target[PATH_BYTES];
-    struct base_text text = base_text_on(path, sizeof path);
+    char target[sizeof name + 1]; /* a longer one shows */
 
-    base_text_str(&text, "/proc/self/fd/");
-    base_text_dec(&text, (uint64_t)fd);
-    return sys_call(SYS_readlinkat, AT_FDCWD, path, target, sizeof target) == sizeof name - 1 &&
-           memcmp(target, name, sizeof name - 1) == 0;
+    return base_fd_target(fd, target, sizeof target) == sizeof name - 1 &&
+           memcmp(target, name, sizeof name) == 0;
 }
 
 /* Who joined a thread may come before its last steps. */

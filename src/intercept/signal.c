@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <time.h>
 
 #include "core/call.h"
 #include "core/core.h"
-#include "base/text.h"
+#include "base/fds.h"
 #include "fault/signal.h"
 #include "intercept/signal.h"
 #include "sys/file.h"
@@ -246,20 +247,10 @@ long isig_signalfd4(int fd, const void *set, size_t size, int flags)
 static bool is_signalfd(int fd)
 {
     static const char want[] = "anon_inode:[signalfd]";
-    char path[40], name[sizeof want];
-    struct base_text text = base_text_on(path, sizeof path);
+    char name[sizeof want + 1]; /* a longer one shows */
 
-    base_text_str(&text, "/proc/self/fd/");
-    base_text_dec(&text, (uint64_t)fd);
-    if (sys_call(SYS_readlinkat, AT_FDCWD, path, name, sizeof name) != sizeof want - 1) {
-        return false;
-    }
-    for (size_t i = 0; i < sizeof want - 1; i++) {
-        if (name[i] != want[i]) {
-            return false;
-        }
-    }
-    return true;
+    return base_fd_target(fd, name, sizeof name) == sizeof want - 1 &&
+           memcmp(name, want, sizeof want) == 0;
 }
 
 void isig_read_done(int fd, void *buf, long ret)

@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/fds.h"
 #include "core/core.h"
 #include "core/settings.h"
 #include "local.h"
@@ -84,12 +84,10 @@ EXPORT int uf_context_open(int flags, enum uf_backend backend)
 static bool is_kernels(int fd)
 {
     static const char want[] = "anon_inode:[userfaultfd]";
-    char path[40], name[sizeof want];
-    ssize_t len;
+    char name[sizeof want + 1]; /* a longer one shows */
 
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    len = readlink(path, name, sizeof name);
-    return len == sizeof want - 1 && memcmp(name, want, sizeof want - 1) == 0;
+    return base_fd_target(fd, name, sizeof name) == sizeof want - 1 &&
+           memcmp(name, want, sizeof want) == 0;
 }
 
 /* Linked, nobody has seen it arrive: it may be a context of another process. */
