@@ -38,6 +38,20 @@ void base_text_hex(struct base_text *text, uint64_t value)
     text_number(text, value, 16);
 }
 
+bool base_text_step(const char **at, const char *what)
+{
+    const char *now = *at;
+
+    while (*what && *now == *what) {
+        now++;
+        what++;
+    }
+    if (!*what) {
+        *at = now;
+    }
+    return !*what;
+}
+
 static int text_digit(char c)
 {
     if (c >= '0' && c <= '9') {

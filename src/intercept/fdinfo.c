@@ -11,9 +11,9 @@
 #include "core/call.h"
 #include "core/core.h"
 #include "intercept/calls.h"
+#include "own.h"
 #include "sys/call.h"
 #include "sys/file.h"
-#include "sys/thread.h"
 
 #define PATH_BYTES 64
 #define TEXT_BYTES 512
@@ -31,53 +31,6 @@ static bool fetch(const char *path, char text[PATH_BYTES])
     return true;
 }
 
-/* Steps over `what`, if it stands there. */
-static bool step(const char **at, const char *what)
-{
-    const char *now = *at;
-
-    while (*what && *now == *what) {
-        now++;
-        what++;
-    }
-    if (!*what) {
-        *at = now;
-    }
-    return !*what;
-}
-
-/* /proc/self, /proc/thread-self or /proc/PID, of this process, or one of its threads below it. */
-static bool step_own(const char **at)
-{
-    bool own = step(at, "/proc/") && (step(at, "self") || step(at, "thread-self") ||
-                                      base_text_number(at, 10) == (uint64_t)sys_getpid());
-
-    return own && (!step(at, "/task/") || base_text_number(at, 10));
-}
-
-/* Whether the descriptor, or where the process is, is the folder fdinfo of this process. */
-static bool is_folder(int dirfd)
-{
-    char path[PATH_BYTES], target[PATH_BYTES];
-    struct base_text text = base_text_on(path, sizeof path);
-    const char *at = target;
-    long n;
-
-    if (dirfd < 0 && dirfd != AT_FDCWD) {
-        return false;
-    }
-    base_text_str(&text, dirfd < 0 ? "/proc/self/cwd" : "/proc/self/fd/");
-    if (dirfd >= 0) {
-        base_text_dec(&text, (uint64_t)dirfd);
-    }
-    n = sys_call(SYS_readlinkat, AT_FDCWD, path, target, sizeof target - 1);
-    if (n <= 0) {
-        return false;
-    }
-    target[n] = '\0';
-    return step_own(&at) && step(&at, "/fdinfo") && !*at;
-}
-
 /* The descriptor whose file the path names, or -1. */
 static int named(int dirfd, const char *path)
 {
@@ -85,20 +38,22 @@ static int named(int dirfd, const char *path)
     const char *at = text, *digits;
     uint64_t fd;
 
-    if (!fetch(path, text) || (*at == '/' && !(step_own(&at) && step(&at, "/fdinfo/")))) {
+    if (!fetch(path, text) || (*at == '/' && !(own_step(&at) && base_text_step(&at, "/fdinfo/")))) {
         return -1;
     }
     digits = at;
     fd = base_text_number(&at, 10);
-    return *at || at == digits || fd > INT32_MAX || (*text != '/' && !is_folder(dirfd)) ? -1
-                                                                                        : (int)fd;
+    if (*at || at == digits || fd > INT32_MAX || (*text != '/' && !own_leads(dirfd, "/fdinfo"))) {
+        return -1;
+    }
+    return (int)fd;
 }
 
 /* What stands behind a name at the beginning of a line; "" if there is none. */
 static const char *value_of(const char *text, const char *name)
 {
     for (const char *at = text; *at; at++) {
-        if (step(&at, name)) {
+        if (base_text_step(&at, name)) {
             return at;
         }
         while (*at && *at != '\n') {

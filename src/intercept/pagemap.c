@@ -14,16 +14,15 @@
 #include <sys/uio.h>
 
 #include "base/fds.h"
-#include "base/text.h"
 #include "core/call.h"
 #include "core/core.h"
 #include "core/pagemap.h"
 #include "intercept/calls.h"
 #include "intercept/pagemap.h"
+#include "own.h"
 #include "sys/call.h"
 #include "sys/file.h"
 #include "sys/pagemap.h"
-#include "sys/thread.h"
 
 #define PAGE       4096ull
 #define PATH_BYTES 64
@@ -75,27 +74,7 @@ void ipagemap_opening(const char *path)
 /* Whether the descriptor is this process's own pagemap, or that of one of its threads. */
 static bool is_own(int fd)
 {
-    char path[PATH_BYTES], own[PATH_BYTES], target[PATH_BYTES];
-    struct base_text text = base_text_on(path, sizeof path);
-    const char *at;
-    long n;
-
-    base_text_str(&text, "/proc/self/fd/");
-    base_text_dec(&text, (uint64_t)fd);
-    n = fd < 0 ? -1 : sys_call(SYS_readlinkat, -100, path, target, sizeof target - 1);
-    text = base_text_on(own, sizeof own);
-    base_text_str(&text, "/proc/");
-    base_text_dec(&text, (uint64_t)sys_getpid());
-    if (n <= (long)text.len || memcmp(target, own, text.len) != 0) {
-        return false;
-    }
-    target[n] = '\0';
-    at = target + text.len;
-    if (!strncmp(at, "/task/", 6)) {
-        at += 6;
-        base_text_number(&at, 10);
-    }
-    return !strcmp(at, "/pagemap");
+    return own_leads(fd, "/pagemap");
 }
 
 static long look_at(int fd, void *arg)

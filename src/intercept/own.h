@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Names below /proc that are of this process, or of one of its threads. */
+#ifndef INTERCEPT_OWN_H
+#define INTERCEPT_OWN_H
+
+#include <stdbool.h>
+
+/* Steps over the folder that is the process's, or the thread's. */
+bool own_step(const char **at);
+/* Whether the descriptor, or AT_FDCWD, leads to @what in one of them: "/pagemap". */
+bool own_leads(int fd, const char *what);
+
+#endif
