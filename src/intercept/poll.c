@@ -367,7 +367,7 @@ long icall_pselect(int count, fd_set *rd, fd_set *wr, fd_set *ex, const struct t
     if (!any) {
         return ICALL_PASS;
     }
-    ret = icall_ppoll(fds, n, timeout, mask);
+    ret = icall_ppoll(fds, n, timeout ? &limit : NULL, mask);
     ret = ret < 0 ? ret : polls_to_sets(fds, n, set[0], set[1], set[2]);
     for (int i = 0; i < 3 && ret >= 0; i++) {
         if (user[i] && core_copy_out(user[i], &own[i], bytes)) {

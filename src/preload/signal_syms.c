@@ -164,12 +164,12 @@ static int wait_for(const sigset_t *set, siginfo_t *info, const struct timespec 
     if (!mask_given(set, &mask)) {
         return -1;
     }
+    if (!real.sigtimedwait) {
+        return (int)real_errno(isig_rt_sigtimedwait(&mask, info, timeout, MASK_BYTES));
+    }
     if (timeout && core_copy_in(&most, timeout, sizeof most)) {
         errno = EFAULT;
         return -1;
-    }
-    if (!real.sigtimedwait) {
-        return (int)real_errno(isig_rt_sigtimedwait(&mask, info, timeout, MASK_BYTES));
     }
     if (!icall_trapping) {
         isig_mask_to_wait(&mask);

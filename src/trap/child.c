@@ -9,7 +9,6 @@
 #include <sched.h>
 #include <stdbool.h>
 
-#include "core/call.h"
 #include "core/core.h"
 #include "fault/signal.h"
 #include "intercept/calls.h"
