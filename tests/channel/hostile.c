@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../rights.h"
 #include "protocol.h"
 #include "sys/call.h"
 
@@ -56,19 +57,11 @@ static int memory_of(uint64_t bytes, int seals)
 static long say(uint64_t magic, uint64_t size, const int *fds, size_t count)
 {
     const struct channel_hello hello = {magic, size};
-    char control[CMSG_SPACE(8 * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct iovec vec = {(void *)&hello, sizeof hello};
     struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
-    struct cmsghdr *head = (struct cmsghdr *)control;
+    struct rights rights;
 
-    if (count) {
-        msg.msg_control = control;
-        msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(count * sizeof(int));
-        memcpy(CMSG_DATA(head), fds, count * sizeof(int));
-    }
+    rights_put(&msg, &rights, fds, count);
     return sys_call(SYS_sendmsg, uffd, &msg, 0); /* waits while the hub is full */
 }
 

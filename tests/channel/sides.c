@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../rights.h"
 #include "points.h"
 #include "sys/call.h"
 #include "userfault/abi.h"
@@ -103,30 +104,14 @@ static bool hear(int sock, char byte)
 
 static bool send_context(const struct side *side)
 {
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec vec = {(void *)(uintptr_t)&side->mem, sizeof side->mem};
-    struct msghdr msg = {
-        .msg_iov = &vec, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
-
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(head), &side->uffd, sizeof side->uffd);
-    return sendmsg(side->sock, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof side->mem;
+    return rights_send(side->sock, &side->mem, sizeof side->mem, &side->uffd, 1, MSG_NOSIGNAL);
 }
 
 static bool receive_context(struct side *side)
 {
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-    struct iovec vec = {&side->mem, sizeof side->mem};
-    struct msghdr msg = {
-        .msg_iov = &vec, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-
-    if (recvmsg(side->sock, &msg, 0) != (ssize_t)sizeof side->mem)
+    if (!rights_receive(side->sock, &side->mem, sizeof side->mem, &side->uffd, 0))
         return false;
-    MUST(CMSG_FIRSTHDR(&msg));
-    memcpy(&side->uffd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof side->uffd);
+    MUST(side->uffd != -1);
     return true;
 }
 

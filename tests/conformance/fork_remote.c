@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "../rights.h"
 #include "forking.h"
 
 #define PAGES 4
@@ -24,40 +25,6 @@ struct monitored {
 
 /* ------------------------------------------------------------------ the monitored process */
 
-static void send_fd(int sock, int fd)
-{
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec vec = {"", 1};
-    struct msghdr msg = {.msg_iov = &vec,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = sizeof(control)};
-    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
-
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(head), &fd, sizeof(fd));
-    if (sendmsg(sock, &msg, 0) != 1)
-        _exit(90);
-}
-
-static int receive_fd(int sock)
-{
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))), byte;
-    struct iovec vec = {&byte, 1};
-    struct msghdr msg = {.msg_iov = &vec,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = sizeof(control)};
-    int fd;
-
-    CHECK_EQ(recvmsg(sock, &msg, MSG_CMSG_CLOEXEC), 1);
-    CHECK(CMSG_FIRSTHDR(&msg) != NULL);
-    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
-    return fd;
-}
-
 static void await_order(int sock)
 {
     char byte;
@@ -74,7 +41,8 @@ _Noreturn static void monitored_main(struct monitored *m)
     m->uffd = uffd_open(EVENT_FORK);
     if (uffd_register(m->uffd, m->mem.addr, m->mem.len) != 0)
         _exit(92);
-    send_fd(m->sock, m->uffd);
+    if (!rights_send(m->sock, "", 1, &m->uffd, 1, 0))
+        _exit(90);
     if (m->closes)
         close(m->uffd);
     for (int i = 0; i < m->forks; i++) {
@@ -94,6 +62,7 @@ static void monitored_start(struct monitored *m, enum mem_kind kind, int forks,
                             int (*child)(const struct monitored *))
 {
     int ends[2];
+    char byte;
 
     if (!conf_env.full_mode)
         case_skip("EVENT_FORK is for the privileged");
@@ -114,7 +83,8 @@ static void monitored_start(struct monitored *m, enum mem_kind kind, int forks,
     close(ends[1]);
     close(m->report[1]);
     m->sock = ends[0];
-    m->uffd = receive_fd(m->sock);
+    CHECK(rights_receive(m->sock, &byte, 1, &m->uffd, MSG_CMSG_CLOEXEC));
+    CHECK(m->uffd != -1);
 }
 
 static void order(const struct monitored *m)

@@ -2,44 +2,11 @@
 #include <setjmp.h>
 #include <sys/socket.h>
 
+#include "../rights.h"
 #include "monitored.h"
 #include "raw.h"
 
 /* ------------------------------------------------------------------ the monitored process */
-
-static void send_fd(int sock, int fd, const struct mem *mem)
-{
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec vec = {(void *)(uintptr_t)mem, sizeof(*mem)};
-    struct msghdr msg = {.msg_iov = &vec,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = sizeof(control)};
-    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
-
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(head), &fd, sizeof(fd));
-    if (sendmsg(sock, &msg, 0) != sizeof(*mem))
-        _exit(90);
-}
-
-static int receive_fd(int sock, struct mem *ret_mem)
-{
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-    struct iovec vec = {ret_mem, sizeof(*ret_mem)};
-    struct msghdr msg = {.msg_iov = &vec,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = sizeof(control)};
-    int fd;
-
-    CHECK_EQ(recvmsg(sock, &msg, MSG_CMSG_CLOEXEC), sizeof(*ret_mem));
-    CHECK(CMSG_FIRSTHDR(&msg) != NULL);
-    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
-    return fd;
-}
 
 static sigjmp_buf caught_jump;
 
@@ -134,7 +101,8 @@ _Noreturn static void monitored_main(int sock, enum mem_kind kind, const struct 
 
     if (uffd_register_mode(uffd, mem.addr, mem.len, wants->mode, NULL) != 0)
         _exit(92);
-    send_fd(sock, uffd, &mem);
+    if (!rights_send(sock, &mem, sizeof(mem), &uffd, 1, 0))
+        _exit(90);
     while (read(sock, &command, sizeof(command)) == sizeof(command)) {
         unsigned char answer = obey(&mem, uffd, &command);
 
@@ -166,7 +134,8 @@ void monitored_start_wanting(struct monitored *m, enum mem_kind kind, const stru
     }
     close(ends[1]);
     m->sock = ends[0];
-    m->uffd = receive_fd(m->sock, &m->mem);
+    CHECK(rights_receive(m->sock, &m->mem, sizeof(m->mem), &m->uffd, MSG_CMSG_CLOEXEC));
+    CHECK(m->uffd != -1);
 }
 
 void tell(const struct monitored *m, enum order order, uint32_t page)

@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../rights.h"
 #include "core/call.h"
 #include "core/core.h"
 #include "core/remote.h"
@@ -170,23 +171,13 @@ static void answer(struct peer *peer, struct channel_lane *lane, unsigned n)
  */
 static void send_bells(struct peer *peer)
 {
-    char control[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0}, bytes[16] = "";
+    const char bytes[16] = "";
     uint8_t how = script_byte(&peer->script);
-    struct iovec vec = {bytes, how & 16 ? 1u + how % 16 : sizeof(struct channel_fork)};
-    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
-    struct cmsghdr *head = (struct cmsghdr *)control;
-    size_t count = how & 32 ? how % 4 : 1;
+    size_t size = how & 16 ? 1u + how % 16 : sizeof(struct channel_fork);
+    const int fds[] = {how & 64 ? peer->stop : hub[1], hub[1], hub[1]};
 
-    if (count) {
-        msg.msg_control = control;
-        msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(count * sizeof(int));
-        memcpy(CMSG_DATA(head), (const int[]){how & 64 ? peer->stop : hub[1], hub[1], hub[1]},
-               count * sizeof(int));
-    }
-    sendmsg(peer->socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    rights_send(peer->socket, bytes, size, fds, how & 32 ? how % 4 : 1,
+                MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* Return: false when it does nothing more. */

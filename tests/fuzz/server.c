@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../rights.h"
 #include "core/remote.h"
 #include "fuzz.h"
 #include "protocol.h"
@@ -85,24 +86,6 @@ static int socket_of(uint8_t kind, int *ret_own)
     return pair[1];
 }
 
-static void hello_send(const void *bytes, size_t size, const int *fds, size_t count)
-{
-    char control[CMSG_SPACE(6 * sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec vec = {(void *)(uintptr_t)bytes, size};
-    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
-    struct cmsghdr *head = (struct cmsghdr *)control;
-
-    if (count) {
-        msg.msg_control = control;
-        msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(count * sizeof(int));
-        memcpy(CMSG_DATA(head), fds, count * sizeof(int));
-    }
-    sendmsg(hub[1], &msg, MSG_DONTWAIT | MSG_NOSIGNAL); /* a full hub takes no more */
-}
-
 static void say_hello(struct peer *peer)
 {
     uint8_t wrong = script_byte(&script), count = script_byte(&script) % 7;
@@ -120,7 +103,8 @@ static void say_hello(struct peer *peer)
         size = script_byte(&script) % sizeof hello;
     served_look(false);
     before = fuzz_hidden_count();
-    hello_send(hello, size, fds, wrong & 3 ? 3 : count % 6);
+    /* A full hub takes no more. */
+    rights_send(hub[1], hello, size, fds, wrong & 3 ? 3 : count % 6, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (kind % 7) { /* memory that could be taken away, or is none */
         served_look(false);
         MUST(fuzz_hidden_count() <= before);
