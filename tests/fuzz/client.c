@@ -404,8 +404,8 @@ static void close_channel(int index)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    size_t split = size ? data[0] : 0;
-    struct script calls;
+    struct script calls = {data, data + size};
+    size_t wanted = script_byte(&calls), left = (size_t)(calls.end - calls.at);
     struct peer peer = {.socket = -1};
     int index, lowest;
     pthread_t thread;
@@ -414,12 +414,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         begin();
     lowest = dup(0);
     close(lowest);
-    split = split < size ? split + (size > 0) : size;
-    split = split < size ? split : size;
-    calls = (struct script){data + (size > 0), data + split};
-    if (calls.at > calls.end)
-        calls.at = calls.end;
-    peer.script = (struct script){data + split, data + size};
+    peer.script = (struct script){calls.at + (wanted < left ? wanted : left), calls.end};
+    calls.end = peer.script.at;
     MUST(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, hub) == 0);
     peer.stop = eventfd(0, EFD_CLOEXEC);
     index = client_recognise(hub[0]);
