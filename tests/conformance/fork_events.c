@@ -13,12 +13,8 @@ static void told(enum mem_kind kind)
     forking_start(&f.forking, family_reads, &f);
     uffd_await(f.uffd);
     cause_check_waits(&f.forking.cause);
-    int lowest = dup(0);
-    close(lowest);
-    int child = next_fork(f.uffd);
-    CHECK_EQ(child, lowest);
-    CHECK_EQ(fcntl(child, F_GETFD), FD_CLOEXEC);
-    CHECK_EQ(fcntl(child, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+    int lowest = lowest_free(), child = next_fork(f.uffd);
+    check_fork_descriptor(child, lowest);
     family_serve(&f, child, 1);
     CHECK_EXITED(child_wait(forking_join(&f.forking)), 0);
     uffd_check_silent(f.uffd);

@@ -3,7 +3,6 @@
  * UFFD_FEATURE_EVENT_FORK where the manager is another process than the one that forks. The case is
  * the manager; a child of it is monitored, has nothing but its memory, and forks.
  */
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "../rights.h"
@@ -111,20 +110,12 @@ static void forks(enum mem_kind kind)
     for (int i = 0; i < 2; i++) {
         order(&m);
         uffd_await(m.uffd);
-        int lowest = dup(0);
-        close(lowest);
+        int lowest = lowest_free();
         CHECK_EQ(uffd_zero(m.uffd, mem_page(&m.mem, 3), page_size), -EAGAIN);
         int child = next_fork(m.uffd);
-        CHECK_EQ(child, lowest);
-        CHECK_EQ(fcntl(child, F_GETFD), FD_CLOEXEC);
-        CHECK_EQ(fcntl(child, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
-        serve_read(&m, child, 1);
-        if (KIND(kind) & ANY_SHARED) /* it is filled, and the next child finds it so */
-            break;
-    }
-    if (KIND(kind) & ANY_SHARED) {
-        order(&m);
-        next_fork(m.uffd);
+        check_fork_descriptor(child, lowest);
+        if (i == 0 || !(KIND(kind) & ANY_SHARED)) /* else the next child finds it filled */
+            serve_read(&m, child, 1);
     }
     CHECK_EXITED(child_wait(m.pid), 0);
 }
@@ -152,23 +143,19 @@ static void nested(enum mem_kind kind)
 static void no_number(enum mem_kind kind)
 {
     struct monitored m = {0};
-    struct rlimit before, limit;
+    struct rlimit before;
     struct uf_msg msg;
 
     monitored_start(&m, kind, 1, reads);
     order(&m);
     uffd_await(m.uffd);
     CHECK_EQ(uffd_zero(m.uffd, mem_page(&m.mem, 3), page_size), -EAGAIN);
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-    limit = before;
-    limit.rlim_cur = (rlim_t)dup(0);
-    CHECK_EQ(close((int)limit.rlim_cur), 0);
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    int lowest = exhaust_numbers(&before);
     CHECK_ERRNO(read(m.uffd, &msg, sizeof(msg)), EMFILE);
     CHECK_ERRNO(read(m.uffd, &msg, sizeof(msg)), EMFILE);
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     int child = next_fork(m.uffd);
-    CHECK_EQ(child, (int)limit.rlim_cur);
+    CHECK_EQ(child, lowest);
     serve_read(&m, child, 1);
     CHECK_EXITED(child_wait(m.pid), 0);
 }
@@ -181,8 +168,7 @@ static void no_room(enum mem_kind kind)
     order(&m);
     uffd_await(m.uffd);
     CHECK_EQ(uffd_zero(m.uffd, mem_page(&m.mem, 3), page_size), -EAGAIN);
-    int lowest = dup(0);
-    CHECK_EQ(close(lowest), 0);
+    int lowest = lowest_free();
     CHECK_ERRNO(read(m.uffd, (void *)page_size, sizeof(struct uf_msg)), EFAULT);
     serve_read(&m, lowest, 1);
     CHECK_EXITED(child_wait(m.pid), 0);
@@ -299,8 +285,7 @@ static void readers(enum mem_kind kind)
     void *bad;
 
     monitored_start(&m, kind, ROUNDS, ends);
-    int lowest = dup(0);
-    close(lowest);
+    int lowest = lowest_free();
     for (int i = 0; i < READERS; i++)
         CHECK_EQ(pthread_create(&threads[i], NULL, reader_main, &m), 0);
     order(&m);
@@ -311,7 +296,7 @@ static void readers(enum mem_kind kind)
     CHECK_EXITED(child_wait(m.pid), 0);
     CHECK_EQ(atomic_load(&told), ROUNDS);
     uffd_check_silent(m.uffd);
-    CHECK_EQ(dup(0), lowest);
+    CHECK_EQ(lowest_free(), lowest);
 }
 
 #define RST_FORK "rst: Non-cooperative userfaultfd, fork"

@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <spawn.h>
-#include <sys/resource.h>
 
 #include "forking.h"
 
@@ -119,23 +118,19 @@ static void outlives(enum mem_kind kind)
 /* Where no number is free the message stays. */
 static void no_number(enum mem_kind kind)
 {
-    struct rlimit before, limit;
+    struct rlimit before;
     struct uf_msg msg;
     struct family f;
 
     family_new(&f, kind, 0, UF_REGISTER_MODE_MISSING);
     forking_start(&f.forking, child_ends, &f);
     uffd_await(f.uffd);
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-    limit = before;
-    limit.rlim_cur = (rlim_t)dup(0);
-    CHECK_EQ(close((int)limit.rlim_cur), 0);
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    int lowest = exhaust_numbers(&before);
     CHECK_ERRNO(read(f.uffd, &msg, sizeof(msg)), EMFILE);
     CHECK_ERRNO(read(f.uffd, &msg, sizeof(msg) - 1), EINVAL);
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     cause_check_waits(&f.forking.cause);
-    CHECK_EQ(next_fork(f.uffd), (int)limit.rlim_cur);
+    CHECK_EQ(next_fork(f.uffd), lowest);
     CHECK_EXITED(child_wait(forking_join(&f.forking)), 0);
 }
 
@@ -145,8 +140,7 @@ static void no_room(enum mem_kind kind)
     struct family f;
 
     family_new(&f, kind, 0, UF_REGISTER_MODE_MISSING);
-    int lowest = dup(0);
-    CHECK_EQ(close(lowest), 0);
+    int lowest = lowest_free();
     forking_start(&f.forking, child_ends, &f);
     uffd_await(f.uffd);
     CHECK_ERRNO(read(f.uffd, (void *)page_size, sizeof(struct uf_msg)), EFAULT);

@@ -91,6 +91,34 @@ int next_fork(int uffd)
     return (int)msg.arg.fork.ufd;
 }
 
+int lowest_free(void)
+{
+    int lowest = dup(0);
+
+    CHECK(lowest != -1);
+    CHECK_EQ(close(lowest), 0);
+    return lowest;
+}
+
+int exhaust_numbers(struct rlimit *ret_before)
+{
+    int lowest = lowest_free();
+    struct rlimit limit;
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, ret_before), 0);
+    limit = *ret_before;
+    limit.rlim_cur = (rlim_t)lowest;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    return lowest;
+}
+
+void check_fork_descriptor(int child, int lowest)
+{
+    CHECK_EQ(child, lowest);
+    CHECK_EQ(fcntl(child, F_GETFD), FD_CLOEXEC);
+    CHECK_EQ(fcntl(child, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+}
+
 /* ------------------------------------------------------------------ a family */
 
 void family_new(struct family *f, enum mem_kind kind, uint64_t features, uint64_t modes)

@@ -3,6 +3,8 @@
 #ifndef CONFORMANCE_FORKING_H
 #define CONFORMANCE_FORKING_H
 
+#include <sys/resource.h>
+
 #include "cause.h"
 
 #define EVENT_FORK UF_FEATURE_EVENT_FORK
@@ -23,6 +25,12 @@ void forking_start(struct forking *forking, int (*child)(void *), void *arg);
 pid_t forking_join(struct forking *forking);
 /* The event is next: the new context's descriptor. */
 int next_fork(int uffd);
+/* The number that the next descriptor will have. */
+int lowest_free(void);
+/* The same, which it cannot have until the limit is again what it was. */
+int exhaust_numbers(struct rlimit *ret_before);
+/* The new context's descriptor has that number, and the flags of its parent's. */
+void check_fork_descriptor(int child, int lowest);
 
 /* ---- registered memory, a manager, and a child */
 
