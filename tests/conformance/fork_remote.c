@@ -176,13 +176,16 @@ static void no_room(enum mem_kind kind)
 
 /* ------------------------------------------------------------------ ends */
 
-static int reports(const struct monitored *m)
+static bool report(const struct monitored *m)
 {
     pid_t pid = getpid();
 
-    if (write(m->report[1], &pid, sizeof(pid)) != sizeof(pid))
-        return 1;
-    return reads(m);
+    return write(m->report[1], &pid, sizeof(pid)) == sizeof(pid);
+}
+
+static int reports(const struct monitored *m)
+{
+    return report(m) ? reads(m) : 1;
 }
 
 /* Killed while nobody has read it, it leaves no child. */
@@ -225,11 +228,7 @@ static void child_killed(enum mem_kind kind)
 
 static int reports_and_reads_zero(const struct monitored *m)
 {
-    pid_t pid = getpid();
-
-    if (write(m->report[1], &pid, sizeof(pid)) != sizeof(pid))
-        return 1;
-    return *(volatile char *)mem_page(&m->mem, 1);
+    return report(m) ? *(volatile char *)mem_page(&m->mem, 1) : 1;
 }
 
 /* With the last descriptor, closed while nobody has read it. */

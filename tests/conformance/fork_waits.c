@@ -266,11 +266,6 @@ static void ways(enum mem_kind kind)
     }
 }
 
-static int shares(void *arg)
-{
-    return 0;
-}
-
 /* Where memory is shared, or none of it is registered, there is nothing to tell. */
 static void nothing_to_tell(enum mem_kind kind)
 {
@@ -286,7 +281,7 @@ static void nothing_to_tell(enum mem_kind kind)
     if (pid == 0)
         _exit(0);
     CHECK_EXITED(child_wait(pid), 0);
-    pid = clone(shares, stack + 65536, CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+    pid = clone(child_ends, stack + 65536, CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
     CHECK_EXITED(child_wait(pid), 0);
     CHECK_EQ(madvise(f.mem.addr, f.mem.len, MADV_DONTFORK), 0);
     CHECK_EXITED(child_status(child_ends, NULL), 0);

@@ -7,14 +7,7 @@
 
 #define STACK_BYTES 65536
 
-int fork_open(uint64_t features)
-{
-    if (!conf_env.full_mode)
-        case_skip("EVENT_FORK is for the privileged");
-    return uffd_open(EVENT_FORK | features);
-}
-
-static int run_child(const struct forking *forking)
+_Noreturn static void run_child(const struct forking *forking)
 {
     _exit(forking->child(forking->arg));
 }
@@ -22,7 +15,6 @@ static int run_child(const struct forking *forking)
 static int clone_main(void *arg)
 {
     run_child(arg);
-    return 0;
 }
 
 static long make_child(const struct forking *forking)
@@ -123,8 +115,10 @@ void check_fork_descriptor(int child, int lowest)
 
 void family_new(struct family *f, enum mem_kind kind, uint64_t features, uint64_t modes)
 {
+    if (!conf_env.full_mode)
+        case_skip("EVENT_FORK is for the privileged");
     *f = (struct family){.mem = mem_map(kind, FAMILY_PAGES), .source = source_new(FAMILY_PAGES, 1)};
-    f->uffd = fork_open(features);
+    f->uffd = uffd_open(EVENT_FORK | features);
     CHECK_EQ(uffd_register_mode(f->uffd, f->mem.addr, f->mem.len, modes, NULL), 0);
     CHECK_EQ(pipe(f->gate), 0);
 }

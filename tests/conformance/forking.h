@@ -18,8 +18,6 @@ struct forking {
     void *arg;
 };
 
-/* A context with EVENT_FORK and more; skips the case where that is for the privileged. */
-int fork_open(uint64_t features);
 void forking_start(struct forking *forking, int (*child)(void *), void *arg);
 /* The child's process id, once the event was read. */
 pid_t forking_join(struct forking *forking);
@@ -44,7 +42,7 @@ struct family {
     int gate[2]; /* the child waits for its end */
 };
 
-/* All of it registered with EVENT_FORK; skips as fork_open(). */
+/* All of it registered with EVENT_FORK; skips the case where that is for the privileged. */
 void family_new(struct family *f, enum mem_kind kind, uint64_t features, uint64_t modes);
 /* The child runs, and the manager has its context: the descriptor. */
 int family_fork(struct family *f, int (*child)(void *), pid_t *ret_pid);
