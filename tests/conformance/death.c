@@ -89,6 +89,14 @@ static void lose_manager(const struct monitored *m, enum order order)
     manager_kill(&manager);
 }
 
+/* The case is the successor: it is told of that fault once more, and serves it. */
+static void succeed(const struct monitored *m, const char *source)
+{
+    uffd_next_fault(m->uffd, m->mem.addr, 0);
+    CHECK_EQ(uffd_copy(m->uffd, m->mem.addr, source, page_size), 0);
+    CHECK_EQ(answer_of(m), (unsigned char)*source);
+}
+
 /* ------------------------------------------------------------------ what its waiters get */
 
 static void bad_arguments(enum mem_kind kind)
@@ -177,9 +185,7 @@ static void waits(enum mem_kind kind)
         CHECK_EQ(manager_read(&manager).arg.pagefault.address, (uintptr_t)m.mem.addr);
         manager_kill(&manager);
     }
-    uffd_next_fault(m.uffd, m.mem.addr, 0);
-    CHECK_EQ(uffd_copy(m.uffd, m.mem.addr, source, page_size), 0);
-    CHECK_EQ(answer_of(&m), (unsigned char)*source);
+    succeed(&m, source);
     serve_fault(&m, 1, true, source);
 }
 
@@ -266,9 +272,7 @@ static void one_of_two(enum mem_kind kind)
     tell(&m, ORDER_READ_CAUGHT, 0);
     manager_read(&manager);
     manager_kill(&manager);
-    uffd_next_fault(m.uffd, m.mem.addr, 0);
-    CHECK_EQ(uffd_copy(m.uffd, m.mem.addr, source, page_size), 0);
-    CHECK_EQ(answer_of(&m), (unsigned char)*source);
+    succeed(&m, source);
 }
 
 /* The program reads its own context: then it has taken over. */
@@ -308,9 +312,7 @@ static void taken(enum mem_kind kind)
             case_skip("no pidfd_getfd: %s", strerror(errno));
         close(m.uffd);
     }
-    uffd_next_fault(m.uffd, m.mem.addr, 0);
-    CHECK_EQ(uffd_copy(m.uffd, m.mem.addr, source, page_size), 0);
-    CHECK_EQ(answer_of(&m), (unsigned char)*source);
+    succeed(&m, source);
 }
 
 /* ------------------------------------------------------------------ events */
