@@ -208,6 +208,19 @@ static void outer_leaves(enum mem_kind kind)
 
 /* ------------------------------------------------------------------ events */
 
+/* The inner one is told of it first. */
+static void check_both_told(const struct nest *nest, struct cause cause, int event)
+{
+    const char *end = cause.addr + cause.len;
+
+    cause_start(&cause);
+    uffd_await(nest->inner);
+    uffd_check_silent(nest->outer);
+    event_check(nest->inner, event, cause.addr, end);
+    event_check(nest->outer, event, cause.addr, end);
+    CHECK_EQ(cause_join(&cause), 0);
+}
+
 static void events_of_both(enum mem_kind kind)
 {
     struct nest nest = nest_new(kind, MISSING, MISSING, EVENTS);
@@ -216,20 +229,10 @@ static void events_of_both(enum mem_kind kind)
     check_told(&nest, nest.inner, 0, false);
     if (KIND(kind) & ANY_SHARED)
         cause.flags = MADV_REMOVE;
-    cause_start(&cause);
-    uffd_await(nest.inner);
-    uffd_check_silent(nest.outer);
-    event_check(nest.inner, UF_EVENT_REMOVE, nest.mem.addr, nest.mem.addr + page_size);
-    event_check(nest.outer, UF_EVENT_REMOVE, nest.mem.addr, nest.mem.addr + page_size);
-    CHECK_EQ(cause_join(&cause), 0);
+    check_both_told(&nest, cause, UF_EVENT_REMOVE);
     check_told(&nest, nest.inner, 0, false);
-    cause = (struct cause){cause_munmap, nest.mem.addr, .len = page_size};
-    cause_start(&cause);
-    uffd_await(nest.inner);
-    uffd_check_silent(nest.outer);
-    event_check(nest.inner, UF_EVENT_UNMAP, nest.mem.addr, nest.mem.addr + page_size);
-    event_check(nest.outer, UF_EVENT_UNMAP, nest.mem.addr, nest.mem.addr + page_size);
-    CHECK_EQ(cause_join(&cause), 0);
+    cause.call = cause_munmap;
+    check_both_told(&nest, cause, UF_EVENT_UNMAP);
 }
 
 /* What moves stays registered with those who follow it. */
