@@ -308,8 +308,7 @@ static void registered_meanwhile(enum mem_kind kind)
     event = event_named(one, UF_EVENT_UNMAP, mem.addr, mem.addr + mem.len);
     CHECK_EQ(uffd_register(two, mem_page(&mem, 1), page_size), 0);
     /* Whether the second one is told by now or in a moment: the first one's is made with it. */
-    int ret = uffd_ack(one, event);
-    CHECK(ret == -EAGAIN);
+    CHECK_EQ(uffd_ack(one, event), -EAGAIN);
     CHECK(is_mapped(mem.addr));
     event = event_named(two, UF_EVENT_UNMAP, mem.addr, mem.addr + mem.len);
     CHECK_EQ(uffd_ack(two, event), 0);

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "../rights.h"
+#include "acked.h"
 #include "monitored.h"
 #include "raw.h"
 
@@ -81,10 +82,9 @@ static unsigned char obey(const struct mem *mem, int uffd, const struct command 
 
 static int open_wanted(const struct wants *wants)
 {
-    struct uf_io_extend extend = {wants->extensions};
     int uffd = uffd_open_bare(O_CLOEXEC | O_NONBLOCK);
 
-    if (wants->extensions && ioctl(uffd, UF_IO_EXTEND, &extend) != 0)
+    if (wants->extensions && uffd_extend(uffd, wants->extensions) != 0)
         _exit(93);
     if (uffd_api(uffd, wants->features) != 0)
         _exit(94);
