@@ -4,7 +4,6 @@
  * all signals blocked, the program's own memory by its number, functions of libc that make their
  * call under another name, and which argument is looked at first.
  */
-#include <mqueue.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/epoll.h>
@@ -153,7 +152,7 @@ static void *first_thread(void *arg)
     return NULL;
 }
 
-/* The second of two pages is asked for first, as a read; the call then fails with `err`, or not. */
+/* The second of two pages is asked for first, as a read; the call then answers `ret`, or -errno. */
 static void check_second_first(enum mem_kind kind, int fd, long (*call)(struct first *first),
                                long ret)
 {
