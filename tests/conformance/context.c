@@ -166,7 +166,7 @@ static int copy_zeroes(int uffd, void *addr, size_t len, uint64_t mode, int64_t 
 
 int uffd_zero_mode(int uffd, void *addr, size_t len, uint64_t mode, int64_t *ret_zero)
 {
-    if (page_size > (size_t)sysconf(_SC_PAGESIZE))
+    if (page_size > small_page())
         return copy_zeroes(uffd, addr, len, mode, ret_zero);
     struct uf_io_zeropage arg = {
         .range = {(uintptr_t)addr, len}, .mode = mode, .zeropage = OUT_UNTOUCHED};

@@ -138,7 +138,7 @@ static void unmap_by_moving(enum mem_kind kind)
 /* A huge page is not cut; but what comes before it was told of by then. */
 static void unmap_refused(enum mem_kind kind)
 {
-    const size_t small = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t small = small_page();
     struct mem mem = mem_map(kind, 2);
     int uffd = uffd_open(UF_FEATURE_EVENT_UNMAP);
     char *first = mem.addr;

@@ -91,6 +91,12 @@ struct mem {
 
 extern size_t page_size; /* bytes */
 
+/* Bytes, also in cases of huge pages. */
+static inline size_t small_page(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
 static inline bool mem_kind_huge(enum mem_kind kind)
 {
     return kind >= MEM_HUGE_PRIVATE && kind < MEM_KINDS;

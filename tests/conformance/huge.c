@@ -13,11 +13,6 @@
 #define WP    UF_REGISTER_MODE_WP
 #define MODES (UF_REGISTER_MODE_MISSING | WP)
 
-static size_t small_page(void)
-{
-    return (size_t)sysconf(_SC_PAGESIZE);
-}
-
 static int zeropage(int uffd, void *addr, size_t len)
 {
     struct uf_io_zeropage arg = {.range = {(uintptr_t)addr, len}};

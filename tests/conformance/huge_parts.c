@@ -85,7 +85,7 @@ static void mlock_fails(enum mem_kind kind)
 /* No huge page is cut; but what changes nothing cuts none. */
 static void mprotect_part(enum mem_kind kind)
 {
-    const size_t small = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t small = small_page();
     const int both = PROT_READ | PROT_WRITE;
     struct mem mem = mem_map(kind, 4);
     int uffd = uffd_open(0);
@@ -129,7 +129,7 @@ static void mremap_several(enum mem_kind kind)
 /* The end of what is unregistered may lie within a page that is not registered. */
 static void unregister_part(enum mem_kind kind)
 {
-    const size_t small = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t small = small_page();
     struct mem mem = mem_map(kind, 4);
     char *source = source_new(2, 1);
     int uffd = uffd_open(0);

@@ -428,7 +428,7 @@ int main(int argc, char **argv)
     const char *expected = NULL;
     int opt;
 
-    page_size = (size_t)sysconf(_SC_PAGESIZE);
+    page_size = small_page();
     conf_env.huge_page = pool_page_size();
     if (argc > 2 && strcmp(argv[1], "--helper") == 0)
         return helper_main(argv[2], argc - 3, argv + 3);
