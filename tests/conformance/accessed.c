@@ -91,7 +91,7 @@ static void provided(enum mem_kind kind)
     char *source = source_new(2, 5);
 
     t.uffd = uffd_open(UF_FEATURE_RWP);
-    t.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    t.pagemap = pagemap_open();
     CHECK_EQ(uffd_register_mode(t.uffd, t.mem.addr, t.mem.len,
                                 UF_REGISTER_MODE_RWP | UF_REGISTER_MODE_MISSING, NULL),
              0);
@@ -153,10 +153,10 @@ static void beyond(enum mem_kind kind)
 static void shown(enum mem_kind kind)
 {
     struct tracked t = track(kind);
-    const size_t small = (size_t)sysconf(_SC_PAGESIZE), each = page_size / small;
+    const size_t each = page_size / small_page();
     uint64_t *entries = calloc(PAGES * each, sizeof(*entries));
     size_t len = PAGES * each * sizeof(*entries);
-    off_t off = (off_t)((uintptr_t)t.mem.addr / small * sizeof(*entries));
+    off_t off = pagemap_offset(&t, 0);
 
     protect_all(&t);
     touch_page(&t, 4);

@@ -22,16 +22,6 @@ static void write_to(const struct tracked *t, size_t page)
     CHECK_EQ(*mem_page(&t->mem, page), 'w');
 }
 
-static bool shown_protected(const struct tracked *t, size_t page)
-{
-    uint64_t entry = 0;
-    off_t off = (off_t)((uintptr_t)mem_page(&t->mem, page) / (uintptr_t)sysconf(_SC_PAGESIZE) *
-                        sizeof(entry));
-
-    CHECK_EQ(pread(t->pagemap, &entry, sizeof(entry), off), sizeof(entry));
-    return entry & PAGEMAP_WP;
-}
-
 static struct pm_scan_arg scan_arg(const struct tracked *t, struct page_region *vec, size_t regions)
 {
     return scan_for(t, vec, regions, PAGE_IS_WRITTEN, PAGE_IS_WRITTEN);
@@ -240,7 +230,7 @@ static void shown_for_messages(enum mem_kind kind)
         *(volatile char *)mem_page(&t.mem, n) = (char)(n + 1);
     t.uffd = uffd_open(0);
     CHECK_EQ(uffd_register_mode(t.uffd, t.mem.addr, t.mem.len, UF_REGISTER_MODE_WP, NULL), 0);
-    t.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    t.pagemap = pagemap_open();
     protect_all(&t);
     CHECK(shown_protected(&t, 1));
     CHECK_EQ(uffd_writeprotect(t.uffd, t.mem.addr, page_size, 0), 0);

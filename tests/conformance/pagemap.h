@@ -43,6 +43,28 @@ struct tracked {
     int uffd, pagemap;
 };
 
+static inline int pagemap_open(void)
+{
+    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+    CHECK(pagemap >= 0);
+    return pagemap;
+}
+
+/* Where the pagemap has the page's word; of a huge page, the first one. */
+static inline off_t pagemap_offset(const struct tracked *t, size_t page)
+{
+    return (off_t)((uintptr_t)mem_page(&t->mem, page) / small_page() * sizeof(uint64_t));
+}
+
+static inline bool shown_protected(const struct tracked *t, size_t page)
+{
+    uint64_t entry = 0;
+
+    CHECK_EQ(pread(t->pagemap, &entry, sizeof(entry), pagemap_offset(t, page)), sizeof(entry));
+    return entry & PAGEMAP_WP;
+}
+
 /* @filled: each page holds its number, from 1 on, before it is registered */
 static inline struct tracked track_pages(enum mem_kind kind, size_t pages, bool filled,
                                          uint64_t features, uint64_t mode)
@@ -53,8 +75,7 @@ static inline struct tracked track_pages(enum mem_kind kind, size_t pages, bool 
         *(volatile char *)mem_page(&t.mem, n) = (char)(n + 1);
     t.uffd = uffd_open(features);
     CHECK_EQ(uffd_register_mode(t.uffd, t.mem.addr, t.mem.len, mode, NULL), 0);
-    t.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    CHECK(t.pagemap >= 0);
+    t.pagemap = pagemap_open();
     return t;
 }
 

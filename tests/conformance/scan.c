@@ -59,8 +59,7 @@ static void scanned_open(struct scanned *s, enum mem_kind kind)
     CHECK_EQ(uffd_register_mode(s->t.uffd, page_at(s, FIRST), (END - FIRST) * page_size,
                                 UF_REGISTER_MODE_WP, NULL),
              0);
-    s->t.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    CHECK(s->t.pagemap >= 0);
+    s->t.pagemap = pagemap_open();
 }
 
 static void protect_some(struct scanned *s, bool on)
@@ -284,11 +283,6 @@ static void scan_errors(enum mem_kind kind)
 
 /* ------------------------------------------------------------------ ways to the pagemap */
 
-struct shown {
-    const struct tracked *t;
-    off_t off;
-};
-
 /* The second page is protected, the third is not. */
 static void check_words(const uint64_t *word)
 {
@@ -337,12 +331,12 @@ static void check_shown(int fd, off_t off)
 
 static void *show_thread(void *arg)
 {
-    const struct shown *shown = arg;
+    off_t off = *(const off_t *)arg;
     char path[64];
 
-    check_shown(open("/proc/thread-self/pagemap", O_RDONLY), shown->off);
+    check_shown(open("/proc/thread-self/pagemap", O_RDONLY), off);
     snprintf(path, sizeof(path), "/proc/self/task/%d/pagemap", gettid());
-    check_shown(open(path, O_RDONLY), shown->off);
+    check_shown(open(path, O_RDONLY), off);
     return NULL;
 }
 
@@ -355,29 +349,24 @@ static struct tracked shown_memory(enum mem_kind kind)
     return t;
 }
 
-static off_t offset_in_pagemap(const struct tracked *t)
-{
-    return (off_t)((uintptr_t)mem_page(&t->mem, 1) / page_size * sizeof(uint64_t));
-}
-
 static void pagemap_names(enum mem_kind kind)
 {
     struct tracked t = shown_memory(kind);
-    struct shown shown = {&t, offset_in_pagemap(&t)};
+    off_t off = pagemap_offset(&t, 1);
     int self = open("/proc/self", O_RDONLY | O_DIRECTORY);
     char path[64];
     pthread_t thread;
 
     /* Those first that do not begin as the usual one. */
-    check_shown(openat(self, "pagemap", O_RDONLY), shown.off);
+    check_shown(openat(self, "pagemap", O_RDONLY), off);
     CHECK_EQ(fchdir(self), 0);
-    check_shown(open("pagemap", O_RDONLY), shown.off);
-    check_shown(open("//proc/../proc/self/root/proc/self/pagemap", O_RDONLY), shown.off);
-    CHECK_EQ(pthread_create(&thread, NULL, show_thread, &shown), 0);
+    check_shown(open("pagemap", O_RDONLY), off);
+    check_shown(open("//proc/../proc/self/root/proc/self/pagemap", O_RDONLY), off);
+    CHECK_EQ(pthread_create(&thread, NULL, show_thread, &off), 0);
     pthread_join(thread, NULL);
     snprintf(path, sizeof(path), "/proc/%d/pagemap", getpid());
-    check_shown(open(path, O_RDONLY), shown.off);
-    check_shown(dup(open(path, O_RDONLY)), shown.off);
+    check_shown(open(path, O_RDONLY), off);
+    check_shown(dup(open(path, O_RDONLY)), off);
 }
 
 static void pagemap_by_openat2(enum mem_kind kind)
@@ -386,7 +375,7 @@ static void pagemap_by_openat2(enum mem_kind kind)
     uint64_t how[3] = {O_RDONLY};
 
     check_shown((int)syscall(437 /* openat2 */, AT_FDCWD, "/proc/self/pagemap", how, sizeof(how)),
-                offset_in_pagemap(&t));
+                pagemap_offset(&t, 1));
 }
 
 /* Its number is all that libc shows of it. */
@@ -396,7 +385,7 @@ static void pagemap_in_stream(enum mem_kind kind)
     FILE *file = fopen("/proc/self/pagemap", "r");
 
     CHECK(file);
-    check_shown(dup(fileno(file)), offset_in_pagemap(&t));
+    check_shown(dup(fileno(file)), pagemap_offset(&t, 1));
     fclose(file);
 }
 
@@ -413,14 +402,14 @@ static void pagemap_opened_early(enum mem_kind kind)
     fd = open(name, O_RDONLY);
     unlink(name);
     t = shown_memory(kind);
-    check_shown(fd, offset_in_pagemap(&t));
+    check_shown(fd, pagemap_offset(&t, 1));
 }
 
 /* A marker, as protection of what is not there: bit 62, without bit 57. */
 static void pagemap_shows_poison(enum mem_kind kind)
 {
     struct tracked t = track_pages(kind, 4, false, UF_FEATURE_POISON, UF_REGISTER_MODE_MISSING);
-    off_t off = offset_in_pagemap(&t);
+    off_t off = pagemap_offset(&t, 1);
     uint64_t word[2];
 
     CHECK_EQ(uffd_poison(t.uffd, mem_page(&t.mem, 1), page_size, 0, NULL), 0);

@@ -310,8 +310,7 @@ static struct tracked track_huge(enum mem_kind kind, size_t count)
 
     fill_huge(t.mem.addr, count);
     CHECK_EQ(uffd_register_mode(t.uffd, t.mem.addr, t.mem.len, MODE_WP, NULL), 0);
-    t.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    CHECK(t.pagemap >= 0);
+    t.pagemap = pagemap_open();
     return t;
 }
 
@@ -460,7 +459,7 @@ static void access_scan(enum mem_kind kind)
 
     fill_huge(t.mem.addr, 2);
     CHECK_EQ(uffd_register_mode(t.uffd, t.mem.addr, t.mem.len, UF_REGISTER_MODE_RWP, NULL), 0);
-    t.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    t.pagemap = pagemap_open();
     CHECK_EQ(scan(&t, &arg), 1);
     check_pages_of(&t, &vec[0], 0, 2 * PAGES);
     for (int round = 0; round < 3; round++) {
