@@ -107,7 +107,7 @@ const char *mem_kind_name(enum mem_kind kind);
  * Huge pages of another size than the system's default, where --huge-page asks for it: what stands
  * beside MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB. 0: of the default.
  */
-unsigned mem_huge_size(void);
+int mem_huge_size(void);
 /* Map `pages` pages, none of them present. Skips the case where the system has no such memory. */
 struct mem mem_map(enum mem_kind kind, size_t pages);
 /* The address of page n. */

@@ -88,9 +88,9 @@ static void told_address(enum mem_kind kind)
 
 static char *map_unreserved(const struct mem *mem)
 {
-    int flags = MAP_NORESERVE |
-                (mem->fd == -1 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size()
-                               : MAP_SHARED);
+    int flags =
+        MAP_NORESERVE |
+        (mem->fd == -1 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | mem_huge_size() : MAP_SHARED);
     char *addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE, flags, mem->fd, 0);
 
     CHECK(addr != MAP_FAILED);
@@ -108,7 +108,7 @@ static void hoard_all(struct hoard *hoard)
     for (hoard->count = 0; hoard->count < 256; hoard->count++) {
         hoard->page[hoard->count] =
             mmap(NULL, page_size, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size(), -1, 0);
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | mem_huge_size(), -1, 0);
         if (hoard->page[hoard->count] == MAP_FAILED)
             return;
     }
@@ -241,8 +241,7 @@ static void stays_one(enum mem_kind kind)
     char *there = mremap(
         mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED,
         mmap(NULL, mem.len + 2 * page_size, PROT_NONE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size() | MAP_NORESERVE, -1,
-             0));
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | mem_huge_size() | MAP_NORESERVE, -1, 0));
     CHECK(there != MAP_FAILED);
     CHECK(pattern_holds(there + 2 * page_size, 1));
 }
@@ -321,8 +320,7 @@ static void copied_onto_itself(enum mem_kind kind)
  * is. */
 static void refused_in_order(enum mem_kind kind)
 {
-    int id =
-        shmget(IPC_PRIVATE, 2 * page_size, IPC_CREAT | 0600 | SHM_HUGETLB | (int)mem_huge_size());
+    int id = shmget(IPC_PRIVATE, 2 * page_size, IPC_CREAT | 0600 | SHM_HUGETLB | mem_huge_size());
     char *addr = shmat(id, NULL, SHM_RDONLY);
     struct mem mem = mem_map(kind, 2);
     int uffd = uffd_open(0), other = uffd_open(0);
@@ -340,8 +338,7 @@ static void refused_in_order(enum mem_kind kind)
 static void mapped_over(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2), file = mem_map(MEM_HUGE_MEMFD_SHARED, 1);
-    const int flags[] = {MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size(),
-                         MAP_SHARED};
+    const int flags[] = {MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | mem_huge_size(), MAP_SHARED};
     int uffd = uffd_open(0), other = uffd_open(0);
 
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
@@ -466,10 +463,9 @@ static void hugetlbfs(enum mem_kind kind)
 static void gigantic(enum mem_kind kind)
 {
     const size_t gib = (size_t)1 << 30;
-    char *addr = mmap(NULL, gib, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size() |
-                          MAP_NORESERVE | 30 << MAP_HUGE_SHIFT,
-                      -1, 0);
+    char *addr = mmap(
+        NULL, gib, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE | 30 << MAP_HUGE_SHIFT, -1, 0);
     int uffd = uffd_open(0);
 
     if (addr == MAP_FAILED)

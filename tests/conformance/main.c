@@ -196,15 +196,15 @@ static void await_gone(int fd)
 /* Returns the wait status. */
 static int run_once(const struct conf_case *c, enum mem_kind kind)
 {
-    const unsigned usual =
-        mem_kind_huge(kind) && mem_huge_size() ? LARGE_SECONDS : WATCHDOG_SECONDS;
+    const bool large = mem_kind_huge(kind) && mem_huge_size();
+    const unsigned usual = large ? LARGE_SECONDS : WATCHDOG_SECONDS;
     const unsigned seconds = c->seconds > usual ? c->seconds : usual;
     int gone[2] = {-1, -1};
     bool hung;
 
     skip_reason[0] = '\0';
     /* Large pages are few: the next case needs what children of this one have. */
-    if (mem_kind_huge(kind) && mem_huge_size() && pipe2(gone, O_CLOEXEC) != 0)
+    if (large && pipe2(gone, O_CLOEXEC) != 0)
         gone[0] = gone[1] = -1;
     pid_t pid = fork();
     if (pid == 0) {
@@ -401,7 +401,7 @@ static const struct option options[] = {
 
 static void usage(FILE *to)
 {
-    fputs("usage: conformance [-l] [-f GLOB] [-n FILE] [-r N] [--huge-page=BYTES]\n"
+    fputs("usage: conformance [-l] [-f GLOB] [-n FILE] [-r N] [--huge-page=BYTES[:N]]\n"
           "                   [--expect-backend=user|kernel]\n"
           "  -l, --list            print the cases and where each statement comes from\n"
           "  -f, --filter=GLOB     only the cases whose id matches\n"

@@ -46,11 +46,11 @@ bool is_system_root(void)
     return whole && geteuid() == 0;
 }
 
-unsigned mem_huge_size(void)
+int mem_huge_size(void)
 {
     size_t page = conf_env.huge_page;
 
-    return page && page != pool_page_size() ? (unsigned)__builtin_ctzl(page) << MAP_HUGE_SHIFT : 0;
+    return page && page != pool_page_size() ? __builtin_ctzl(page) << MAP_HUGE_SHIFT : 0;
 }
 
 static char *map_fd(int fd, size_t len, int flags)
@@ -102,7 +102,7 @@ static void map_dev_zero(struct mem *mem)
 
 static void map_sysv(struct mem *mem)
 {
-    int huge = mem->kind == MEM_HUGE_SYSV ? SHM_HUGETLB | (int)mem_huge_size() : 0;
+    int huge = mem->kind == MEM_HUGE_SYSV ? SHM_HUGETLB | mem_huge_size() : 0;
     int id = shmget(IPC_PRIVATE, mem->len, IPC_CREAT | 0600 | huge);
 
     if (id == -1 && mem_huge_size())
@@ -163,14 +163,12 @@ struct mem mem_map(enum mem_kind kind, size_t pages)
         mem.addr = map_fd(-1, mem.len, MAP_SHARED | MAP_ANONYMOUS);
         break;
     case MEM_HUGE_PRIVATE:
-        mem.addr =
-            map_fd(-1, mem.len, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size());
+        mem.addr = map_fd(-1, mem.len, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | mem_huge_size());
         break;
     case MEM_HUGE_SHARED:
         if (conf_env.user_backend && !is_system_root())
             case_skip("no descriptor of such memory without privilege, see userfault(7)");
-        mem.addr =
-            map_fd(-1, mem.len, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | (int)mem_huge_size());
+        mem.addr = map_fd(-1, mem.len, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | mem_huge_size());
         break;
     case MEM_HUGE_MEMFD_PRIVATE:
     case MEM_HUGE_MEMFD_SHARED:
