@@ -22,7 +22,7 @@
 
 static _Atomic bool server_waits; /* it serves others, and does not sleep for one */
 
-static bool acks(uint32_t ctx_id)
+bool events_acked(uint32_t ctx_id)
 {
     const struct context *ctx = context_of_id(ctx_id);
 
@@ -31,87 +31,6 @@ static bool acks(uint32_t ctx_id)
 
 /* ---- who asks */
 
-bool events_asked(const struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a,
-                  uint64_t b)
-{
-    const struct event *at = slot_at(events->asked_first);
-
-    for (; at; at = slot_at(at->next)) {
-        if (at->ctx == ctx_id && at->kind == kind && at->arg[0] <= a && at->arg[1] >= b) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int ask(struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a, uint64_t b,
-               uint64_t c)
-{
-    uint32_t number = events_claim(ctx_id, kind, (const uint64_t[]){a, b, c});
-    struct event *last = slot_at(events->asked_last);
-
-    if (!number) {
-        return -ENOMEM;
-    }
-    if (last) {
-        last->next = number;
-    } else {
-        events->asked_first = number;
-    }
-    events->asked_last = number;
-    return 1;
-}
-
-static bool asks_unmap(uint32_t ctx_id)
-{
-    return events_wanted(ctx_id, UF_FEATURE_EVENT_UNMAP) && acks(ctx_id);
-}
-
-int events_ask_unmap(struct events *events, uintptr_t start, uintptr_t end)
-{
-    struct range range;
-    int any = 0, ret = 0;
-
-    for (uintptr_t at = start; ret >= 0 && at < end && ranges_next(at, end, &range);
-         at = range.area.end) {
-        const uint32_t ids[] = {range.ctx, range.outer};
-
-        for (int i = 0; ret >= 0 && i < 2; i++) {
-            if (asks_unmap(ids[i]) && !events_asked(events, ids[i], UF_EVENT_UNMAP, start, end)) {
-                ret = ask(events, ids[i], UF_EVENT_UNMAP, start, end, 0);
-                any |= ret > 0;
-            }
-        }
-    }
-    return ret < 0 ? ret : any;
-}
-
-bool events_wait_any(uintptr_t start, uintptr_t end)
-{
-    struct range range;
-
-    for (; start < end && ranges_next(start, end, &range); start = range.area.end) {
-        if (asks_unmap(range.ctx) || asks_unmap(range.outer)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool events_asks_remap(const struct events *events, uint32_t ctx_id, uintptr_t from)
-{
-    return events_wanted(ctx_id, UF_FEATURE_EVENT_REMAP) && acks(ctx_id) &&
-           !events_asked(events, ctx_id, UF_EVENT_REMAP, from, 0);
-}
-
-int events_ask_remap(struct events *events, uint32_t ctx_id, uintptr_t from, uintptr_t to,
-                     size_t len)
-{
-    return events_asks_remap(events, ctx_id, from)
-               ? ask(events, ctx_id, UF_EVENT_REMAP, from, to, len)
-               : 0;
-}
-
 /* All at once, so that no manager waits for another's. */
 void events_ask(struct events *events)
 {
@@ -119,26 +38,16 @@ void events_ask(struct events *events)
     uint64_t mask;
 
     sys_sigmask(SIG_BLOCK, &blocked, &mask);
-    for (struct event *at = slot_at(events->asked_first); at; at = slot_at(at->next)) {
+    for (struct event *at = slot_at(events->asked.first); at; at = slot_at(at->next)) {
         if ((atomic_load(&at->word) & STATE_MASK) == SLOT_CLAIMED) {
             events_post(at);
         }
     }
-    for (struct event *at = slot_at(events->asked_first); at; at = slot_at(at->next)) {
+    for (struct event *at = slot_at(events->asked.first); at; at = slot_at(at->next)) {
         events_await(at, &mask);
     }
     sys_sigmask(SIG_SETMASK, &mask, NULL);
-}
-
-void events_done(struct events *events)
-{
-    struct event *at;
-
-    while ((at = slot_at(events->asked_first))) {
-        events->asked_first = at->next;
-        slot_free(at);
-    }
-    events->asked_last = 0;
+    events->answered = events->asked.last;
 }
 
 /* A server that waits for it looks again. */
@@ -204,7 +113,7 @@ static bool waits_for_others(const struct event *event)
         uint32_t state = atomic_load(&other->word) & STATE_MASK;
 
         if (other != event && other->tid == event->tid && state != SLOT_FREE &&
-            state != SLOT_WOKEN && acks(other->ctx)) {
+            state != SLOT_WOKEN && events_acked(other->ctx)) {
             return true;
         }
     }
@@ -283,7 +192,7 @@ long core_serve_ack(uint32_t id, const void *arg, bool again)
 
 void events_abandon(uint32_t ctx_id, uint32_t reader, bool all, bool again)
 {
-    if (!acks(ctx_id)) {
+    if (!events_acked(ctx_id)) {
         return;
     }
     for (uint32_t number = 1; number <= events_top(); number++) {

@@ -127,15 +127,6 @@ bool slot_lives(struct event *event, uint32_t word)
     return false;
 }
 
-/* ---- who causes them */
-
-bool events_wanted(uint32_t ctx_id, uint64_t feature)
-{
-    const struct context *ctx = context_of_id(ctx_id);
-
-    return ctx && (atomic_load(&ctx->features) & feature);
-}
-
 uint32_t events_claim(uint32_t ctx_id, uint32_t kind, const uint64_t arg[3])
 {
     struct event *event = slot_claim();
@@ -150,116 +141,6 @@ uint32_t events_claim(uint32_t ctx_id, uint32_t kind, const uint64_t arg[3])
     /* From here on its layout is changing. */
     __atomic_store_n(&event->ctx, ctx_id, __ATOMIC_SEQ_CST);
     return (uint32_t)(event - table) + 1;
-}
-
-static int add(struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a, uint64_t b,
-               uint64_t c)
-{
-    uint32_t number = events_claim(ctx_id, kind, (const uint64_t[]){a, b, c});
-    struct event *last = slot_at(events->last);
-
-    if (!number) {
-        return -ENOMEM;
-    }
-    if (last) {
-        last->next = number;
-    } else {
-        events->first = number;
-    }
-    events->last = number;
-    BASE_POINT();
-    return 0;
-}
-
-static _Atomic bool fork_used;
-
-bool events_fork_used(void)
-{
-    return atomic_load(&fork_used);
-}
-
-void events_use_fork(void)
-{
-    atomic_store(&fork_used, true);
-}
-
-int events_fork(struct events *events, uint32_t ctx_id, int bell)
-{
-    return add(events, ctx_id, UF_EVENT_FORK, (uint64_t)bell, 0, 0);
-}
-
-static bool has_unmap(const struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end)
-{
-    for (const struct event *at = slot_at(events->first); at; at = slot_at(at->next)) {
-        if (at->kind == UF_EVENT_UNMAP && at->ctx == ctx_id && at->arg[0] == start &&
-            at->arg[1] == end) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int add_unmap(struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end)
-{
-    return events_wanted(ctx_id, UF_FEATURE_EVENT_UNMAP) &&
-                   !has_unmap(events, ctx_id, start, end) &&
-                   !events_asked(events, ctx_id, UF_EVENT_UNMAP, start, end)
-               ? add(events, ctx_id, UF_EVENT_UNMAP, start, end, 0)
-               : 0;
-}
-
-int events_unmap(struct events *events, uintptr_t start, uintptr_t end)
-{
-    struct range range;
-    int ret = 0;
-
-    for (uintptr_t at = start; ret == 0 && at < end && ranges_next(at, end, &range);
-         at = range.area.end) {
-        ret = add_unmap(events, range.ctx, start, end);
-        ret = ret ? ret : add_unmap(events, range.outer, start, end);
-    }
-    return ret;
-}
-
-int events_remap(struct events *events, uint32_t ctx_id, uintptr_t from, size_t len)
-{
-    return events_wanted(ctx_id, UF_FEATURE_EVENT_REMAP) &&
-                   !events_asked(events, ctx_id, UF_EVENT_REMAP, from, 0)
-               ? add(events, ctx_id, UF_EVENT_REMAP, from, 0, len)
-               : 0;
-}
-
-void events_moved(struct events *events, uintptr_t to)
-{
-    for (struct event *at = slot_at(events->first); at; at = slot_at(at->next)) {
-        if (at->kind == UF_EVENT_REMAP) {
-            at->arg[1] = to;
-        }
-    }
-}
-
-int events_remove(struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end)
-{
-    return events_wanted(ctx_id, UF_FEATURE_EVENT_REMOVE)
-               ? add(events, ctx_id, UF_EVENT_REMOVE, start, end, 0)
-               : 0;
-}
-
-void events_cancel(struct events *events, uint32_t last)
-{
-    struct event *kept = slot_at(last);
-    uint32_t next = kept ? kept->next : events->first;
-
-    for (struct event *at = slot_at(next); at; at = slot_at(next)) {
-        next = at->next;
-        slot_free(at);
-    }
-    if (kept) {
-        kept->next = 0;
-    } else {
-        events->first = 0;
-    }
-    events->last = last;
 }
 
 /* ---- telling */
@@ -364,7 +245,7 @@ static void tell(struct event *event, const uint64_t *mask)
 
 static void tell_each(struct events *events, bool keep, const uint64_t *mask)
 {
-    struct event *event = slot_at(events->first);
+    struct event *event = slot_at(events->told.first);
 
     while (event) {
         uint32_t next = event->next;
@@ -372,7 +253,7 @@ static void tell_each(struct events *events, bool keep, const uint64_t *mask)
         tell(event, mask);
         BASE_POINT();
         if (!keep) {
-            events->first = next;
+            events->told.first = next;
             slot_free(event);
         }
         event = slot_at(next);
@@ -384,7 +265,7 @@ static void tell_all(struct events *events, bool keep)
     const uint64_t blocked = CORE_ALL_SIGNALS;
     uint64_t mask;
 
-    if (events->first) {
+    if (events->told.first) {
         sys_sigmask(SIG_BLOCK, &blocked, &mask);
         tell_each(events, keep, &mask);
         sys_sigmask(SIG_SETMASK, &mask, NULL);
@@ -395,13 +276,13 @@ void events_tell(struct events *events)
 {
     events_done(events);
     tell_all(events, false);
-    events->last = 0;
+    events->told.last = 0;
 }
 
 void events_tell_blocked(struct events *events, const uint64_t *mask)
 {
     tell_each(events, false, mask);
-    events->last = 0;
+    events->told.last = 0;
 }
 
 void events_tell_before(struct events *events)

@@ -9,17 +9,24 @@
 #include "userfault/abi.h"
 
 struct context;
+struct range;
+
+/* Slots, counted from 1; 0: none. */
+struct events_list {
+    uint32_t first, last;
+};
 
 /* Those that one call of the program causes, in the order in which they are told. Zeroed first. */
 struct events {
-    uint32_t first, last; /* slots, counted from 1; 0: none */
-    uint32_t asked_first, asked_last;
+    struct events_list told;
+    struct events_list asked; /* to be acknowledged before the change */
+    uint32_t answered;        /* the last of these that was */
 };
 
 int events_init(void);
 void events_reset(void);
 
-/* ---- who causes them. Context: edit lock held, and the stripes of what changes. */
+/* ---- who causes them: causes.c. Context: edit lock held, and the stripes of what changes. */
 
 /*
  * [start, end) is about to be unmapped: an event for each context that has some of it and wants to
@@ -27,32 +34,33 @@ void events_reset(void);
  */
 int events_unmap(struct events *events, uintptr_t start, uintptr_t end);
 /*
- * Memory of it is about to move, if it wants to know; events_moved() says where to. Return: 0,
- * -ENOMEM.
+ * Memory of the range is about to move, for those of its contexts that want to know;
+ * events_moved() says where to. Return: 0, -ENOMEM.
  */
-int events_remap(struct events *events, uint32_t ctx_id, uintptr_t from, size_t len);
+int events_remap(struct events *events, const struct range *range, uintptr_t from, size_t len);
 void events_moved(struct events *events, uintptr_t to);
-/* Content of it is about to be removed, if it wants to know. Return: 0, -ENOMEM. */
-int events_remove(struct events *events, uint32_t ctx_id, uintptr_t start, uintptr_t end);
+/* Content of it is about to be removed, as above. Return: 0, -ENOMEM. */
+int events_remove(struct events *events, const struct range *range, uintptr_t start, uintptr_t end);
 /*
  * Those that have to be acknowledged come before all that. Each of these claims what was not asked
- * yet. Return: 1 there is such: nothing is to be changed now, but with no lock held events_ask(),
- * and all is looked at anew; 0: go on; -ENOMEM.
+ * yet. Return: 0, -ENOMEM.
  */
 int events_ask_unmap(struct events *events, uintptr_t start, uintptr_t end);
-int events_ask_remap(struct events *events, uint32_t ctx_id, uintptr_t from, uintptr_t to,
+int events_ask_remap(struct events *events, const struct range *range, uintptr_t from, uintptr_t to,
                      size_t len);
+/*
+ * Whether there is such: nothing is to be changed now, but with no lock held events_ask(), and all
+ * is looked at anew.
+ */
+bool events_to_ask(const struct events *events);
 /* Whether unmapping [start, end) is asked for first, as far as is known without locks. */
-bool events_wait_any(uintptr_t start, uintptr_t end);
+bool events_asks_unmap(uintptr_t start, uintptr_t end);
 /* Whether events_ask_remap() would claim one. */
-bool events_asks_remap(const struct events *events, uint32_t ctx_id, uintptr_t from);
+bool events_asks_remap(const struct events *events, const struct range *range, uintptr_t from);
 /* Tell them, and wait until each was acknowledged. Context: normal, no lock held. */
 void events_ask(struct events *events);
 /* The change is made: events_tell() does that first. */
 void events_done(struct events *events);
-/* Whether one was asked that covers [a, b). */
-bool events_asked(const struct events *events, uint32_t ctx_id, uint32_t kind, uint64_t a,
-                  uint64_t b);
 /*
  * The process is about to fork, and the context goes on in the child as another, whose bell has
  * this handle; closed when the event is done with. Return: 0, -ENOMEM.
@@ -66,6 +74,8 @@ void events_cancel(struct events *events, uint32_t last);
 
 /* Whether a context of the id wants such events: UF_FEATURE_EVENT_... */
 bool events_wanted(uint32_t ctx_id, uint64_t feature);
+/* Whether one of the range's contexts does. */
+bool events_wanted_of(const struct range *range, uint64_t feature);
 
 /*
  * Tell them, one after the other, and wait until each was read or its context is gone. Context:

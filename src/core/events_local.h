@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What events.c and acks.c share: a slot for every message, and how a thread tells and waits. */
+/* What events.c, causes.c and acks.c share: a slot for every message, and how a thread tells and
+ * waits. */
 #ifndef EVENTS_LOCAL_H
 #define EVENTS_LOCAL_H
 
@@ -48,6 +49,8 @@ void events_await(struct event *event, const uint64_t *mask);
 /* Lets its thread go on, if it is still the one whose word was seen. */
 void events_let_go(struct event *event, uint32_t seen);
 
+/* Whether there is such a context, and its events are acknowledged. */
+bool events_acked(uint32_t ctx_id);
 /* What uf_msg.reserved3 says of it. */
 uint32_t events_name(const struct event *event, uint32_t word);
 

@@ -62,7 +62,7 @@ static bool add_heir(struct fork *fork, struct context *ctx)
 {
     int bell;
 
-    if (!fork->events.first && !make_ends(fork)) {
+    if (!fork->events.told.first && !make_ends(fork)) {
         return false;
     }
     bell = context_make_heir(ctx);
@@ -73,7 +73,7 @@ static bool add_heir(struct fork *fork, struct context *ctx)
         core_unhide(bell);
         ctx->heir.len = 0;
     }
-    if (!fork->events.first) {
+    if (!fork->events.told.first) {
         core_unhide(fork->ends[0]);
         core_unhide(fork->ends[1]);
     }
@@ -164,9 +164,9 @@ void core_fork_parent(void)
         return;
     }
     fork = under_way;
-    if (fork.events.first) {
+    if (fork.events.told.first) {
         contexts_heirs_gone();
-        under_way.events.first = 0;
+        under_way.events.told.first = 0;
     }
     paging_unlock(PAGING_ALL_STRIPES);
     core_edit_unlock();
@@ -176,7 +176,7 @@ void core_fork_parent(void)
     if (contexts_any()) {
         core_fd_leaves(); /* the child has them, too */
     }
-    if (fork.events.first) {
+    if (fork.events.told.first) {
         tell_of_child(&fork);
     }
     if (fork.guard.masked) {
@@ -321,7 +321,7 @@ static void await_go(int end)
 static void child(bool seen)
 {
     struct fork fork = under_way;
-    bool heirs = seen && fork.events.first;
+    bool heirs = seen && fork.events.told.first;
     int end = heirs ? hidden_take(fork.ends[1]) : -1;
 
     under_way = (struct fork){.ends = {-1, -1}};

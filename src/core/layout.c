@@ -127,11 +127,11 @@ static int begin_unmapping(struct change *change, struct events *events, uintptr
     for (;;) {
         core_change_begin(change, start, end);
         ret = insane(start, end) ? 0 : events_ask_unmap(events, start, end);
-        if (ret == 0) {
+        if (ret == 0 && !events_to_ask(events)) {
             return 0;
         }
         core_change_end(change);
-        if (ret < 0) {
+        if (ret) {
             events_done(events);
             return ret;
         }
@@ -196,7 +196,7 @@ long core_mmap_fixed(uintptr_t addr, size_t len, int prot, int flags, int fd, ui
     struct events events = {0};
     struct change change;
     uintptr_t end = addr + core_page_up(len);
-    long ret = events_wait_any(addr, end) ? try_mapping(len, prot, flags, fd, off) : 0;
+    long ret = events_asks_unmap(addr, end) ? try_mapping(len, prot, flags, fd, off) : 0;
 
     ret = ret ? ret : begin_unmapping(&change, &events, addr, end);
     if (ret) {

@@ -254,8 +254,7 @@ static void forget_unmapped(const struct move *move)
 /* What moves is to be a range of its context there, too. */
 static bool follows(const struct range *range)
 {
-    return events_wanted(range->ctx, UF_FEATURE_EVENT_REMAP) ||
-           events_wanted(range->outer, UF_FEATURE_EVENT_REMAP);
+    return events_wanted_of(range, UF_FEATURE_EVENT_REMAP);
 }
 
 /*
@@ -271,13 +270,12 @@ static int announce(const struct move *move, const struct range *range, uint32_t
         ret = events_unmap(move->events, move->to, move->to + move->new_len);
     }
     if (ret == 0 && follows(range)) {
-        ret = events_remap(move->events, range->ctx, move->addr, move->kept);
-        ret = ret ? ret : events_remap(move->events, range->outer, move->addr, move->kept);
+        ret = events_remap(move->events, range, move->addr, move->kept);
     }
     if (ret == 0) {
         ret = events_unmap(move->events, kept_end, move->old_end);
     }
-    *ret_last = move->events->last;
+    *ret_last = move->events->told.last;
     if (ret == 0 && !(move->flags & MREMAP_DONTUNMAP)) {
         ret = events_unmap(move->events, move->addr, kept_end);
     }
@@ -290,12 +288,10 @@ static long ask_first(struct move *move, const struct range *range)
     uintptr_t kept_end = move->addr + move->kept;
     bool fixed = move->flags & MREMAP_FIXED;
     int ret = fixed ? events_ask_unmap(move->events, move->to, move->to + move->new_len) : 0;
-    int any = ret > 0;
     long room;
 
-    if (ret >= 0 && !fixed && (move->flags & MREMAP_MAYMOVE) &&
-        (events_asks_remap(move->events, range->ctx, move->addr) ||
-         events_asks_remap(move->events, range->outer, move->addr))) {
+    if (ret == 0 && !fixed && (move->flags & MREMAP_MAYMOVE) &&
+        events_asks_remap(move->events, range, move->addr)) {
         room = core_huge_room(move->flags & MREMAP_DONTUNMAP ? move->to : 0, move->new_len,
                               range->area.page);
         if (sys_failed(room)) {
@@ -304,23 +300,16 @@ static long ask_first(struct move *move, const struct range *range)
         move->to = move->room = (uintptr_t)room;
         move->flags |= MREMAP_FIXED;
     }
-    if (ret >= 0 && (move->flags & MREMAP_MAYMOVE)) {
-        ret = events_ask_remap(move->events, range->ctx, move->addr, move->to, move->kept);
-        any |= ret > 0;
-        ret = ret < 0
-                  ? ret
-                  : events_ask_remap(move->events, range->outer, move->addr, move->to, move->kept);
-        any |= ret > 0;
+    if (ret == 0 && (move->flags & MREMAP_MAYMOVE)) {
+        ret = events_ask_remap(move->events, range, move->addr, move->to, move->kept);
     }
-    if (ret >= 0) {
+    if (ret == 0) {
         ret = events_ask_unmap(move->events, kept_end, move->old_end);
-        any |= ret > 0;
     }
-    if (ret >= 0 && !(move->flags & MREMAP_DONTUNMAP)) {
+    if (ret == 0 && !(move->flags & MREMAP_DONTUNMAP)) {
         ret = events_ask_unmap(move->events, move->addr, kept_end);
-        any |= ret > 0;
     }
-    return remap_asked(ret < 0 ? ret : any);
+    return remap_asked(move, ret);
 }
 
 /* Elsewhere it is plain memory, and poison that stays. */
@@ -450,8 +439,8 @@ static long mremap_locked(struct move *move, uintptr_t *ret_grown)
         return (long)move->addr;
     }
     if (stays && move->new_len < move->old_len) {
-        ret =
-            remap_asked(events_ask_unmap(move->events, move->addr + move->new_len, move->old_end));
+        ret = remap_asked(
+            move, events_ask_unmap(move->events, move->addr + move->new_len, move->old_end));
         if (ret) {
             return ret;
         }

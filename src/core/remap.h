@@ -24,10 +24,10 @@ struct move {
 
 /* Nothing was done: events_ask() first, and then all of it again. No error of mremap's. */
 #define REMAP_ASKS (-EINPROGRESS)
-/* What remap_first() answers, as a result of the call. */
-static inline long remap_asked(int ret)
+/* @ret: of claiming those to be asked */
+static inline long remap_asked(const struct move *move, int ret)
 {
-    return ret > 0 ? REMAP_ASKS : ret;
+    return ret ? ret : events_to_ask(move->events) ? REMAP_ASKS : 0;
 }
 
 /* Of huge pages lengths mean whole ones, which cannot become more. False: refused. */

@@ -92,7 +92,7 @@ static long move_parts(const struct move *move)
             return -EFAULT; /* as far as it came, it stays moved */
         }
         to = move->to + (at - move->addr);
-        last = move->events->last;
+        last = move->events->told.last;
         ret = events_unmap(move->events, to, to + (stop - at));
         ret = ret ? ret : sys_mremap(at, stop - at, stop - at, move->flags, to);
         if (sys_failed(ret)) {
@@ -234,29 +234,15 @@ static void move_poison(const struct move *move, uintptr_t to)
     }
 }
 
-/* Those who are to acknowledge it before, of all at once that is replaced. */
-static long ask_first(const struct move *move)
-{
-    int ret = 0, any = 0;
-
-    if (move->flags & MREMAP_FIXED) {
-        any = events_ask_unmap(move->events, move->to, move->to + move->new_len);
-    }
-    if (any >= 0) {
-        ret = events_ask_unmap(move->events, move->addr + move->kept, move->old_end);
-    }
-    return remap_asked(any < 0 ? any : ret < 0 ? ret : any | ret);
-}
-
-/* What is replaced, and what lies behind what is kept. */
-static int announce(const struct move *move)
+/* What is replaced, all at once, and what lies behind what is kept: to be told of, or asked. */
+static int unmap(const struct move *move, int (*claim)(struct events *, uintptr_t, uintptr_t))
 {
     int ret = 0;
 
     if (move->flags & MREMAP_FIXED) {
-        ret = events_unmap(move->events, move->to, move->to + move->new_len);
+        ret = claim(move->events, move->to, move->to + move->new_len);
     }
-    return ret ? ret : events_unmap(move->events, move->addr + move->kept, move->old_end);
+    return ret ? ret : claim(move->events, move->addr + move->kept, move->old_end);
 }
 
 long remap_plain(const struct move *move, bool stays)
@@ -266,7 +252,7 @@ long remap_plain(const struct move *move, bool stays)
     struct range range;
     struct vma vma;
     bool poisoned;
-    long ret = ask_first(move);
+    long ret = remap_asked(move, unmap(move, events_ask_unmap));
 
     if (ret) {
         return ret;
@@ -277,7 +263,7 @@ long remap_plain(const struct move *move, bool stays)
     /* Our VMAs may be one with their neighbours where the kernel's are not. */
     poisoned = !(stays && move->new_len <= move->old_len) && move->kept &&
                ranges_next(move->addr, move->addr + move->kept, &range);
-    ret = announce(move);
+    ret = unmap(move, events_unmap);
     if (ret) {
         /* nothing was done */
     } else if (poisoned) {

@@ -56,8 +56,7 @@ static bool due(const struct removal *removal, uintptr_t at, uintptr_t *stop)
     struct range range;
     uintptr_t end;
 
-    if (!ranges_find(at, &range) || (!events_wanted(range.ctx, UF_FEATURE_EVENT_REMOVE) &&
-                                     !events_wanted(range.outer, UF_FEATURE_EVENT_REMOVE))) {
+    if (!ranges_find(at, &range) || !events_wanted_of(&range, UF_FEATURE_EVENT_REMOVE)) {
         return false;
     }
     locked = range.traits & TRAIT_LOCKED;
@@ -111,8 +110,7 @@ static long tell_and_remove(struct removal *removal, uintptr_t at, uintptr_t *st
     long ret;
 
     ranges_find(at, &range);
-    ret = events_remove(&events, range.ctx, at, *stop);
-    ret = ret ? ret : events_remove(&events, range.outer, at, *stop);
+    ret = events_remove(&events, &range, at, *stop);
     if (ret) {
         events_cancel(&events, 0);
         *stop = removal->end;
