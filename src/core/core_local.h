@@ -268,9 +268,9 @@ struct context *context_next(struct context *ctx);
  * another process that asks; @stop: the caller makes the descriptors of new contexts himself: where
  * such a message is next, reading ends, and it is told here
  */
-struct events_fork;
+struct core_serve_fork;
 long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len,
-                  struct events_fork *stop);
+                  struct core_serve_fork *stop);
 short context_poll(struct context *ctx, bool nonblock);
 /* Whether events of it are acknowledged, not only read. */
 static inline bool context_acks(const struct context *ctx)

@@ -375,20 +375,20 @@ static bool take(struct context *ctx, uint32_t reader, struct event *event, uint
 }
 
 /* Return: false when it is not as @word says any more. */
-static bool find_fork(const struct context *ctx, struct event *event, uint32_t word,
-                      struct events_fork *ret)
+static bool find_fork(const struct context *ctx, struct event *event, uint32_t word, uint32_t name,
+                      struct core_serve_fork *ret)
 {
     ret->bell = (int)event->arg[0];
     ret->cloexec = ctx->flags & O_CLOEXEC;
     ret->slot = (uint32_t)(event - table);
     ret->word = word;
-    ret->name = context_acks(ctx) ? events_name(event, word) : 0;
+    ret->name = name;
     atomic_thread_fence(memory_order_acquire);
     return ((atomic_load(&event->word) ^ word) & ~(SLEEPS | RINGS)) == 0;
 }
 
 enum events_taken events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret,
-                              struct events_fork *ret_fork)
+                              struct core_serve_fork *ret_fork)
 {
     uint32_t id = atomic_load(&ctx->id), word = 0;
     struct event *event;
@@ -400,7 +400,7 @@ enum events_taken events_take(struct context *ctx, uint32_t reader, struct uf_ms
         *ret = (struct uf_msg){.event = (uint8_t)event->kind};
         ret->reserved3 = context_acks(ctx) ? events_name(event, word) : 0;
         if (event->kind == UF_EVENT_FORK) {
-            if (find_fork(ctx, event, word, ret_fork)) {
+            if (find_fork(ctx, event, word, ret->reserved3, ret_fork)) {
                 return EVENTS_FORK;
             }
             continue;

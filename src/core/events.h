@@ -9,6 +9,7 @@
 #include "userfault/abi.h"
 
 struct context;
+struct core_serve_fork;
 struct range;
 
 /* Slots, counted from 1; 0: none. */
@@ -90,24 +91,19 @@ void events_tell_before(struct events *events);
 /* ---- who is told */
 
 bool events_pending(uint32_t ctx_id);
-/*
- * A fork that was not read yet: the reader gets a descriptor first, and then it is read, unless
- * another reader was quicker. So nothing is lost with a reader that is killed.
- */
-struct events_fork {
-    int bell; /* handle; may be closed already */
-    bool cloexec;
-    uint32_t slot, word; /* which, for events_take_fork() */
-    uint32_t name;       /* for uf_msg.reserved3 */
-};
 enum events_taken {
     EVENTS_NONE,
     EVENTS_TAKEN,
     EVENTS_FORK, /* is the oldest, and still to be taken */
 };
-/* Take the oldest that was not read. @reader: 0, or a number of who asks from another process */
+/*
+ * Take the oldest that was not read. @reader: 0, or a number of who asks from another process
+ *
+ * Of a fork the reader gets a descriptor first (@ret_fork tells which), and then it is read, unless
+ * another reader was quicker. So nothing is lost with a reader that is killed.
+ */
 enum events_taken events_take(struct context *ctx, uint32_t reader, struct uf_msg *ret,
-                              struct events_fork *ret_fork);
+                              struct core_serve_fork *ret_fork);
 /* Whether it is unread as yet, and so its bell is what it was. Any slot, any word. */
 bool events_fork_waits(struct context *ctx, uint32_t slot, uint32_t word);
 /* Whether it was unread until now. */

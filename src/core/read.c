@@ -15,7 +15,7 @@ bool core_pending(uint32_t ctx_id)
 
 /* Faults first, as in the kernel. */
 static enum events_taken take(struct context *ctx, uint32_t reader, struct uf_msg *ret,
-                              struct events_fork *ret_fork)
+                              struct core_serve_fork *ret_fork)
 {
     return waiters_take(ctx, ret) ? EVENTS_TAKEN : events_take(ctx, reader, ret, ret_fork);
 }
@@ -24,7 +24,7 @@ static enum events_taken take(struct context *ctx, uint32_t reader, struct uf_ms
  * The new context's descriptor, at the lowest number. Return: 1; 0: the message is not there any
  * more; -errno: no number is free, and the message stays.
  */
-static long install(struct context *ctx, const struct events_fork *fork, struct uf_msg *ret)
+static long install(struct context *ctx, const struct core_serve_fork *fork, struct uf_msg *ret)
 {
     struct core_guard guard;
     long fd;
@@ -52,10 +52,10 @@ static long install(struct context *ctx, const struct events_fork *fork, struct 
 
 /* Return: 1 a message; 0 none; -errno. */
 static long next_message(struct context *ctx, uint32_t reader, struct uf_msg *ret,
-                         struct events_fork *stop)
+                         struct core_serve_fork *stop)
 {
     for (;;) {
-        struct events_fork fork;
+        struct core_serve_fork fork;
         enum events_taken taken = take(ctx, reader, ret, &fork);
         long one = 1;
 
@@ -76,7 +76,7 @@ static long next_message(struct context *ctx, uint32_t reader, struct uf_msg *re
 }
 
 long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len,
-                  struct events_fork *stop)
+                  struct core_serve_fork *stop)
 {
     struct uf_msg msg;
     size_t done = 0;

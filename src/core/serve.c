@@ -96,19 +96,16 @@ int core_serve_bell(uint32_t id, const struct core_serve_fork *fork)
 long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count,
                      struct core_serve_fork *ret_fork)
 {
-    struct events_fork fork = {.bell = -1};
     long ret;
 
     ret_fork->bell = -1;
-
     if (!context_of_id(id)) {
         return -ESRCH;
     }
     if (emptied) {
         context_emptied(context_of_id(id));
     }
-    ret = context_read(context_of_id(id), reader, msgs, count * sizeof *msgs, &fork);
-    *ret_fork = (struct core_serve_fork){fork.bell, fork.cloexec, fork.slot, fork.word, fork.name};
+    ret = context_read(context_of_id(id), reader, msgs, count * sizeof *msgs, ret_fork);
     if (emptied && core_pending(id)) {
         context_ring(context_of_id(id)); /* what is left rings on */
     }

@@ -73,10 +73,10 @@ long core_serve_ioctl(uint32_t id, unsigned long req, void *arg);
 long core_serve_ack(uint32_t id, const void *arg, bool again);
 /* A fork whose message is next: the new context's descriptor is to be handed over first. */
 struct core_serve_fork {
-    int bell; /* handle; -1: none is next */
+    int bell; /* handle, may be closed already; -1: none is next */
     bool cloexec;
-    uint32_t slot, word;
-    uint32_t name; /* for uf_msg.reserved3 */
+    uint32_t slot, word; /* which, for core_serve_forked() */
+    uint32_t name;       /* for uf_msg.reserved3 */
 };
 /*
  * Messages, without waiting, as far as none is of a fork. @reader: the manager's number, from 1 on.
