@@ -199,7 +199,7 @@ void context_release(struct context *ctx)
 {
     uint32_t id = atomic_load(&ctx->id);
 
-    core_unregister_range(0, PAGING_TOP, id, false);
+    core_unregister_range(0, PAGING_TOP, id);
     atomic_store(&ctx->id, 0);
     waiters_wake(id, 0, PAGING_TOP);
     events_release(id);

@@ -536,11 +536,14 @@ enum core_release {
 #define CORE_ORPHAN 0xfffffffdu /* in place of its context's id */
 
 /*
- * Everything of [start, end) that belongs to the context (0: to any) leaves the facility. @keep:
- * what cannot, for want of VMAs or ranges, stays as it is, and -errno; else it becomes an orphan.
+ * Everything of [start, end) that belongs to the context leaves the facility; what cannot, for want
+ * of VMAs or ranges, becomes an orphan. Context: edit lock held.
  */
-int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep);
-/* As UFFDIO_UNREGISTER of that context: also what is poisoned. What cannot stays. */
+void core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id);
+/*
+ * As UFFDIO_UNREGISTER of that context, where nothing is another's: also what is poisoned. What
+ * cannot stays as it is. Context: edit lock held. Return: 0, -errno.
+ */
 int core_unregister_own(uintptr_t start, uintptr_t end, uint32_t ctx_id);
 
 /*

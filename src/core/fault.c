@@ -164,7 +164,7 @@ static void release_orphan(const struct range *range)
 {
     core_edit_lock(core_tid());
     if (!context_of_id(range->ctx)) {
-        core_unregister_range(range->area.start, range->area.end, range->ctx, false);
+        core_unregister_range(range->area.start, range->area.end, range->ctx);
     }
     core_edit_unlock();
 }

@@ -262,8 +262,8 @@ static void leave_nested(struct range *range)
     bool inner = context_of_id(range->ctx);
 
     if (range->outer && inner != !!context_of_id(range->outer)) {
-        core_unregister_range(range->area.start, range->area.end, inner ? range->outer : range->ctx,
-                              false);
+        core_unregister_range(range->area.start, range->area.end,
+                              inner ? range->outer : range->ctx);
         ranges_find(range->area.start, range);
     }
 }

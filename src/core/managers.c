@@ -76,7 +76,7 @@ static void unregister_all(struct context *ctx)
     core_log("the last manager of a context is gone; its memory is not registered any more: ", id);
     core_enter(&guard);
     core_edit_lock(guard.tid);
-    core_unregister_range(0, PAGING_TOP, id, false);
+    core_unregister_range(0, PAGING_TOP, id);
     core_edit_unlock();
     core_leave(&guard);
     waiters_wake(id, 0, PAGING_TOP);

@@ -269,8 +269,12 @@ static int leave_part(const struct range *range, uintptr_t start, uintptr_t end,
     return ret;
 }
 
-/* @ctx_id: of whose ranges, 0: of any, who leaves them: @leaves. */
-static int unregister(uintptr_t start, uintptr_t end, uint32_t ctx_id, uint32_t leaves, bool keep)
+/*
+ * @own: as UFFDIO_UNREGISTER, which is refused where something is another's: also what is poisoned;
+ * what cannot be released, for want of VMAs or ranges, stays as it is, and -errno. Else that
+ * becomes an orphan.
+ */
+static int unregister(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool own)
 {
     struct released released = {0};
     struct core_guard guard;
@@ -278,17 +282,17 @@ static int unregister(uintptr_t start, uintptr_t end, uint32_t ctx_id, uint32_t 
     int ret = 0;
 
     core_enter(&guard);
-    for (uintptr_t at = start; ret == 0 && ranges_next_of(ctx_id, at, end, &range);
+    for (uintptr_t at = start; ret == 0 && ranges_next_of(own ? 0 : ctx_id, at, end, &range);
          at = range.area.end) {
-        if (keep) {
+        if (own) {
             mappings_learn_all(range.area.start); /* as long as it is all one */
             ranges_find(range.area.start, &range);
         }
-        ret = range.outer ? leave_part(&range, start, end, leaves, guard.tid)
+        ret = range.outer ? leave_part(&range, start, end, ctx_id, guard.tid)
                           : release_part(&range, start, end, guard.tid,
-                                         keep ? CORE_RELEASE_OR_KEEP : CORE_RELEASE_OR_ORPHAN);
-        note_waiters(&released, &range, leaves, start, end);
-        ret = keep ? ret : 0;
+                                         own ? CORE_RELEASE_OR_KEEP : CORE_RELEASE_OR_ORPHAN);
+        note_waiters(&released, &range, ctx_id, start, end);
+        ret = own ? ret : 0;
     }
     wake_released(&released);
     files_trim();
@@ -296,12 +300,12 @@ static int unregister(uintptr_t start, uintptr_t end, uint32_t ctx_id, uint32_t 
     return ret;
 }
 
-int core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id, bool keep)
+void core_unregister_range(uintptr_t start, uintptr_t end, uint32_t ctx_id)
 {
-    return unregister(start, end, ctx_id, ctx_id, keep);
+    unregister(start, end, ctx_id, false);
 }
 
 int core_unregister_own(uintptr_t start, uintptr_t end, uint32_t ctx_id)
 {
-    return unregister(start, end, 0, ctx_id, true);
+    return unregister(start, end, ctx_id, true);
 }
