@@ -195,7 +195,8 @@ static long device_ioctl(unsigned long req, void *arg)
 
 /* ---- they end */
 
-void context_release(struct context *ctx)
+/* Context: edit lock held. */
+static void context_release(struct context *ctx)
 {
     uint32_t id = atomic_load(&ctx->id);
 
@@ -233,16 +234,6 @@ void context_serve_if_asked(const struct context *ctx)
     if (sys_recv(ctx->hub, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0) {
         core_fd_leaves();
     }
-}
-
-bool contexts_any(void)
-{
-    for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
-        if (atomic_load(&contexts[i].id)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* ---- a forked child's: see fork.c */
@@ -289,10 +280,8 @@ void contexts_forget(bool keep_heirs)
 
 void contexts_release_closed(void)
 {
-    for (uint32_t i = 1; i < atomic_load(&contexts_top); i++) {
-        if (atomic_load(&contexts[i].id)) {
-            context_release_if_closed(&contexts[i]);
-        }
+    for (struct context *ctx = context_next(NULL); ctx; ctx = context_next(ctx)) {
+        context_release_if_closed(ctx);
     }
 }
 

@@ -261,7 +261,7 @@ static inline uint32_t remote_of(uint32_t token)
 int contexts_init(void);
 struct context *context_of_id(uint32_t id);
 struct context *context_of_fd(int fd);
-/* The next that is there; NULL: the first. */
+/* The next that is there; NULL: the first, and none. */
 struct context *context_next(struct context *ctx);
 /*
  * read(2) and poll(2) without waiting; NULL: it is gone. @reader: 0, or a number of the manager in
@@ -289,8 +289,6 @@ static inline bool context_silent(struct context *ctx)
 /* The hub is another process's now; make one of our own. */
 void contexts_stale(void);
 void contexts_reopen(void);
-/* Whether one lives. */
-bool contexts_any(void);
 /*
  * A forked child's own context in the place of one of ours: its bell, made beforehand, and a hub
  * for all of them. Context: edit lock held. Return: a handle of the bell, or -errno.
@@ -308,9 +306,6 @@ void contexts_release_closed(void);
 void context_serve_if_asked(const struct context *ctx);
 /* Release the context if no descriptor of it is left anywhere. Else look at its managers. */
 void context_release_if_closed(struct context *ctx);
-
-/* Release it. Context: edit lock held. */
-void context_release(struct context *ctx);
 
 /* ---- managers.c */
 

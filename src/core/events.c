@@ -168,7 +168,8 @@ static void let_default_in(const uint64_t *mask)
     }
 }
 
-bool events_held(const struct context *ctx, uint32_t word)
+/* Whether its thread is still to wait. */
+static bool is_held(const struct context *ctx, uint32_t word)
 {
     uint32_t state = word & STATE_MASK;
 
@@ -185,7 +186,7 @@ void events_await(struct event *event, const uint64_t *mask)
     for (;;) {
         uint32_t word = atomic_load(&event->word);
 
-        if (!ctx || !events_held(ctx, word) || atomic_load(&ctx->id) != id || managers_dead(ctx)) {
+        if (!ctx || !is_held(ctx, word) || atomic_load(&ctx->id) != id || managers_dead(ctx)) {
             return;
         }
         if (!(word & SLEEPS) &&

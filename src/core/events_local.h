@@ -42,8 +42,6 @@ void slot_free(struct event *event);
 bool slot_lives(struct event *event, uint32_t word);
 /* Told, without waiting. */
 void events_post(struct event *event);
-/* Whether its thread is still to wait. */
-bool events_held(const struct context *ctx, uint32_t word);
 /* Waits until it need not. @mask: what the program blocks; all is blocked now */
 void events_await(struct event *event, const uint64_t *mask);
 /* Lets its thread go on, if it is still the one whose word was seen. */

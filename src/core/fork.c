@@ -173,7 +173,7 @@ void core_fork_parent(void)
     if (!fork.guard.masked) {
         core_leave(&fork.guard);
     }
-    if (contexts_any()) {
+    if (context_next(NULL)) {
         core_fd_leaves(); /* the child has them, too */
     }
     if (fork.events.told.first) {
