@@ -110,6 +110,7 @@ static void close_hub(struct hub *hub)
 static int make_bell(struct hub *hub, int flags, uint32_t id, struct bell_name *ret_name)
 {
     int ret = ensure_hub(hub);
+    struct stat st;
     int fd;
 
     if (ret) {
@@ -138,6 +139,7 @@ static int make_bell(struct hub *hub, int flags, uint32_t id, struct bell_name *
     if (flags & O_NONBLOCK) {
         sys_fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
     }
+    ret_name->ino = sys_fstat(fd, &st) == 0 ? st.st_ino : 0;
     return fd;
 }
 
@@ -153,10 +155,8 @@ bool bell_gone(const struct context *ctx)
 int bell_make(struct context *ctx, int flags, uint32_t id)
 {
     int fd = make_bell(&own, flags, id, &ctx->bell);
-    struct stat st;
 
     if (fd >= 0) {
-        ctx->bell_ino = sys_fstat(fd, &st) == 0 ? st.st_ino : 0;
         ctx->hub = own.fd;
         ctx->probe = own.probe;
     }
@@ -209,10 +209,8 @@ void contexts_reopen(void)
 int context_make_heir(struct context *ctx)
 {
     int fd = make_bell(&heirs, ctx->flags, atomic_load(&ctx->id), &ctx->heir);
-    struct stat st;
 
     if (fd >= 0) {
-        ctx->heir_ino = sys_fstat(fd, &st) == 0 ? st.st_ino : 0;
         fd = core_hide(fd);
     }
     if (fd < 0) {
@@ -243,7 +241,6 @@ void core_serve_poke(void)
 void bell_inherit(struct context *ctx)
 {
     ctx->bell = ctx->heir;
-    ctx->bell_ino = ctx->heir_ino;
     ctx->heir.len = 0;
     ctx->hub = own.fd;
     ctx->probe = own.probe;

@@ -183,6 +183,7 @@ struct bell_name {
     uint16_t family;
     char path[62]; /* abstract: starts with a zero byte */
     uint32_t len;
+    uint64_t ino; /* of a bell: its socket's, which no other has while it lives */
 };
 
 /* Those in other processes, and what is to be when the last is gone. See managers.c. */
@@ -198,7 +199,6 @@ struct managers {
 struct context {
     _Atomic uint32_t id;   /* 0: free; generation << 16 | index */
     struct bell_name bell; /* of the program's descriptor */
-    uint64_t bell_ino;     /* ... which no other socket has while it lives */
     bool user_mode_only;
     _Atomic bool nonblock;
     _Atomic bool in_epoll;       /* someone may look at the doorbell alone: never delay it */
@@ -211,8 +211,7 @@ struct context {
     _Atomic uint64_t unheard;          /* datagrams in the bell, and how often it was emptied */
     int hub, probe;                    /* the sockets of the time when it was made */
     int flags;                         /* O_CLOEXEC and O_NONBLOCK as it was made */
-    struct bell_name heir;             /* while a fork is under way: the bell of the child's, or */
-    uint64_t heir_ino;                 /* ... its length is 0 */
+    struct bell_name heir;             /* while a fork is under way: the child's; or its len is 0 */
     _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
     struct context_callback {
         core_caller *caller;

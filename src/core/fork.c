@@ -37,6 +37,15 @@ static bool fork_noted; /* between prepare and parent or child, which libc's for
 
 /* ---- before */
 
+static void close_ends(const struct fork *fork)
+{
+    for (int i = 0; i < 2; i++) {
+        if (fork->ends[i] >= 0) {
+            core_unhide(fork->ends[i]);
+        }
+    }
+}
+
 static bool make_ends(struct fork *fork)
 {
     int ends[2];
@@ -49,11 +58,7 @@ static bool make_ends(struct fork *fork)
     if (fork->ends[0] >= 0 && fork->ends[1] >= 0) {
         return true;
     }
-    for (int i = 0; i < 2; i++) {
-        if (fork->ends[i] >= 0) {
-            core_unhide(fork->ends[i]);
-        }
-    }
+    close_ends(fork);
     return false;
 }
 
@@ -74,8 +79,7 @@ static bool add_heir(struct fork *fork, struct context *ctx)
         ctx->heir.len = 0;
     }
     if (!fork->events.told.first) {
-        core_unhide(fork->ends[0]);
-        core_unhide(fork->ends[1]);
+        close_ends(fork);
     }
     return false;
 }

@@ -60,7 +60,7 @@ uint32_t core_serve_find(int fd)
     ctx = id && id < FD_REMOTE ? context_of_id(id) : NULL;
     if (!ctx || ctx->bell.len != offsetof(struct bell_name, path) + bell.len ||
         memcmp(ctx->bell.path, bell.path, bell.len) != 0 || sys_fstat(fd, &st) != 0 ||
-        st.st_ino != ctx->bell_ino) {
+        st.st_ino != ctx->bell.ino) {
         return 0;
     }
     return atomic_load(&ctx->id) == id ? id : 0;
