@@ -18,7 +18,6 @@
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/pagemap.h"
-#include "sys/thread.h"
 
 static uint64_t pagemap_entry(uintptr_t addr)
 {
@@ -64,17 +63,6 @@ bool paging_huge_present(const struct paging_area *area, uintptr_t addr)
     }
 }
 
-int paging_huge_write(uintptr_t to, size_t len, const void *src)
-{
-    struct iovec local = {(void *)(uintptr_t)src, len}, remote = {(void *)to, len};
-    long n = sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0);
-
-    if (n == -EPERM || n == -ENOSYS) { /* a filter may know of the one, and not of the other */
-        n = sys_pwrite(paging_mem_fd(), src, len, to);
-    }
-    return n == (long)len ? 0 : -EFAULT;
-}
-
 /*
  * A whole page, or nothing. That the pool is empty is told by EEXIST: so does the kernel, whatever
  * the manual says of ENOMEM.
@@ -109,7 +97,7 @@ static long fill_shared(const struct paging_area *area, uintptr_t page, const vo
     if (sys_madvise(to, area->page, MADV_POPULATE_WRITE) != 0) {
         return -EEXIST;
     }
-    if (paging_huge_write(to, area->page, src) == 0) {
+    if (paging_write(to, src, area->page) == (long)area->page) {
         return (long)area->page;
     }
     paging_punch(area, page);

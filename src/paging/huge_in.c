@@ -14,9 +14,7 @@
 #include <errno.h>
 
 #include "paging_local.h"
-#include "sys/file.h"
 #include "sys/mem.h"
-#include "sys/thread.h"
 
 #define MPOL_F_ADDR 2
 #define NODES       1024
@@ -90,8 +88,10 @@ static long fill_aside(const struct paging_area *area, uintptr_t at, const void 
         sys_madvise(at, area->page, MADV_POPULATE_WRITE) != 0) {
         return -EEXIST;
     }
-    return paging_huge_write(at, area->page, src) ? -EFAULT
-                                                  : sys_mprotect(at, area->page, PROT_NONE);
+    if (paging_write(at, src, area->page) != (long)area->page) {
+        return -EFAULT;
+    }
+    return sys_mprotect(at, area->page, PROT_NONE);
 }
 
 long paging_huge_move_in(const struct paging_area *area, uintptr_t page, const void *src)

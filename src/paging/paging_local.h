@@ -26,6 +26,8 @@ uintptr_t paging_clip_eof(const struct paging_area *area, uintptr_t start, uintp
 
 /* publish.c: a page of the file becomes a hole again. */
 void paging_punch(const struct paging_area *area, uintptr_t page);
+/* Into memory that is writable. Return: bytes, or -errno. */
+long paging_write(uintptr_t to, const void *from, size_t len);
 /* Guards out of the way of a publication: the pages stay unreachable. */
 void paging_lift_guards(const struct paging_area *area, uintptr_t start, size_t len);
 /* The mapping's own entries, so that the waiting access does not trap a second time. */
@@ -38,8 +40,6 @@ int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end)
 bool paging_huge_present(const struct paging_area *area, uintptr_t addr);
 /* One page filled, or -errno. */
 long paging_huge_fill(const struct paging_area *area, uintptr_t page, const void *src);
-/* All of it into memory that is writable; 0 or -EFAULT. */
-int paging_huge_write(uintptr_t to, size_t len, const void *src);
 /* huge_in.c: one page filled, or -errno. */
 long paging_huge_move_in(const struct paging_area *area, uintptr_t page, const void *src);
 

@@ -110,16 +110,13 @@ void paging_punch(const struct paging_area *area, uintptr_t page)
     }
 }
 
-static long write_alias(const struct paging_area *area, const void *from, size_t len, uintptr_t to)
+long paging_write(uintptr_t to, const void *from, size_t len)
 {
-    struct iovec local = {(void *)(uintptr_t)from, len};
-    struct iovec remote = {(void *)paging_alias(area, to), len};
+    struct iovec local = {(void *)(uintptr_t)from, len}, remote = {(void *)to, len};
     long n = sys_call(SYS_process_vm_writev, sys_gettid(), &local, 1, &remote, 1, 0);
 
     /* A filter may know of the one, and not of the other. */
-    return n == -EPERM || n == -ENOSYS
-               ? sys_pwrite(paging_mem_fd(), from, len, paging_alias(area, to))
-               : n;
+    return n == -EPERM || n == -ENOSYS ? sys_pwrite(paging_mem_fd(), from, len, to) : n;
 }
 
 /* Fill pages of the file that are absent. The pages that are present stop it. */
@@ -133,7 +130,7 @@ static long fill_shared(const struct paging_area *area, uintptr_t start, size_t 
         size_t want = zero ? PAGING_PAGE - done % PAGING_PAGE : len - done;
         const char *from = zero ? paging_zeroes : (const char *)src + done;
         uintptr_t to = start + done;
-        long n = area->alias ? write_alias(area, from, want, to)
+        long n = area->alias ? paging_write(paging_alias(area, to), from, want)
                              : sys_pwrite(area->fd, from, want, paging_file_off(area, to));
 
         if (n <= 0) {
