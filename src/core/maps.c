@@ -269,54 +269,55 @@ size_t maps_page_size(const struct vma *vma)
     return page;
 }
 
+struct vm_flag {
+    char name[3];
+    uint32_t trait;
+};
+
+struct flags_search {
+    const struct vm_flag *flags;
+    size_t count;
+    uint32_t found;
+};
+
 /* rd wr mr mw me dc nr ht */
 static void found_flags(const char *value, void *ret)
 {
-    static const struct {
-        char name[3];
-        uint32_t trait;
-    } flags[] = {
-        {"rr", TRAIT_RANDOM},   {"sr", TRAIT_SEQUENTIAL}, {"dc", TRAIT_DONTFORK},
-        {"dd", TRAIT_DONTDUMP}, {"nr", TRAIT_UNRESERVED},
-    };
-    uint32_t *traits = ret;
+    struct flags_search *search = ret;
 
     for (; value[0] && value[1]; value += value[2] ? 3 : 2) {
-        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
-            if (memcmp(value, flags[i].name, 2) == 0) {
-                *traits |= flags[i].trait;
+        for (size_t i = 0; i < search->count; i++) {
+            if (memcmp(value, search->flags[i].name, 2) == 0) {
+                search->found |= search->flags[i].trait;
             }
         }
     }
 }
 
-uint32_t maps_traits(const struct vma *vma)
+static uint32_t flags_of(const struct vma *vma, const struct vm_flag *flags, size_t count)
 {
-    uint32_t traits = 0;
+    struct flags_search search = {flags, count, 0};
 
-    find_in_smaps((struct smaps_search){vma, false, "VmFlags:", 8, found_flags, &traits});
-    return traits;
+    find_in_smaps((struct smaps_search){vma, false, "VmFlags:", 8, found_flags, &search});
+    return search.found;
 }
 
-/* rd wr sh mr mw me ms io pf de dd mm: what drivers and the kernel itself map, VM_SPECIAL */
-static void found_special(const char *value, void *ret)
+uint32_t maps_traits(const struct vma *vma)
 {
-    static const char flags[][3] = {"io", "pf", "de", "mm"};
-    bool *special = ret;
+    static const struct vm_flag flags[] = {
+        {"rr", TRAIT_RANDOM},   {"sr", TRAIT_SEQUENTIAL}, {"dc", TRAIT_DONTFORK},
+        {"dd", TRAIT_DONTDUMP}, {"nr", TRAIT_UNRESERVED},
+    };
 
-    for (; value[0] && value[1]; value += value[2] ? 3 : 2) {
-        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
-            *special |= memcmp(value, flags[i], 2) == 0;
-        }
-    }
+    return flags_of(vma, flags, sizeof flags / sizeof *flags);
 }
 
 bool maps_is_special(const struct vma *vma)
 {
-    bool special = false;
+    /* VM_SPECIAL: what drivers and the kernel itself map. */
+    static const struct vm_flag flags[] = {{"io", 1}, {"pf", 1}, {"de", 1}, {"mm", 1}};
 
-    find_in_smaps((struct smaps_search){vma, false, "VmFlags:", 8, found_special, &special});
-    return special;
+    return flags_of(vma, flags, sizeof flags / sizeof *flags);
 }
 
 /* ---- which devices are tmpfs: memfds and anonymous shared memory have a hidden one */
