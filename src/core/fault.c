@@ -132,9 +132,8 @@ static bool read_around(const struct range *range, uintptr_t addr, struct others
     }
     held = paging_lock(addr, addr + 1, core_tid());
     if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy &&
-        paging_reads_around(&now.area) && whole_mapping(&now, addr, &area) &&
-        !paging_read_around(&area, addr, &ret_others->start, &ret_others->end)) {
-        ret_others->end = ret_others->start;
+        paging_reads_around(&now.area) && whole_mapping(&now, addr, &area)) {
+        paging_read_around(&area, addr, &ret_others->start, &ret_others->end);
     }
     paging_unlock(held);
     return false;

@@ -131,7 +131,7 @@ bool paging_bare_around(const struct paging_area *area, uintptr_t addr)
     return file_cached(area, start, end) <= published;
 }
 
-bool paging_read_around(const struct paging_area *area, uintptr_t addr, uintptr_t *ret_start,
+void paging_read_around(const struct paging_area *area, uintptr_t addr, uintptr_t *ret_start,
                         uintptr_t *ret_end)
 {
     unsigned char vec[AROUND_PAGES];
@@ -139,11 +139,10 @@ bool paging_read_around(const struct paging_area *area, uintptr_t addr, uintptr_
     bool any = false;
 
     around(area, addr, &start, &end);
-    *ret_start = start;
-    *ret_end = end;
+    *ret_start = *ret_end = start;
     /* Not cachestat: pages that were allocated and never filled are left out. */
     if (sys_call(SYS_mincore, start, end - start, vec) != 0) {
-        return false;
+        return;
     }
     for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
         if ((vec[(at - start) / PAGING_PAGE] & 1) &&
@@ -152,7 +151,7 @@ bool paging_read_around(const struct paging_area *area, uintptr_t addr, uintptr_
             any |= at != (addr & ~(PAGING_PAGE - 1));
         }
     }
-    return any;
+    *ret_end = any ? end : start;
 }
 
 /* ---- the end of the file */

@@ -362,10 +362,10 @@ void paging_bring(const struct paging_area *area, uintptr_t page);
  * (fault_around_bytes), unless faults of such pages, or writes to them, are to be reported. To
  * UFFDIO_POISON and UFFDIO_CONTINUE such pages are there, of a private mapping to UFFDIO_COPY too.
  *
- * Context: stripes of the chunk held. Return: whether there are others than the page, somewhere in
- * [*ret_start, *ret_end).
+ * Context: stripes of the chunk held. Return: where others than the page are, somewhere in
+ * [*ret_start, *ret_end); empty: there are none.
  */
-bool paging_read_around(const struct paging_area *area, uintptr_t addr, uintptr_t *ret_start,
+void paging_read_around(const struct paging_area *area, uintptr_t addr, uintptr_t *ret_start,
                         uintptr_t *ret_end);
 bool paging_reads_around(const struct paging_area *area);
 /* Whether there are none, nor the page itself, as far as one question tells. Context: any. */
