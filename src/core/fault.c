@@ -195,11 +195,7 @@ static enum core_verdict report(const struct range *range, struct core_report *w
             return ret ? CORE_SIGBUS : CORE_RETRY;
         }
     }
-    if (atomic_load(&ctx->features) & UF_FEATURE_SIGBUS) {
-        STAT(faults_sigbus);
-        return CORE_SIGBUS;
-    }
-    if (managers_dead(ctx)) {
+    if ((atomic_load(&ctx->features) & UF_FEATURE_SIGBUS) || managers_dead(ctx)) {
         STAT(faults_sigbus);
         return CORE_SIGBUS;
     }
