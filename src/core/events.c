@@ -314,8 +314,7 @@ void events_let_go(struct event *event, uint32_t seen)
 {
     uint32_t word = atomic_load(&event->word);
 
-    while (!((word ^ seen) & ~(GENERATION - 1)) &&
-           ((word & STATE_MASK) == SLOT_PENDING || (word & STATE_MASK) == SLOT_READ)) {
+    while (!((word ^ seen) & ~(GENERATION - 1)) && slot_waits(word)) {
         if (atomic_compare_exchange_weak(&event->word, &word,
                                          (word & ~(STATE_MASK | SLEEPS)) | SLOT_WOKEN)) {
             if (word & SLEEPS) {

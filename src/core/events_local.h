@@ -11,13 +11,7 @@
 #define EVENT_TICK_NS 20000000 /* how long a signal that ends the process may have to wait */
 
 struct event {
-    union {
-        struct {
-            _Atomic uint32_t word;
-            uint32_t tid;
-        };
-        _Atomic uint64_t owned; /* both, changed as one when the slot changes hands */
-    };
+    SLOT_HEAD;
     uint32_t ctx;
     uint16_t kind;     /* UF_EVENT_... */
     uint16_t reader;   /* who has read it: 0 the program, else a manager in another process */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Slots of threads that wait to be read: what those of faults (waiters.c) and those of events
- * (events.c) have in common. State and generation are one word, which is also the futex; the word
- * and the thread's id change as one when the slot changes hands.
+ * (events.c) have in common. State and generation are one word, which is also the futex.
  */
 #ifndef SLOTS_H
 #define SLOTS_H
@@ -27,6 +26,15 @@ enum state {
 
 #define OLD_US 20000 /* from then on it is asked whether the thread is still the same */
 
+/* How a slot begins: both are changed as one when it changes hands. */
+#define SLOT_HEAD                                                                                  \
+    union {                                                                                        \
+        struct {                                                                                   \
+            _Atomic uint32_t word;                                                                 \
+            uint32_t tid;                                                                          \
+        };                                                                                         \
+        _Atomic uint64_t owned;                                                                    \
+    }
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the word is the low half of owned");
 
 static inline uint64_t owned_by(uint32_t word, uint32_t tid)
@@ -37,6 +45,14 @@ static inline uint64_t owned_by(uint32_t word, uint32_t tid)
 static inline uint32_t next_free(uint32_t word)
 {
     return ((word & ~(GENERATION - 1)) + GENERATION) | SLOT_FREE;
+}
+
+/* Whether its thread waits still. */
+static inline bool slot_waits(uint32_t word)
+{
+    uint32_t state = word & STATE_MASK;
+
+    return state == SLOT_PENDING || state == SLOT_READ;
 }
 
 /*

@@ -38,13 +38,7 @@
 #define SLEEP_SECONDS  1        /* look for a context whose last close nobody saw */
 
 struct slot {
-    union {
-        struct {
-            _Atomic uint32_t word;
-            uint32_t tid;
-        };
-        _Atomic uint64_t owned; /* both, changed as one when the slot changes hands */
-    };
+    SLOT_HEAD;
     uint32_t ctx;
     uint32_t flags; /* UF_PAGEFAULT_FLAG_... */
     uint64_t addr;
@@ -204,7 +198,7 @@ void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t f
         struct slot *slot = &slots[i];
         uint32_t word = atomic_load(&slot->word);
 
-        while ((word & STATE_MASK) == SLOT_PENDING || (word & STATE_MASK) == SLOT_READ) {
+        while (slot_waits(word)) {
             uint32_t woken = (word & ~(STATE_MASK | SLEEPS)) | SLOT_WOKEN;
 
             if (!slot_matches(slot, ctx_id, start, end) || (slot->flags & flags) != flags) {
@@ -337,13 +331,6 @@ bool slot_ring(struct context *ctx, _Atomic uint32_t *slot_word)
     return rung;
 }
 
-static bool still_waits(uint32_t word)
-{
-    uint32_t state = word & STATE_MASK;
-
-    return state == SLOT_PENDING || state == SLOT_READ;
-}
-
 /*
  * Perhaps the one waited for is to run here: then this is the hand-over. But who yields to a
  * program that computes gets the processor back after its time slice only, while a sleeper that is
@@ -380,7 +367,7 @@ static bool spin_woken(struct slot *slot, uint64_t until)
     unsigned spins = 0;
 
     do {
-        if (!still_waits(atomic_load_explicit(&slot->word, memory_order_acquire))) {
+        if (!slot_waits(atomic_load_explicit(&slot->word, memory_order_acquire))) {
             return true;
         }
         spin_once(slot, &spins);
@@ -446,7 +433,7 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
     for (;;) {
         uint32_t word = atomic_load(&slot->word);
 
-        if (!still_waits(word)) {
+        if (!slot_waits(word)) {
             return true;
         }
         if (!(word & SLEEPS) &&
