@@ -240,10 +240,10 @@ static long lock_on_fault(uintptr_t start, uintptr_t end)
 /* Where any of them is registered: else the call has done it. */
 static long populate_huge(uintptr_t start, uintptr_t end)
 {
+    bool any = core_huge_any(start, end), huge;
     long ret = 0;
-    bool huge;
 
-    for (uintptr_t at = start, stop; core_huge_any(start, end) && ret == 0 && at < end; at = stop) {
+    for (uintptr_t at = start, stop; any && ret == 0 && at < end; at = stop) {
         if (!part_at(at, end, &stop, &huge)) {
             return -ENOMEM;
         }
