@@ -315,8 +315,7 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
     bool huge = page > PAGING_PAGE;
     /* The pages of such memory may each be in a file of its own (paging_huge_moves_in()). */
     bool own = huge && kind == PAGING_ANON;
-
-    return (struct range){
+    struct range range = {
         .area =
             {
                 .start = piece->start,
@@ -329,10 +328,6 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
                            : piece->start,
                 .dev = own ? 0 : vma->dev,
                 .ino = own ? 0 : vma->ino,
-                .missing = mode & UF_REGISTER_MODE_MISSING,
-                .minor = mode & UF_REGISTER_MODE_MINOR,
-                .wp = mode & UF_REGISTER_MODE_WP,
-                .rwp = mode & UF_REGISTER_MODE_RWP,
                 .divided = divided && !huge, /* whether it is says its root */
                 .noguard = huge,
                 .nofill = vma->dev_zero && !vma->shared,
@@ -340,10 +335,11 @@ static struct range range_of(const struct context *ctx, const struct piece *piec
                 .rooted =
                     kind == PAGING_ANON && !huge && (vma->prot & PROT_WRITE) && paging_env.mem,
             },
-        .ctx = atomic_load(&ctx->id),
         .busy = 1,
-        .mode = mode,
     };
+
+    nested_enter(&range, atomic_load(&ctx->id), mode);
+    return range;
 }
 
 static int register_piece(struct context *ctx, const struct piece *piece, uint64_t mode,
