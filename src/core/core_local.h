@@ -133,10 +133,8 @@ struct range {
 #define TRAIT_ONFAULT    ((uint32_t)1 << 29) /* with it: what is not there is not brought in */
 #define TRAIT_HUGE       ((uint32_t)1 << 28) /* of hugetlb */
 #define TRAIT_SMALL      ((uint32_t)1 << 27) /* kept from huge pages by us; plain memory only */
-#define TRAIT_UNRESERVED                                                                           \
-    ((uint32_t)1 << 26)                     /* of hugetlb, with MAP_NORESERVE; where it matters    \
-                                             */
-#define TRAIT_ACCOUNTED ((uint32_t)1 << 30) /* private memory that was writable once */
+#define TRAIT_UNRESERVED ((uint32_t)1 << 26) /* of hugetlb, MAP_NORESERVE; where it matters */
+#define TRAIT_ACCOUNTED  ((uint32_t)1 << 30) /* private memory that was writable once */
 
 bool ranges_find(uintptr_t addr, struct range *ret);
 /* The first range that overlaps [start, end). */

@@ -91,9 +91,9 @@ void core_keep_apart_no_more(const struct range *range, uintptr_t start, size_t 
 {
     if (kept_apart(&range->area)) {
         sys_madvise(start, len,
-                    range->traits & 1   ? MADV_RANDOM
-                    : range->traits & 2 ? MADV_SEQUENTIAL
-                                        : MADV_NORMAL);
+                    range->traits & TRAIT_RANDOM       ? MADV_RANDOM
+                    : range->traits & TRAIT_SEQUENTIAL ? MADV_SEQUENTIAL
+                                                       : MADV_NORMAL);
     }
 }
 
