@@ -304,15 +304,20 @@ void context_emptied(struct context *ctx)
     }
 }
 
+void context_ring_on(struct context *ctx)
+{
+    if (core_pending(atomic_load(&ctx->id))) {
+        context_ring(ctx);
+    }
+}
+
 static void drain(struct context *ctx, int fd, uint32_t count)
 {
     if (hear(fd, count)) {
         context_emptied(ctx);
     }
-    /* What came meanwhile may have rung before the drain, or trusted in it: ring for it. */
-    if (core_pending(atomic_load(&ctx->id))) {
-        context_ring(ctx);
-    }
+    /* What came meanwhile may have rung before the drain, or trusted in it. */
+    context_ring_on(ctx);
 }
 
 void core_drain(int fd)

@@ -278,6 +278,8 @@ static inline bool context_acks(const struct context *ctx)
 void context_emptied(struct context *ctx);
 /* Return: false when it could not be rung now. */
 bool context_ring(struct context *ctx);
+/* The same, if something is still to be read. */
+void context_ring_on(struct context *ctx);
 /* Whether as many were sent as were heard, as far as they are counted. */
 static inline bool context_silent(struct context *ctx)
 {

@@ -171,9 +171,7 @@ static void tell_again(struct context *ctx, uint32_t reader, bool all)
 
     waiters_tell_again(id);
     events_abandon(id, reader, all, true);
-    if (core_pending(id)) {
-        context_ring(ctx);
-    }
+    context_ring_on(ctx);
 }
 
 void core_serve_left(uint32_t id, uint32_t reader)

@@ -96,18 +96,19 @@ int core_serve_bell(uint32_t id, const struct core_serve_fork *fork)
 long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count,
                      struct core_serve_fork *ret_fork)
 {
+    struct context *ctx = context_of_id(id);
     long ret;
 
     ret_fork->bell = -1;
-    if (!context_of_id(id)) {
+    if (!ctx) {
         return -ESRCH;
     }
     if (emptied) {
-        context_emptied(context_of_id(id));
+        context_emptied(ctx);
     }
-    ret = context_read(context_of_id(id), reader, msgs, count * sizeof *msgs, ret_fork);
-    if (emptied && core_pending(id)) {
-        context_ring(context_of_id(id)); /* what is left rings on */
+    ret = context_read(ctx, reader, msgs, count * sizeof *msgs, ret_fork);
+    if (emptied) {
+        context_ring_on(ctx);
     }
     return ret;
 }
@@ -130,8 +131,6 @@ void core_serve_emptied(uint32_t id)
 
     if (ctx) {
         context_emptied(ctx);
-        if (core_pending(id)) {
-            context_ring(ctx);
-        }
+        context_ring_on(ctx);
     }
 }
