@@ -286,7 +286,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     struct range range;
     struct vma vma;
     struct others others = {0};
-    bool bare = false;
+    bool bare = false, closed;
 
     *ret_woken = false;
     if (!ranges_find(addr, &range)) {
@@ -321,16 +321,17 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         (paging_byte(addr) & PAGE_PROTECTED)) {
         lift(&range, addr); /* a place that was protected once: any access ends that */
     }
+    closed = protected_from(&range, addr, access); /* looked at once: another may change it */
     if (content == PAGING_CACHED && range.area.minor) {
         what.flags |= UF_PAGEFAULT_FLAG_MINOR;
     } else if (content == PAGING_EMPTY && range.area.missing) {
         bring_others(&range, &others);
-    } else if (protected_from(&range, addr, access) && core_lifts_alone(&range)) {
+    } else if (closed && core_lifts_alone(&range)) {
         lift(&range, addr);
         return CORE_RETRY;
-    } else if (range.area.rwp && protected_from(&range, addr, access)) {
+    } else if (closed && range.area.rwp) {
         what.flags |= UF_PAGEFAULT_FLAG_RWP;
-    } else if (protected_from(&range, addr, access)) {
+    } else if (closed) {
         bring_content(&range, addr);
         what.flags |= UF_PAGEFAULT_FLAG_WP;
     } else {
