@@ -28,9 +28,8 @@ ZONE = ["src/libbase.a", "src/libarch.a", "src/libpaging.a", "src/libcore.a",
         "src/fault/libfault.a"]
 POINT = re.compile(r"^(not )?ok \d+ - (.*)$")
 SAMPLE = ("anon", "memfd-private", "memfd-shared")
-# Slow under the emulator, or of other processes, which it does not carry: make aarch64 runs them.
-SLOW = ["acked/*", "death/*", "nested/*", "events/*", "remote/*", "scan/*", "call/*", "async/*", "fork/*", "bulk/*",
-        "copy/let-go*", "race/*", "fork/race*", "thread/*", "signal/*-during-copy"]
+# Slow under the emulator: make aarch64 runs them.
+SLOW = ["bulk/*", "copy/let-go*", "race/*", "fork/race*", "thread/*", "signal/*-during-copy"]
 
 points = 0
 failed = 0
