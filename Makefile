@@ -62,7 +62,7 @@ aarch64: $(configured) | $(BUILD)/.setup-test
 
 fuzz: all | $(BUILD)/.setup-test
 	@$(BUILD)/tests/differential/difftest --seconds $(SECONDS) $(ARGS)
-	@for side in server client; do \
+	@for side in server client postcopy-wire postcopy-sink postcopy-source; do \
 	    if [ -x $(BUILD)/tests/fuzz/fuzz-$$side ]; then \
 	        tests/fuzz/more.sh $(BUILD)/tests/fuzz/fuzz-$$side tests/fuzz/corpus/$$side $(SECONDS) || exit 1; \
 	    fi; done

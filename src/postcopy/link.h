@@ -17,6 +17,7 @@ struct link {
     pthread_mutex_t send_lock; /* a message at a time */
     _Atomic uint64_t bytes;    /* both ways */
     bool open;
+    bool synced; /* sink: SYNC came by it, no pages do until the switch */
 };
 
 /* Return: 0; -errno of fcntl(2), -EBADF. */

@@ -239,7 +239,7 @@ void peer_stats(const struct peer *peer, struct uf_postcopy_stats *ret)
     pthread_mutex_lock(&p->lock);
     *ret = p->stats;
     ret->bytes = atomic_load(&p->control.bytes) + atomic_load(&p->urgent.bytes);
-    for (unsigned i = 0; i < p->background_count; i++)
+    for (unsigned i = 0; i < UF_POSTCOPY_BACKGROUND_MAX; i++) /* their number may not be set yet */
         ret->bytes += atomic_load(&p->background[i].bytes);
     pthread_mutex_unlock(&p->lock);
 }

@@ -205,9 +205,11 @@ int push_all(struct uf_source *source, bool precopy)
     struct pusher pushers[UF_POSTCOPY_BACKGROUND_MAX] = {0};
     int ret = 0;
 
+    pthread_mutex_lock(&source->map_lock); /* requests are answered already */
     source->batch = precopy ? BATCH_MAX : BATCH_MIN;
     source->cursor.region = 0;
     source->cursor.page = 0;
+    pthread_mutex_unlock(&source->map_lock);
     for (unsigned i = 0; ret == 0 && i < peer_page_links(peer); i++) {
         pushers[i] =
             (struct pusher){.source = source, .link = peer_page_link(peer, i), .precopy = precopy};

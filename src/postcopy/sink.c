@@ -137,8 +137,9 @@ static int agree_on_regions(struct uf_sink *sink)
 
 /* ---- messages that come on links with pages */
 
-static int note_sync(struct uf_sink *sink)
+static int note_sync(struct uf_sink *sink, struct link *link)
 {
+    link->synced = true;
     pthread_mutex_lock(&sink->lock);
     sink->synced++;
     pthread_cond_broadcast(&sink->changed);
@@ -151,15 +152,16 @@ static int take_pages(struct uf_sink *sink, struct link *link, const struct wire
                       char *buffer)
 {
     struct peer *peer = &sink->peer;
-    bool good = peer_range_good(peer, header);
+    bool switched = atomic_load(&sink->switched);
+    bool good = peer_range_good(peer, header) && (switched || !link->synced);
 
     if (header->type == WIRE_PAGES && good && header->payload == header->length)
         return place_pages(sink, link, header, buffer);
     if (header->type == WIRE_ZERO && good && !header->payload)
         return place_zeroes(sink, header);
-    if (header->type == WIRE_SYNC && !header->payload && !atomic_load(&sink->switched))
-        return note_sync(sink);
-    if (header->type == WIRE_DONE && !header->payload && atomic_load(&sink->switched))
+    if (header->type == WIRE_SYNC && !header->payload && !switched && !link->synced)
+        return note_sync(sink, link);
+    if (header->type == WIRE_DONE && !header->payload && switched)
         return 1;
     return peer_unexpected(peer, link, header);
 }
@@ -286,10 +288,12 @@ static int take_control(struct uf_sink *sink, const struct wire_header *header, 
  * registered by then, or the kernel could make a huge page of what is left, with zeroes for the
  * rest.
  */
-static int end_precopy(struct uf_sink *sink)
+static int end_precopy(struct uf_sink *sink, const struct wire_header *header)
 {
     if (sink->fd >= 0)
         return 0;
+    if (!sink->peer.background_count && !sink->peer.control.synced) /* nobody else would read it */
+        return peer_unexpected(&sink->peer, &sink->peer.control, header);
     pthread_mutex_lock(&sink->lock);
     while (sink->synced < peer_page_links(&sink->peer) && !peer_error(&sink->peer))
         pthread_cond_wait(&sink->changed, &sink->lock);
@@ -307,7 +311,7 @@ static int until_switch(struct uf_sink *sink)
     while (ret == 0) {
         ret = peer_recv(peer, &peer->control, &header);
         if (ret == 0 && (header.type == WIRE_DISCARD || header.type == WIRE_SWITCH))
-            ret = end_precopy(sink);
+            ret = end_precopy(sink, &header);
         if (ret == 0)
             ret = take_control(sink, &header, buffer);
     }
@@ -346,7 +350,7 @@ static int take_over(struct uf_sink *sink, struct receivers *receivers)
         ret = start_receiver(sink, receivers, &peer->control);
     if (ret == 0 && peer->has_urgent)
         ret = start_receiver(sink, receivers, &peer->urgent);
-    peer->stats.downtime_ns = peer_now_ns() - before;
+    PEER_COUNT(peer, downtime_ns, peer_now_ns() - before);
     return ret ? ret : resume(sink);
 }
 

@@ -326,7 +326,11 @@ static int hand_over(struct uf_source *source, const void *blob, size_t len)
     /* From here on the sink may resume, whether we hear of it or not. */
     atomic_store(&source->switched, true);
     ret = peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_SWITCH}, NULL);
-    return ret ? ret : peer_expect(peer, &peer->control, WIRE_READY, &header);
+    if (ret == 0)
+        ret = peer_expect(peer, &peer->control, WIRE_READY, &header);
+    if (ret == 0 && header.payload)
+        ret = peer_unexpected(peer, &peer->control, &header);
+    return ret;
 }
 
 /* ---- behind it */
@@ -378,7 +382,7 @@ static void *answer_control(void *arg)
     struct wire_header header;
 
     while (peer_recv(peer, &peer->control, &header) == 0) {
-        if (header.type == WIRE_COMPLETE && !header.payload)
+        if (header.type == WIRE_COMPLETE && !header.payload && atomic_load(&source->done_said))
             break;
         if (answer(source, &peer->control, &header))
             break;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -34,7 +35,7 @@ static struct {
     const char *memory;
     size_t mib;
     unsigned rounds, background, writers;
-    bool urgent;
+    bool urgent, watch;
     uint64_t seed;
     enum uf_backend backend;
     uint64_t bandwidth;
@@ -102,6 +103,39 @@ static void map_side(struct side *side)
             _exit(77);
         }
     }
+}
+
+/* ---- who asks how far it is, all the while */
+
+struct watcher {
+    void (*look)(void *side);
+    void *side;
+    pthread_t thread;
+    _Atomic bool stop;
+};
+
+static void *watch(void *arg)
+{
+    struct watcher *watcher = arg;
+
+    do
+        watcher->look(watcher->side);
+    while (!atomic_load(&watcher->stop) && sched_yield() == 0);
+    return NULL;
+}
+
+static void start_watch(struct watcher *watcher, void (*look)(void *), void *side)
+{
+    *watcher = (struct watcher){.look = look, .side = side};
+    if (options.watch && pthread_create(&watcher->thread, NULL, watch, watcher))
+        die("pthread_create", errno);
+}
+
+static void end_watch(struct watcher *watcher)
+{
+    atomic_store(&watcher->stop, true);
+    if (options.watch)
+        pthread_join(watcher->thread, NULL);
 }
 
 /* ---- the source's program */
@@ -181,6 +215,15 @@ static void fill(const struct side *side)
     }
 }
 
+static void look_at_source(void *side)
+{
+    struct uf_postcopy_stats s;
+
+    uf_source_stats(side, &s);
+    if (s.downtime_ns && !uf_source_switched(side))
+        die("downtime before the switch", EINVAL);
+}
+
 static int run_source(const struct uf_postcopy_links *links)
 {
     static struct program program;
@@ -190,6 +233,7 @@ static int run_source(const struct uf_postcopy_links *links)
                                     .stop = stop,
                                     .arg = &program};
     struct uf_source *source;
+    struct watcher watcher;
     int ret;
 
     map_side(&program.side);
@@ -201,7 +245,9 @@ static int run_source(const struct uf_postcopy_links *links)
     if (ret)
         die("uf_source_region", -ret);
     start_writers(&program);
+    start_watch(&watcher, look_at_source, source);
     ret = uf_source_run(source, links);
+    end_watch(&watcher);
     if (ret) {
         fprintf(stderr, "source: %d: %s\n", ret, uf_source_error(source));
     } else {
@@ -273,11 +319,21 @@ static int resume(void *arg, const void *blob, size_t len)
     return 0;
 }
 
+static void look_at_sink(void *side)
+{
+    struct uf_postcopy_stats s;
+
+    uf_sink_stats(side, &s);
+    if (s.downtime_ns && !uf_sink_switched(side))
+        die("downtime before the switch", EINVAL);
+}
+
 static int run_sink(const struct uf_postcopy_links *links)
 {
     static struct receiver receiver;
     struct uf_sink_options how = {.backend = options.backend, .resume = resume, .arg = &receiver};
     struct uf_postcopy_stats s;
+    struct watcher watcher;
     struct uf_sink *sink;
     size_t wrong = 0;
     int ret;
@@ -290,7 +346,9 @@ static int run_sink(const struct uf_postcopy_links *links)
             uf_sink_region(sink, receiver.side.start[i], receiver.side.len[i], receiver.side.page);
     if (ret)
         die("uf_sink_region", -ret);
+    start_watch(&watcher, look_at_sink, sink);
     ret = uf_sink_run(sink, links);
+    end_watch(&watcher);
     if (ret) {
         fprintf(stderr, "sink: %d: %s\n", ret, uf_sink_error(sink));
         uf_sink_free(sink);
@@ -353,12 +411,17 @@ static void close_links(const struct uf_postcopy_links *links)
 
 static void parse(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"memory", required_argument, NULL, 'm'},    {"mib", required_argument, NULL, 's'},
-        {"rounds", required_argument, NULL, 'r'},    {"background", required_argument, NULL, 'b'},
-        {"writers", required_argument, NULL, 'w'},   {"one-socket", no_argument, NULL, '1'},
-        {"seed", required_argument, NULL, 'x'},      {"backend", required_argument, NULL, 'k'},
-        {"bandwidth", required_argument, NULL, 'B'}, {0}};
+    static const struct option longs[] = {{"memory", required_argument, NULL, 'm'},
+                                          {"mib", required_argument, NULL, 's'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"background", required_argument, NULL, 'b'},
+                                          {"writers", required_argument, NULL, 'w'},
+                                          {"one-socket", no_argument, NULL, '1'},
+                                          {"watch", no_argument, NULL, 'W'},
+                                          {"seed", required_argument, NULL, 'x'},
+                                          {"backend", required_argument, NULL, 'k'},
+                                          {"bandwidth", required_argument, NULL, 'B'},
+                                          {0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
@@ -380,6 +443,9 @@ static void parse(int argc, char **argv)
             break;
         case '1':
             options.urgent = false;
+            break;
+        case 'W':
+            options.watch = true;
             break;
         case 'x':
             options.seed = strtoull(optarg, NULL, 10);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A sink and a hostile source: whatever it says, the sink writes nowhere but into its regions,
+ * comes to an end with words, leaves nothing behind, and allocates no more than it states.
+ */
+#include "played.h"
+
+#include <errno.h>
+
+/* As userfault-postcopy(7) states it: a message a link, and the state. */
+#define BOUND(links) ((links) * (size_t)WIRE_PAYLOAD_MAX + UF_POSTCOPY_BLOB_MAX + 65536)
+
+static struct hostile hostile;
+static int resumes, resume_error;
+
+static int resume(void *arg, const void *blob, size_t len_bytes)
+{
+    uint8_t sum = 0;
+
+    for (size_t i = 0; i < len_bytes; i++)
+        sum = (uint8_t)(sum + ((const uint8_t *)blob)[i]);
+    resumes++;
+    MUST(len_bytes <= UF_POSTCOPY_BLOB_MAX && (len_bytes > 0 || sum == 0));
+    return resume_error;
+}
+
+/* The sink's requests are for pages of its regions. */
+static void said(const struct wire_header *header, unsigned link)
+{
+    const struct played_region *region;
+
+    MUST(link < hostile.count);
+    if (header->type != WIRE_REQUEST)
+        return;
+    MUST(header->region < hostile.regions);
+    region = &played_regions[header->region];
+    MUST(header->length == region->page && header->offset < region->len &&
+         header->offset % region->page == 0 && header->payload == 0);
+}
+
+static void read_facility(struct script *script)
+{
+    static const int errors[] = {EAGAIN, EEXIST, ENOMEM, EINVAL, ENOENT, EFAULT};
+    uint8_t kind = script_byte(script), faults = script_byte(script);
+    struct facility how = {
+        .no_poison = kind & 1, .keeps_shared = kind & 2, .short_copies = kind & 4};
+
+    if (kind & 8) {
+        how.fail_at = 1 + script_byte(script) % 16;
+        how.fail_errno = errors[kind / 16 % 6];
+    }
+    for (unsigned i = 0; i < faults % 4; i++) {
+        const struct played_region *region = &played_regions[(faults / 4 + i) % hostile.regions];
+
+        how.faults[i] = (uintptr_t)region->start + faults * 977u % region->len;
+    }
+    facility_reset(&how);
+}
+
+static void check_end(struct uf_sink *sink, int ret)
+{
+    if (getenv("FUZZ_SAYS"))
+        fprintf(stderr, "%d %s\n", ret, uf_sink_error(sink));
+    memory_check();
+    MUST(resumes <= 1 && (!resumes || uf_sink_switched(sink)));
+    MUST(ret <= 0 && (ret < 0) == (uf_sink_error(sink)[0] != 0));
+    if (ret == 0)
+        MUST(resumes == 1);
+    uf_sink_free(sink);
+    MUST(facility_closed());
+    MUST(alloc_live() == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct script script = {data, data + size};
+    struct uf_sink_options options = {.resume = resume};
+    struct uf_postcopy_links links;
+    struct uf_sink *sink;
+    uint8_t shape = script_byte(&script);
+    int ret;
+
+    hostile.regions = shape & 1 ? 3 : 2;
+    hostile.to_sink = true;
+    hostile.gate = WIRE_READY;
+    hostile.said = said;
+    resumes = 0;
+    resume_error = shape & 2 ? -EIO : 0;
+    memory_reset(hostile.regions, false);
+    read_facility(&script);
+    hostile_read(&hostile, &script, &links);
+    alloc_bound(BOUND(hostile.count));
+    MUST(uf_sink_new(&sink, &options) == 0);
+    for (unsigned i = 0; i < hostile.regions; i++)
+        MUST(uf_sink_region(sink, played_regions[i].start, played_regions[i].len,
+                            played_regions[i].page) == 0);
+    hostile_start(&hostile);
+    ret = uf_sink_run(sink, &links);
+    hostile_end(&hostile, &links);
+    check_end(sink, ret);
+    return 0;
+}

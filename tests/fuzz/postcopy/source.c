@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A source and a hostile sink: whatever it says, the source changes nothing of its memory, sends
+ * nothing but its regions and no page twice, comes to an end with words, and leaves nothing behind.
+ */
+#include "played.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+/* As userfault-postcopy(7) states it: a message a link, three bits a page, the regions' names. */
+#define BOUND(links) ((links)*HUGE + 65536)
+
+static struct hostile hostile;
+static int stop_error;
+static bool with_rounds;
+static uint64_t sent[REGIONS]; /* a bit a page: sent behind the switch */
+
+static int stop(void *arg, const void **ret_blob, size_t *ret_len_bytes)
+{
+    static const char blob[3000] = "state";
+
+    *ret_blob = blob;
+    *ret_len_bytes = sizeof(blob);
+    return stop_error;
+}
+
+static void said(const struct wire_header *header, unsigned link)
+{
+    const struct played_region *region;
+
+    MUST(link < hostile.count);
+    if (header->type != WIRE_PAGES && header->type != WIRE_ZERO)
+        return;
+    MUST(header->region < hostile.regions);
+    region = &played_regions[header->region];
+    MUST(header->offset < region->len && header->length > 0 &&
+         header->length <= region->len - header->offset &&
+         (header->offset | header->length) % region->page == 0);
+    MUST(header->payload == (header->type == WIRE_PAGES ? header->length : 0));
+    for (uint64_t at = header->offset; !with_rounds && at < header->offset + header->length;
+         at += region->page) {
+        uint64_t bit = (uint64_t)1 << at / region->page;
+
+        MUST(!(sent[header->region] & bit));
+        sent[header->region] |= bit;
+    }
+}
+
+static void read_facility(struct script *script)
+{
+    static const int errors[] = {EAGAIN, EEXIST, ENOMEM, EINVAL, ENOENT, EFAULT};
+    uint8_t kind = script_byte(script), faults = script_byte(script);
+    struct facility how = {.no_unpopulated = kind & 1};
+
+    if (kind & 8) {
+        how.fail_at = 1 + script_byte(script) % 16;
+        how.fail_errno = errors[kind / 16 % 6];
+    }
+    for (unsigned i = 0; i < faults % 4; i++) /* written during precopy */
+        how.faults[i] = (uintptr_t)played_regions[i % 2].start + faults * 977u % (4 * PAGE);
+    facility_reset(&how);
+}
+
+static void check_end(struct uf_source *source, int ret)
+{
+    if (getenv("FUZZ_SAYS"))
+        fprintf(stderr, "%d %s\n", ret, uf_source_error(source));
+    memory_check();
+    MUST(memory_unchanged());
+    MUST(ret <= 0 && (ret == 0 || ret == stop_error || uf_source_error(source)[0]));
+    if (ret == 0) {
+        MUST(uf_source_switched(source));
+        for (unsigned i = 0; !with_rounds && i < hostile.regions; i++) /* all, and each once */
+            MUST(sent[i] == ((uint64_t)1 << played_regions[i].len / played_regions[i].page) - 1);
+    }
+    uf_source_free(source);
+    MUST(facility_closed());
+    MUST(alloc_live() == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct script script = {data, data + size};
+    struct uf_source_options options = {.stop = stop};
+    struct uf_postcopy_links links;
+    struct uf_source *source;
+    uint8_t shape = script_byte(&script);
+    int ret;
+
+    hostile.regions = shape & 1 ? 3 : 2;
+    hostile.gate = WIRE_DONE;
+    hostile.said = said;
+    stop_error = shape & 2 ? -EIO : 0;
+    options.rounds_max = shape / 4 % 3;
+    with_rounds = options.rounds_max > 0;
+    memset(sent, 0, sizeof(sent));
+    memory_reset(hostile.regions, true);
+    read_facility(&script);
+    hostile_read(&hostile, &script, &links);
+    alloc_bound(BOUND(hostile.count));
+    MUST(uf_source_new(&source, &options) == 0);
+    for (unsigned i = 0; i < hostile.regions; i++)
+        MUST(uf_source_region(source, played_regions[i].start, played_regions[i].len,
+                              played_regions[i].page) == 0);
+    hostile_start(&hostile);
+    ret = uf_source_run(source, &links);
+    hostile_end(&hostile, &links);
+    check_end(source, ret);
+    return 0;
+}
