@@ -35,6 +35,7 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->out = ends->out;
     link->stop_fd = stop_fd;
     link->open = true;
+    link->rounds = 0;
     link->synced = false;
     atomic_store(&link->bytes, 0);
     pthread_mutex_init(&link->send_lock, NULL);

@@ -17,7 +17,8 @@ struct link {
     pthread_mutex_t send_lock; /* a message at a time */
     _Atomic uint64_t bytes;    /* both ways */
     bool open;
-    bool synced; /* sink: SYNC came by it, no pages do until the switch */
+    uint64_t rounds; /* sink: how many ROUND came by it */
+    bool synced;     /* sink: SYNC came by it, no pages do until the switch */
 };
 
 /* Return: 0; -errno of fcntl(2), -EBADF. */

@@ -199,6 +199,20 @@ static int start(struct pusher *pusher)
     return pusher->started ? 0 : -EAGAIN;
 }
 
+/* A page may go out again by another link, and must not overtake itself. */
+static int begin_round(struct uf_source *source)
+{
+    struct peer *peer = &source->peer;
+    struct uf_postcopy_stats stats;
+    int ret = 0;
+
+    peer_stats(peer, &stats);
+    for (unsigned i = 0; ret == 0 && stats.rounds > 0 && i < peer_page_links(peer); i++)
+        ret = peer_send(peer, peer_page_link(peer, i), (struct wire_header){.type = WIRE_ROUND},
+                        NULL);
+    return ret;
+}
+
 int push_all(struct uf_source *source, bool precopy)
 {
     struct peer *peer = &source->peer;
@@ -210,6 +224,7 @@ int push_all(struct uf_source *source, bool precopy)
     source->cursor.region = 0;
     source->cursor.page = 0;
     pthread_mutex_unlock(&source->map_lock);
+    ret = precopy ? begin_round(source) : 0;
     for (unsigned i = 0; ret == 0 && i < peer_page_links(peer); i++) {
         pushers[i] =
             (struct pusher){.source = source, .link = peer_page_link(peer, i), .precopy = precopy};

@@ -147,6 +147,21 @@ static int note_sync(struct uf_sink *sink, struct link *link)
     return 0;
 }
 
+/* A page may come again by another link: not before what came first is in place. */
+static int wait_for_round(struct uf_sink *sink, struct link *link)
+{
+    struct peer *peer = &sink->peer;
+
+    pthread_mutex_lock(&sink->lock);
+    link->rounds++;
+    sink->rounds++;
+    pthread_cond_broadcast(&sink->changed);
+    while (sink->rounds < link->rounds * peer_page_links(peer) && !peer_error(peer))
+        pthread_cond_wait(&sink->changed, &sink->lock);
+    pthread_mutex_unlock(&sink->lock);
+    return peer_error(peer);
+}
+
 /* Return: 1: it was the last; 0; -errno, told. */
 static int take_pages(struct uf_sink *sink, struct link *link, const struct wire_header *header,
                       char *buffer)
@@ -161,6 +176,8 @@ static int take_pages(struct uf_sink *sink, struct link *link, const struct wire
         return place_zeroes(sink, header);
     if (header->type == WIRE_SYNC && !header->payload && !switched && !link->synced)
         return note_sync(sink, link);
+    if (header->type == WIRE_ROUND && !header->payload && !switched && !link->synced)
+        return wait_for_round(sink, link);
     if (header->type == WIRE_DONE && !header->payload && switched)
         return 1;
     return peer_unexpected(peer, link, header);

@@ -24,6 +24,7 @@ struct uf_sink {
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
+    uint64_t rounds; /* that all links with pages have said together */
     unsigned synced; /* links with pages that have said SYNC */
     char *blob;
     size_t blob_len, blob_have;

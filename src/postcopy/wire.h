@@ -34,6 +34,7 @@ enum wire_type {
     WIRE_COMPLETE = 13, /* to the source: every page is there */
     WIRE_CANCEL = 14,   /* to the sink, before SWITCH: the source goes on */
     WIRE_FAILED = 15,   /* both ways: an error, in words */
+    WIRE_ROUND = 20,    /* to the sink, on each link with pages: what follows replaces what came */
     WIRE_TYPES,
 };
 

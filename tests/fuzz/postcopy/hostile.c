@@ -200,7 +200,7 @@ void hostile_read(struct hostile *hostile, struct script *script, struct uf_post
     }
     links->background_count = shape / 2 % 3;
     links->urgent.in = links->urgent.out = -1;
-    hostile->count = links->background_count ? 2 + links->background_count : 1 + shape % 2;
+    hostile->count = links->background_count ? 2 + links->background_count : 1u + shape % 2;
     hostile->links[0].fd = make_link(&links->control);
     if (shape % 2)
         hostile->links[1].fd = make_link(&links->urgent);

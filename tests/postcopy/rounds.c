@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A page that comes twice, by two links, the second time first: a scripted source, a sink, and what
+ * the sink's program finds.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <userfault/postcopy.h>
+
+#include "wire.h"
+
+#define PAGE  4096
+#define LINKS 3
+
+static int ours[LINKS], theirs[LINKS]; /* control, two of background */
+static char *memory;
+static char resumed_with;
+
+static int resume(void *arg, const void *blob, size_t len)
+{
+    resumed_with = memory[PAGE - 1];
+    return 0;
+}
+
+static void say(int link, enum wire_type type, uint64_t offset, uint64_t length,
+                const void *payload, uint32_t len)
+{
+    struct wire_header header = {.type = type, .payload = len, .offset = offset, .length = length};
+    uint8_t bytes[WIRE_HEADER];
+
+    if (type == WIRE_HELLO)
+        header.region = link ? (uint32_t)link + 1 : 0;
+    wire_encode(bytes, &header, payload);
+    if (write(ours[link], bytes, sizeof(bytes)) != sizeof(bytes) ||
+        (len && write(ours[link], payload, len) != (ssize_t)len))
+        perror("write");
+}
+
+/* Return: whether it came. */
+static bool hear(int link, enum wire_type type)
+{
+    struct wire_header header;
+    uint8_t bytes[WIRE_HEADER];
+    char words[128];
+
+    if (recv(ours[link], bytes, sizeof(bytes), MSG_WAITALL) != sizeof(bytes) ||
+        wire_decode(bytes, &header))
+        return false;
+    if (header.payload && read(ours[link], words, sizeof(words)) < 0)
+        return false;
+    return header.type == type;
+}
+
+/* It is read if it may be; if the sink keeps the order, it must not be. */
+static bool is_read(int link)
+{
+    int left = 1;
+
+    for (int i = 0; i < 2000 && left; i++) {
+        if (ioctl(theirs[link], FIONREAD, &left))
+            return false;
+        sched_yield();
+    }
+    return !left;
+}
+
+static bool play_source(void)
+{
+    static char old[PAGE], new[PAGE];
+    uint8_t region[WIRE_RUN];
+    bool kept;
+
+    memset(old, 'o', PAGE);
+    memset(new, 'n', PAGE);
+    for (int i = 0; i < LINKS; i++)
+        say(i, WIRE_HELLO, 12345, 0, NULL, 0);
+    for (int i = 0; i < LINKS; i++) {
+        if (!hear(i, WIRE_HELLO))
+            return false;
+    }
+    wire_put_run(region, &(struct wire_run){PAGE, PAGE});
+    say(0, WIRE_REGIONS, 0, 0, region, sizeof(region));
+    if (!hear(0, WIRE_REGIONS))
+        return false;
+    say(2, WIRE_ROUND, 0, 0, NULL, 0);
+    while (!is_read(2))
+        ;
+    say(2, WIRE_PAGES, 0, PAGE, new, PAGE);
+    kept = !is_read(2);
+    say(1, WIRE_PAGES, 0, PAGE, old, PAGE);
+    say(1, WIRE_ROUND, 0, 0, NULL, 0);
+    say(1, WIRE_SYNC, 0, 0, NULL, 0);
+    say(2, WIRE_SYNC, 0, 0, NULL, 0);
+    say(0, WIRE_SWITCH, 0, 0, NULL, 0);
+    if (!hear(0, WIRE_READY))
+        return false;
+    for (int i = 0; i < LINKS; i++)
+        say(i, WIRE_DONE, 0, 0, NULL, 0);
+    return hear(0, WIRE_RESUMED) && hear(0, WIRE_COMPLETE) && kept;
+}
+
+static void *run_sink(void *arg)
+{
+    struct uf_postcopy_links links = {
+        .control = {theirs[0], theirs[0]},
+        .urgent = {-1, -1},
+        .background = {{theirs[1], theirs[1]}, {theirs[2], theirs[2]}},
+        .background_count = 2,
+    };
+    static int ret;
+
+    ret = uf_sink_run(arg, &links);
+    for (int i = 0; i < LINKS; i++)
+        shutdown(theirs[i], SHUT_RDWR); /* a script that waits goes on */
+    return &ret;
+}
+
+int main(int argc, char **argv)
+{
+    struct uf_sink_options how = {.resume = resume};
+    struct uf_sink *sink;
+    pthread_t thread;
+    bool played;
+    void *ret;
+
+    how.backend = argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
+    memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < LINKS; i++) {
+        int fds[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
+            abort();
+        ours[i] = fds[0];
+        theirs[i] = fds[1];
+    }
+    if (uf_sink_new(&sink, &how) || uf_sink_region(sink, memory, PAGE, PAGE) ||
+        pthread_create(&thread, NULL, run_sink, sink))
+        abort();
+    played = play_source();
+    pthread_join(thread, &ret);
+    if (*(int *)ret == -EPERM || *(int *)ret == -ENOSYS) {
+        printf("1..0 # SKIP %s\n", uf_sink_error(sink));
+        return 0;
+    }
+    if (*(int *)ret)
+        printf("# %s\n", uf_sink_error(sink));
+    printf("1..2\n%sok 1 - what follows ROUND waits for the other link\n", played ? "" : "not ");
+    printf("%sok 2 - the newer content of a page is the last\n", resumed_with == 'n' ? "" : "not ");
+    uf_sink_free(sink);
+    return !played || resumed_with != 'n';
+}
