@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "interpreter.h"
+#include "server.h"
+
+#define STEP 10000 /* instructions between two looks around: about 0.1 ms */
+
+static const struct program *running;
+static bool (*stop_wanted)(void);
+
+/* ---- what the script can use */
+
+/*
+ * print() of the base library would have fwrite() hand an old string to the kernel, in a place
+ * where a missing page may not be waited for (userfault(7), "System calls"). A line that was just
+ * made has all its pages.
+ */
+static int live_print(lua_State *L)
+{
+    int count = lua_gettop(L);
+    const char *line;
+    luaL_Buffer buffer;
+    size_t len;
+
+    luaL_buffinit(L, &buffer);
+    for (int i = 1; i <= count; i++) {
+        if (i > 1)
+            luaL_addchar(&buffer, '\t');
+        luaL_tolstring(L, i, NULL);
+        luaL_addvalue(&buffer);
+    }
+    luaL_addchar(&buffer, '\n');
+    luaL_pushresult(&buffer);
+    line = lua_tolstring(L, -1, &len);
+    fwrite(line, 1, len, stdout);
+    return 0;
+}
+
+/* live.serve(f): from now on a query is answered by f(query). */
+static int live_serve(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "live.serve");
+    return 0;
+}
+
+/* live.pid(): of the process where it runs just now. */
+static int live_pid(lua_State *L)
+{
+    lua_pushinteger(L, getpid());
+    return 1;
+}
+
+/*
+ * Not io, os, package and debug: open files, the locale and loaded libraries lie outside the arena
+ * and stay behind; and the hook is ours.
+ */
+static void open_libraries(lua_State *L)
+{
+    static const luaL_Reg libraries[] = {
+        {LUA_GNAME, luaopen_base},       {LUA_COLIBNAME, luaopen_coroutine},
+        {LUA_TABLIBNAME, luaopen_table}, {LUA_STRLIBNAME, luaopen_string},
+        {LUA_UTF8LIBNAME, luaopen_utf8}, {LUA_MATHLIBNAME, luaopen_math},
+    };
+    static const luaL_Reg live[] = {{"serve", live_serve}, {"pid", live_pid}, {NULL, NULL}};
+
+    for (size_t i = 0; i < sizeof(libraries) / sizeof(*libraries); i++) {
+        luaL_requiref(L, libraries[i].name, libraries[i].func, 1);
+        lua_pop(L, 1);
+    }
+    lua_register(L, "print", live_print);
+    luaL_newlib(L, live);
+    lua_setglobal(L, "live");
+}
+
+/* ---- beginning */
+
+struct beginning {
+    struct program *program;
+    const char *path;
+    int argc;
+    char **argv;
+};
+
+/* Protected: any of this may run out of memory. */
+static int load(lua_State *L)
+{
+    const struct beginning *beginning = lua_touserdata(L, 1);
+    lua_State *script = lua_newthread(L);
+
+    lua_setfield(L, LUA_REGISTRYINDEX, "live.script"); /* not garbage */
+    open_libraries(L);
+    if (luaL_loadfile(L, beginning->path))
+        lua_error(L);
+    lua_xmove(L, script, 1);
+    if (!lua_checkstack(script, beginning->argc))
+        return luaL_error(L, "too many arguments");
+    for (int i = 0; i < beginning->argc; i++)
+        lua_pushstring(script, beginning->argv[i]);
+    beginning->program->script = script;
+    return 0;
+}
+
+bool interpreter_load(struct program *program, const char *path, int argc, char **argv)
+{
+    struct beginning beginning = {program, path, argc, argv};
+    lua_State *L = lua_newstate(arena_alloc, NULL);
+
+    if (!L) {
+        fprintf(stderr, "lua-live: no memory for the interpreter\n");
+        return false;
+    }
+    program->main = L;
+    lua_pushcfunction(L, load);
+    lua_pushlightuserdata(L, &beginning);
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+        return true;
+    fprintf(stderr, "lua-live: %s\n", lua_tostring(L, -1));
+    return false;
+}
+
+/* ---- queries: on the main state, while the script stands between two instructions */
+
+struct query {
+    const char *text;
+    size_t len;
+    char *reply;
+};
+
+static int answer_protected(lua_State *L)
+{
+    struct query *query = lua_touserdata(L, 1);
+    const char *text;
+    size_t len;
+
+    if (lua_getfield(L, LUA_REGISTRYINDEX, "live.serve") != LUA_TFUNCTION)
+        return luaL_error(L, "the script answers no queries");
+    lua_pushlstring(L, query->text, query->len);
+    lua_call(L, 1, 1);
+    text = luaL_tolstring(L, -1, &len);
+    if (len > SERVER_LINE_MAX - 8 || strcspn(text, "\n") != len)
+        return luaL_error(L, "the answer is no line");
+    lua_pushinteger(L, snprintf(query->reply, SERVER_LINE_MAX, "ok %s\n", text));
+    return 1;
+}
+
+static size_t answer(const char *text, size_t len, char ret[SERVER_LINE_MAX])
+{
+    struct query query = {text, len, ret};
+    lua_State *L = running->main;
+    size_t n;
+
+    lua_pushcfunction(L, answer_protected);
+    lua_pushlightuserdata(L, &query);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
+        n = (size_t)lua_tointeger(L, -1);
+    } else {
+        n = (size_t)snprintf(ret, SERVER_LINE_MAX, "error %.1000s", lua_tostring(L, -1));
+        for (char *newline; (newline = memchr(ret, '\n', n));)
+            *newline = ' ';
+        ret[n++] = '\n';
+    }
+    lua_pop(L, 1);
+    return n;
+}
+
+/* ---- running */
+
+/*
+ * Called every STEP instructions of each coroutine. Only the script's own is ours to yield, and not
+ * from inside a C function, such as the comparison of a sort: then the next time will do. Out of
+ * another coroutine, the script is made to look at its next instruction.
+ */
+static void look_around(lua_State *L, lua_Debug *where)
+{
+    if (!stop_wanted() && !server_ready()) {
+        lua_sethook(L, look_around, LUA_MASKCOUNT, STEP);
+        return;
+    }
+    if (L != running->script)
+        lua_sethook(running->script, look_around, LUA_MASKCOUNT, 1);
+    else if (lua_isyieldable(L))
+        lua_yield(L, 0);
+}
+
+static bool report(lua_State *script, int status)
+{
+    if (status != LUA_ERRMEM) /* which leaves none for a longer text */
+        luaL_traceback(script, script, lua_tostring(script, -1), 0);
+    fprintf(stderr, "lua-live: %s\n", lua_tostring(script, -1));
+    return false;
+}
+
+bool interpreter_run(struct program *program, bool (*wanted)(void), void (*park)(void))
+{
+    lua_State *script = program->script;
+    int status, results, arguments = 0;
+
+    running = program;
+    stop_wanted = wanted;
+    if (lua_status(script) == LUA_OK) { /* else it is in the middle of its work */
+        arguments = lua_gettop(script) - 1;
+        lua_sethook(script, look_around, LUA_MASKCOUNT, STEP);
+    }
+    while ((status = lua_resume(script, program->main, arguments, &results)) == LUA_YIELD) {
+        lua_pop(script, results); /* of a coroutine.yield() of its own, which is welcome too */
+        arguments = 0;
+        server_serve(answer);
+        if (wanted())
+            park();
+    }
+    return status == LUA_OK || report(script, status);
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Two threads: the interpreter's, and this one, which migrates.
+ *
+ *     RUNNING --stop()--> STOPPING --leave_park()--> STOPPED --> the process ends
+ *        ^                                              |
+ *        +-------------- it failed before the switch ---+
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "leave.h"
+#include "links.h"
+#include "net.h"
+#include "server.h"
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    enum { RUNNING, STOPPING, STOPPED } state;
+} turn = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+static _Atomic bool wanted;
+static const char *query_address;
+
+/* ---- the interpreter's thread */
+
+bool leave_wanted(void)
+{
+    return wanted;
+}
+
+/*
+ * What lies outside the arena is put down first: the output that is buffered, and the sockets, for
+ * from the switch on others answer.
+ */
+void leave_park(void)
+{
+    fflush(stdout);
+    server_close();
+    pthread_mutex_lock(&turn.lock);
+    turn.state = STOPPED;
+    pthread_cond_broadcast(&turn.changed);
+    while (turn.state == STOPPED)
+        pthread_cond_wait(&turn.changed, &turn.lock);
+    pthread_mutex_unlock(&turn.lock);
+    server_open(query_address);
+}
+
+/* ---- the migration's */
+
+static int stop(void *arg, const void **ret_blob, size_t *ret_len_bytes)
+{
+    pthread_mutex_lock(&turn.lock);
+    turn.state = STOPPING;
+    wanted = true;
+    while (turn.state != STOPPED)
+        pthread_cond_wait(&turn.changed, &turn.lock);
+    pthread_mutex_unlock(&turn.lock);
+    *ret_blob = arg;
+    *ret_len_bytes = sizeof(struct program);
+    return 0;
+}
+
+static void go_on(void)
+{
+    pthread_mutex_lock(&turn.lock);
+    wanted = false;
+    turn.state = RUNNING;
+    pthread_cond_broadcast(&turn.changed);
+    pthread_mutex_unlock(&turn.lock);
+}
+
+static void tell(const struct uf_postcopy_stats *s, char *text, size_t room)
+{
+    snprintf(text, room,
+             "moved in %.2f s, and stood still for %.1f ms; rounds: %llu; pages before the switch: "
+             "%llu, behind it: %llu, asked for: %llu, of zeroes: %llu",
+             (double)s->total_ns / 1e9, (double)s->downtime_ns / 1e6, (unsigned long long)s->rounds,
+             (unsigned long long)s->pages_precopy, (unsigned long long)s->pages_background,
+             (unsigned long long)s->pages_urgent, (unsigned long long)s->pages_zero);
+}
+
+/* An error before the switch leaves the program as it was; behind it, it may run elsewhere. */
+static void migrate(struct uf_source *source, const struct uf_postcopy_links *links,
+                    struct leave_reply *reply)
+{
+    struct uf_postcopy_stats stats;
+    int error = uf_source_region(source, ARENA_ADDRESS, arena_bytes(), ARENA_PAGE);
+
+    if (!error)
+        error = uf_source_run(source, links);
+    uf_source_stats(source, &stats);
+    if (!error) {
+        reply->status = 0;
+        tell(&stats, reply->text, sizeof(reply->text));
+    } else if (uf_source_switched(source)) {
+        reply->status = EXIT_LOST;
+        snprintf(reply->text, sizeof(reply->text), "lost on the way behind the switch: %s",
+                 uf_source_error(source));
+    } else {
+        reply->status = 1;
+        snprintf(reply->text, sizeof(reply->text), "not moved, it goes on here: %s",
+                 uf_source_error(source));
+    }
+}
+
+static void leave(const struct leave_request *request, enum uf_backend backend,
+                  const struct program *program, struct leave_reply *reply)
+{
+    const struct uf_source_options options = {
+        .backend = backend,
+        .rounds_max = request->rounds,
+        .downtime_ms = request->downtime_ms,
+        .bandwidth_bytes = request->bandwidth_bytes,
+        .stop = stop,
+        .arg = (void *)(uintptr_t)program,
+    };
+    struct uf_postcopy_links links;
+    struct uf_source *source;
+    char why[LINKS_WHY_MAX];
+
+    if (links_connect(request->to, arena_bytes(), &links, why)) {
+        snprintf(reply->text, sizeof(reply->text), "not moved, it goes on here: %s", why);
+        return;
+    }
+    if (!uf_source_new(&source, &options)) {
+        migrate(source, &links, reply);
+        uf_source_free(source);
+    }
+    links_close(&links);
+}
+
+/* ---- requests */
+
+static const char *control_name(pid_t pid, char ret[64])
+{
+    snprintf(ret, 64, "unix:@lua-live-%d", (int)pid);
+    return ret;
+}
+
+int leave_listen(pid_t pid)
+{
+    char name[64];
+
+    return net_listen(control_name(pid, name));
+}
+
+int leave_connect(pid_t pid)
+{
+    char name[64];
+
+    return net_connect(control_name(pid, name));
+}
+
+/* An abstract socket has no permissions: whoever asks has to be us. */
+static bool is_ours(int fd)
+{
+    struct ucred who;
+    socklen_t len = sizeof(who);
+
+    return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && who.uid == geteuid();
+}
+
+void leave_serve(int listener, enum uf_backend backend, const struct program *program,
+                 const char *queries)
+{
+    query_address = queries;
+    for (;;) {
+        struct leave_reply reply = {.status = 1, .text = "not moved, it goes on here"};
+        struct leave_request request;
+        int fd = net_accept(listener, 0);
+
+        if (fd < 0)
+            continue;
+        if (is_ours(fd) && !net_recv(fd, &request, sizeof(request))) {
+            request.to[sizeof(request.to) - 1] = 0;
+            leave(&request, backend, program, &reply);
+            fprintf(stderr, "lua-live: %s\n", reply.text);
+            net_send(fd, &reply, sizeof(reply));
+            if (reply.status != 1)
+                _exit(reply.status ? EXIT_LOST : EXIT_MOVED); /* the other thread is parked */
+            go_on();
+        }
+        close(fd);
+    }
+}

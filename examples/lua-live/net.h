@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* Sockets by name: unix:PATH, unix:@NAME (abstract), tcp:HOST:PORT. */
+#ifndef NET_H
+#define NET_H
+
+#include <stddef.h>
+
+#define NET_NAME_MAX 300
+
+/* Each returns a descriptor, or -errno. */
+int net_listen(const char *name);
+int net_connect(const char *name);
+int net_accept(int listener, int flags); /* as of accept4() */
+
+/* The name under which others reach it: with the port that was found for tcp:HOST:0. */
+void net_name(int listener, const char *name, char ret[NET_NAME_MAX]);
+/* Close it, and remove a path that it had. */
+void net_unlisten(int listener, const char *name);
+
+/* All of it, or nothing is said of how much. Return: 0; -errno; -ECONNRESET at an end. */
+int net_send(int fd, const void *bytes, size_t len);
+int net_recv(int fd, void *bytes, size_t len);
+
+#endif

@@ -1,0 +1,485 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""examples/lua-live: a Lua program moves while it is asked; no answer may be wrong, no change lost."""
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+import tap
+from tap import plan, point
+
+LUA_LIVE, LEDGER, REFUSE = (os.environ[name] for name in ("LUA_LIVE", "LEDGER", "REFUSE"))
+COROUTINES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "coroutines.lua")
+BACKEND, OTHER = sys.argv[1], sys.argv[2]  # of the first process, and of the second
+MIB = os.environ.get("LUA_LIVE_MIB", "100")  # of the ledger
+PATIENCE = 120  # seconds; only a failure takes that long
+MOVED, LOST = 10, 11
+NUMBER = r"(-?\d+)"
+MASK = (1 << 64) - 1
+
+
+class Wrong(Exception):
+    pass
+
+
+class Side:
+    """A process of lua-live, whose notices can be waited for."""
+    all = []
+
+    def __init__(self, *args, prefix=(), program=LUA_LIVE, env=None, notice=None):
+        self.lines, self.seen, self.notice = queue.Queue(), [], notice
+        self.process = subprocess.Popen(
+            [*prefix, program, *args], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        Side.all.append(self)
+
+    @property
+    def pid(self):
+        return str(self.process.pid)
+
+    def read(self):
+        for line in self.process.stderr:
+            self.seen.append(line)
+            served = re.search(r"queries at (\S+)", line)
+            if served and self.notice:
+                self.notice.put(served.group(1))
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def wait(self, pattern):
+        while True:
+            line = self.lines.get(timeout=PATIENCE)
+            if line is None:
+                raise Wrong(f"no '{pattern}' but the end: {''.join(self.seen)}")
+            found = re.search(pattern, line)
+            if found:
+                return found
+
+    def ended(self):
+        code = self.process.wait(timeout=PATIENCE)
+        self.reader.join(timeout=PATIENCE)
+        return code
+
+    def kill(self):
+        self.process.kill()
+        return self.ended()
+
+
+class Client(threading.Thread):
+    """Asks without a pause, wherever the program is served; each answer is checked."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.places, self.stopped = queue.Queue(), threading.Event()
+        self.progress = threading.Condition()
+        self.answers = self.counter = self.gaps = self.longest = 0
+        self.status, self.last = (0, 0, 0), None
+        self.versions, self.error = {}, None
+
+    def run(self):
+        try:
+            while not self.stopped.is_set():
+                self.talk(self.places.get(timeout=PATIENCE))
+        except Exception as error:  # whatever it is, the test has to hear of it
+            self.fail(f"{type(error).__name__}: {error}")
+
+    def fail(self, what):
+        with self.progress:
+            self.error = self.error or what
+            self.progress.notify_all()
+
+    def talk(self, place):
+        """Until the other side hangs up: what was not answered then has not been done."""
+        kind, _, where = place.partition(":")
+        with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as sock:
+            sock.settimeout(PATIENCE)
+            host, _, port = where.rpartition(":")
+            sock.connect(where if kind == "unix" else (host, int(port)))
+            lines = sock.makefile("r")
+            while not self.stopped.is_set():
+                for query in ("add 1", "status", f"account {self.answers * 7919 % 1000}"):
+                    try:
+                        sock.sendall(f"{query}\n".encode())
+                        line = lines.readline()
+                    except (ConnectionResetError, BrokenPipeError):
+                        line = ""
+                    if line in ("", "moving\n"):
+                        self.gaps += 1
+                        return
+                    self.check(query, line)
+
+    def check(self, query, line):
+        if query == "add 1":
+            self.counter += 1
+            good = line == f"ok {self.counter}\n"
+        elif query == "status":
+            found = re.match(rf"ok pid {NUMBER} done {NUMBER} passes {NUMBER} wrong 0 counter "
+                             rf"{self.counter} ", line)
+            now = tuple(int(n) for n in found.groups()) if found else None
+            good = bool(now) and all(n >= before for n, before in zip(now[1:], self.status[1:]))
+            if good:
+                self.status = now
+        else:
+            good = self.check_account(line)
+        if not good:
+            raise Wrong(f"'{query}' after {self.status}, {self.counter}: {line!r}")
+        now = time.monotonic()
+        with self.progress:
+            self.longest = max(self.longest, now - (self.last or now))
+            self.last = now
+            self.answers += 1
+            self.progress.notify_all()
+
+    def check_account(self, line):
+        found = re.match(rf"ok {NUMBER} {NUMBER} {NUMBER} {NUMBER}\n", line)
+        if not found:
+            return line == "error not yet\n"
+        n, balance, version, check = (int(x) for x in found.groups())
+        x = n * 0x9e3779b97f4a7c15 + balance * 0xff51afd7ed558ccd + version * 0xc4ceb9fe1a85ec53
+        x &= MASK
+        older = version < self.versions.get(n, 0)
+        self.versions[n] = version
+        return not older and balance >= 0 and check == (x ^ (x >> 29)) & 0x7fffffff
+
+    def until(self, what, seen):
+        """Until the client has seen something; pid, done and passes are of the last status."""
+        with self.progress:
+            if not self.progress.wait_for(lambda: self.error or seen(), timeout=PATIENCE):
+                raise Wrong(f"not in time: {what}")
+        if self.error:
+            raise Wrong(self.error)
+
+    def works(self, pid):
+        """The program runs there, and all of its table was found right since it does."""
+        self.until(f"an answer of {pid}", lambda: self.status[0] == int(pid))
+        passes = self.status[2]
+        self.until("the table is checked once more", lambda: self.status[2] >= passes + 2)
+
+    def stop(self):
+        self.stopped.set()
+        self.join(timeout=PATIENCE)
+
+
+def send(pid, to, *options, prefix=()):
+    done = subprocess.run([*prefix, LUA_LIVE, "send", *options, pid, to], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=PATIENCE, check=False)
+    return done.returncode, done.stdout.strip()
+
+
+def expect(got, wanted, words):
+    if got != wanted:
+        raise Wrong(f"{got} instead of {wanted}: {words}")
+
+
+def note(words):
+    print(f"# {words}")
+
+
+class Scene:
+    """A directory, a client, and processes, none of which is left at the end."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="lua-live-")
+        self.client = Client()
+        self.addresses = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.stopped.set()
+        for side in Side.all:
+            side.kill()
+            side.process.stderr.close()
+        Side.all.clear()
+        shutil.rmtree(self.folder)
+
+    def path(self):
+        self.addresses += 1
+        return f"unix:{self.folder}/{self.addresses}"
+
+    def run(self, *script, serve=None, backend=BACKEND, **more):
+        side = Side("run", f"--backend={backend}", f"--serve={serve or self.path()}",
+                    *(script or (LEDGER, MIB)), notice=self.client.places, **more)
+        side.wait("runs it")
+        return side
+
+    def receive(self, listen=None, serve=None, backend=OTHER, **more):
+        side = Side("receive", f"--backend={backend}", f"--listen={listen or self.path()}",
+                    f"--serve={serve or self.path()}", notice=self.client.places, **more)
+        return side, side.wait(r"receives at (\S+)").group(1)
+
+    def begin(self, **more):
+        side = self.run(**more)
+        self.client.start()
+        self.client.works(side.pid)
+        return side
+
+    def end(self):
+        client = self.client
+        client.stop()
+        if client.error:
+            raise Wrong(client.error)
+        note(f"{client.answers} answers; the client had to come again {client.gaps} times, and was "
+             f"without an answer for {client.longest * 1000:.1f} ms at most; done {client.status[1]}, "
+             f"all checked {client.status[2]} times")
+
+    def move(self, source, target, to, *options, prefix=()):
+        code, words = send(source.pid, to, *options, prefix=prefix)
+        note(words)
+        expect(code, 0, words)
+        expect(source.ended(), MOVED, source.seen)
+        note(target.wait("all of it is here.*").group(0))
+        self.client.works(target.pid)
+
+
+# ---- what is tried
+
+def there_and_on():
+    """To a second process, through TCP to a third, and on without precopy; all serve at one address."""
+    with Scene() as scene:
+        serve = scene.path()
+        here = scene.begin(serve=serve)
+        for options, listen, backend in ((), None, OTHER), ((), "tcp:127.0.0.1:0", BACKEND), (
+                ("--rounds=0", "--bandwidth=200000000"), None, OTHER):
+            there, to = scene.receive(listen=listen, serve=serve, backend=backend)
+            scene.move(here, there, to, *options)
+            here = there
+        scene.end()
+
+
+def failures_before():
+    """Nobody listens; another build; a receiver that is killed; a stop() that fails."""
+    with Scene() as scene:
+        here = scene.begin(env={"LD_PRELOAD": REFUSE})
+        code, words = send(here.pid, scene.path())
+        expect((code, "No such file" in words), (1, True), words)
+        libraries = os.path.dirname(os.path.dirname(os.path.realpath(LUA_LIVE)))
+        there, to = scene.receive(program=other_build(scene.folder),
+                                  env={"LD_LIBRARY_PATH": libraries})
+        code, words = send(here.pid, to)
+        expect((code, "same build" in words), (1, True), words)
+        there.wait("nothing arrived: .*same build")
+        there, to = scene.receive()
+        sending = threading.Thread(target=lambda: results.append(
+            send(here.pid, to, "--bandwidth=1000000")))
+        results = []
+        sending.start()
+        there.wait("something arrives")
+        there.kill()
+        sending.join(timeout=PATIENCE)
+        expect((results[0][0], "it goes on here" in results[0][1]), (1, True), results)
+        expect(scene.client.gaps, 0, "the client was sent away")
+        scene.client.works(here.pid)
+        there, to = scene.receive()
+        code, words = send(here.pid, to)
+        expect((code, "it goes on here" in words), (1, True), words)
+        expect(scene.client.gaps, 1, "the client was not sent away while it stood still")
+        scene.client.works(here.pid)
+        scene.move(here, there, to)  # the receiver has waited for another try
+        scene.end()
+
+
+def other_build(folder):
+    """The program with another build id, as if it had been linked another time."""
+    notes = subprocess.run(["readelf", "-n", LUA_LIVE], stdout=subprocess.PIPE, text=True, check=True)
+    build = bytes.fromhex(re.search(r"Build ID: ([0-9a-f]+)", notes.stdout).group(1))
+    with open(LUA_LIVE, "rb") as file:
+        content = file.read()
+    path = f"{folder}/other"
+    with open(path, "wb") as file:
+        file.write(content.replace(build, build[::-1]))
+    os.chmod(path, 0o700)
+    return path
+
+
+def failures_behind():
+    """Whoever is left behind the switch says what was lost, and does not run the program."""
+    for victim in ("receiver", "sender"):
+        with Scene() as scene:
+            here = scene.begin()
+            there, to = scene.receive()
+            results = []
+            sending = threading.Thread(target=lambda: results.append(
+                send(here.pid, to, "--rounds=0", "--bandwidth=2000000")))
+            sending.start()
+            there.wait("runs it")
+            if victim == "receiver":
+                there.kill()
+                expect(here.ended(), LOST, here.seen)
+                sending.join(timeout=PATIENCE)
+                expect(results[0][0], LOST, results)
+                note(results[0][1])
+            else:
+                here.kill()
+                expect(there.ended(), LOST, there.seen)
+                note(there.seen[-1].strip())
+                sending.join(timeout=PATIENCE)
+                expect(results[0][0], 1, results)
+
+
+def coroutines():
+    with Scene() as scene:
+        places = scene.client.places
+        here = scene.run(COROUTINES)
+        for _ in range(3):
+            there, to = scene.receive()
+            ask(places.get(timeout=PATIENCE), here.pid)
+            code, words = send(here.pid, to)
+            note(words)
+            expect(code, 0, words)
+            expect(here.ended(), MOVED, here.seen)
+            here = there
+        ask(places.get(timeout=PATIENCE), here.pid)
+
+
+def ask(place, pid):
+    """Until it has run once more; nothing may be wrong."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect(place.partition(":")[2])
+        lines, first = sock.makefile("r"), None
+        while first is None or runs < first + 5:
+            sock.sendall(b"\n")
+            found = re.match(rf"ok pid {pid} runs {NUMBER} wrong 0\n", line := lines.readline())
+            if not found:
+                raise Wrong(line)
+            runs = int(found.group(1))
+            first = runs if first is None else first
+
+
+def ends():
+    """A script's arguments, its end, its error with the place, and a heap that is full."""
+    with Scene() as scene:
+        for text, code, words in (("if ... == 'a' then print(...) else error('no') end", 0, "runs it"),
+                                  ("print(#{...})\nlocal t = nil .. ...", 1, r":2:.*\n.*traceback"),
+                                  ("local t = {} while true do t[#t + 1] = {} end", 1, "not enough memory"),
+                                  ("local x = = 1", 1, "unexpected symbol")):
+            path = f"{scene.folder}/script.lua"
+            with open(path, "w", encoding="ascii") as file:
+                file.write(text)
+            side = Side("run", "--heap=16", path, "a", "b")
+            expect((side.ended(), bool(re.search(words, "".join(side.seen)))), (code, True), side.seen)
+
+
+class Network:
+    """Two network namespaces with a cable between; they end with the processes that hold them."""
+
+    def __enter__(self):
+        self.holders = [subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; read line"],
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                        for _ in range(2)]
+        for holder in self.holders:
+            holder.stdout.readline()
+        first, second = (str(holder.pid) for holder in self.holders)
+        self.do("ip", "link", "add", "cable", "netns", first, "type", "veth", "peer", "name", "cable",
+                "netns", second)
+        for i in range(2):
+            self.do(*self.inside(i), "ip", "link", "set", "lo", "up")
+            self.do(*self.inside(i), "ip", "address", "add", f"10.23.0.{i + 1}/24", "dev", "cable")
+            self.do(*self.inside(i), "ip", "link", "set", "cable", "up")
+        return self
+
+    def inside(self, i):
+        return ("nsenter", "--net", "--target", str(self.holders[i].pid))
+
+    def do(self, *command):
+        subprocess.run(command, check=True, timeout=PATIENCE)
+
+    def __exit__(self, *_):
+        for holder in self.holders:
+            holder.communicate(b"\n", timeout=PATIENCE)
+
+
+def networks():
+    """To another network namespace, through TCP, and back."""
+    with Network() as net, Scene() as scene:
+        here = scene.begin(prefix=net.inside(0))
+        there, to = scene.receive(listen="tcp:10.23.0.2:0", prefix=net.inside(1))
+        scene.move(here, there, to, prefix=net.inside(0))
+        back, to = scene.receive(listen="tcp:10.23.0.1:0", prefix=net.inside(0), backend=BACKEND)
+        scene.move(there, back, to, prefix=net.inside(1))
+        scene.end()
+
+
+# ----
+
+def attempt(name, what):
+    try:
+        what()
+        point(True, name)
+    except (Wrong, OSError, queue.Empty, subprocess.SubprocessError) as error:
+        point(False, name, f"{type(error).__name__}: {error}".replace("\n", "\n# "))
+
+
+def skip(name, why):
+    tap.points += 1
+    print(f"ok {tap.points} - {name} # SKIP {why}")
+
+
+def backend_refused():
+    """Whether the kernel's facility is not to be had here; why."""
+    if "kernel" not in (BACKEND, OTHER):
+        return ""
+    with Scene() as scene:
+        here = scene.run(COROUTINES, backend="kernel")
+        _, to = scene.receive(backend="kernel")
+        code, words = send(here.pid, to)
+        return words if code and re.search("not permitted|not implemented", words) else ""
+
+
+def networks_refused():
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    for command in ("ip", "nsenter", "unshare"):
+        if not shutil.which(command):
+            return f"no {command} here"
+    try:
+        with Network():
+            return ""
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"no network namespaces: {error}"
+
+
+def too_long(*_):
+    raise Wrong("the whole took too long")
+
+
+def main():
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(PATIENCE * 5 - 30)
+    why = backend_refused() if LUA_LIVE else "liblua5.4-dev was not there when this was configured"
+    if why:
+        print(f"1..0 # SKIP {why.splitlines()[0]}")
+        return 0
+    note(f"a ledger of {MIB} MiB, from {BACKEND} to {OTHER}")
+    attempt("it moves to a second process, and to a third, and to a fourth", there_and_on)
+    if BACKEND != OTHER:
+        return plan()  # the rest has been tried on each alone
+    attempt("a failure before the switch leaves it running", failures_before)
+    attempt("a failure behind the switch is told, and nobody runs it", failures_behind)
+    attempt("in the middle of coroutines and sorts", coroutines)
+    attempt("a script ends as it ends", ends)
+    why = networks_refused()
+    if why:
+        skip("into another network namespace, and back", why)
+    else:
+        attempt("into another network namespace, and back", networks)
+    return plan()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
