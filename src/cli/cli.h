@@ -16,6 +16,7 @@
 
 int cli_run(int argc, char **argv);
 int cli_check(int argc, char **argv);
+int cli_memcp(int argc, char **argv);
 
 /* One line on stderr, "userfault: " before it and a newline after it. */
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

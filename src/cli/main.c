@@ -16,6 +16,7 @@ static const struct command {
 } commands[] = {
     {"run", cli_run, "userfault run"},
     {"check", cli_check, "userfault check"},
+    {"memcp", cli_memcp, "userfault memcp"},
 };
 
 struct choice {
@@ -30,6 +31,7 @@ static const char doc[] =
     "Commands:\n"
     "  run    run a program on the facility\n"
     "  check  say what this host allows, and which backend results\n"
+    "  memcp  move memory to another process or machine while it is used\n"
     "\n"
     "`userfault COMMAND --help' lists the options of a command; userfault(1) and\n"
     "userfault(7) describe them and the facility.";

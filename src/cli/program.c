@@ -280,8 +280,7 @@ static int preload_try(const char *format, const char *folder, char **ret_path)
     return strpbrk(absolute, " :") ? -EINVAL : 0;
 }
 
-/* The folder of this executable: as the kernel knows it, or without /proc as it was started. */
-static char *own_folder(void)
+char *program_own_folder(void)
 {
     char exe[4096];
     ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
@@ -313,7 +312,7 @@ int preload_find(char **ret_path)
 
     if (env && *env)
         return preload_try("%s", env, ret_path);
-    folder = own_folder();
+    folder = program_own_folder();
     for (size_t i = 0; folder && err == -ENOENT && i < sizeof(places) / sizeof(places[0]); i++)
         err = preload_try(places[i], folder, ret_path);
     free(folder);

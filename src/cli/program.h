@@ -44,4 +44,8 @@ int program_refusal(const char *path, char *text, size_t text_size);
  */
 int preload_find(char **ret_path);
 
+/* The folder of this executable, as the kernel knows it, or without /proc as it was started.
+ * Allocated; NULL: not to be found. */
+char *program_own_folder(void);
+
 #endif

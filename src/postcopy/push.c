@@ -75,8 +75,11 @@ static size_t run_of(const char *bytes, size_t page, size_t count, bool *ret_zer
     return n;
 }
 
-/* Wait until the bytes fit into the limit. Return: 0; -ECANCELED. */
-static int keep_rate(struct uf_source *source, size_t bytes)
+/*
+ * Wait until what was sent so far fits into the limit. Before a claim: who touches a page that is
+ * claimed and waits here would wait with it. Return: 0; -ECANCELED.
+ */
+static int await_rate(struct uf_source *source)
 {
     uint64_t limit = source->options.bandwidth_bytes, now, due;
 
@@ -90,7 +93,6 @@ static int keep_rate(struct uf_source *source, size_t bytes)
         source->rate_start_ns = now;
         source->sent_bytes = 0;
     }
-    source->sent_bytes += bytes;
     pthread_mutex_unlock(&source->rate_lock);
     while (due > now) {
         struct pollfd stop = {.fd = source->peer.stop_fd, .events = POLLIN};
@@ -100,6 +102,13 @@ static int keep_rate(struct uf_source *source, size_t bytes)
         now = peer_now_ns();
     }
     return 0;
+}
+
+static void count_rate(struct uf_source *source, size_t bytes)
+{
+    pthread_mutex_lock(&source->rate_lock);
+    source->sent_bytes += bytes;
+    pthread_mutex_unlock(&source->rate_lock);
 }
 
 static int send_run(struct uf_source *source, struct link *link, const struct claim *run,
@@ -144,9 +153,9 @@ static int send_claim(struct pusher *pusher, struct claim claim)
             leave_for_later(source, &run);
             continue;
         }
-        ret = zero ? 0 : keep_rate(source, run.count * region->page);
-        if (ret == 0)
-            ret = send_run(source, pusher->link, &run, bytes + done * region->page, zero);
+        if (!zero)
+            count_rate(source, run.count * region->page);
+        ret = send_run(source, pusher->link, &run, bytes + done * region->page, zero);
         if (pusher->precopy)
             PEER_COUNT(&source->peer, pages_precopy, run.count);
         else if (zero)
@@ -169,6 +178,8 @@ static void *push(void *arg)
 
         if (pusher->precopy &&
             (atomic_load(&source->switch_wanted) || atomic_load(&source->cancel_wanted)))
+            break;
+        if (await_rate(source))
             break;
         pthread_mutex_lock(&source->map_lock);
         found = claim_next(source, pusher->precopy, &claim);

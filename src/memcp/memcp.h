@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `userfault memcp`: a region of memory moves to another process or machine, is used meanwhile on
+ * both sides, and is compared byte by byte.
+ *
+ *     memcp.c    the command line            side.c    one side of a migration, from end to end
+ *     links.c    connections                 memory.c  the region, what it holds, verification
+ *     work.c     the writer and the reader   series.c  samples over time, progress
+ *     report.c, json.c, svg.c                what is told at the end
+ *
+ * Everything that crosses the wire is a struct of 64-bit numbers and nothing else, so that one
+ * function encodes them all (words_send(), words_recv()).
+ */
+#ifndef MEMCP_MEMCP_H
+#define MEMCP_MEMCP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <userfault/postcopy.h>
+
+#define PAGE ((size_t)4096) /* the unit of writer, reader and verification, whatever the mapping   \
+                             */
+
+/* Exit statuses. */
+#define EXIT_WRONG  1   /* it moved, and something is not what it was */
+#define EXIT_FAILED 2   /* it did not move, or not all of it */
+#define EXIT_SETUP  125 /* options, addresses, memory: before anything moved */
+
+#define RATE_MAX UINT64_MAX /* as fast as it goes */
+
+enum pattern { PATTERN_SEQ, PATTERN_RANDOM, PATTERN_HOT, PATTERNS };
+
+/* Who touches which page how often. */
+struct pace {
+    uint64_t pattern;
+    uint64_t hot_bytes; /* PATTERN_HOT: random ones of the first so many bytes */
+    uint64_t rate;      /* pages a second; 0: nobody */
+};
+
+/* What both sides must agree on; the source tells it to the sink. */
+struct plan {
+    uint64_t version;
+    uint64_t size, page_bytes; /* bytes; the mapping's page size */
+    uint64_t shared;           /* mapped shared, not private */
+    uint64_t seed;             /* of content and of random orders */
+    uint64_t zero_percent;     /* of pages, which stay untouched */
+    uint64_t has_table;        /* filled from a file: sums of the pages follow */
+    uint64_t once;             /* the reader reads each page once, then it is done */
+    struct pace writer, reader;
+};
+
+#define PLAN_VERSION 1
+#define WORDS(type)  (sizeof(type) / sizeof(uint64_t))
+
+/* ---- memory.c */
+
+struct page_sum {
+    uint64_t whole, inner; /* of the content; without the first and the last word */
+};
+
+struct memory {
+    const struct plan *plan;
+    char *start;
+    size_t pages;          /* of PAGE bytes */
+    struct page_sum *sums; /* of a file's content; NULL: it is the pattern of the seed */
+};
+
+struct verified {
+    uint64_t pages, wrong, first_wrong;
+};
+
+uint64_t mix(uint64_t value); /* a good hash of one number */
+/* Return: 0; -errno. */
+int memory_map(const struct plan *plan, struct memory *ret);
+void memory_fill(const struct memory *memory);
+/* From a file, which may be shorter: the rest stays untouched. Makes the sums. Return: 0; -errno.
+ */
+int memory_load(struct memory *memory, int fd);
+void memory_free(struct memory *memory);
+/* The k-th page of an order. */
+size_t pace_page(const struct plan *plan, const struct pace *pace, uint64_t k);
+/* The k-th write: two words of a page say that it was this one. */
+void memory_write(const struct memory *memory, uint64_t k);
+/* Whether a page holds what some of the first writes may have left there, at any moment. */
+bool memory_looks_right(const struct memory *memory, size_t page, uint64_t writes);
+/* All of it, after so many writes and not one more. Return: 0; -ENOMEM. */
+int memory_verify(const struct memory *memory, uint64_t writes, struct verified *ret);
+
+/* ---- work.c */
+
+#define TOUCH_BUCKETS 320 /* 16 for each doubling of ns, from 16 ns on */
+
+/* A writer or a reader: a thread of its own, at a rate. */
+struct worker {
+    struct memory *memory;
+    struct pace pace;
+    bool writes;
+    uint64_t limit; /* so many steps, then it ends by itself; 0: until it is stopped */
+    const atomic_ullong *writes_so_far; /* reader: the writer's count */
+    pthread_t thread;
+    bool started;
+    int stop_fd;
+    atomic_ullong done;                   /* steps, those of the other side before it among them */
+    uint64_t wrong;                       /* reader: pages that do not look right */
+    uint64_t lost;                        /* steps that met SIGBUS */
+    uint64_t waits, wait_ns, wait_max_ns; /* reader: touches that took WAIT_NS and more */
+    uint64_t touch[TOUCH_BUCKETS];        /* those, by their time */
+};
+
+#define WAIT_NS 4000 /* a page that is there is touched faster */
+
+void workers_prepare(void); /* before anything starts: SIGBUS is survived */
+/* Return: 0, -errno. */
+int worker_start(struct worker *worker);
+void worker_stop(struct worker *worker);
+void worker_join(struct worker *worker); /* one with a limit */
+uint64_t touch_quantile_ns(const uint64_t touch[TOUCH_BUCKETS], double share);
+uint64_t now_ns(void);
+
+/* ---- links.c */
+
+struct links {
+    struct uf_postcopy_links ends;
+    const char *transport; /* in words */
+    pid_t command;         /* exec: whose ends they are; 0 */
+};
+
+struct link_options {
+    bool has_urgent;
+    unsigned background;
+    uint64_t pace_bytes; /* SO_MAX_PACING_RATE; 0: none */
+};
+
+unsigned links_count(const struct uf_postcopy_links *links);
+/* unix:PATH, tcp:HOST:PORT, exec:COMMAND, - . Return: 0; an exit status, told. */
+int links_connect(const char *to, const struct link_options *options, struct links *ret);
+int links_accept(const char *listen_on, struct links *ret);
+/* Both ends in this process, for its child. over: unix, tcp, pipe. */
+int links_pairs(const char *over, const struct link_options *options, struct links ret[2]);
+void links_close(struct links *links);
+/* Numbers, little-endian, all of them. Return: 0, -errno; -ECONNRESET at the end. */
+int words_send(const struct uf_postcopy_link *link, const void *words, size_t count);
+int words_recv(const struct uf_postcopy_link *link, void *words, size_t count);
+
+/* ---- series.c */
+
+struct sample {
+    uint64_t at_ns; /* since this side began */
+    uint64_t rounds, precopy, background, urgent, zero, bytes, blocked_ns;
+};
+
+#define SAMPLES_MAX 1024
+
+struct series {
+    void (*stats)(const void *side, struct uf_postcopy_stats *ret);
+    const void *side;
+    const struct plan *plan;
+    uint64_t start_ns, interval_ns;
+    const _Atomic uint64_t *switch_ns; /* 0: not yet */
+    const char *who;
+    FILE *progress; /* NULL: none */
+    bool progress_json;
+    uint64_t told_ns, told_bytes;
+    bool told;
+    int stop_fd;
+    pthread_t thread;
+    size_t count;
+    struct sample samples[SAMPLES_MAX];
+};
+
+int series_start(struct series *series);
+void series_stop(struct series *series); /* takes the last sample */
+
+/* ---- side.c */
+
+/* What one side knows at the end; the sink's goes to the source. */
+struct result {
+    uint64_t switched, failed; /* failed: an errno */
+    uint64_t user_backend;
+    uint64_t start_ns, switch_ns; /* of the switch, since this side began */
+    uint64_t rounds, precopy, background, urgent, zero, lost, discarded, bytes, requests,
+        requests_dropped, downtime_ns, total_ns, blocked_ns;
+    uint64_t latency[UF_POSTCOPY_BUCKETS];
+    struct verified verified;
+    uint64_t writes, writes_before, reads, reads_before, reads_wrong, reads_lost;
+    uint64_t waits, wait_ns, wait_max_ns;
+    uint64_t touch[TOUCH_BUCKETS];
+    uint64_t memory_bytes; /* resident at most, beyond the region and the tool's own tables */
+    uint64_t samples;
+};
+
+struct side_options {
+    enum uf_backend backend;
+    unsigned rounds;
+    unsigned downtime_ms;
+    uint64_t bandwidth;
+    uint64_t max_size; /* sink: no larger region */
+    const char *fill;  /* source: a file; NULL */
+    bool spoil;        /* source: one bit of this page changes behind the writer's back */
+    uint64_t spoil_page;
+    FILE *progress;
+    bool progress_json;
+    bool quiet;
+};
+
+struct outcome {
+    struct plan plan;
+    struct result source, sink;
+    bool has_source, has_sink;
+    struct sample source_samples[SAMPLES_MAX], sink_samples[SAMPLES_MAX];
+    const char *transport;
+    unsigned links;
+    char error[256]; /* empty: none */
+};
+
+/* Return: an exit status; what went wrong is in outcome->error. */
+int side_send(struct plan *plan, const struct side_options *options, const struct links *links,
+              struct outcome *outcome);
+int side_receive(const struct side_options *options, const struct links *links,
+                 struct outcome *outcome);
+
+/* ---- the end */
+
+void say(const char *format, ...) __attribute__((format(printf, 1, 2))); /* an error, one line */
+const char *size_text(double bytes, char *text, size_t size);
+void report_print(const struct outcome *outcome, FILE *out);
+/* Return: 0, -errno. */
+int json_write(const struct outcome *outcome, FILE *out);
+int svg_write(const struct outcome *outcome, FILE *out);
+
+#endif
