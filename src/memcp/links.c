@@ -316,8 +316,10 @@ static int listen_unix(const char *path)
     if (unix_address(path, &local))
         return -1;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && bind(fd, (struct sockaddr *)&local, sizeof(local)) == 0 && listen(fd, 32) == 0)
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&local, sizeof(local)) == 0 && listen(fd, 32) == 0) {
+        say("listening at unix:%s", path);
         return fd;
+    }
     say("unix:%s: %s%s", path, strerror(errno),
         errno == EADDRINUSE ? "; remove it if nobody listens there any more" : "");
     if (fd >= 0)
@@ -335,7 +337,7 @@ static void tell_port(int fd)
     if (getsockname(fd, (struct sockaddr *)&address, &len) == 0 &&
         getnameinfo((struct sockaddr *)&address, len, NULL, 0, port, sizeof(port),
                     NI_NUMERICSERV) == 0)
-        say("listening on port %s", port);
+        say("listening on TCP port %s", port);
 }
 
 static int listen_tcp(const char *host)

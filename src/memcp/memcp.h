@@ -23,8 +23,8 @@
 
 #include <userfault/postcopy.h>
 
-#define PAGE ((size_t)4096) /* the unit of writer, reader and verification, whatever the mapping   \
-                             */
+/* The unit of writer, reader and verification, whatever the mapping's. */
+#define PAGE ((size_t)4096)
 
 /* Exit statuses. */
 #define EXIT_WRONG  1   /* it moved, and something is not what it was */

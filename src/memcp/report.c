@@ -99,8 +99,8 @@ static void reader_lines(FILE *out, const struct result *r)
     if (!r->waits)
         return;
     fprintf(out,
-            "  the reader waited %llu times, %.1f ms in all: p50 %.0f us, p99 %.0f us, "
-            "max %.0f us\n",
+            "  the reader waited %llu times, %.1f ms in all:\n"
+            "    p50 %.0f us, p99 %.0f us, max %.0f us\n",
             (unsigned long long)r->waits, (double)r->wait_ns / 1e6,
             (double)touch_quantile_ns(r->touch, 0.5) / 1e3,
             (double)touch_quantile_ns(r->touch, 0.99) / 1e3, (double)r->wait_max_ns / 1e3);
@@ -114,8 +114,13 @@ static void verified_line(FILE *out, const struct result *r)
             (unsigned long long)r->verified.pages, (unsigned long long)r->verified.wrong);
     if (r->verified.wrong)
         fprintf(out, ", the first of them page %llu", (unsigned long long)r->verified.first_wrong);
-    fprintf(out, "; %llu wrong when read, %llu lost\n", (unsigned long long)r->reads_wrong,
-            (unsigned long long)r->reads_lost);
+    fprintf(out, ";\n             %llu wrong when read, %llu lost\n",
+            (unsigned long long)r->reads_wrong, (unsigned long long)r->reads_lost);
+}
+
+static const char *backend_of(const struct result *r)
+{
+    return r->user_backend ? "user" : "kernel";
 }
 
 static void head_lines(const struct outcome *outcome, FILE *out, const struct result *r)
@@ -123,18 +128,17 @@ static void head_lines(const struct outcome *outcome, FILE *out, const struct re
     char size[32], rate[32];
     double seconds = (double)r->total_ns / 1e9;
 
-    fprintf(out, "%s of %s %s memory in %.3f s, %s/s, by %s (%u)\n",
+    fprintf(out, "%s of %s %s memory in %.3f s, %s/s\n",
             size_text((double)outcome->plan.size, size, sizeof(size)),
             outcome->plan.shared ? "shared" : "private",
             outcome->plan.page_bytes > PAGE ? "huge" : "anonymous", seconds,
-            size_text(seconds > 0 ? (double)r->bytes / seconds : 0, rate, sizeof(rate)),
-            outcome->transport, outcome->links);
-    fprintf(out, "  backend    %s%s%s\n",
-            outcome->has_source ? (outcome->source.user_backend ? "user" : "kernel") : "",
-            outcome->has_source && outcome->has_sink ? " at the source, " : "",
-            outcome->has_sink
-                ? (outcome->sink.user_backend ? "user at the sink" : "kernel at the sink")
-                : " at the source");
+            size_text(seconds > 0 ? (double)r->bytes / seconds : 0, rate, sizeof(rate)));
+    fprintf(out, "  links      %u, %s\n  backend    ", outcome->links, outcome->transport);
+    if (outcome->has_source)
+        fprintf(out, "%s at the source%s", backend_of(&outcome->source),
+                outcome->has_sink ? ", " : "\n");
+    if (outcome->has_sink)
+        fprintf(out, "%s at the sink\n", backend_of(&outcome->sink));
 }
 
 void report_print(const struct outcome *outcome, FILE *out)

@@ -49,7 +49,7 @@ static void keep(struct series *series, const struct sample *sample)
  */
 static double share_done(const struct series *series, const struct sample *now)
 {
-    double pages = (double)(series->plan->size / series->plan->page_bytes);
+    double pages = (double)series->plan->size / (double)series->plan->page_bytes;
     double sent = (double)(now->precopy + now->background + now->urgent + now->zero);
     double share = sent / pages;
 

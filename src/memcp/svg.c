@@ -147,7 +147,8 @@ static void value_axis(const struct picture *picture, const struct panel *panel)
 {
     double step = tick_of(panel->max, 5);
 
-    for (double value = 0; value <= panel->max * 1.0001; value += step) {
+    for (unsigned i = 0; i * step <= panel->max * 1.0001; i++) {
+        double value = i * step;
         double y = y_of(panel, value);
 
         fprintf(picture->out,
@@ -165,8 +166,8 @@ static void time_axis(const struct picture *picture, const struct panel *panel)
     bool small = picture->seconds < 2;
     double unit = small ? 1e-3 : 1, step = tick_of(picture->seconds / unit, 10);
 
-    for (double at = 0; at * unit <= picture->seconds * 1.0001; at += step) {
-        double x = x_of(picture, at * unit);
+    for (unsigned i = 0; i * step * unit <= picture->seconds * 1.0001; i++) {
+        double at = i * step, x = x_of(picture, at * unit);
 
         fprintf(picture->out,
                 "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#888\"/>\n", x,
@@ -235,7 +236,7 @@ static void draw_switch(const struct picture *picture, const struct panel *top,
         return;
     fprintf(picture->out,
             "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"#222\" "
-            "fill-opacity=\"0.55\"/>\n",
+            "fill-opacity=\"0.3\"/>\n",
             from, top->top - 6, to - from > 1 ? to - from : 1, bottom->bottom - top->top + 6);
     text(picture->out, late ? from - 5 : to + 5, top->top - 2, late ? "end" : "start",
          "switch, %.2f ms of downtime", (picture->resume - picture->stop) * 1e3);

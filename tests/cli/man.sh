@@ -41,23 +41,28 @@ lint() {
 }
 
 lint userfault.1
+lint userfault-memcp.1
 lint userfault.7
 
 # In the source `--' is `Fl Fl', and a name may be followed by a value.
 documents() { # NAME PATTERN
-    grep -Eq -- "$2" "$SOURCE/man/userfault.1"
-    report "userfault.1 documents $1" $?
+    grep -Eq -- "$2" "$SOURCE/man/${page:=userfault.1}"
+    report "$page documents $1" $?
 }
 
-for command in run check; do
+for command in run check memcp; do
+    page=userfault.1
+    [ $command != memcp ] || page=userfault-memcp.1
+    [ $command != memcp ] || [ -x "$BUILD/userfault-memcp" ] || continue
     for option in $("$launcher" $command --help | grep -o '^ .*--[a-z-]*' | sed 's/.*--//'); do
         case $option in
         usage) ;;
-        help | version) documents "--$option" "Fl Fl $option" ;;
+        help | version) documents "--$option" "Fl Fl $option( |\$)" ;;
         *) documents "--$option" "^\.It Fl Fl $option( |\$)" ;;
         esac
     done
 done
+page=userfault.1
 for word in $("$launcher" run --help | tr -d '\n' | sed 's/.*do without: \([a-z, ]*\)  .*/\1/; s/,//g'); do
     case $word in
     no*) documents "--force=$word" "^\.It Cm $word\$" ;;

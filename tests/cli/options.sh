@@ -112,7 +112,11 @@ usage "no such option" --nonsense
 exits 125 "no program" run
 exits 125 "no command" "$launcher"
 exits 125 "no such command" "$launcher" walk
-for command in "" run; do
+exits 125 "no memcp beside a launcher that was moved away" tree/bin/userfault memcp --size=1M
+expect "says what it would be built with" "there is no .*/userfault-memcp: it is built where libxxhash was found"
+commands=run
+[ ! -x "$BUILD/userfault-memcp" ] || commands="run memcp"
+for command in "" $commands; do
     # shellcheck disable=SC2086 # none is no word
     exits 0 "help ${command:-of all}" "$launcher" $command --help
     narrow "is narrow enough"

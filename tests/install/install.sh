@@ -33,10 +33,13 @@ check "the installed launcher runs a program" "$root/bin/userfault" run --backen
 expect "with the installed library" "^preloaded: $lib/libuserfault-preload\\.so"
 
 for file in "$lib/libuserfault.so" "$lib/libuserfault.so.0" "$lib/pkgconfig/userfault.pc" \
-    "$lib/libuserfault-postcopy.so.0" "$root/include/userfault/postcopy.h"; do
+    "$lib/libuserfault-postcopy.so.0" "$root/bin/userfault-memcp" "$root/include/userfault/postcopy.h"; do
     test -e "$file"
     report "has ${file#"$dir/root"}" $?
 done
+
+check "the installed memcp finds the installed library" env -u LD_LIBRARY_PATH "$root/bin/userfault" \
+    memcp --backend=user --size=1M
 
 # The sysroot stands for the root folder of the system that the package would be installed on.
 export PKG_CONFIG_PATH="$lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dir/root"

@@ -1,0 +1,348 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`userfault memcp`: every transport and kind of memory; its JSON, its picture; what it says when
+something is wrong, on purpose."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import xml.etree.ElementTree as ElementTree
+
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+import tap
+from tap import plan, point
+
+BACKEND = sys.argv[1]
+COMMAND = [os.path.join(os.environ["BUILD"], "userfault"), "memcp"]
+PATIENCE = 60  # seconds; only a failure takes that long
+MIB = 1 << 20
+BUSY = ["--writer=random:20k", "--reader=hot=2M:max"]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def start(*words, **how):
+    how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+    return subprocess.Popen([*COMMAND, *words], **how)
+
+
+def end(process):
+    """Status, standard output, standard error."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return "no end", "", ""
+    return process.returncode, (out or b"").decode(), (err or b"").decode()
+
+
+def run(*words):
+    return end(start(*words))
+
+
+def side():
+    return f"--backend={BACKEND}"
+
+
+def skip(name, why):
+    tap.points += 1
+    print(f"ok {tap.points} - {name} # SKIP {why}")
+
+
+# ------------------------------------------------------------------ what the numbers must be
+
+def late(pages):
+    return pages["background"] + pages["urgent"] + pages["zero"]
+
+
+def wrong_in(found, size, page=4096):
+    """What is not as it should be of one migration; nothing: ""."""
+    source, sink = found["source"], found["sink"]
+    pages = source["pages"]
+    series = source["series"]
+    checks = {
+        "version": found["version"] == 1 and found["error"] is None,
+        "plan": found["plan"]["size"] == size and found["plan"]["page_size"] == page,
+        "backend": {source["backend"], sink["backend"]} == {BACKEND},
+        "verified": sink["verified"]["pages"] == size // 4096,
+        "wrong": not any(sink["verified"][kind]
+                         for kind in ("wrong", "wrong_when_read", "lost_when_touched")),
+        "every page once behind the switch": late(pages) ==
+            (pages["discarded"] if source["rounds"] else size // page),
+        # an urgent page that is zero is urgent at one side, and zero at the other
+        "both sides count the same": late(sink["pages"]) == late(pages) and
+            all(sink["pages"][kind] == pages[kind] for kind in ("precopy", "discarded")),
+        "no page is lost": not pages["lost"] and not sink["pages"]["lost"],
+        "series grow": all(before[kind] <= after[kind] for before, after in zip(series, series[1:])
+                           for kind in ("at_ns", "precopy", "background", "urgent", "bytes")),
+        "and end where the sums are": series[-1]["background"] == pages["background"] and
+            series[-1]["precopy"] == pages["precopy"],
+        "the writer went on at the sink": sink["writes"] > sink["writes_before"] or
+            not found["plan"]["writer"],
+        "what it did at the source was told": sink["writes_before"] == source["writes"],
+        "downtime": 0 < source["downtime_ns"] < source["total_ns"],
+        "latency": sum(bucket["count"] for bucket in sink["latency"]) <= sink["requests"],
+    }
+    return ", ".join(name for name, good in checks.items() if not good)
+
+
+def migration(name, *words, size=16 * MIB, page=4096):
+    status, out, err = run(side(), f"--size={size}", "--json", *words)
+    found = f"status {status}: {err}"
+    if status == 0:
+        found = wrong_in(json.loads(out), size, page)
+    point(status == 0 and not found, name, found)
+
+
+def check_alone():
+    for over in ("unix", "tcp", "pipe"):
+        for memory in ("anon", "shared"):
+            migration(f"{memory} memory over {over}", f"--over={over}", f"--memory={memory}",
+                      "--zero=20", *BUSY)
+        migration(f"no precopy, over {over}", f"--over={over}", "--rounds=0", *BUSY)
+    migration("one socket", "--one-socket", *BUSY)
+    migration("no background link", "--background-links=0", "--rounds=0", *BUSY)
+    migration("five background links", "--background-links=5", *BUSY)
+    migration("nobody touches it", "--writer=none", "--reader=none", size=8 * MIB)
+    migration("a limit of bandwidth", "--bandwidth=800Mbit", "--rounds=0", *BUSY)
+    migration("a share of the region", "--writer=seq:300%", "--reader=seq:50%")
+
+
+def check_huge():
+    pool = os.environ["HOLD_POOL"]
+    if not pool:
+        skip("huge pages", "their holder is not built")
+        return
+    with subprocess.Popen([pool, "40"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as holder:
+        why = holder.stdout.readline().strip()
+        for memory in ("anon", "shared"):
+            name = f"huge pages, {memory}"
+            if why != "ok":
+                skip(name, why)
+                continue
+            migration(name, "--huge-pages", f"--memory={memory}", "--zero=0", *BUSY, size=32 * MIB,
+                      page=2 * MIB)
+        holder.stdin.close()
+
+
+# ------------------------------------------------------------------ two commands
+
+def heard(process, pattern):
+    """Its first line on standard error that says so; what is in it."""
+    for line in process.stderr:
+        match = re.search(pattern, line.decode())
+        if match:
+            return match[1]
+    return ""
+
+
+def check_addresses(folder):
+    path = os.path.join(folder, "socket")
+    for address, pattern in ((f"unix:{path}", r"listening at (\S+)"),
+                             ("tcp:127.0.0.1:0", r"listening on TCP port (\d+)")):
+        sink = start("receive", f"--listen={address}", side())
+        where = heard(sink, pattern)
+        if not address.startswith("unix"):
+            where = f"tcp:localhost:{where}"
+        status, out, err = run("send", f"--to={where}", side(), "--size=16M", "--json",
+                               "--background-links=2", *BUSY)
+        name = address.split(":")[0]
+        point(status == 0 and not wrong_in(json.loads(out), 16 * MIB), f"send and receive by {name}",
+              err)
+        status, out, _ = end(sink)
+        point(status == 0 and ", 0 wrong;" in out, "and the receiver says the same", out)
+    point(not os.path.exists(path), "no socket is left")
+
+
+def check_streams(folder):
+    there, back = os.pipe(), os.pipe()
+    sink = start("receive", side(), stdin=there[0], stdout=back[1])
+    source = start("send", "--to=-", side(), "--size=16M", "--json=" + os.path.join(folder, "json"),
+                   *BUSY, stdin=back[0], stdout=there[1])
+    for fd in (*there, *back):
+        os.close(fd)
+    status, _, err = end(source)
+    with open(os.path.join(folder, "json"), encoding="utf-8") as file:
+        text = file.read()
+    found = wrong_in(json.loads(text), 16 * MIB) if status == 0 else err
+    point(status == 0 and not found, "by standard input and output", found)
+    status, _, err = end(sink)
+    point(status == 0 and ", 0 wrong;" in err, "and the receiver says the same beside it", err)
+    command = " ".join([*COMMAND, "receive", side(), "2>/dev/null"])
+    status, out, err = run("send", f"--to=exec:{command}", side(), "--size=16M", "--json", *BUSY)
+    point(status == 0 and not wrong_in(json.loads(out), 16 * MIB), "by a command's", err)
+
+
+# ------------------------------------------------------------------ what may hold
+
+def check_file(folder):
+    path = os.path.join(folder, "content")
+    with open(path, "wb") as file:
+        file.write(os.urandom(3 * MIB + 77))
+    status, out, err = run(side(), f"--fill={path}", "--json", *BUSY)
+    found = wrong_in(json.loads(out), 3 * MIB + 4096) if status == 0 else err
+    point(status == 0 and not found, "filled from a file", found)
+    status, _, err = run(side(), f"--fill={path}", "--size=8M", "--spoil=5", "--writer=none")
+    point(status == 1, "a bit of it that changes is noticed", err)
+    status, _, err = run(side(), f"--fill={path}x")
+    point(status == 125 and "No such file" in err, "no file", err)
+
+
+def check_spoiled():
+    for rounds in (0, 3):
+        status, out, err = run(side(), "--size=8M", f"--rounds={rounds}", "--spoil=77", "--json",
+                               "--reader=none")
+        verified = json.loads(out)["sink"]["verified"] if status == 1 else {}
+        point(status == 1 and verified["wrong"] == 1, f"one bit is noticed, {rounds} rounds",
+              f"{status}: {err}")
+    status, out, _ = run(side(), "--size=8M", "--spoil=77", "--reader=none")
+    point(status == 1 and "1 wrong, the first of them page 77;" in out, "and named", out)
+    status, out, _ = run(side(), "--size=8M", "--spoil=0", "--reader=seq:max", "--writer=none",
+                         "--json")
+    point(status == 1 and json.loads(out)["sink"]["verified"]["wrong_when_read"] > 0,
+          "the reader notices too", out)
+
+
+def relay(source, sink, at):
+    """One bit of what passes is changed behind so many bytes."""
+    passed = 0
+    while data := os.read(source, 65536):
+        if passed <= at < passed + len(data):
+            data = bytearray(data)
+            data[at - passed] ^= 1
+        passed += len(data)
+        try:
+            while data:
+                data = data[os.write(sink, data):]
+        except BrokenPipeError:
+            break
+    os.close(source)
+    os.close(sink)
+
+
+def check_corrupted():
+    for rounds, where in ((4, "before"), (0, "behind")):
+        there, passed_on, back = os.pipe(), os.pipe(), os.pipe()
+        sink = start("receive", side(), stdin=passed_on[0], stdout=back[1])
+        source = start("send", "--to=-", side(), "--size=16M", f"--rounds={rounds}", *BUSY,
+                       stdin=back[0], stdout=there[1])
+        for fd in (there[1], passed_on[0], *back):
+            os.close(fd)
+        thread = threading.Thread(target=relay, args=(there[0], passed_on[1], 4 * MIB))
+        thread.start()
+        status, _, err = end(source)
+        point(status == 2 and f"failed {where} the switch" in err and
+              ("the memory here is whole" in err) == (where == "before"),
+              f"a bit that is changed on the way {where} the switch: the sender", f"{status}: {err}")
+        status, _, err = end(sink)
+        point(status == 2 and "checksum" in err, "and the receiver", f"{status}: {err}")
+        thread.join(PATIENCE)
+
+
+def check_killed(folder):
+    """The receiver is killed while pages come; the sender's progress says when."""
+    path = os.path.join(folder, "socket")
+    sink = start("receive", f"--listen=unix:{path}", side())
+    heard(sink, r"(listening)")
+    source = start("send", f"--to=unix:{path}", side(), "--size=64M", "--bandwidth=8M", "--progress",
+                   "--reader=none", "--writer=none")
+    first = json.loads(source.stderr.readline())
+    sink.send_signal(signal.SIGKILL)
+    status, _, err = end(source)
+    point(first["phase"] == "precopy" and 0 <= first["share"] <= 1, "progress is JSON", first)
+    point(status == 2 and "failed before the switch" in err and "the memory here is whole" in err,
+          "the receiver is killed", f"{status}: {err}")
+    end(sink)
+    os.path.exists(path) and os.unlink(path)
+
+
+# ------------------------------------------------------------------ what is told
+
+def check_told(folder):
+    picture, progress = os.path.join(folder, "svg"), os.path.join(folder, "lines")
+    status, out, err = run(side(), "--size=32M", f"--svg={picture}", f"--progress={progress}",
+                           "--zero=10", "--rounds=2", *BUSY)
+    point(status == 0 and not err, "a picture", err)
+    point(all(len(line) <= 80 for line in out.splitlines()) and "0 wrong;" in out,
+          "and a text of 80 columns", out)
+    root = ElementTree.parse(picture).getroot()
+    words = {element.text for element in root.iter(SVG + "text")}
+    point(root.tag == SVG + "svg" and {"precopy", "background", "urgent", "zero", "blocked"} <= words,
+          "is SVG with a legend", words)
+    areas = [element.get("d") for element in root.iter(SVG + "path")]
+    point(len(areas) == 5 and all("nan" not in area and "inf" not in area for area in areas),
+          "of five areas", areas)
+    with open(picture, encoding="utf-8") as file:
+        text = file.read()
+    point("downtime" in text and "MiB/s" in text and "time since the start" in text,
+          "with its axes and the switch")
+    with open(progress, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    point(lines and lines[-1]["phase"] == "postcopy" and lines[-1]["share"] == 1,
+          "progress, and its end", lines)
+    status, out, err = run(side(), "--size=8M", "--quiet")
+    point(status == 0 and not out and not err, "or nothing", out + err)
+    status, out, err = run(side(), "--size=8M", "--json", "--reader=once:max", "--rounds=0",
+                           "--bandwidth=256K", "--writer=none")
+    sink = json.loads(out)["sink"] if status == 0 else {"reads": 0}
+    point(sink["reads"] == 2048 and sink["reader_waits"]["count"] > 1000 and
+          0 < sink["reader_waits"]["p50_ns"] <= sink["reader_waits"]["p99_ns"],
+          "each page read once, and waited for", err or sink["reads"])
+
+
+def check_refused(folder):
+    refused = (
+        (["--size=none"], "not a size"), (["--size=0"], "not a size"),
+        (["--writer=random"], "not seq"), (["--writer=once:5"], "not seq"),
+        (["--writer=hot=1:5"], "not seq"), (["--reader=seq:0"], "not seq"),
+        (["--backend=mine"], "not auto"), (["--memory=mine"], "not anon"),
+        (["--bandwidth=1Kbit"], "not bytes a second"), (["--rounds=-1"], "not a number"),
+        (["--background-links=17"], "not a number up to 16"), (["--over=air"], "not unix"),
+        (["walk"], "only `send' or `receive'"), (["send"], "--to=ADDRESS"),
+        (["--to=unix:x"], "is for `send'"), (["--listen=unix:x"], "is for `receive'"),
+        (["send", "--to=nowhere"], "not unix:PATH"), (["send", "--to=tcp:host"], "not HOST:PORT"),
+        (["receive", "--listen=nowhere"], "not unix:PATH"),
+        (["send", f"--to=unix:{folder}/none"], "userfault memcp receive"),
+        ([f"--json={folder}/none/none"], "No such file"), (["--size=1M", "--spoil=256"], "no such page"),
+        (["receive"], "standard input is no"),
+    )
+    for words, pattern in refused:
+        status, _, err = run(*words)
+        good = status == (2 if words == ["receive"] else 125) and pattern in err
+        point(good, f"refused: {' '.join(words).replace(folder, '')}", f"{status}: {err}")
+    path = f"unix:{folder}/socket"
+    sink = start("receive", f"--listen={path}", "--max-size=1M", side())
+    heard(sink, r"(listening)")
+    status, _, err = run("send", f"--to={path}", "--size=2M", side())
+    point(status == 125 and "larger than --max-size" in err, "a region that the receiver refuses", err)
+    status, _, err = end(sink)
+    point(status == 125 and "larger than --max-size" in err, "and it says so too", err)
+
+
+def main():
+    status, _, err = run(side(), "--size=1M", "--quiet")
+    if status == 125:
+        print(f"1..0 # SKIP {err.strip()}")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="userfault-test.") as folder:
+        check_alone()
+        check_huge()
+        check_addresses(folder)
+        check_streams(folder)
+        check_file(folder)
+        check_spoiled()
+        check_corrupted()
+        check_killed(folder)
+        check_told(folder)
+        check_refused(folder)
+    return plan()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
