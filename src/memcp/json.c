@@ -99,6 +99,7 @@ static json_t *side(const struct result *r, const struct sample *samples)
     json_object_set_new(root, "memory_bytes", number(r->memory_bytes));
     json_object_set_new(root, "writes", number(r->writes));
     json_object_set_new(root, "reads", number(r->reads));
+    json_object_set_new(root, "reads_wrong", number(r->reads_wrong));
     json_object_set_new(root, "series", series(r, samples));
     return root;
 }

@@ -106,7 +106,7 @@ static void reader_lines(FILE *out, const struct result *r)
             (double)touch_quantile_ns(r->touch, 0.99) / 1e3, (double)r->wait_max_ns / 1e3);
 }
 
-static void verified_line(FILE *out, const struct result *r)
+static void verified_line(FILE *out, const struct result *r, uint64_t reads_wrong)
 {
     if (!r->verified.pages)
         return;
@@ -115,7 +115,7 @@ static void verified_line(FILE *out, const struct result *r)
     if (r->verified.wrong)
         fprintf(out, ", the first of them page %llu", (unsigned long long)r->verified.first_wrong);
     fprintf(out, ";\n             %llu wrong when read, %llu lost\n",
-            (unsigned long long)r->reads_wrong, (unsigned long long)r->reads_lost);
+            (unsigned long long)reads_wrong, (unsigned long long)r->reads_lost);
 }
 
 static const char *backend_of(const struct result *r)
@@ -162,5 +162,5 @@ void report_print(const struct outcome *outcome, FILE *out)
     reader_lines(out, sink);
     latency_lines(out, sink);
     fprintf(out, "  blocked    %.1f ms, of all threads\n", (double)sink->blocked_ns / 1e6);
-    verified_line(out, sink);
+    verified_line(out, sink, sink->reads_wrong + source->reads_wrong);
 }

@@ -298,7 +298,9 @@ static int migrate(struct side *side, struct uf_source *source)
     if (ret)
         return source_failed(side, source);
     ret = hear_result(side);
-    return ret ? ret : judge(&side->outcome->sink);
+    if (ret)
+        return ret;
+    return side->result->reads_wrong ? EXIT_WRONG : judge(&side->outcome->sink);
 }
 
 static int send_memory(struct side *side)
