@@ -75,6 +75,9 @@ struct uf_source_options {
     unsigned rounds_max;      /* of precopy; 0: none, the switch comes at once */
     unsigned downtime_ms;     /* precopy goes on until the rest can be sent in so long; 0: 300 */
     uint64_t bandwidth_bytes; /* a second, all links together, urgent pages excepted; 0: no limit */
+    /* The sink compares a checksum of each region at the end, of its content at the switch:
+     * -EBADMSG there, -EREMOTEIO here. Costs both sides to read every page once more. */
+    bool verify;
     /**
      * stop() - the program stops, and tells what its resumption needs besides the regions
      * @arg: of these options

@@ -26,6 +26,7 @@ struct peer {
     bool running;
     int stop_fd; /* rings when all is over, well or badly */
     enum uf_backend backend;
+    uint64_t agreed; /* WIRE_OFFER_... */
 
     pthread_mutex_t lock; /* of what follows */
     int error;            /* the first */

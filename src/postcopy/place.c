@@ -135,13 +135,17 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
 
     if (!atomic_load(&sink->switched)) { /* nobody looks at it yet */
         PEER_COUNT(peer, pages_precopy, pages);
-        return peer_recv_payload(peer, link, header, to);
+        ret = peer_recv_payload(peer, link, header, to);
+        if (ret == 0)
+            digest_add(&sink->digest, header->region, header->offset, to, header->length);
+        return ret;
     }
     ret = peer_recv_payload(peer, link, header, buffer);
     if (ret == 0)
         ret = placed(sink, header, fill(sink, to, buffer, header->length, region->page));
     if (ret)
         return ret;
+    digest_add(&sink->digest, header->region, header->offset, buffer, header->length);
     touch_arrived(sink, to, header->length);
     if (link == &peer->urgent)
         PEER_COUNT(peer, pages_urgent, pages);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "offer.h"
 #include "sink.h"
 
 int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options)
@@ -42,6 +43,7 @@ void uf_sink_free(struct uf_sink *sink)
     if (!sink)
         return;
     place_finish(sink);
+    digest_fini(&sink->digest);
     pthread_cond_destroy(&sink->changed);
     pthread_mutex_destroy(&sink->lock);
     free(sink->blob);
@@ -176,6 +178,8 @@ static int take_pages(struct uf_sink *sink, struct link *link, const struct wire
         return place_zeroes(sink, header);
     if (header->type == WIRE_SYNC && !header->payload && !switched && !link->synced)
         return note_sync(sink, link);
+    if (header->type == WIRE_DIGEST && link == &peer->control && switched)
+        return verify_receive(sink, header);
     if (header->type == WIRE_ROUND && !header->payload && !switched && !link->synced)
         return wait_for_round(sink, link);
     if (header->type == WIRE_DONE && !header->payload && switched)
@@ -254,6 +258,7 @@ static int take_discard(struct uf_sink *sink, const struct wire_header *header, 
         if (!peer_range_good(peer, &range))
             return peer_unexpected(peer, &peer->control, &range);
         ret = place_discard(sink, range.region, range.offset, range.length);
+        digest_drop(&sink->digest, range.region, range.offset, range.length);
         if (ret == 0)
             PEER_COUNT(peer, pages_discarded, range.length / peer->regions[range.region].page);
     }
@@ -361,6 +366,7 @@ static int take_over(struct uf_sink *sink, struct receivers *receivers)
 
     if (ret)
         return ret;
+    digest_settle(&sink->digest);
     atomic_store(&sink->switched, true);
     ret = peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_READY}, NULL);
     if (ret == 0)
@@ -378,7 +384,7 @@ static int finish(struct uf_sink *sink)
     long lost;
 
     touch_stop(sink);
-    if (!peer_error(peer)) {
+    if (!peer_error(peer) && !verify_end(sink)) {
         place_finish(sink);
         peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_COMPLETE}, NULL);
         return peer_error(peer);
@@ -398,6 +404,8 @@ static int run(void *arg)
 
     if (ret == 0)
         ret = agree_on_regions(sink);
+    if (ret == 0)
+        ret = offer_take(sink);
     for (unsigned i = 0; ret == 0 && i < peer->background_count; i++)
         ret = start_receiver(sink, &receivers, &peer->background[i]);
     if (ret == 0)

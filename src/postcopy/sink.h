@@ -3,6 +3,7 @@
 #ifndef POSTCOPY_SINK_H
 #define POSTCOPY_SINK_H
 
+#include "digest.h"
 #include "peer.h"
 
 /* Faults whose time is taken; who comes when it is full is not counted. */
@@ -19,6 +20,7 @@ struct uf_sink {
     _Atomic bool switched;
     int fd; /* the context; -1: none yet */
     bool poisons;
+    struct digest digest;
     int touches_stop; /* an eventfd; -1: touches are not served */
     pthread_t touches;
 

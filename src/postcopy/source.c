@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "offer.h"
 #include "source.h"
 
 #define BLOB_PART   ((size_t)1 << 20)
@@ -419,7 +420,7 @@ static int postcopy(struct uf_source *source)
     urgent_started = peer->has_urgent && !pthread_create(&urgent, NULL, answer_urgent, source);
     if (peer->has_urgent && !urgent_started)
         peer_fail(peer, -EAGAIN, "a thread for the urgent link");
-    if (push_all(source, false) == 0)
+    if (push_all(source, false) == 0 && verify_send(source) == 0)
         say_done(source);
     pthread_join(control, NULL); /* COMPLETE, or an error, those of the two calls among them */
     ret = peer_error(peer);
@@ -437,6 +438,8 @@ static int migrate(struct uf_source *source)
 
     if (ret == 0)
         ret = name_regions(source);
+    if (ret == 0)
+        ret = offer_make(source);
     if (ret == 0)
         ret = make_maps(source);
     if (ret == 0)

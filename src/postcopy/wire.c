@@ -81,3 +81,13 @@ void wire_get_run(const uint8_t in[WIRE_RUN], struct wire_run *ret)
     ret->offset = get(in, 8);
     ret->length = get(in + 8, 8);
 }
+
+void wire_put_sum(uint8_t out[8], uint64_t sum)
+{
+    put(out, sum, 8);
+}
+
+uint64_t wire_get_sum(const uint8_t in[8])
+{
+    return get(in, 8);
+}

@@ -35,8 +35,13 @@ enum wire_type {
     WIRE_CANCEL = 14,   /* to the sink, before SWITCH: the source goes on */
     WIRE_FAILED = 15,   /* both ways: an error, in words */
     WIRE_ROUND = 20,    /* to the sink, on each link with pages: what follows replaces what came */
+    WIRE_OFFER = 21, /* to the sink behind REGIONS; offset: what is wanted; back: what is granted */
+    WIRE_DIGEST = 22, /* to the sink, behind the last page: 8 bytes a region */
     WIRE_TYPES,
 };
+
+/* Bits of OFFER. */
+#define WIRE_OFFER_DIGEST ((uint64_t)1)
 
 struct wire_header {
     uint16_t type;
@@ -60,5 +65,7 @@ int wire_check(const struct wire_header *header, const void *payload);
 
 void wire_put_run(uint8_t out[WIRE_RUN], const struct wire_run *run);
 void wire_get_run(const uint8_t in[WIRE_RUN], struct wire_run *ret);
+void wire_put_sum(uint8_t out[8], uint64_t sum);
+uint64_t wire_get_sum(const uint8_t in[8]);
 
 #endif

@@ -35,7 +35,7 @@ static struct {
     const char *memory;
     size_t mib;
     unsigned rounds, background, writers;
-    bool urgent, watch;
+    bool urgent, watch, verify;
     uint64_t seed;
     enum uf_backend backend;
     uint64_t bandwidth;
@@ -230,6 +230,7 @@ static int run_source(const struct uf_postcopy_links *links)
     struct uf_source_options how = {.backend = options.backend,
                                     .rounds_max = options.rounds,
                                     .bandwidth_bytes = options.bandwidth,
+                                    .verify = options.verify,
                                     .stop = stop,
                                     .arg = &program};
     struct uf_source *source;
@@ -411,17 +412,13 @@ static void close_links(const struct uf_postcopy_links *links)
 
 static void parse(int argc, char **argv)
 {
-    static const struct option longs[] = {{"memory", required_argument, NULL, 'm'},
-                                          {"mib", required_argument, NULL, 's'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {"background", required_argument, NULL, 'b'},
-                                          {"writers", required_argument, NULL, 'w'},
-                                          {"one-socket", no_argument, NULL, '1'},
-                                          {"watch", no_argument, NULL, 'W'},
-                                          {"seed", required_argument, NULL, 'x'},
-                                          {"backend", required_argument, NULL, 'k'},
-                                          {"bandwidth", required_argument, NULL, 'B'},
-                                          {0}};
+    static const struct option longs[] = {
+        {"memory", required_argument, NULL, 'm'},    {"mib", required_argument, NULL, 's'},
+        {"rounds", required_argument, NULL, 'r'},    {"background", required_argument, NULL, 'b'},
+        {"writers", required_argument, NULL, 'w'},   {"one-socket", no_argument, NULL, '1'},
+        {"watch", no_argument, NULL, 'W'},           {"verify", no_argument, NULL, 'V'},
+        {"seed", required_argument, NULL, 'x'},      {"backend", required_argument, NULL, 'k'},
+        {"bandwidth", required_argument, NULL, 'B'}, {0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
@@ -443,6 +440,9 @@ static void parse(int argc, char **argv)
             break;
         case '1':
             options.urgent = false;
+            break;
+        case 'V':
+            options.verify = true;
             break;
         case 'W':
             options.watch = true;

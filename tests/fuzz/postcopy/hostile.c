@@ -81,6 +81,10 @@ static size_t right_fields(struct writer *w, struct wire_header *header, uint8_t
         w->blob_at += 50;
         return 50;
     }
+    if (header->type == WIRE_OFFER)
+        header->offset = w->hostile->offer;
+    if (header->type == WIRE_DIGEST)
+        return w->hostile->regions * (size_t)8;
     if ((header->type == WIRE_REGIONS && w->hostile->to_sink) || header->type == WIRE_DISCARD)
         return put_runs(w, payload, header);
     if (header->type == WIRE_PAGES)
@@ -134,13 +138,18 @@ static void put_on_all(struct writer *w, uint16_t type, bool pages_only)
     w->link = before;
 }
 
-/* What an honest side would have said up to some stage. */
+/* What an honest side would say in some stage. It takes nothing from the script, so that what
+ * follows keeps its meaning. */
 static void put_honest(struct writer *w, uint8_t stage)
 {
+    struct script none = {0}, *script = w->script;
+
+    w->script = &none;
     if (stage % 4 == 0) {
         put_on_all(w, WIRE_HELLO, false);
         w->link = 0;
         put_message(w, WIRE_REGIONS, 0);
+        put_message(w, WIRE_OFFER, 0);
     } else if (stage % 4 == 1 && w->hostile->to_sink) {
         put_on_all(w, WIRE_SYNC, true);
     } else if (stage % 4 == 2) {
@@ -152,6 +161,7 @@ static void put_honest(struct writer *w, uint8_t stage)
         w->link = 0;
         put_message(w, WIRE_COMPLETE, 0);
     }
+    w->script = script;
 }
 
 static void read_steps(struct writer *w)

@@ -66,7 +66,8 @@ struct hostile {
     unsigned count; /* control, urgent or none, then background */
     unsigned regions;
     bool to_sink;
-    uint16_t gate; /* the message of the engine, on control, that opens the second part */
+    uint64_t offer; /* what an honest side would ask for, or grant */
+    uint16_t gate;  /* the message of the engine, on control, that opens the second part */
     /* Each message of the engine's. Context: the hostile side's thread. */
     void (*said)(const struct wire_header *header, unsigned link);
 };

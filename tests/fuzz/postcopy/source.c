@@ -93,6 +93,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     hostile.said = said;
     stop_error = shape & 2 ? -EIO : 0;
     options.rounds_max = shape / 4 % 3;
+    options.verify = shape & 64;
+    hostile.offer = options.verify ? WIRE_OFFER_DIGEST : 0;
     with_rounds = options.rounds_max > 0;
     memset(sent, 0, sizeof(sent));
     memory_reset(hostile.regions, true);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A page that comes twice, by two links, the second time first: a scripted source, a sink, and what
- * the sink's program finds.
+ * A scripted source and a sink. A page comes twice, by two links, the second time first; and at the
+ * end the source says a checksum of its region: none, the right one, another one, none though it
+ * had said that it would.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -17,6 +18,7 @@
 
 #include <userfault/postcopy.h>
 
+#include "digest.h"
 #include "wire.h"
 
 #define PAGE  4096
@@ -25,6 +27,9 @@
 static int ours[LINKS], theirs[LINKS]; /* control, two of background */
 static char *memory;
 static char resumed_with;
+static int points, failed;
+
+enum checksum { UNASKED, RIGHT, WRONG, WITHHELD };
 
 static int resume(void *arg, const void *blob, size_t len)
 {
@@ -74,23 +79,46 @@ static bool is_read(int link)
     return !left;
 }
 
-static bool play_source(void)
+/* The region is of two pages: the first as it comes last, the second of zeroes. */
+static bool end_script(enum checksum checksum, const char *content)
 {
-    static char old[PAGE], new[PAGE];
-    uint8_t region[WIRE_RUN];
-    bool kept;
+    uint8_t sum[DIGEST_BYTES];
 
-    memset(old, 'o', PAGE);
-    memset(new, 'n', PAGE);
+    if (!hear(0, WIRE_READY))
+        return false;
+    say(1, WIRE_ZERO, PAGE, PAGE, NULL, 0);
+    wire_put_sum(sum, digest_of(content, PAGE, 0, 1) + (checksum == WRONG));
+    if (checksum == RIGHT || checksum == WRONG)
+        say(0, WIRE_DIGEST, 0, 0, sum, sizeof(sum));
+    for (int i = 0; i < LINKS; i++)
+        say(i, WIRE_DONE, 0, 0, NULL, 0);
+    return hear(0, WIRE_RESUMED) && hear(0, checksum <= RIGHT ? WIRE_COMPLETE : WIRE_FAILED);
+}
+
+static bool begin_script(enum checksum checksum)
+{
+    uint8_t region[WIRE_RUN];
+
     for (int i = 0; i < LINKS; i++)
         say(i, WIRE_HELLO, 12345, 0, NULL, 0);
     for (int i = 0; i < LINKS; i++) {
         if (!hear(i, WIRE_HELLO))
             return false;
     }
-    wire_put_run(region, &(struct wire_run){PAGE, PAGE});
+    wire_put_run(region, &(struct wire_run){2 * PAGE, PAGE});
     say(0, WIRE_REGIONS, 0, 0, region, sizeof(region));
-    if (!hear(0, WIRE_REGIONS))
+    say(0, WIRE_OFFER, checksum != UNASKED ? WIRE_OFFER_DIGEST : 0, 0, NULL, 0);
+    return hear(0, WIRE_REGIONS) && hear(0, WIRE_OFFER);
+}
+
+static bool play_source(enum checksum checksum)
+{
+    static char old[PAGE], new[PAGE];
+    bool kept;
+
+    memset(old, 'o', PAGE);
+    memset(new, 'n', PAGE);
+    if (!begin_script(checksum))
         return false;
     say(2, WIRE_ROUND, 0, 0, NULL, 0);
     while (!is_read(2))
@@ -102,11 +130,7 @@ static bool play_source(void)
     say(1, WIRE_SYNC, 0, 0, NULL, 0);
     say(2, WIRE_SYNC, 0, 0, NULL, 0);
     say(0, WIRE_SWITCH, 0, 0, NULL, 0);
-    if (!hear(0, WIRE_READY))
-        return false;
-    for (int i = 0; i < LINKS; i++)
-        say(i, WIRE_DONE, 0, 0, NULL, 0);
-    return hear(0, WIRE_RESUMED) && hear(0, WIRE_COMPLETE) && kept;
+    return end_script(checksum, new) && kept;
 }
 
 static void *run_sink(void *arg)
@@ -125,16 +149,14 @@ static void *run_sink(void *arg)
     return &ret;
 }
 
-int main(int argc, char **argv)
+static void point(bool ok, const char *name)
 {
-    struct uf_sink_options how = {.resume = resume};
-    struct uf_sink *sink;
-    pthread_t thread;
-    bool played;
-    void *ret;
+    printf("%sok %d - %s\n", ok ? "" : "not ", ++points, name);
+    failed |= !ok;
+}
 
-    how.backend = argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
-    memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+static void make_links(void)
+{
     for (int i = 0; i < LINKS; i++) {
         int fds[2];
 
@@ -143,19 +165,59 @@ int main(int argc, char **argv)
         ours[i] = fds[0];
         theirs[i] = fds[1];
     }
-    if (uf_sink_new(&sink, &how) || uf_sink_region(sink, memory, PAGE, PAGE) ||
+}
+
+static void close_links(void)
+{
+    for (int i = 0; i < LINKS; i++) {
+        close(ours[i]);
+        close(theirs[i]);
+    }
+}
+
+/* Return: false: the backend is not to be had here. */
+static bool run(enum uf_backend backend, enum checksum checksum)
+{
+    static const char *const names[] = {"no checksum was agreed on", "a checksum that is right",
+                                        "a checksum that is not", "a checksum that is not sent"};
+    static const int ends[] = {0, 0, -EBADMSG, -EPROTO};
+    struct uf_sink_options how = {.backend = backend, .resume = resume};
+    struct uf_sink *sink;
+    pthread_t thread;
+    bool played;
+    void *ret;
+
+    resumed_with = 0;
+    make_links();
+    if (uf_sink_new(&sink, &how) || uf_sink_region(sink, memory, 2 * PAGE, PAGE) ||
         pthread_create(&thread, NULL, run_sink, sink))
         abort();
-    played = play_source();
+    played = play_source(checksum);
     pthread_join(thread, &ret);
+    close_links();
     if (*(int *)ret == -EPERM || *(int *)ret == -ENOSYS) {
         printf("1..0 # SKIP %s\n", uf_sink_error(sink));
-        return 0;
+        return false;
     }
     if (*(int *)ret)
         printf("# %s\n", uf_sink_error(sink));
-    printf("1..2\n%sok 1 - what follows ROUND waits for the other link\n", played ? "" : "not ");
-    printf("%sok 2 - the newer content of a page is the last\n", resumed_with == 'n' ? "" : "not ");
+    point(played, "what follows ROUND waits for the other link");
+    point(resumed_with == 'n', "the newer content of a page is the last");
+    point(*(int *)ret == ends[checksum], names[checksum]);
     uf_sink_free(sink);
-    return !played || resumed_with != 'n';
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    enum uf_backend backend =
+        argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
+
+    memory = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int checksum = UNASKED; checksum <= WITHHELD; checksum++) {
+        if (!run(backend, checksum))
+            return 0;
+    }
+    printf("1..%d\n", points);
+    return failed;
 }
