@@ -28,9 +28,9 @@
 
 /* One that asks. Only the server touches these, and a forked child, which has none. */
 static struct served {
-    struct channel *shared;    /* NULL: free */
-    int socket;                /* handle of a hidden descriptor */
-    uint32_t id;               /* of the context */
+    struct channel *shared;    /* NULL: is not served, or not any more */
+    int socket;                /* handle of a hidden descriptor; -1: none */
+    uint32_t id;               /* of the context; 0: the place is free */
     bool later[CHANNEL_LANES]; /* was not answered yet, see CORE_LATER */
 } served[SERVED_MAX];
 static unsigned served_top; /* nobody is served from there on */
@@ -209,15 +209,57 @@ void served_set_awake(bool awake)
 
 /* ---- those who come and go */
 
-static void drop(struct served *one)
+static uint32_t managers_of(uint32_t id)
 {
-    sys_munmap((uintptr_t)one->shared, sizeof *one->shared);
-    core_unhide(one->socket);
-    one->shared = NULL;
-    while (served_top && !served[served_top - 1].shared) {
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < served_top; i++) {
+        count += served[i].shared && served[i].id == id;
+    }
+    return count;
+}
+
+/*
+ * What is left of one that is served no more. Whoever comes after a server that was killed does it
+ * again, so what cannot be done twice is done last.
+ */
+static void clear(struct served *one)
+{
+    int socket = one->socket;
+
+    core_serve_left(one->id, reader_of(one), managers_of(one->id));
+    BASE_POINT();
+    one->socket = -1;
+    if (socket >= 0) {
+        core_unhide(socket);
+    }
+    BASE_POINT();
+    one->id = 0;
+    while (served_top && !served[served_top - 1].id) {
         served_top--;
     }
-    core_serve_left(one->id, reader_of(one));
+}
+
+static void drop(struct served *one)
+{
+    struct channel *shared = one->shared;
+
+    one->shared = NULL;
+    BASE_POINT();
+    clear(one);
+    BASE_POINT();
+    sys_munmap((uintptr_t)shared, sizeof *shared);
+}
+
+void served_resume(void)
+{
+    for (unsigned i = 0; i < SERVED_MAX; i++) {
+        if (served[i].shared) {
+            core_serve_came(served[i].id, managers_of(served[i].id));
+        } else if (served[i].id) {
+            clear(&served[i]);
+        }
+    }
 }
 
 /* The doorbell of one that asks: emptied, or hung up. */
@@ -270,7 +312,7 @@ static void answer_hello(struct channel *shared, uint32_t how)
 static struct served *find_place(void)
 {
     for (unsigned i = 0; i < SERVED_MAX; i++) {
-        if (!served[i].shared) {
+        if (!served[i].id) {
             return &served[i];
         }
     }
@@ -309,8 +351,9 @@ static bool accept_hello(int memory, int socket, int bell)
     memset(one->later, 0, sizeof one->later);
     one->shared = shared;
     served_top = one - served < served_top ? served_top : (unsigned)(one - served) + 1;
+    BASE_POINT();
     atomic_store(&shared->head.awake, 1);
-    core_serve_came(id);
+    core_serve_came(id, managers_of(id));
     answer_hello(shared, 1);
     return true;
 }
@@ -415,7 +458,7 @@ void served_begin(int of, int death_handle)
 void served_forget(void)
 {
     for (unsigned i = 0; i < SERVED_MAX; i++) {
-        served[i].shared = NULL; /* not in the child's memory, and its socket is closed */
+        served[i] = (struct served){.socket = -1}; /* not in the child's memory, and closed */
     }
     served_top = 0;
     death = -1;

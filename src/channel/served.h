@@ -9,6 +9,8 @@
 /* @program: the parent of the process that serves; @death: a handle that is readable when it is no
  * more; -1: it is looked for now and then */
 void served_begin(int program, int death);
+/* What another one began, which was killed. */
+void served_resume(void);
 enum served_what {
     SERVED_ANY = 1,
     SERVED_MORE = 2, /* a message was read: what resolves it is likely to be asked for at once */

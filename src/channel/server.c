@@ -120,6 +120,7 @@ static void server_main(void *arg)
         memcpy(self + offset, &(int){sys_gettid()}, sizeof(int));
     }
     sys_call(SYS_prctl, PR_SET_NAME, "userfault-serve");
+    served_resume();
     serve();
     sys_call(SYS_exit, 0);
 }

@@ -48,6 +48,14 @@ long managers_ioctl(struct context *ctx, const void *arg)
 
 /* ---- the end */
 
+static void begin_waiting(struct managers *managers)
+{
+    atomic_fetch_add(&waited_for, 1);
+    if (atomic_exchange(&managers->gone, base_cpu_ticks() | 1)) {
+        atomic_fetch_sub(&waited_for, 1); /* said again */
+    }
+}
+
 static bool end_waiting(struct managers *managers)
 {
     if (!atomic_exchange(&managers->gone, 0)) {
@@ -153,12 +161,12 @@ void managers_read(struct context *ctx, uint32_t reader)
     }
 }
 
-void core_serve_came(uint32_t id)
+void core_serve_came(uint32_t id, uint32_t count)
 {
     struct context *ctx = context_of_id(id);
 
     if (ctx) {
-        if (atomic_fetch_add(&ctx->managers.count, 1) == 0) {
+        if (atomic_exchange(&ctx->managers.count, count) == 0) {
             atomic_store(&ctx->managers.read_here, false); /* what it read before says nothing */
         }
         take_over(&ctx->managers);
@@ -174,7 +182,7 @@ static void tell_again(struct context *ctx, uint32_t reader, bool all)
     context_ring_on(ctx);
 }
 
-void core_serve_left(uint32_t id, uint32_t reader)
+void core_serve_left(uint32_t id, uint32_t reader, uint32_t count)
 {
     struct context *ctx = context_of_id(id);
     bool last;
@@ -182,13 +190,13 @@ void core_serve_left(uint32_t id, uint32_t reader)
     if (!ctx) {
         return;
     }
-    last = atomic_fetch_sub(&ctx->managers.count, 1) == 1 && !atomic_load(&ctx->managers.read_here);
+    atomic_store(&ctx->managers.count, count);
+    last = count == 0 && !atomic_load(&ctx->managers.read_here);
     if (!atomic_load(&ctx->managers.mode)) {
         events_abandon(id, reader, last, false);
     } else {
         if (last) {
-            atomic_fetch_add(&waited_for, 1);
-            atomic_store(&ctx->managers.gone, base_cpu_ticks() | 1);
+            begin_waiting(&ctx->managers);
         }
         tell_again(ctx, reader, last);
     }

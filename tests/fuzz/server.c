@@ -243,15 +243,15 @@ long core_serve_ack(uint32_t id, const void *arg, bool again)
 
 static unsigned there; /* channels that are open */
 
-void core_serve_came(uint32_t id)
+void core_serve_came(uint32_t id, uint32_t count)
 {
-    MUST(id == ID);
+    MUST(id == ID && count == there + 1);
     there++;
 }
 
-void core_serve_left(uint32_t id, uint32_t reader)
+void core_serve_left(uint32_t id, uint32_t reader, uint32_t count)
 {
-    MUST(id == ID && there > 0 && reader > 0);
+    MUST(id == ID && there > 0 && reader > 0 && count == there - 1);
     there--;
 }
 

@@ -88,9 +88,12 @@ long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *
 int core_serve_bell(uint32_t id, const struct core_serve_fork *fork);
 /* The descriptor has arrived: whether its message was unread until now. */
 bool core_serve_forked(uint32_t id, uint32_t reader, uint32_t slot, uint32_t word);
-/* A manager is there; and is not any more, which leaves so many of the context. */
-void core_serve_came(uint32_t id);
-void core_serve_left(uint32_t id, uint32_t reader);
+/*
+ * A manager is there; and is not any more. @count: so many the context has now. Either may be said
+ * twice: the server is killed in between, and its successor says it again.
+ */
+void core_serve_came(uint32_t id, uint32_t count);
+void core_serve_left(uint32_t id, uint32_t reader, uint32_t count);
 /* What is due since managers left. Return: ms until more is due; -1: nothing will be. */
 long core_serve_due(void);
 short core_serve_poll(uint32_t id, bool nonblock);
