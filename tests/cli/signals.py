@@ -100,10 +100,10 @@ def bits(*numbers):
 
 
 def ignore_chld():
+    # Python ignores two for itself, a shell two more of what it runs in the background.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    # Python ignores these two for itself.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
 
 def main():
