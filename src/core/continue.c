@@ -85,9 +85,11 @@ static long continue_step(const struct range *range, uintptr_t start, size_t len
 {
     const struct continuation *what = arg;
 
+    struct paging_area area = nested_area(range, what->ctx);
+
     return what->protect && !nested_protects(range, what->ctx)
                ? -EINVAL
-               : paging_continue(&range->area, start, len, what->protect);
+               : paging_continue(&area, start, len, what->protect);
 }
 
 long core_ioctl_continue(struct context *ctx, void *arg)

@@ -337,10 +337,27 @@ bool nested_may(const struct range *range, const struct context *ctx, uint64_t m
 void nested_enter(struct range *range, uint32_t id, uint64_t mode);
 /* One of the two is not there any more. */
 void nested_leave(struct range *range, uint32_t id);
-/* Which of the contexts is told of a fault with such flags. */
-uint32_t nested_told(const struct range *range, uint64_t flags);
-/* The one that protects pages; NULL: gone. */
-const struct context *nested_protector(const struct range *range);
+/* Whether both of its contexts protect pages. */
+bool nested_both(const struct range *range);
+/* Which of the contexts is told of a fault with such flags at the address. */
+uint32_t nested_told(const struct range *range, uint64_t flags, uintptr_t addr);
+/* Which of them protects the page; NULL: gone. */
+const struct context *nested_top(const struct range *range, uintptr_t addr);
+/*
+ * The one that protects pages, of both the one that asks; NULL, who reads the pagemap: the one with
+ * UF_FEATURE_WP_ASYNC, or the inner one. Return: NULL: gone.
+ */
+const struct context *nested_protector(const struct range *range, const struct context *asks);
+/* The area for what the context does to pages, or who reads the pagemap; and what its mark is. */
+struct paging_area nested_area(const struct range *range, const struct context *asks);
+unsigned nested_mark(const struct range *range, const struct context *asks);
+/*
+ * Where both protect and the one is going, its marks are gone; where one comes to protect above one
+ * that does, or ceases to, they are whose they were. @part, @now: which pages. Context: stripes
+ * held.
+ */
+void nested_marks_left(const struct range *range, uint32_t id, const struct paging_area *part);
+void nested_marks_change(const struct range *before, const struct range *now, uint32_t id);
 /* Whether its ioctls may protect pages there, and let writes pass. */
 bool nested_protects(const struct range *range, const struct context *ctx);
 /* The context has provided pages: those who wait for the other one go on, too. */
@@ -638,9 +655,9 @@ void core_note_released(uintptr_t start, uintptr_t end);
 bool core_page_ready(uintptr_t addr, enum arch_access access);
 
 /* Whether accesses to protected pages of the range are let through without a message. */
-bool core_lifts_alone(const struct range *range);
-/* Whether pages without content are protected, too. */
-bool core_protects_empty(const struct range *range);
+bool core_lifts_alone(const struct range *range, uintptr_t addr);
+/* Whether pages without content are protected, too, by the context; see nested_protector(). */
+bool core_protects_empty(const struct range *range, const struct context *asks);
 
 /* A page that normal code is about to need: fault it in as an access would. -EFAULT or 0. */
 int core_fault_in(uintptr_t addr, enum arch_access access);

@@ -173,7 +173,7 @@ static enum core_verdict report(const struct range *range, struct core_report *w
                                 const uint64_t *mask, ucontext_t *uc, bool user_mode,
                                 bool *ret_woken)
 {
-    uint32_t id = nested_told(range, what->flags);
+    uint32_t id = nested_told(range, what->flags, what->addr);
     struct context *ctx = context_of_id(id);
     struct context_callback callback;
     int ret;
@@ -206,7 +206,7 @@ static enum core_verdict report(const struct range *range, struct core_report *w
 /* Whether an access to the page is for the manager to know first. */
 static bool protected_from(const struct range *range, uintptr_t addr, enum arch_access access)
 {
-    return (range->area.rwp || access == ARCH_WRITE) && (paging_byte(addr) & PAGE_PROTECTED);
+    return (range->area.rwp || access == ARCH_WRITE) && (paging_byte(addr) & PAGE_WRITES);
 }
 
 /*
@@ -224,15 +224,15 @@ static void bring_content(const struct range *range, uintptr_t addr)
     }
     /* A page of private memory that was protected is there. */
     if (range->area.kind != PAGING_ANON || paging_is_huge(&range->area) ||
-        core_protects_empty(range)) {
+        core_protects_empty(range, nested_top(range, addr))) {
         paging_bring(&range->area, paging_page_down(&range->area, addr));
     }
 }
 
 /* Asynchronous: the access is let through, and that it was shows in the pagemap. */
-bool core_lifts_alone(const struct range *range)
+bool core_lifts_alone(const struct range *range, uintptr_t addr)
 {
-    const struct context *ctx = nested_protector(range);
+    const struct context *ctx = nested_top(range, addr);
 
     if (!range->area.wp && !range->area.rwp) {
         return true; /* protected when it was registered for that */
@@ -250,9 +250,11 @@ static void lift(const struct range *range, uintptr_t addr)
 
     paging_make_room(ranges_area_of, tid);
     held = paging_lock(page, page + range->area.page, tid);
-    if (ranges_find(page, &now) && now.ctx == range->ctx && !now.busy) {
-        struct paging_area area = paging_slice(&now.area, page, page + range->area.page);
+    if (ranges_find(page, &now) && now.ctx == range->ctx && !now.busy &&
+        core_lifts_alone(&now, page)) {
+        struct paging_area area = nested_area(&now, nested_top(&now, page));
 
+        area = paging_slice(&area, page, page + range->area.page);
         if (area.rwp) {
             paging_admit_access(&area);
         } else {
@@ -326,7 +328,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
         what.flags |= UF_PAGEFAULT_FLAG_MINOR;
     } else if (content == PAGING_EMPTY && range.area.missing) {
         bring_others(&range, &others);
-    } else if (closed && core_lifts_alone(&range)) {
+    } else if (closed && core_lifts_alone(&range, addr)) {
         lift(&range, addr);
         return CORE_RETRY;
     } else if (closed && range.area.rwp) {
@@ -454,7 +456,7 @@ int core_fault_unasked(uintptr_t addr, enum arch_access access)
     content = paging_content(&range.area, addr);
     if (content == PAGING_BROKEN || (content == PAGING_CACHED && range.area.minor) ||
         (content == PAGING_EMPTY && range.area.missing) ||
-        (protected_from(&range, addr, access) && !core_lifts_alone(&range))) {
+        (protected_from(&range, addr, access) && !core_lifts_alone(&range, addr))) {
         return -EFAULT;
     }
     return core_fault_in(addr, access);

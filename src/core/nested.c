@@ -7,8 +7,9 @@
  *             area                 hides and protects what either of them needs
  *
  * A page is missing, or has its content, for both alike: what the inner one provides is content to
- * the outer one, as if the program had written it. Protection is a page's one bit: so only one of
- * the two may ask for it. When one goes, the other stays, as if it had been alone.
+ * the outer one, as if the program had written it. Protected it is for one of them or for both:
+ * where both do that the outer one's mark is PAGE_BENEATH, else the protector's is PAGE_PROTECTED.
+ * When one goes, the other stays, as if it had been alone.
  */
 #include "core_local.h"
 
@@ -42,7 +43,12 @@ bool nested_may(const struct range *range, const struct context *ctx, uint64_t m
         (range->outer || !outer || !(atomic_load(&outer->extensions) & UF_EXTENSION_NESTED))) {
         return false;
     }
-    return !((mode | other) & UF_REGISTER_MODE_RWP) && !(mode & other & PROTECTS);
+    return !((mode | other) & UF_REGISTER_MODE_RWP);
+}
+
+bool nested_both(const struct range *range)
+{
+    return range->outer && (range->mode & range->outer_mode & UF_REGISTER_MODE_WP);
 }
 
 void nested_enter(struct range *range, uint32_t id, uint64_t mode)
@@ -73,20 +79,90 @@ void nested_leave(struct range *range, uint32_t id)
     settle(range);
 }
 
-/* Its fault is for the inner one, if that covers such. */
-uint32_t nested_told(const struct range *range, uint64_t flags)
+/* Its fault is for the inner one, if that covers such, and the page is protected for it. */
+uint32_t nested_told(const struct range *range, uint64_t flags, uintptr_t addr)
 {
     uint64_t mode = flags & UF_PAGEFAULT_FLAG_MINOR ? UF_REGISTER_MODE_MINOR
                     : flags & (UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_RWP)
                         ? PROTECTS
                         : UF_REGISTER_MODE_MISSING;
 
+    if (mode == PROTECTS && nested_both(range)) {
+        return (paging_byte(addr) & PAGE_WRITES) == PAGE_BENEATH ? range->outer : range->ctx;
+    }
     return range->outer && !(range->mode & mode) ? range->outer : range->ctx;
 }
 
-const struct context *nested_protector(const struct range *range)
+const struct context *nested_top(const struct range *range, uintptr_t addr)
 {
-    return context_of_id(nested_told(range, UF_PAGEFAULT_FLAG_WP));
+    return context_of_id(nested_told(range, UF_PAGEFAULT_FLAG_WP, addr));
+}
+
+static bool is_async(uint32_t id)
+{
+    const struct context *ctx = context_of_id(id);
+
+    return ctx && (atomic_load(&ctx->features) & UF_FEATURE_WP_ASYNC);
+}
+
+const struct context *nested_protector(const struct range *range, const struct context *asks)
+{
+    uint32_t id = asks ? atomic_load(&asks->id) : 0;
+
+    if (!nested_both(range)) {
+        return context_of_id(nested_told(range, UF_PAGEFAULT_FLAG_WP, range->area.start));
+    }
+    if (!asks) {
+        id = is_async(range->outer) && !is_async(range->ctx) ? range->outer : range->ctx;
+    }
+    return context_of_id(id == range->outer ? id : range->ctx);
+}
+
+struct paging_area nested_area(const struct range *range, const struct context *asks)
+{
+    struct paging_area area = range->area;
+    uint32_t id = asks ? atomic_load(&asks->id) : 0;
+
+    if (!range->outer || !area.wp) {
+        return area;
+    }
+    area.beneath =
+        nested_both(range) && nested_protector(range, asks) == context_of_id(range->outer);
+    if ((range->mode & UF_REGISTER_MODE_WP) && range->ctx != id && !is_async(range->ctx)) {
+        area.keeps |= PAGE_PROTECTED;
+    }
+    if ((range->outer_mode & UF_REGISTER_MODE_WP) && range->outer != id &&
+        !is_async(range->outer)) {
+        area.keeps |= nested_both(range) ? PAGE_BENEATH : PAGE_PROTECTED;
+    }
+    return area;
+}
+
+unsigned nested_mark(const struct range *range, const struct context *asks)
+{
+    struct paging_area area = nested_area(range, asks);
+
+    return paging_mark(&area);
+}
+
+void nested_marks_left(const struct range *range, uint32_t id, const struct paging_area *part)
+{
+    struct paging_area area = *part;
+
+    if (nested_both(range)) {
+        area.beneath = range->outer == id;
+        paging_protect_alone(&area);
+    }
+}
+
+void nested_marks_change(const struct range *before, const struct range *now, uint32_t id)
+{
+    if (nested_both(before) && !nested_both(now)) {
+        nested_marks_left(before, id, &now->area);
+    } else if (!nested_both(before) && nested_both(now) && before->area.wp &&
+               nested_told(before, UF_PAGEFAULT_FLAG_WP, now->area.start) == now->outer) {
+        paging_protect_beneath(&now->area);
+    }
 }
 
 bool nested_protects(const struct range *range, const struct context *ctx)

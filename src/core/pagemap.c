@@ -17,6 +17,7 @@ bool core_protects(void)
 struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
 {
     struct core_pages pages = {.start = addr, .end = end};
+    const struct context *protector;
     struct range range;
     unsigned byte;
 
@@ -28,7 +29,7 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
         return pages;
     }
     pages.end = paging_run_of(addr, range.area.end < end ? range.area.end : end,
-                              PAGE_PUBLISHED | PAGE_PROTECTED | PAGE_POISONED);
+                              PAGE_PUBLISHED | PAGE_MARKS);
     /* The bytes of a huge page change one by one: its first says what it is. */
     if (paging_is_huge(&range.area)) {
         pages.end = paging_page_down(&range.area, pages.end + range.area.page - 1);
@@ -40,8 +41,10 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
     pages.poisoned = byte & PAGE_POISONED;
     pages.registered = range.area.wp || range.area.rwp || pages.poisoned;
     pages.access = range.area.rwp;
-    pages.async = range.area.wp && core_lifts_alone(&range);
-    pages.is_protected = pages.registered && (byte & PAGE_PROTECTED);
+    protector = nested_protector(&range, NULL);
+    pages.async =
+        range.area.wp && protector && (atomic_load(&protector->features) & UF_FEATURE_WP_ASYNC);
+    pages.is_protected = pages.registered && (byte & nested_mark(&range, NULL));
     pages.published = paging_hides(&range.area) && (byte & PAGE_PUBLISHED);
     pages.hidden = paging_hides(&range.area) && !(byte & PAGE_PUBLISHED);
     pages.files = pages.hidden && range.area.kind == PAGING_SHARED;

@@ -14,11 +14,10 @@ static bool mapped(uintptr_t start, uintptr_t end)
     return start < end && maps_next(start, end, &vma);
 }
 
-/* Whether pages without content are protected too: as the range's context asked, not the caller's.
- */
-bool core_protects_empty(const struct range *range)
+/* As the range's context asked, not the caller's. */
+bool core_protects_empty(const struct range *range, const struct context *asks)
 {
-    const struct context *ctx = nested_protector(range);
+    const struct context *ctx = nested_protector(range, asks);
 
     return ctx && (atomic_load(&ctx->features) & UF_FEATURE_WP_UNPOPULATED);
 }
@@ -41,14 +40,15 @@ static bool allows(const struct range *range, const struct protection *what)
 static int apply(const struct range *range, uintptr_t start, uintptr_t end,
                  const struct protection *what)
 {
-    struct paging_area part = paging_slice(&range->area, start, end);
+    struct paging_area area = nested_area(range, what->asks);
+    struct paging_area part = paging_slice(&area, start, end);
 
     if (what->on && !what->asks) {
         paging_protect_poisoned(&part);
     }
     if (what->on) {
         return what->access ? paging_protect_access(&range->area, start, end)
-                            : paging_protect(&part, core_protects_empty(range));
+                            : paging_protect(&part, core_protects_empty(range, what->asks));
     }
     if (what->access) {
         paging_admit_access(&part);
@@ -126,17 +126,18 @@ int core_protect_pages(uintptr_t start, uintptr_t end)
     return protect(start, end, &(struct protection){.on = true});
 }
 
-static size_t collect(uintptr_t *at, uintptr_t end, const struct core_room *room,
+/* @mark: of those that are protected */
+static size_t collect(uintptr_t *at, uintptr_t end, unsigned mark, const struct core_room *room,
                       struct core_run *runs)
 {
-    size_t most = room->runs + (room->joins && !(paging_byte(*at) & PAGE_PROTECTED));
+    size_t most = room->runs + (room->joins && !(paging_byte(*at) & mark));
     uint64_t left = room->pages;
     size_t n = 0;
 
     while (*at < end && left && n < most) {
-        uintptr_t stop = paging_run_of(*at, end, PAGE_PROTECTED);
+        uintptr_t stop = paging_run_of(*at, end, mark);
 
-        if (!(paging_byte(*at) & PAGE_PROTECTED)) {
+        if (!(paging_byte(*at) & mark)) {
             stop = (stop - *at) / PAGING_PAGE > left ? *at + left * PAGING_PAGE : stop;
             left -= (stop - *at) / PAGING_PAGE;
             runs[n++] = (struct core_run){*at, stop};
@@ -150,6 +151,7 @@ static size_t collect(uintptr_t *at, uintptr_t end, const struct core_room *room
 static long collect_and_protect(uintptr_t *at, uintptr_t end, const struct core_room *room,
                                 struct core_run *runs, int tid)
 {
+    struct paging_area area;
     paging_stripes held;
     struct range range;
     size_t n = 0;
@@ -158,14 +160,14 @@ static long collect_and_protect(uintptr_t *at, uintptr_t end, const struct core_
     paging_make_room(ranges_area_of, tid);
     held = paging_lock(*at, end, tid);
     if (ranges_find(*at, &range) && range.area.end >= end && range.area.wp && !range.busy) {
-        n = collect(at, end, room, runs);
+        area = nested_area(&range, NULL);
+        n = collect(at, end, paging_mark(&area), room, runs);
     }
     if (n) {
-        struct paging_area part = paging_slice(&range.area, runs[0].start, runs[n - 1].end);
-
-        paging_protect_poisoned(&part);
-        ret =
-            paging_protect(&part, core_protects_empty(&range)); /* what lies between is, already */
+        area = paging_slice(&area, runs[0].start, runs[n - 1].end);
+        paging_protect_poisoned(&area);
+        /* What lies between is, already. */
+        ret = paging_protect(&area, core_protects_empty(&range, NULL));
     }
     paging_unlock(held);
     return ret ? ret : (long)n;
@@ -176,10 +178,13 @@ long core_unprotected(uintptr_t *at, uintptr_t end, const struct core_room *room
 {
     const uintptr_t begin = *at;
     struct core_guard guard;
+    struct range range;
     long ret;
 
     if (!protect) {
-        return (long)collect(at, end, room, ret_runs);
+        unsigned mark = ranges_find(*at, &range) ? nested_mark(&range, NULL) : PAGE_PROTECTED;
+
+        return (long)collect(at, end, mark, room, ret_runs);
     }
     core_enter(&guard);
     ret = collect_and_protect(at, end, room, ret_runs, guard.tid);

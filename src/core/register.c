@@ -278,7 +278,15 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
     held = paging_lock(piece->start, piece->end, tid);
     paging_cut(piece->start);
     paging_cut(piece->end);
-    if (paging_hides(&range.area) && (!hid || range.area.minor)) {
+    if (nested_both(&range) != nested_both(&piece->range)) {
+        range.busy = 1;
+        ret = ranges_replace(piece->start, piece->end, &range);
+        if (ret == 0) {
+            nested_marks_change(&piece->range, &range, id);
+        }
+        range.busy = 0;
+    }
+    if (ret == 0 && paging_hides(&range.area) && (!hid || range.area.minor)) {
         range.busy = 1;
         ret = ranges_replace(piece->start, piece->end, &range);
         if (ret == 0) {
@@ -286,7 +294,7 @@ static int change_modes(const struct context *ctx, const struct piece *piece, ui
             ret = hid ? paging_adopt(&range.area) : paging_expect_missing(&range.area);
         }
         range.busy = 0;
-    } else if (hid && !paging_hides(&range.area)) {
+    } else if (ret == 0 && hid && !paging_hides(&range.area)) {
         paging_expect_all(&range.area);
     }
     if (ret == 0) {

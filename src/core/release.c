@@ -254,6 +254,7 @@ static int leave_part(const struct range *range, uintptr_t start, uintptr_t end,
     paging_cut(area.start);
     paging_cut(area.end);
     left.area = area;
+    nested_marks_left(range, id, &area);
     nested_leave(&left, id);
     mappings_part(&left, range);
     if (area.wp && !left.area.wp) {

@@ -19,12 +19,18 @@ static struct range shifted(const struct move *move, const struct range *range, 
     moved.area.start = to + (moved.area.start - move->addr);
     moved.area.end = moved.area.start + len;
     moved.area.alias = moved.area.probe = 0;
-    if (moved.outer && !events_wanted(moved.outer, UF_FEATURE_EVENT_REMAP)) {
-        nested_leave(&moved, moved.outer);
-    } else if (moved.outer && !events_wanted(moved.ctx, UF_FEATURE_EVENT_REMAP)) {
-        nested_leave(&moved, moved.ctx);
-    }
     return moved;
+}
+
+/* Of two contexts the one that does not follow, or 0. */
+static uint32_t stays_behind(const struct range *range)
+{
+    if (!range->outer) {
+        return 0;
+    }
+    return !events_wanted(range->outer, UF_FEATURE_EVENT_REMAP) ? range->outer
+           : !events_wanted(range->ctx, UF_FEATURE_EVENT_REMAP) ? range->ctx
+                                                                : 0;
 }
 
 /* The shadow of private memory goes along, a part of it for a part. Return: 0, -errno. */
@@ -64,8 +70,12 @@ static int follow_part(const struct move *move, const struct range *range, uintp
                        uint32_t *root)
 {
     struct range moved = shifted(move, range, to), old = *range;
+    uint32_t behind = stays_behind(range);
     int ret;
 
+    if (behind) {
+        nested_leave(&moved, behind);
+    }
     old.area = paging_slice(&range->area, move->addr, move->addr + move->kept);
     if (range->area.end >= move->addr + move->kept) {
         moved.area.end = to + move->new_len;
@@ -83,6 +93,9 @@ static int follow_part(const struct move *move, const struct range *range, uintp
         paging_drop_aliases(&moved.area);
     } else if (old.area.start < old.area.end) {
         paging_carry(&old.area, moved.area.start);
+        if (behind) {
+            nested_marks_left(range, behind, &moved.area);
+        }
     }
     return ret;
 }

@@ -15,12 +15,14 @@ static long publish_step(const struct range *range, uintptr_t dst, size_t len, c
 {
     const struct publication *what = arg;
     bool waited = len <= 16 * PAGING_PAGE || paging_is_huge(&range->area);
+    struct paging_area area;
     long ret;
 
     if (what->protect && !nested_protects(range, what->ctx)) {
         return -EINVAL;
     }
-    ret = paging_publish(&range->area, dst, len, what->src, waited, what->protect);
+    area = nested_area(range, what->ctx);
+    ret = paging_publish(&area, dst, len, what->src, waited, what->protect);
     if (ret > 0) {
         core_huge_advise(range, dst, (size_t)ret);
     }

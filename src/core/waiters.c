@@ -492,15 +492,15 @@ static bool still_traps(const struct core_report *report, uint32_t ctx_id)
     unsigned byte = paging_byte(report->addr);
     struct range range;
 
-    if (!ranges_find(report->addr, &range) || nested_told(&range, report->flags) != ctx_id ||
-        range.busy) {
+    if (!ranges_find(report->addr, &range) ||
+        nested_told(&range, report->flags, report->addr) != ctx_id || range.busy) {
         return false;
     }
     if (report->flags & UF_PAGEFAULT_FLAG_WP) {
-        return range.area.wp && (byte & PAGE_PROTECTED);
+        return range.area.wp && (byte & PAGE_WRITES);
     }
     if (report->flags & UF_PAGEFAULT_FLAG_RWP) {
-        return range.area.rwp && (byte & PAGE_PROTECTED) && !core_lifts_alone(&range);
+        return range.area.rwp && (byte & PAGE_PROTECTED) && !core_lifts_alone(&range, report->addr);
     }
     return !(byte & PAGE_PUBLISHED) &&
            (report->flags & UF_PAGEFAULT_FLAG_MINOR ? range.area.minor : range.area.missing);

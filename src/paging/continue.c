@@ -48,8 +48,8 @@ long paging_continue(const struct paging_area *area, uintptr_t start, size_t len
     }
     paging_lift_guards(area, start, end - start);
     paging_table_change(start, end,
-                        (protect ? PAGE_PROTECTED : 0) | (paging_hides(area) ? 0 : PAGE_HERE),
-                        protect ? PAGE_POISONED : PAGE_MARKS);
+                        (protect ? paging_mark(area) : 0) | (paging_hides(area) ? 0 : PAGE_HERE),
+                        paging_marks_gone(area, protect));
     ret = paging_open(area, start, end);
     if (ret == 0) {
         paging_populate(area, start, end - start, true);

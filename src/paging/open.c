@@ -110,18 +110,18 @@ static bool worth_compacting(const struct paging_area *area, uintptr_t base)
 }
 
 /*
- * Pages that are all protected, or none of them. The bytes say so before the VMA does: a holder
- * killed in between leaves a page that the next trap mends.
+ * Pages that are all protected for the same, or none of them. The bytes say so before the VMA does:
+ * a holder killed in between leaves a page that the next trap mends.
  */
 static int open_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
-    bool protected = paging_byte(start) & PAGE_PROTECTED;
-    int prot = protected ? paging_readonly(area->prot) : area->prot;
+    unsigned marks = paging_byte(start) & PAGE_WRITES;
+    int prot = marks ? paging_readonly(area->prot) : area->prot;
     int ret;
 
-    paging_table_change(
-        start, end, PAGE_PUBLISHED | PAGE_OPEN | (protected ? PAGE_PROTECTED | PAGE_READONLY : 0),
-        0xff & ~(unsigned)(PAGE_ZEROED | PAGE_HERE));
+    paging_table_change(start, end,
+                        PAGE_PUBLISHED | PAGE_OPEN | marks | (marks ? PAGE_READONLY : 0),
+                        0xff & ~(unsigned)(PAGE_ZEROED | PAGE_HERE));
     ret = (int)sys_mprotect(start, end - start, prot);
     if (ret != 0) {
         paging_table_change(start, end, 0, PAGE_OPEN | PAGE_READONLY);
@@ -149,7 +149,7 @@ static int open_pages(const struct paging_area *area, uintptr_t start, uintptr_t
         return (int)ret;
     }
     while (ret == 0 && start < end) {
-        uintptr_t stop = paging_run_of(start, end, PAGE_PROTECTED);
+        uintptr_t stop = paging_run_of(start, end, PAGE_WRITES);
 
         ret = paging_shut(area, start) ? 0 : open_run(area, start, stop);
         start = stop;

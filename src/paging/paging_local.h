@@ -116,6 +116,12 @@ static inline int paging_readonly(int prot)
     return prot & PROT_WRITE ? (prot & ~PROT_WRITE) | PROT_READ : prot;
 }
 
+/* The marks that go when a page gets its content. */
+static inline unsigned paging_marks_gone(const struct paging_area *area, bool protect)
+{
+    return PAGE_MARKS & ~(area->keeps | (protect ? paging_mark(area) : 0));
+}
+
 /* Whether the page may be let through as it is. */
 static inline bool paging_passable(const struct paging_area *area, uintptr_t addr)
 {

@@ -55,7 +55,7 @@ void paging_protect_poisoned(const struct paging_area *area)
     uintptr_t start, end;
 
     for (uintptr_t at = area->start; paging_next_poisoned(area, at, &start, &end); at = end) {
-        paging_table_change(start, end, PAGE_PROTECTED, 0);
+        paging_table_change(start, end, paging_mark(area), 0);
     }
 }
 

@@ -18,7 +18,7 @@ static void protect_run_native(const struct paging_area *area, uintptr_t start, 
 {
     if (paging_vmas() < paging_env.budget &&
         sys_mprotect(start, end - start, paging_readonly(area->prot)) == 0) {
-        paging_table_change(start, end, READ_ONLY | PAGE_PROTECTED, 0);
+        paging_table_change(start, end, READ_ONLY | paging_mark(area), 0);
         return;
     }
     while (start < end) {
@@ -27,7 +27,7 @@ static void protect_run_native(const struct paging_area *area, uintptr_t start, 
 
         /* A chunk that is closed as a whole costs no mapping. */
         paging_hide(&whole);
-        paging_table_change(start, stop, PAGE_PROTECTED, 0);
+        paging_table_change(start, stop, paging_mark(area), 0);
         start = stop;
     }
 }
@@ -54,12 +54,12 @@ static int protect_run(const struct paging_area *area, uintptr_t start, uintptr_
         return 0;
     }
     if (!(byte & PAGE_OPEN)) {
-        paging_table_change(start, end, PAGE_PROTECTED, 0);
+        paging_table_change(start, end, paging_mark(area), 0);
         return 0;
     }
     ret = sys_mprotect(start, end - start, paging_readonly(area->prot));
     if (ret == 0) {
-        paging_table_change(start, end, PAGE_READONLY | PAGE_PROTECTED, 0);
+        paging_table_change(start, end, PAGE_READONLY | paging_mark(area), 0);
     }
     return (int)ret;
 }
@@ -99,15 +99,18 @@ int paging_protect(const struct paging_area *area, bool empty)
 
 void paging_unprotect(const struct paging_area *area)
 {
+    const unsigned mark = paging_mark(area);
     uintptr_t at = paging_next_used(area->start, area->end);
 
     while (at < area->end) {
-        uintptr_t stop = paging_run_of(at, area->end, PAGE_PROTECTED | PAGE_OPEN | PAGE_POISONED);
+        uintptr_t stop = paging_run_of(at, area->end, PAGE_MARKS | PAGE_OPEN);
         unsigned byte = paging_byte(at);
 
-        if ((byte & PAGE_MARKS) == PAGE_PROTECTED) {
+        if ((byte & mark) && (byte & PAGE_WRITES & ~mark)) {
+            paging_table_change(at, stop, 0, mark); /* another's protection stays */
+        } else if ((byte & (mark | PAGE_POISONED)) == mark) {
             paging_promise_begin();
-            paging_table_change(at, stop, 0, PAGE_PROTECTED | PAGE_READONLY);
+            paging_table_change(at, stop, 0, mark | PAGE_READONLY);
             /* Out of VMAs: the next write traps and is let through then. */
             if ((byte & PAGE_OPEN) && sys_mprotect(at, stop - at, area->prot) != 0) {
                 paging_table_change(at, stop, PAGE_READONLY, 0);
@@ -116,6 +119,33 @@ void paging_unprotect(const struct paging_area *area)
         }
         at = paging_next_used(stop, area->end);
     }
+}
+
+/* All marks of the one become the other's. */
+static void pass_marks(const struct paging_area *area, unsigned from, unsigned to)
+{
+    uintptr_t at = paging_next_used(area->start, area->end);
+
+    while (at < area->end) {
+        uintptr_t stop = paging_run_of(at, area->end, from);
+
+        if (paging_byte(at) & from) {
+            paging_table_change(at, stop, to, from);
+        }
+        at = paging_next_used(stop, area->end);
+    }
+}
+
+void paging_protect_beneath(const struct paging_area *area)
+{
+    pass_marks(area, PAGE_PROTECTED, PAGE_BENEATH);
+}
+
+void paging_protect_alone(const struct paging_area *area)
+{
+    paging_unprotect(area);
+    pass_marks(area, paging_mark(area), 0); /* of poisoned pages */
+    pass_marks(area, PAGE_BENEATH, PAGE_PROTECTED);
 }
 
 static void forget_content(const struct paging_area *area, uintptr_t start, uintptr_t end)

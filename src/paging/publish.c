@@ -319,8 +319,10 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         return paging_is_huge(area) && paging_huge_present(area, start) ? -EEXIST : -ENXIO;
     }
     if (protect) {
-        opened.prot = paging_readonly(area->prot);
         paging_unguard(start);
+    }
+    if (protect || area->keeps) {
+        opened.prot = paging_readonly(area->prot);
     }
     if (area->kind != PAGING_ANON && !zero && !paging_is_huge(area)) {
         end = start + read_absent((uintptr_t)src, end - start);
@@ -348,9 +350,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
         return n;
     }
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
-    set = (protect ? PAGE_PROTECTED : 0) | (paging_hides(area) ? 0 : PAGE_HERE) |
+    set = (protect ? paging_mark(area) : 0) | (paging_hides(area) ? 0 : PAGE_HERE) |
           (zero && area->kind != PAGING_SHARED ? PAGE_ZEROED : 0);
-    paging_table_change(start, start + (size_t)n, set, protect ? PAGE_POISONED : PAGE_MARKS);
+    paging_table_change(start, start + (size_t)n, set, paging_marks_gone(area, protect));
     /* Where the kernel is to say what is there, zeroes have to be there. */
     if (paging_open(area, start, start + (size_t)n) == 0 && (waited || !paging_hides(area))) {
         paging_populate(area, start, (size_t)n, zero);
@@ -362,7 +364,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
 static bool admissible(const struct paging_area *area, uintptr_t addr, uintptr_t page)
 {
     return paging_passable(area, page) && !(paging_byte(page) & PAGE_POISONED) &&
-           !((paging_byte(page) ^ paging_byte(addr)) & PAGE_PROTECTED);
+           !((paging_byte(page) ^ paging_byte(addr)) & PAGE_WRITES);
 }
 
 /* The run of such pages around addr, within its chunk. */

@@ -6,6 +6,7 @@
 #include "acked.h"
 #include "forking.h"
 #include "monitored.h"
+#include "pagemap.h"
 
 #define MISSING UF_REGISTER_MODE_MISSING
 #define WP      UF_REGISTER_MODE_WP
@@ -52,7 +53,6 @@ static void refused(enum mem_kind kind)
     CHECK_EQ(uffd_register(plain, mem.addr, page_size), 0);
     CHECK_EQ(uffd_register(inner, mem.addr, page_size), -EBUSY);
     CHECK_EQ(uffd_register_mode(outer, mem_page(&mem, 1), page_size, MISSING | WP, NULL), 0);
-    CHECK_EQ(uffd_register_mode(inner, mem_page(&mem, 1), page_size, WP, NULL), -EBUSY);
     CHECK_EQ(uffd_register(inner, mem.addr, 2 * page_size), -EBUSY); /* none of it */
     CHECK_EQ(uffd_unregister(inner, mem_page(&mem, 1), page_size), -EINVAL);
     if (conf_env.features & UF_FEATURE_RWP)
@@ -64,7 +64,8 @@ static void refused(enum mem_kind kind)
     CHECK_EQ(uffd_unregister(third, mem_page(&mem, 1), page_size), -EINVAL);
     CHECK_EQ(uffd_register(inner, mem_page(&mem, 1), page_size), 0);
     CHECK_EQ(uffd_register_mode(outer, mem_page(&mem, 1), page_size, MISSING | WP, NULL), 0);
-    CHECK_EQ(uffd_register_mode(inner, mem_page(&mem, 1), page_size, MISSING | WP, NULL), -EBUSY);
+    CHECK_EQ(uffd_register_mode(inner, mem_page(&mem, 1), page_size, MISSING | WP, NULL), 0);
+    CHECK_EQ(uffd_register_mode(third, mem_page(&mem, 1), page_size, WP, NULL), -EBUSY);
 }
 
 /* ------------------------------------------------------------------ who is told */
@@ -140,6 +141,193 @@ static void outer_protects(enum mem_kind kind)
     CHECK_EQ(uffd_writeprotect(nest.outer, page, page_size, 0), 0);
     touch_join(&touch);
     check_native(mem_page(&nest.mem, 2), 0); /* of missing pages it wants to know nothing */
+}
+
+/* ------------------------------------------------------------------ both protect */
+
+#define INNER 1u
+#define OUTER 2u
+#define BOTH  (INNER | OUTER)
+
+/* Page n is there and protected for n % 4 of them: for none, the inner one, the outer one, both. */
+static struct nest nest_protected(enum mem_kind kind, uint64_t features)
+{
+    struct nest nest =
+        nest_new(kind, MISSING | WP, MISSING | WP, features | UF_FEATURE_WP_HUGETLBFS_SHMEM);
+
+    for (size_t n = 0; n < PAGES; n++) {
+        char *page = mem_page(&nest.mem, n);
+
+        CHECK_EQ(uffd_copy_mode(nest.inner, page, nest.source, page_size,
+                                n & INNER ? UF_COPY_MODE_WP : 0, NULL),
+                 0);
+        if (n & OUTER)
+            CHECK_EQ(uffd_writeprotect(nest.outer, page, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    }
+    return nest;
+}
+
+/* A write to it is told to those, the inner one first, each of which lets it through. */
+static void check_write(const struct nest *nest, char *page, unsigned told)
+{
+    struct touch touch = {0};
+
+    touch_start(&touch, page, true);
+    for (unsigned who = INNER; who <= OUTER; who++) {
+        int uffd = who == INNER ? nest->inner : nest->outer;
+
+        if (!(told & who))
+            continue;
+        uffd_next_fault(uffd, page, UF_PAGEFAULT_FLAG_WP | UF_PAGEFAULT_FLAG_WRITE);
+        uffd_check_silent(nest->inner);
+        uffd_check_silent(nest->outer);
+        CHECK_EQ(uffd_writeprotect(uffd, page, page_size, 0), 0);
+    }
+    touch_join(&touch);
+    uffd_check_silent(nest->inner);
+    uffd_check_silent(nest->outer);
+}
+
+static void both_protect(enum mem_kind kind)
+{
+    struct nest nest = nest_protected(kind, 0);
+
+    for (size_t n = 0; n < 4; n++) {
+        check_native(mem_page(&nest.mem, n), *nest.source);
+        check_write(&nest, mem_page(&nest.mem, n), (unsigned)n);
+    }
+    /* Each has its own to take back, and to give. */
+    CHECK_EQ(uffd_writeprotect(nest.outer, mem_page(&nest.mem, 4), 4 * page_size, 0), 0);
+    for (size_t n = 4; n < 8; n++)
+        check_write(&nest, mem_page(&nest.mem, n), n & INNER);
+    CHECK_EQ(uffd_writeprotect(nest.inner, nest.mem.addr, nest.mem.len, UF_WRITEPROTECT_MODE_WP),
+             0);
+    CHECK_EQ(uffd_writeprotect(nest.outer, nest.mem.addr, nest.mem.len, UF_WRITEPROTECT_MODE_WP),
+             0);
+    CHECK_EQ(uffd_writeprotect(nest.inner, nest.mem.addr, nest.mem.len, 0), 0);
+    for (size_t n = 0; n < 4; n++)
+        check_write(&nest, mem_page(&nest.mem, n), OUTER);
+}
+
+/* What the one provides is protected as the other one has protected the place. */
+static void provides_protected(enum mem_kind kind)
+{
+    struct nest nest =
+        nest_new(kind, WP, MISSING, UF_FEATURE_WP_HUGETLBFS_SHMEM | UF_FEATURE_WP_UNPOPULATED);
+
+    CHECK_EQ(uffd_writeprotect(nest.outer, nest.mem.addr, 2 * page_size, UF_WRITEPROTECT_MODE_WP),
+             0);
+    check_told(&nest, nest.inner, 0, false);
+    check_write(&nest, mem_page(&nest.mem, 0), OUTER);
+    CHECK_EQ(uffd_register_mode(nest.inner, nest.mem.addr, nest.mem.len, MISSING | WP, NULL), 0);
+    CHECK_EQ(uffd_copy_mode(nest.inner, mem_page(&nest.mem, 1), nest.source, page_size,
+                            UF_COPY_MODE_WP, NULL),
+             0);
+    check_write(&nest, mem_page(&nest.mem, 1), BOTH);
+    check_told(&nest, nest.inner, 2, true);
+}
+
+/* One begins to protect above what is protected, and ceases to. */
+static void protects_later(enum mem_kind kind)
+{
+    struct nest nest = nest_new(kind, MISSING | WP, MISSING, UF_FEATURE_WP_HUGETLBFS_SHMEM);
+    char *page = nest.mem.addr;
+
+    for (size_t n = 0; n < 4; n++)
+        CHECK_EQ(uffd_copy_mode(nest.outer, mem_page(&nest.mem, n), nest.source, page_size,
+                                UF_COPY_MODE_WP, NULL),
+                 0);
+    CHECK_EQ(uffd_register_mode(nest.inner, page, nest.mem.len, WP, NULL), 0);
+    check_write(&nest, page, OUTER);
+    CHECK_EQ(uffd_writeprotect(nest.inner, page, 2 * page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    check_write(&nest, page, INNER);
+    check_write(&nest, mem_page(&nest.mem, 1), BOTH);
+    CHECK_EQ(uffd_writeprotect(nest.inner, page, 3 * page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    CHECK_EQ(uffd_register_mode(nest.inner, page, nest.mem.len, MISSING, NULL), 0);
+    check_write(&nest, page, 0);
+    check_write(&nest, mem_page(&nest.mem, 2), OUTER);
+    check_write(&nest, mem_page(&nest.mem, 3), OUTER);
+}
+
+/* What only the one protects can be written to when it goes, what the other does cannot. */
+static void protector_leaves(enum mem_kind kind)
+{
+    for (unsigned how = 0; how < 4; how++) {
+        struct nest nest = nest_protected(kind, 0);
+        unsigned left = how & 1 ? OUTER : INNER;
+        int uffd = left == OUTER ? nest.inner : nest.outer;
+
+        if (how & 2)
+            CHECK_EQ(close(uffd), 0);
+        else
+            CHECK_EQ(uffd_unregister(uffd, nest.mem.addr, nest.mem.len), 0);
+        *(left == OUTER ? &nest.inner : &nest.outer) = how & 2 ? uffd_open(0) : uffd;
+        for (size_t n = 0; n < 4; n++)
+            check_write(&nest, mem_page(&nest.mem, n), n & left);
+    }
+}
+
+static void protected_moves(enum mem_kind kind)
+{
+    for (unsigned follows = INNER; follows <= BOTH; follows++) {
+        uint64_t remap = UF_FEATURE_EVENT_REMAP;
+        struct nest nest = {.mem = mem_map(kind, 4), .source = source_new(2, 1)};
+        char *to = reserve_apart(4);
+        struct cause cause = {cause_mremap, nest.mem.addr, to,
+                              nest.mem.len, nest.mem.len,  MREMAP_MAYMOVE | MREMAP_FIXED};
+
+        nest.outer = uffd_open_extended(UF_EXTENSION_NESTED, follows & OUTER ? remap : 0);
+        nest.inner = uffd_open(follows & INNER ? remap : 0);
+        CHECK_EQ(uffd_register_mode(nest.outer, nest.mem.addr, nest.mem.len, WP, NULL), 0);
+        CHECK_EQ(uffd_register_mode(nest.inner, nest.mem.addr, nest.mem.len, WP, NULL), 0);
+        for (size_t n = 0; n < 4; n++) {
+            char *page = mem_page(&nest.mem, n);
+
+            *page = 1;
+            if (n & OUTER)
+                CHECK_EQ(uffd_writeprotect(nest.outer, page, page_size, UF_WRITEPROTECT_MODE_WP),
+                         0);
+            if (n & INNER)
+                CHECK_EQ(uffd_writeprotect(nest.inner, page, page_size, UF_WRITEPROTECT_MODE_WP),
+                         0);
+        }
+        cause_start(&cause);
+        if (follows & INNER)
+            event_check_remap(nest.inner, nest.mem.addr, to, nest.mem.len);
+        if (follows & OUTER)
+            event_check_remap(nest.outer, nest.mem.addr, to, nest.mem.len);
+        CHECK_EQ(cause_join(&cause), (long)to);
+        for (size_t n = 0; n < 4; n++)
+            check_write(&nest, to + n * page_size, (unsigned)n & follows);
+    }
+}
+
+/* The outer one follows what is written to, and the inner one keeps on being asked. */
+static void tracks_beneath(enum mem_kind kind)
+{
+    struct nest nest = {.mem = mem_map(kind, 4), .source = source_new(2, 1)};
+    struct tracked t = {.mem = nest.mem, .pagemap = pagemap_open()};
+
+    nest.outer =
+        uffd_open_extended(UF_EXTENSION_NESTED, UF_FEATURE_WP_ASYNC | UF_FEATURE_WP_UNPOPULATED);
+    nest.inner = uffd_open(0);
+    CHECK_EQ(uffd_register_mode(nest.outer, nest.mem.addr, nest.mem.len, WP, NULL), 0);
+    CHECK_EQ(uffd_register_mode(nest.inner, nest.mem.addr, nest.mem.len, MISSING | WP, NULL), 0);
+    CHECK_EQ(uffd_writeprotect(nest.outer, nest.mem.addr, nest.mem.len, UF_WRITEPROTECT_MODE_WP),
+             0);
+    for (size_t n = 0; n < 4; n++)
+        CHECK(shown_protected(&t, n));
+    CHECK_EQ(
+        uffd_copy_mode(nest.inner, nest.mem.addr, nest.source, page_size, UF_COPY_MODE_WP, NULL),
+        0);
+    CHECK(!shown_protected(&t, 0)); /* it has changed */
+    CHECK_EQ(uffd_writeprotect(nest.outer, nest.mem.addr, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    CHECK(shown_protected(&t, 0));
+    check_write(&nest, nest.mem.addr, INNER);
+    CHECK(!shown_protected(&t, 0));
+    CHECK_EQ(uffd_writeprotect(nest.inner, nest.mem.addr, page_size, UF_WRITEPROTECT_MODE_WP), 0);
+    CHECK(!shown_protected(&t, 0)); /* the inner one's is not shown */
+    check_write(&nest, nest.mem.addr, INNER);
 }
 
 /* Part of it is nested. */
@@ -344,6 +532,12 @@ const struct conf_case nested_cases[] = {
     {"nested/outer-provides", MAN_NESTED, KINDS, NEED_OURS, .run = outer_provides},
     {"nested/inner-protects", MAN_NESTED, KINDS, NEED_OURS, .run = inner_protects},
     {"nested/outer-protects", MAN_NESTED, KINDS, NEED_OURS, .run = outer_protects},
+    {"nested/both-protect", MAN_NESTED, KINDS, NEED_OURS, .run = both_protect},
+    {"nested/provides-protected", MAN_NESTED, KINDS, NEED_OURS, .run = provides_protected},
+    {"nested/protects-later", MAN_NESTED, KINDS, NEED_OURS, .run = protects_later},
+    {"nested/protector-leaves", MAN_NESTED, KINDS, NEED_OURS, .run = protector_leaves},
+    {"nested/protected-moves", MAN_NESTED, ONE_OF_EACH, NEED_OURS, .run = protected_moves},
+    {"nested/tracked", MAN_NESTED, ONE_OF_EACH, NEED_OURS, .run = tracks_beneath},
     {"nested/parts", MAN_NESTED, ONE_OF_EACH, NEED_OURS, .run = parts},
     {"nested/inner-leaves", MAN_NESTED, KINDS, NEED_OURS, .run = inner_leaves},
     {"nested/outer-leaves", MAN_NESTED, KINDS, NEED_OURS, .run = outer_leaves},

@@ -37,13 +37,15 @@ struct paging_area {
     size_t page;          /* bytes: PAGING_PAGE, or of a huge page of hugetlb */
     int prot;             /* what the program asked for */
     enum paging_kind kind;
-    bool missing;    /* pages without content are hidden; else they are as the kernel has them */
-    bool minor;      /* pages that their file has are hidden until they are continued */
-    bool wp;         /* protected pages trap when written to */
-    bool rwp;        /* ... or on any access; never both */
-    bool noguard;    /* guard pages were refused here (locked memory) */
-    bool divided;    /* the kernel has a mapping of its own from start on, though all is alike */
-    bool nofill;     /* private /dev/zero: a file of size 0, nothing can be put there */
+    bool missing;  /* pages without content are hidden; else they are as the kernel has them */
+    bool minor;    /* pages that their file has are hidden until they are continued */
+    bool wp;       /* protected pages trap when written to */
+    bool rwp;      /* ... or on any access; never both */
+    bool beneath;  /* of two contexts that protect, the outer one asks: PAGE_BENEATH is its mark */
+    uint8_t keeps; /* PAGE_WRITES of others, which stay when a page gets its content */
+    bool noguard;  /* guard pages were refused here (locked memory) */
+    bool divided;  /* the kernel has a mapping of its own from start on, though all is alike */
+    bool nofill;   /* private /dev/zero: a file of size 0, nothing can be put there */
     bool unreserved; /* of huge pages: mapped with MAP_NORESERVE */
     bool watched;    /* of another kind than these, say a file on disk: only ever protected */
     bool rooted;     /* all of it has an anon_vma: what is moved out and in again merges */
@@ -67,6 +69,12 @@ static inline bool paging_hides(const struct paging_area *area)
 static inline bool paging_is_huge(const struct paging_area *area)
 {
     return area->page > PAGING_PAGE;
+}
+
+/* The mark of a page that is protected for who asks. */
+static inline unsigned paging_mark(const struct paging_area *area)
+{
+    return area->beneath ? PAGE_BENEATH : PAGE_PROTECTED;
 }
 
 static inline uintptr_t paging_page_down(const struct paging_area *area, uintptr_t addr)
@@ -327,8 +335,19 @@ void paging_unpoison(const struct paging_area *area);
 /* What was poisoned elsewhere was moved here: close it. Context: stripes of the area held. */
 void paging_poisoned_here(const struct paging_area *area);
 
-/* Writes to the area's pages pass again. Context: stripes of the area held. */
+/*
+ * Writes to the area's pages pass again, unless another protects them. Context: stripes of the area
+ * held.
+ */
 void paging_unprotect(const struct paging_area *area);
+
+/*
+ * Of two contexts that protect: another comes above the one that did, whose marks are those of
+ * PAGE_BENEATH from now on; or the one whose area->beneath it is goes, and the other is alone.
+ * Context: stripes of the area held.
+ */
+void paging_protect_beneath(const struct paging_area *area);
+void paging_protect_alone(const struct paging_area *area);
 
 /**
  * paging_expect_missing() - an area whose pages without content were the kernel's: hide them

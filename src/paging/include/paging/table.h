@@ -15,11 +15,12 @@
  *   byte & PAGE_READONLY      with PAGE_OPEN: ... and no writes
  *   byte & PAGE_PROTECTED     writes are to be reported; of a hidden page: once it has its content;
  *                             in an area with rwp all accesses are, and the page is closed
+ *   byte & PAGE_BENEATH       the same, for the outer of two contexts that protect (core/nested.c)
  *   byte & PAGE_POISONED      every access is to end in SIGBUS; the page is closed
  *   byte & PAGE_ZEROED        the kernel would have its page of zeroes there, unless written to
  *   byte & PAGE_HERE          where nothing is hidden: the kernel would have it mapped, and what
  *                             our mapping has does not tell
- *   PAGE_OPEN => PAGE_PUBLISHED;  PAGE_OPEN & PAGE_PROTECTED => PAGE_READONLY
+ *   PAGE_OPEN => PAGE_PUBLISHED;  PAGE_OPEN & PAGE_WRITES => PAGE_READONLY
  * and for a chunk with CHUNK_GUARDED: every hidden page holds a guard, the chunk's VMA lets
  * accesses through unless CHUNK_CLOSED, PAGE_OPEN is not kept, and no page is protected or
  * poisoned.
@@ -59,8 +60,10 @@
 #define PAGE_POISONED  0x10
 #define PAGE_ZEROED    0x20 /* of private memory */
 #define PAGE_HERE      0x40
+#define PAGE_BENEATH   0x80
 
-#define PAGE_MARKS (PAGE_PROTECTED | PAGE_POISONED) /* what the kernel has markers for */
+#define PAGE_WRITES (PAGE_PROTECTED | PAGE_BENEATH) /* to be reported, to the one or the other */
+#define PAGE_MARKS  (PAGE_WRITES | PAGE_POISONED)   /* what the kernel has markers for */
 
 #define CHUNK_GUARDED    0x01 /* hidden pages hold guards, see above */
 #define CHUNK_HAS_GUARDS 0x02 /* guards may lie beneath some hidden pages */
