@@ -18,9 +18,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import tap
 from tap import plan, point
 
-LUA_LIVE, LEDGER, REFUSE = (os.environ[name] for name in ("LUA_LIVE", "LEDGER", "REFUSE"))
+LUA_LIVE, LEDGER, REFUSE, LAUNCHER = (os.environ[name] for name in ("LUA_LIVE", "LEDGER", "REFUSE",
+                                                                    "LAUNCHER"))
 COROUTINES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "coroutines.lua")
 BACKEND, OTHER = sys.argv[1], sys.argv[2]  # of the first process, and of the second
+MOVES = int(os.environ.get("LUA_LIVE_MOVES", "12"))  # back and forth
 MIB = os.environ.get("LUA_LIVE_MIB", "100")  # of the ledger
 PATIENCE = 120  # seconds; only a failure takes that long
 MOVED, LOST = 10, 11
@@ -261,6 +263,29 @@ def there_and_on():
         scene.end()
 
 
+def back_and_forth():
+    """Many times, on arrival: a small ledger, so that nearly all of it is on its way somewhere."""
+    with Scene() as scene:
+        here = scene.run("--heap=64", LEDGER, "8")
+        scene.client.start()
+        downtimes = []
+        for i in range(MOVES):
+            backend, prefix = (BACKEND, OTHER)[i % 2], ()
+            if backend == "user" and i % 4 > 1:  # where there is none but ours to be found
+                backend, prefix = "auto", (LAUNCHER, "run", "--backend=user", "--deny-kernel", "--")
+            there, to = scene.receive(backend=backend, prefix=prefix)
+            code, words = send(here.pid, to, f"--rounds={i % 3}")
+            expect((code, here.ended()), (0, MOVED), words)
+            downtimes.append(float(re.search(r"still for ([\d.]+) ms", words).group(1)))
+            Side.all.remove(here)
+            here.process.stderr.close()
+            here = there
+        scene.client.works(here.pid)
+        note(f"{MOVES} moves; it stood still for {sorted(downtimes)[MOVES // 2]} ms in the median, "
+             f"{max(downtimes)} ms at most")
+        scene.end()
+
+
 def failures_before():
     """Nobody listens; another build; a receiver that is killed; a stop() that fails."""
     with Scene() as scene:
@@ -375,6 +400,29 @@ def ends():
             expect((side.ended(), bool(re.search(words, "".join(side.seen)))), (code, True), side.seen)
 
 
+def ends_on_the_way():
+    """A script that ends while it is being sent: its process ends, and the receiver waits on."""
+    with Scene() as scene:
+        path = f"{scene.folder}/script.lua"
+        with open(path, "w", encoding="ascii") as file:
+            file.write("live.serve(function() over = true end) while not over do end")
+        here, (there, to) = scene.run(path), scene.receive()
+        results = []
+        sending = threading.Thread(target=lambda: results.append(send(here.pid, to, "--bandwidth=1000")))
+        sending.start()
+        there.wait("something arrives")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(scene.client.places.get(timeout=PATIENCE).partition(":")[2])
+            sock.sendall(b"\n")
+            expect(here.ended(), 0, here.seen)
+        sending.join(timeout=PATIENCE)
+        expect((results[0][0], "it has ended" in results[0][1]), (1, True), results)
+        there.wait("nothing arrived")
+        here = scene.run(COROUTINES)
+        code, words = send(here.pid, to)
+        expect((code, here.ended()), (0, MOVED), words)
+
+
 class Network:
     """Two network namespaces with a cable between; they end with the processes that hold them."""
 
@@ -467,12 +515,14 @@ def main():
         return 0
     note(f"a ledger of {MIB} MiB, from {BACKEND} to {OTHER}")
     attempt("it moves to a second process, and to a third, and to a fourth", there_and_on)
+    attempt("back and forth, many times", back_and_forth)
     if BACKEND != OTHER:
         return plan()  # the rest has been tried on each alone
     attempt("a failure before the switch leaves it running", failures_before)
     attempt("a failure behind the switch is told, and nobody runs it", failures_behind)
     attempt("in the middle of coroutines and sorts", coroutines)
     attempt("a script ends as it ends", ends)
+    attempt("a script ends while it is sent", ends_on_the_way)
     why = networks_refused()
     if why:
         skip("into another network namespace, and back", why)
