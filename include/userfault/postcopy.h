@@ -47,6 +47,26 @@ struct uf_postcopy_links {
     unsigned background_count; /* 0: control carries the pages */
 };
 
+/**
+ * reconnect - a link broke behind the switch: make new ones
+ * @arg: of the options
+ * @error: what ended the last ones: -ECONNRESET, -EPIPE, ... at first; when the new ones turn out
+ *      to be no good, what was wrong with them: these, -ETIMEDOUT the other side is silent,
+ *      -ESTALE it has another migration, -EPROTO it has other regions, or speaks nonsense,
+ *      -EBADMSG, -EREMOTEIO it refuses this side
+ * @links: in: the last ones; nothing uses them any more, sockets among them are shut down, and they
+ *      may be closed. Out: new ones, as uf_source_run() and uf_sink_run() want them; as many as the
+ *      other side makes
+ *
+ * Called until the two sides agree over a set of links. Meanwhile the sink's program runs on, but
+ * for its threads that touch what is missing. The other side sees the break when its sockets are
+ * shut down; where it cannot (a host is gone, a cable is cut) it does when TCP gives up, or when
+ * its caller calls shutdown(2) on one of its links.
+ * Context: a thread of the migration, one call at a time. May block, for as long as it likes.
+ * Return: 0; a negative errno gives up.
+ */
+typedef int uf_postcopy_reconnect(void *arg, int error, struct uf_postcopy_links *links);
+
 /** What happened; counts are of pages of the region's own size. */
 struct uf_postcopy_stats {
     uint64_t rounds;           /* of precopy */
@@ -62,6 +82,8 @@ struct uf_postcopy_stats {
     uint64_t downtime_ns;      /* from stop() until resume() has returned, seen by this side */
     uint64_t total_ns;
     uint64_t blocked_ns; /* sink: of all threads, waiting for pages */
+    uint64_t recoveries; /* connections that took the place of a broken one */
+    uint64_t paused_ns;  /* without a connection */
     /* sink: from a fault until its page is there, powers of two us; the last one: and longer */
     uint64_t latency[UF_POSTCOPY_BUCKETS];
 };
@@ -90,6 +112,8 @@ struct uf_source_options {
      */
     int (*stop)(void *arg, const void **ret_blob, size_t *ret_len_bytes);
     void *arg;
+    uf_postcopy_reconnect *reconnect; /* NULL: a link that breaks ends the migration */
+    unsigned handshake_ms;            /* patience with the other side of new links; 0: 30000 */
 };
 
 /**
@@ -123,14 +147,23 @@ int uf_source_region(struct uf_source *source, void *start, size_t len_bytes, si
  * Return: 0 the sink has all; -ECANCELED; the error of stop(); -EPROTO the other side broke the
  *      protocol; -EBADMSG a checksum; -ECONNRESET, -EPIPE, ... of a link; -EREMOTEIO the sink
  *      failed. After the switch an error means that pages may be lost: uf_source_switched().
+ *      Of links that broke and were not replaced it is the error of the first.
  */
 int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links);
 
 /** uf_source_switch() - end precopy now. Context: any thread, also before uf_source_run(). */
 void uf_source_switch(struct uf_source *source);
-/** uf_source_cancel() - give up, unless it has switched; uf_source_run() returns -ECANCELED. */
+/**
+ * uf_source_cancel() - give up, unless it has switched; uf_source_run() returns -ECANCELED
+ *
+ * After a break during the switch, too, if the sink then turns out not to have resumed.
+ */
 void uf_source_cancel(struct uf_source *source);
-/** uf_source_switched() - whether the sink may have resumed: this side must not, then. */
+/**
+ * uf_source_switched() - whether the sink may have resumed: this side must not, then
+ *
+ * Once uf_source_run() has returned the answer stays.
+ */
 bool uf_source_switched(const struct uf_source *source);
 /** uf_source_stats() - so far. Context: any thread. */
 void uf_source_stats(const struct uf_source *source, struct uf_postcopy_stats *ret);
@@ -154,6 +187,14 @@ struct uf_sink_options {
      */
     int (*resume)(void *arg, const void *blob, size_t len_bytes);
     void *arg;
+    /**
+     * As the source's; it may be called from the moment on when this side is ready to switch: a
+     * source that fails then goes on by itself, and nobody will connect. uf_sink_switched().
+     * When all pages are there and only the source has not heard of it, the program has its memory
+     * as if uf_sink_run() had returned, which it does with 0 then, also when this gives up.
+     */
+    uf_postcopy_reconnect *reconnect;
+    unsigned handshake_ms;
 };
 
 int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options);
@@ -184,7 +225,34 @@ int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t p
 int uf_sink_run(struct uf_sink *sink, const struct uf_postcopy_links *links);
 /** uf_sink_switched() - whether resume() was called. */
 bool uf_sink_switched(const struct uf_sink *sink);
+/**
+ * uf_sink_lost() - which pages will never come, after uf_sink_run() failed behind the switch
+ * @region: its number, in the order of uf_sink_region()
+ * @from_bytes: in the region; where to begin
+ * @ret_offset_bytes: of the next stretch, if there is one
+ *
+ * Where the backend lacks UF_FEATURE_POISON, what is in swap may be among them.
+ * Context: any thread, after uf_sink_run().
+ * Return: the length of the stretch in bytes; 0: nothing is lost there or behind it.
+ */
+size_t uf_sink_lost(const struct uf_sink *sink, unsigned region, size_t from_bytes,
+                    size_t *ret_offset_bytes);
 void uf_sink_stats(const struct uf_sink *sink, struct uf_postcopy_stats *ret);
+
+/** What a thread has waited for pages. */
+struct uf_postcopy_thread {
+    uint64_t faults, blocked_ns;
+    uint32_t tid; /* as gettid(2) says; 0: all together that came when 255 were known */
+};
+
+/**
+ * uf_sink_threads() - who waited, and how long, so far
+ * @ret: up to @max of them, in the order in which they first waited
+ *
+ * Context: any thread.
+ * Return: how many there are, at most 256.
+ */
+unsigned uf_sink_threads(const struct uf_sink *sink, struct uf_postcopy_thread *ret, unsigned max);
 const char *uf_sink_error(const struct uf_sink *sink);
 
 #ifdef __cplusplus

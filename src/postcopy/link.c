@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "link.h"
@@ -34,6 +35,7 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->in = ends->in;
     link->out = ends->out;
     link->stop_fd = stop_fd;
+    link->deadline_ns = 0;
     link->open = true;
     link->rounds = 0;
     link->synced = false;
@@ -53,16 +55,29 @@ void link_fini(struct link *link)
     pthread_mutex_destroy(&link->send_lock);
 }
 
-/* Return: 0: go on; -ECANCELED: stopped. */
+static int left_ms(const struct link *link)
+{
+    struct timespec now;
+    uint64_t now_ns;
+
+    if (!link->deadline_ns)
+        return -1;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    return link->deadline_ns > now_ns ? (int)((link->deadline_ns - now_ns + 999999) / 1000000) : 0;
+}
+
+/* Return: 0: go on; -ECANCELED: stopped; -ETIMEDOUT. */
 static int wait_for(const struct link *link, int fd, short events)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = link->stop_fd, .events = POLLIN}};
+    int n;
 
-    while (poll(fds, 2, -1) < 0) {
+    while ((n = poll(fds, 2, left_ms(link))) < 0) {
         if (errno != EINTR)
             return -errno;
     }
-    return fds[1].revents ? -ECANCELED : 0;
+    return fds[1].revents ? -ECANCELED : n == 0 ? -ETIMEDOUT : 0;
 }
 
 /* What errno says of a transfer. Return: 0: try again; -ECANCELED; -errno. */

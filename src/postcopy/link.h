@@ -13,6 +13,7 @@
 struct link {
     int in, out;
     int stop_fd;               /* an eventfd: readable when nothing is to be waited for any more */
+    uint64_t deadline_ns;      /* of all waits, by CLOCK_MONOTONIC; 0: none */
     int in_flags, out_flags;   /* to restore */
     pthread_mutex_t send_lock; /* a message at a time */
     _Atomic uint64_t bytes;    /* both ways */
@@ -28,7 +29,7 @@ void link_fini(struct link *link);
 
 /*
  * Context: any thread; blocks until the bytes are with the kernel.
- * Return: 0; -errno of write(2); -ECANCELED stopped.
+ * Return: 0; -errno of write(2); -ECANCELED stopped; -ETIMEDOUT.
  */
 int link_send(struct link *link, struct wire_header *header, const void *payload);
 /* Context: one thread. Return: 0; -ECONNRESET the other side has closed; -EPROTO; -ECANCELED;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 
 #include "peer.h"
 
-#define WORDS_MAX 127 /* of an error of the other side */
+#define LAST_WORD_MS 100
 
 int peer_init(struct peer *peer, enum uf_backend backend)
 {
@@ -61,20 +62,83 @@ int peer_region(struct peer *peer, void *start, size_t len, size_t page)
     return 0;
 }
 
+/* Words stay, as the number does: those of the first. */
+static int note_first(int *error, char *text, size_t room, int new_error, const char *format,
+                      va_list args)
+{
+    if (!*error) {
+        *error = new_error;
+        vsnprintf(text, room, format, args);
+    }
+    return *error;
+}
+
+static bool is_attempt_locked(const struct peer *peer)
+{
+    return peer->rejoining && pthread_equal(peer->rejoiner, pthread_self());
+}
+
+/* @breaks: of a link, which is a pause and no error where links last. */
+static int fail(struct peer *peer, bool breaks, int error, const char *format, va_list args)
+{
+    bool stops = true;
+
+    pthread_mutex_lock(&peer->lock);
+    if (is_attempt_locked(peer)) {
+        error = note_first(&peer->tried, peer->tried_text, sizeof(peer->tried_text), error, format,
+                           args);
+        stops = false;
+    } else if (breaks && peer->lasting) {
+        note_first(&peer->broken, peer->broken_text, sizeof(peer->broken_text), error, format,
+                   args);
+        error = -ENOTCONN;
+    } else {
+        error = note_first(&peer->error, peer->text, sizeof(peer->text), error, format, args);
+    }
+    pthread_mutex_unlock(&peer->lock);
+    if (stops)
+        peer_stop(peer);
+    return error;
+}
+
 int peer_fail(struct peer *peer, int error, const char *format, ...)
 {
     va_list args;
 
+    va_start(args, format);
+    error = fail(peer, false, error, format, args);
+    va_end(args);
+    return error;
+}
+
+static bool pauses(struct peer *peer)
+{
+    bool is;
+
     pthread_mutex_lock(&peer->lock);
-    if (!peer->error) {
-        peer->error = error;
-        va_start(args, format);
-        vsnprintf(peer->text, sizeof(peer->text), format, args);
-        va_end(args);
-    }
-    error = peer->error;
+    is = peer->lasting && !is_attempt_locked(peer);
     pthread_mutex_unlock(&peer->lock);
-    peer_stop(peer);
+    return is;
+}
+
+static int link_broke(struct peer *peer, const struct link *link, int error, const char *format,
+                      ...) __attribute__((format(printf, 4, 5)));
+
+/*
+ * The control link has the last word: a side that fails says why there and closes all, and which is
+ * seen first is chance.
+ */
+static int link_broke(struct peer *peer, const struct link *link, int error, const char *format,
+                      ...)
+{
+    struct pollfd stop = {.fd = peer->stop_fd, .events = POLLIN};
+    va_list args;
+
+    if (link != &peer->control && pauses(peer))
+        poll(&stop, 1, LAST_WORD_MS);
+    va_start(args, format);
+    error = fail(peer, true, error, format, args);
+    va_end(args);
     return error;
 }
 
@@ -98,6 +162,33 @@ int peer_error(struct peer *peer)
     error = peer->error;
     pthread_mutex_unlock(&peer->lock);
     return error;
+}
+
+void peer_last(struct peer *peer)
+{
+    pthread_mutex_lock(&peer->lock);
+    peer->lasting = peer->reconnect != NULL;
+    pthread_mutex_unlock(&peer->lock);
+}
+
+bool peer_broken(struct peer *peer)
+{
+    bool is;
+
+    pthread_mutex_lock(&peer->lock);
+    is = peer->broken && !peer->error;
+    pthread_mutex_unlock(&peer->lock);
+    return is;
+}
+
+int peer_halted(struct peer *peer)
+{
+    int ret;
+
+    pthread_mutex_lock(&peer->lock);
+    ret = peer->error ? peer->error : peer->broken ? -ENOTCONN : 0;
+    pthread_mutex_unlock(&peer->lock);
+    return ret;
 }
 
 struct link *peer_link(struct peer *peer, unsigned number)
@@ -135,8 +226,8 @@ int peer_send(struct peer *peer, struct link *link, struct wire_header header, c
 
     if (ret == -ECANCELED)
         return ret;
-    return ret ? peer_fail(peer, ret, "writing to the %s link: %s", link_name(peer, link),
-                           strerror(-ret))
+    return ret ? link_broke(peer, link, ret, "writing to the %s link: %s", link_name(peer, link),
+                            strerror(-ret))
                : 0;
 }
 
@@ -151,8 +242,8 @@ int peer_told(struct peer *peer, struct link *link, int ret)
     if (ret == -EBADMSG)
         return peer_fail(peer, ret, "a message of the %s link has a wrong checksum",
                          link_name(peer, link));
-    return peer_fail(peer, ret, "reading from the %s link: %s", link_name(peer, link),
-                     ret == -ECONNRESET ? "the other side has closed it" : strerror(-ret));
+    return link_broke(peer, link, ret, "reading from the %s link: %s", link_name(peer, link),
+                      ret == -ECONNRESET ? "the other side has closed it" : strerror(-ret));
 }
 
 int peer_recv(struct peer *peer, struct link *link, struct wire_header *ret_header)
@@ -169,11 +260,11 @@ int peer_recv_payload(struct peer *peer, struct link *link, const struct wire_he
 /* The words come from the other side: no more than fit, and printable. */
 static int other_failed(struct peer *peer, struct link *link, const struct wire_header *header)
 {
-    char words[WORDS_MAX + 1] = "";
+    char words[PEER_WORDS_MAX + 1] = "";
 
-    if (header->payload <= WORDS_MAX && header->payload > 0 &&
+    if (header->payload <= PEER_WORDS_MAX && header->payload > 0 &&
         peer_recv_payload(peer, link, header, words))
-        return peer_error(peer);
+        return peer_fail(peer, -EREMOTEIO, "the other side failed");
     for (char *p = words; *p; p++) {
         if (*p < ' ' || *p > '~')
             *p = '?';
@@ -232,15 +323,22 @@ uint64_t peer_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+uint64_t peer_link_bytes(const struct peer *peer)
+{
+    uint64_t bytes = atomic_load(&peer->control.bytes) + atomic_load(&peer->urgent.bytes);
+
+    for (unsigned i = 0; i < UF_POSTCOPY_BACKGROUND_MAX; i++) /* their number may not be set yet */
+        bytes += atomic_load(&peer->background[i].bytes);
+    return bytes;
+}
+
 void peer_stats(const struct peer *peer, struct uf_postcopy_stats *ret)
 {
     struct peer *p = (struct peer *)(uintptr_t)peer; /* its lock */
 
     pthread_mutex_lock(&p->lock);
     *ret = p->stats;
-    ret->bytes = atomic_load(&p->control.bytes) + atomic_load(&p->urgent.bytes);
-    for (unsigned i = 0; i < UF_POSTCOPY_BACKGROUND_MAX; i++) /* their number may not be set yet */
-        ret->bytes += atomic_load(&p->background[i].bytes);
+    ret->bytes += peer_link_bytes(p);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -258,65 +356,4 @@ int peer_context(const struct peer *peer, uint64_t features, int flags)
         return ret;
     }
     return fd;
-}
-
-/* ---- from the first to the last moment of the links */
-
-static int open_links(struct peer *peer, const struct uf_postcopy_links *links)
-{
-    int ret;
-
-    if (links->background_count > UF_POSTCOPY_BACKGROUND_MAX)
-        return peer_fail(peer, -EINVAL, "more than %d background links",
-                         UF_POSTCOPY_BACKGROUND_MAX);
-    ret = link_init(&peer->control, &links->control, peer->stop_fd);
-    if (ret == 0 && links->urgent.in >= 0) {
-        ret = link_init(&peer->urgent, &links->urgent, peer->stop_fd);
-        peer->has_urgent = ret == 0;
-    }
-    for (unsigned i = 0; ret == 0 && i < links->background_count; i++) {
-        ret = link_init(&peer->background[i], &links->background[i], peer->stop_fd);
-        peer->background_count += ret == 0;
-    }
-    return ret ? peer_fail(peer, ret, "a link's descriptor cannot be used: %s", strerror(-ret)) : 0;
-}
-
-static void close_links(struct peer *peer)
-{
-    link_fini(&peer->control);
-    link_fini(&peer->urgent);
-    for (unsigned i = 0; i < peer->background_count; i++)
-        link_fini(&peer->background[i]);
-}
-
-/* The other side learns why, if it still listens. */
-static void tell_failure(struct peer *peer)
-{
-    struct wire_header header = {.type = WIRE_FAILED, .payload = (uint32_t)strlen(peer->text)};
-
-    if (header.payload > WORDS_MAX)
-        header.payload = WORDS_MAX;
-    if (peer->error != -ECANCELED && peer->error != -EREMOTEIO && peer->control.open)
-        link_send(&peer->control, &header, peer->text);
-}
-
-int peer_run(struct peer *peer, const struct uf_postcopy_links *links, int (*run)(void *arg),
-             void *arg)
-{
-    uint64_t before = peer_now_ns();
-    int ret;
-
-    if (peer->running)
-        return -EBUSY;
-    peer->running = true;
-    ret = open_links(peer, links);
-    if (ret == 0)
-        ret = run(arg);
-    if (ret)
-        tell_failure(peer);
-    close_links(peer);
-    pthread_mutex_lock(&peer->lock);
-    peer->stats.total_ns = peer_now_ns() - before;
-    pthread_mutex_unlock(&peer->lock);
-    return ret;
 }

@@ -10,6 +10,8 @@
 #include "link.h"
 #include "userfault/postcopy.h"
 
+#define PEER_WORDS_MAX 127 /* of FAILED */
+
 struct region {
     char *start;
     size_t len, page; /* bytes */
@@ -26,11 +28,23 @@ struct peer {
     bool running;
     int stop_fd; /* rings when all is over, well or badly */
     enum uf_backend backend;
-    uint64_t agreed; /* WIRE_OFFER_... */
+    uint64_t agreed;                  /* WIRE_OFFER_... */
+    uint64_t session, connection;     /* the migration, and which connection of it */
+    uf_postcopy_reconnect *reconnect; /* NULL: none */
+    void *reconnect_arg;
+    unsigned handshake_ms;
+    struct uf_postcopy_links ends; /* of the links */
 
     pthread_mutex_t lock; /* of what follows */
     int error;            /* the first */
     char text[256];
+    bool lasting; /* a link that breaks makes a pause */
+    int broken;   /* its error; 0: none */
+    char broken_text[128];
+    bool rejoining; /* by this thread, whose errors are those of an attempt: */
+    pthread_t rejoiner;
+    int tried;
+    char tried_text[128];
     struct uf_postcopy_stats stats;
 };
 
@@ -38,6 +52,9 @@ struct peer {
 int peer_init(struct peer *peer, enum uf_backend backend);
 void peer_fini(struct peer *peer);
 int peer_region(struct peer *peer, void *start, size_t len, size_t page);
+/* What a link that breaks once it matters is answered with. NULL: nothing. */
+void peer_reconnects(struct peer *peer, uf_postcopy_reconnect *reconnect, void *arg,
+                     unsigned handshake_ms);
 /*
  * Once: the links open, the side's part of a migration, the other side told of a failure, the links
  * as they were. @run: its part; arg: for it. Return: what run says; -errno.
@@ -56,6 +73,27 @@ void peer_stop(struct peer *peer);
 /* An eventfd rings, if it does not already. */
 void peer_ring(int fd);
 int peer_error(struct peer *peer);
+/* From now on a link that breaks makes a pause, if there is who makes new ones. */
+void peer_last(struct peer *peer);
+/* Whether a link broke, and nothing worse. */
+bool peer_broken(struct peer *peer);
+/* Whether nothing is to be sent any more, over these links at least. Return: 0; -errno. */
+int peer_halted(struct peer *peer);
+/* Return: 0; -errno, told. */
+int peer_open(struct peer *peer, const struct uf_postcopy_links *links);
+void peer_close(struct peer *peer);
+uint64_t peer_link_bytes(const struct peer *peer); /* over the links that are open */
+/* The other side learns why, if it still listens. */
+void peer_tell(struct peer *peer, int error, const char *text);
+/*
+ * After a break, when no other thread uses the links: new ones, until @rejoin agrees over one set
+ * of them; what it finds wrong is wrong with these. Return: 0; the error of the link that broke, no
+ * new ones are to be had: peer_given_up() tells.
+ */
+int peer_recover(struct peer *peer, int (*rejoin)(void *arg), void *arg);
+int peer_given_up(struct peer *peer, int error);
+/* Of everything that waits for a link. 0: none. */
+void peer_deadline(struct peer *peer, uint64_t deadline_ns);
 
 /* The link that a number of HELLO names: 0 control, 1 urgent, 2... background. */
 struct link *peer_link(struct peer *peer, unsigned number);
@@ -64,6 +102,7 @@ unsigned peer_link_count(const struct peer *peer); /* numbers go up to here; som
 unsigned peer_page_links(const struct peer *peer);
 struct link *peer_page_link(struct peer *peer, unsigned i);
 
+/* Return: 0; -ECANCELED; -ENOTCONN it broke, and that is a pause; -errno, told. */
 int peer_send(struct peer *peer, struct link *link, struct wire_header header, const void *payload);
 /* An error of reading from the link becomes this side's. Return: ret. */
 int peer_told(struct peer *peer, struct link *link, int ret);

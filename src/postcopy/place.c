@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -32,11 +33,28 @@ int place_discard(struct uf_sink *sink, unsigned index, size_t offset, size_t le
                      strerror(errno));
 }
 
+/* Before the switch, for behind it nothing may fail for want of it. */
+static int make_lost(struct uf_sink *sink)
+{
+    struct peer *peer = &sink->peer;
+    int ret = 0;
+
+    sink->lost = calloc(peer->count, sizeof(*sink->lost));
+    if (!sink->lost)
+        ret = -ENOMEM;
+    for (unsigned i = 0; ret == 0 && i < peer->count; i++)
+        ret = bitmap_init(&sink->lost[i], peer->regions[i].len / peer->regions[i].page);
+    return ret ? peer_fail(peer, ret, "no memory for a map of pages") : 0;
+}
+
 int place_register(struct uf_sink *sink)
 {
     struct peer *peer = &sink->peer;
-    const uint64_t features = UF_FEATURE_MISSING_SHMEM | UF_FEATURE_MISSING_HUGETLBFS;
+    const uint64_t features =
+        UF_FEATURE_MISSING_SHMEM | UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_THREAD_ID;
 
+    if (make_lost(sink))
+        return peer_error(peer);
     sink->fd = peer_context(peer, features | UF_FEATURE_POISON, O_CLOEXEC | O_NONBLOCK);
     sink->poisons = sink->fd >= 0;
     if (sink->fd == -EINVAL)
@@ -88,14 +106,20 @@ static long fill_step(const struct uf_sink *sink, char *to, const char *from, si
     return uf_context_ioctl(sink->fd, UF_IO_ZEROPAGE, &zero) == 0 ? (long)len : zero.zeropage;
 }
 
-/* Return: 0, -errno. */
-static int fill(const struct uf_sink *sink, char *to, const char *from, size_t len, size_t page)
+/* What was there already is not summed up again. Return: 0, -errno. */
+static int fill(struct uf_sink *sink, unsigned index, char *to, const char *from, size_t len)
 {
-    for (size_t done = 0; done < len;) {
-        long n = fill_step(sink, to + done, from ? from + done : NULL, len - done);
+    const struct region *region = &sink->peer.regions[index];
 
+    for (size_t done = 0; done < len;) {
+        const char *content = from ? from + done : NULL;
+        long n = fill_step(sink, to + done, content, len - done);
+
+        if (n > 0 && content)
+            digest_add(&sink->digest, index, (size_t)(to + done - region->start), content,
+                       (size_t)n);
         if (n <= 0)
-            n = after_failure(sink, (uintptr_t)to + done, page, errno);
+            n = after_failure(sink, (uintptr_t)to + done, region->page, errno);
         if (n < 0)
             return (int)n;
         done += (size_t)n;
@@ -104,13 +128,14 @@ static int fill(const struct uf_sink *sink, char *to, const char *from, size_t l
 }
 
 /* Huge pages know no ZEROPAGE. */
-static int zero_huge(const struct uf_sink *sink, char *to, size_t len, size_t page)
+static int zero_huge(struct uf_sink *sink, unsigned index, char *to, size_t len)
 {
+    size_t page = sink->peer.regions[index].page;
     char *zeroes = mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int ret = zeroes == MAP_FAILED ? -ENOMEM : 0;
 
     for (size_t at = 0; ret == 0 && at < len; at += page)
-        ret = fill(sink, to + at, zeroes, page, page);
+        ret = fill(sink, index, to + at, zeroes, page);
     if (zeroes != MAP_FAILED)
         munmap(zeroes, page);
     return ret;
@@ -142,10 +167,9 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
     }
     ret = peer_recv_payload(peer, link, header, buffer);
     if (ret == 0)
-        ret = placed(sink, header, fill(sink, to, buffer, header->length, region->page));
+        ret = placed(sink, header, fill(sink, header->region, to, buffer, header->length));
     if (ret)
         return ret;
-    digest_add(&sink->digest, header->region, header->offset, buffer, header->length);
     touch_arrived(sink, to, header->length);
     if (link == &peer->urgent)
         PEER_COUNT(peer, pages_urgent, pages);
@@ -162,8 +186,8 @@ int place_zeroes(struct uf_sink *sink, const struct wire_header *header)
 
     if (!atomic_load(&sink->switched))
         return peer_unexpected(&sink->peer, &sink->peer.control, header);
-    ret = region->page == 4096 ? fill(sink, to, NULL, header->length, region->page)
-                               : zero_huge(sink, to, header->length, region->page);
+    ret = region->page == 4096 ? fill(sink, header->region, to, NULL, header->length)
+                               : zero_huge(sink, header->region, to, header->length);
     ret = placed(sink, header, ret);
     if (ret == 0) {
         touch_arrived(sink, to, header->length);
@@ -179,28 +203,57 @@ void place_finish(struct uf_sink *sink)
     sink->fd = -1;
 }
 
-long place_poison(struct uf_sink *sink)
+void place_wake_all(struct uf_sink *sink)
 {
-    long poisoned = 0;
+    for (unsigned i = 0; i < sink->peer.count; i++)
+        wake(sink, (uintptr_t)sink->peer.regions[i].start, sink->peer.regions[i].len);
+}
 
-    if (!sink->poisons)
-        return -ENOTSUP;
-    for (unsigned i = 0; i < sink->peer.count; i++) {
-        const struct region *region = &sink->peer.regions[i];
+/* ---- what will never come */
 
-        for (size_t at = 0; at < region->len;) {
-            struct uf_io_poison arg = {.range = {(uintptr_t)region->start + at, region->len - at}};
-            long n = uf_context_ioctl(sink->fd, UF_IO_POISON, &arg) == 0 ? (long)(region->len - at)
-                                                                         : arg.updated;
+/* Return: 0; -errno: not all of it, or none. */
+static int poison_region(struct uf_sink *sink, unsigned index)
+{
+    const struct region *region = &sink->peer.regions[index];
 
-            if (n > 0)
-                poisoned += n / (long)region->page;
-            else
-                n = after_failure(sink, (uintptr_t)region->start + at, region->page, errno);
-            if (n < 0)
-                return n;
-            at += (size_t)n;
+    for (size_t at = 0; at < region->len;) {
+        struct uf_io_poison arg = {.range = {(uintptr_t)region->start + at, region->len - at}};
+        long n = uf_context_ioctl(sink->fd, UF_IO_POISON, &arg) == 0 ? (long)(region->len - at)
+                                                                     : arg.updated;
+
+        if (n > 0)
+            bitmap_set(&sink->lost[index], at / region->page, (size_t)n / region->page);
+        else
+            n = after_failure(sink, (uintptr_t)region->start + at, region->page, errno);
+        if (n < 0)
+            return (int)n;
+        at += (size_t)n;
+    }
+    return 0;
+}
+
+/* Where no poison tells it. */
+static void note_lack(struct uf_sink *sink, unsigned index)
+{
+    struct bitmap *lost = &sink->lost[index];
+    uint8_t bits[512];
+
+    for (size_t at = 0; at < lost->bits; at += sizeof(bits) * 8) {
+        size_t n = lost->bits - at < sizeof(bits) * 8 ? lost->bits - at : sizeof(bits) * 8;
+
+        lack_bits(sink, index, at, n, bits);
+        for (size_t i = 0; i < n; i++) {
+            if (bits[i / 8] >> i % 8 & 1)
+                bitmap_set(lost, at + i, 1);
         }
     }
-    return poisoned;
+}
+
+void place_poison(struct uf_sink *sink)
+{
+    for (unsigned i = 0; i < sink->peer.count; i++) {
+        if (!sink->poisons || poison_region(sink, i))
+            note_lack(sink, i);
+        PEER_COUNT(&sink->peer, pages_lost, sink->lost[i].set);
+    }
 }

@@ -173,7 +173,7 @@ static void *push(void *arg)
     struct claim claim;
     int ret = 0;
 
-    while (ret == 0 && !peer_error(&source->peer)) {
+    while (ret == 0 && !peer_halted(&source->peer)) {
         bool found;
 
         if (pusher->precopy &&
@@ -248,7 +248,7 @@ int push_all(struct uf_source *source, bool precopy)
             pthread_join(pushers[i].thread, NULL);
         free(pushers[i].copy);
     }
-    return peer_error(peer);
+    return peer_halted(peer);
 }
 
 /* The page asked for is the reader's next, and what follows it is what he will want: go on there.

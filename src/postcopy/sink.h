@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The sink, between its files: sink.c (the order of things), place.c (pages come in), touch.c. */
+/*
+ * The sink, between its files: sink.c (the order of things), receive.c (links are read), place.c
+ * (pages come in), touch.c, lack.c (what is missing), rejoin_sink.c.
+ */
 #ifndef POSTCOPY_SINK_H
 #define POSTCOPY_SINK_H
 
+#include "bitmap.h"
 #include "digest.h"
 #include "peer.h"
 
@@ -11,28 +15,67 @@
 
 struct sink_waiting {
     char *page; /* NULL: free */
+    uint32_t tid;
     uint64_t since_ns;
+};
+
+/* Threads that are told apart; the last one stands for all that came later. */
+#define SINK_THREADS 256
+
+struct sink_receiver {
+    struct uf_sink *sink;
+    struct link *link;
+    pthread_t thread;
+    bool ended_well; /* by SYNC or DONE */
+};
+
+struct sink_receivers {
+    struct sink_receiver all[UF_POSTCOPY_BACKGROUND_MAX + 2];
+    unsigned count;
 };
 
 struct uf_sink {
     struct peer peer;
     struct uf_sink_options options;
     _Atomic bool switched;
-    int fd; /* the context; -1: none yet */
+    bool all_there;      /* every link has said DONE */
+    bool *tells;         /* a region: mincore() tells what is there */
+    struct bitmap *lost; /* a region, after an error: what will never come */
+    int fd;              /* the context; -1: none yet */
     bool poisons;
     struct digest digest;
     int touches_stop; /* an eventfd; -1: touches are not served */
     pthread_t touches;
 
+    char *blob;
+    size_t blob_len, blob_have;
+
+    pthread_mutex_t speak_lock; /* of what follows, and of links used beside their receivers */
+    bool paused;                /* there are no links */
+    bool resumed;
+
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
     uint64_t rounds; /* that all links with pages have said together */
-    unsigned synced; /* links with pages that have said SYNC */
-    char *blob;
-    size_t blob_len, blob_have;
+    bool synced;     /* one of them has said SYNC */
     struct sink_waiting waiting[SINK_WAITING];
     unsigned waiting_count;
+    struct uf_postcopy_thread threads[SINK_THREADS];
+    unsigned thread_count;
 };
+
+/* ---- receive.c */
+
+/* A message on a link with pages. buffer: WIRE_PAYLOAD_MAX. Return: 1: it was the last, SYNC or
+ * DONE; 0; -errno, told. */
+int receive_one(struct uf_sink *sink, struct link *link, const struct wire_header *header,
+                char *buffer);
+/* A thread reads the link until SYNC or DONE. Return: 0; -errno, told. */
+int receive_start(struct uf_sink *sink, struct sink_receivers *receivers, struct link *link);
+/* Return: whether all of them ended well. */
+bool receive_join(struct sink_receivers *receivers);
+/* All links, until DONE on each of them. Return: whether they ended so. */
+bool receive_all(struct uf_sink *sink);
 
 /* ---- place.c: all of these tell the peer of an error */
 
@@ -46,8 +89,25 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
 int place_zeroes(struct uf_sink *sink, const struct wire_header *header);
 /* Every page is there: plain memory again. */
 void place_finish(struct uf_sink *sink);
-/* What is missing will never come: it gets SIGBUS. Return: how many pages; -errno. */
-long place_poison(struct uf_sink *sink);
+/* What is missing will never come: it gets SIGBUS, where the backend can do that. */
+void place_poison(struct uf_sink *sink);
+/* Who waits asks again. */
+void place_wake_all(struct uf_sink *sink);
+
+/* ---- lack.c */
+
+/* When all regions are empty: find out where that can be seen. Return: 0; -ENOMEM, told. */
+int lack_begin(struct uf_sink *sink);
+/*
+ * A bit a page, set where nothing has arrived. It may be set for a page that is there (in swap,
+ * for example), never clear for one that is missing. Nothing must arrive meanwhile.
+ */
+void lack_bits(struct uf_sink *sink, unsigned region, size_t first, size_t count, uint8_t *bits);
+
+/* ---- rejoin_sink.c */
+
+/* After a break, when no receiver runs: new links. Return: 0; -errno, not told. */
+int rejoin_sink(struct uf_sink *sink);
 
 /* ---- touch.c */
 

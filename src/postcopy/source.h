@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The source, between its files: source.c (the order of things), push.c (pages go out). */
+/*
+ * The source, between its files: source.c (the order of things), handover.c (the switch), push.c
+ * (pages go out), answer.c (what the sink says behind the switch), rejoin_source.c.
+ */
 #ifndef POSTCOPY_SOURCE_H
 #define POSTCOPY_SOURCE_H
 
@@ -10,7 +13,10 @@
 struct uf_source {
     struct peer peer;
     struct uf_source_options options;
-    _Atomic bool switch_wanted, cancel_wanted, switched, done_said;
+    _Atomic bool switch_wanted, cancel_wanted, switched, done_said, complete;
+    bool handed; /* the sink is known to have switched */
+    const void *blob;
+    size_t blob_len;
 
     /*
      * The pages that the sink lacks, a map a region. A page is claimed (its bit cleared) before it
@@ -31,6 +37,31 @@ struct uf_source {
     uint64_t sent_bytes, rate_start_ns;
     uint64_t stopped_ns;
 };
+
+/* ---- handover.c */
+
+/* The sink has all that was sent, and can catch touches. Return: 0; -errno, told. */
+int handover_prepare(struct uf_source *source);
+/* What changed is dropped there, the state goes over, the sink switches. May be done again, as long
+ * as it did not. Return: 0; -errno, told; -ENOTCONN, -ECANCELED: broken. */
+int handover_switch(struct uf_source *source);
+/* Before SWITCH, or when it is known that it did not come. Return: -ECANCELED, told. */
+int handover_cancel(struct uf_source *source);
+
+/* ---- answer.c */
+
+/* Push all, and answer requests, until the sink has every page. Return: 0; -errno. */
+int answer_and_push(struct uf_source *source);
+/* The sink has resumed. */
+void answer_note_resumed(struct uf_source *source);
+
+/* ---- rejoin_source.c */
+
+/* After a break: agree with the sink what it has. Return: 0: handed and complete say how to go on;
+ * -errno, told. */
+int rejoin_source(struct uf_source *source);
+
+/* ---- push.c */
 
 /*
  * Send what is missing over all links with pages, each by a thread of its own: once through

@@ -20,8 +20,8 @@ static int sum_up(struct peer *peer, const struct region *region, uint64_t *ret_
     for (size_t at = 0; at < region->len; at += PART) {
         size_t left = (region->len - at) / region->page;
 
-        if (peer_error(peer))
-            return peer_error(peer);
+        if (peer_halted(peer))
+            return peer_halted(peer);
         sum += digest_of(region->start + at, region->page, at / region->page,
                          left < pages ? left : pages);
     }

@@ -17,8 +17,8 @@
 #define WIRE_PAYLOAD_MAX ((uint32_t)4 << 20) /* the largest message: two huge pages of 2 MiB */
 
 enum wire_type {
-    WIRE_HELLO =
-        1, /* both ways, first on each link; region: which link; offset: a session's number */
+    WIRE_HELLO = 1, /* both ways, first on each link; region: which link; offset: the migration's
+                       number; length: which connection of it, from 0 on */
     WIRE_REGIONS =
         2, /* to the sink: length and page size of each region; the sink's answer has no payload */
     WIRE_PAGES = 3,     /* to the sink: contents */
@@ -34,6 +34,10 @@ enum wire_type {
     WIRE_COMPLETE = 13, /* to the source: every page is there */
     WIRE_CANCEL = 14,   /* to the sink, before SWITCH: the source goes on */
     WIRE_FAILED = 15,   /* both ways: an error, in words */
+    WIRE_PREPARE = 16,  /* both ways, behind SYNC: touches can be caught; SWITCH may come */
+    WIRE_STATE = 17,    /* to the source, on a new connection; offset: enum wire_state */
+    WIRE_MISSING = 18,  /* to the source, behind STATE: a bit a page of the range */
+    WIRE_BYE = 19,      /* to the sink: COMPLETE was heard */
     WIRE_ROUND = 20,    /* to the sink, on each link with pages: what follows replaces what came */
     WIRE_OFFER = 21, /* to the sink behind REGIONS; offset: what is wanted; back: what is granted */
     WIRE_DIGEST = 22, /* to the sink, behind the last page: 8 bytes a region */
@@ -50,6 +54,14 @@ struct wire_header {
     uint64_t offset, length; /* bytes, in the region unless the type says otherwise */
     uint64_t checksum;
 };
+
+enum wire_state {
+    WIRE_STATE_PREPARED = 0, /* SWITCH has not come, and will not by the old connection */
+    WIRE_STATE_SWITCHED = 1, /* MISSING of all pages follows, and READY */
+    WIRE_STATE_COMPLETE = 2,
+};
+
+#define WIRE_MISSING_MAX 512 /* bytes of bits in a message */
 
 struct wire_run {
     uint64_t offset, length;

@@ -84,7 +84,7 @@ static bool end_script(enum checksum checksum, const char *content)
 {
     uint8_t sum[DIGEST_BYTES];
 
-    if (!hear(0, WIRE_READY))
+    if (!hear(0, WIRE_PREPARE) || !hear(0, WIRE_READY))
         return false;
     say(1, WIRE_ZERO, PAGE, PAGE, NULL, 0);
     wire_put_sum(sum, digest_of(content, PAGE, 0, 1) + (checksum == WRONG));
@@ -129,6 +129,7 @@ static bool play_source(enum checksum checksum)
     say(1, WIRE_ROUND, 0, 0, NULL, 0);
     say(1, WIRE_SYNC, 0, 0, NULL, 0);
     say(2, WIRE_SYNC, 0, 0, NULL, 0);
+    say(0, WIRE_PREPARE, 0, 0, NULL, 0);
     say(0, WIRE_SWITCH, 0, 0, NULL, 0);
     return end_script(checksum, new) && kept;
 }

@@ -245,6 +245,19 @@ static long drop(uintptr_t start, size_t len, int advice)
     return 0;
 }
 
+static long show(uintptr_t start, size_t len, unsigned char *vec)
+{
+    MUST(len % PAGE == 0);
+    pthread_mutex_lock(&lock);
+    for (size_t at = 0; at < len; at += PAGE) { /* small ones, also of a huge page */
+        struct spot spot = spot_of(start + at);
+
+        vec[at / PAGE] = (present[spot.region] & spot.bit) != 0;
+    }
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
 long uf_syscall(long nr, ...)
 {
     va_list args;
@@ -256,6 +269,11 @@ long uf_syscall(long nr, ...)
         size_t len = va_arg(args, size_t);
 
         ret = drop(start, len, va_arg(args, int));
+    } else if (nr == SYS_mincore) {
+        uintptr_t start = (uintptr_t)va_arg(args, char *);
+        size_t len = va_arg(args, size_t);
+
+        ret = show(start, len, va_arg(args, unsigned char *));
     } else {
         MUST(nr == SYS_openat); /* the pagemap: not here */
         ret = fail(ENOENT);

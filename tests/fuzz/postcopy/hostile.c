@@ -152,8 +152,12 @@ static void put_honest(struct writer *w, uint8_t stage)
         put_message(w, WIRE_OFFER, 0);
     } else if (stage % 4 == 1 && w->hostile->to_sink) {
         put_on_all(w, WIRE_SYNC, true);
+        w->link = 0;
+        put_message(w, WIRE_PREPARE, 0);
     } else if (stage % 4 == 2) {
         w->link = 0;
+        if (!w->hostile->to_sink)
+            put_message(w, WIRE_PREPARE, 0);
         put_message(w, w->hostile->to_sink ? WIRE_SWITCH : WIRE_READY, 0);
     } else if (w->hostile->to_sink) {
         put_on_all(w, WIRE_DONE, false);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* The source behind the switch, over one connection: pages go out, the sink's words come in. */
+#include <errno.h>
+#include <string.h>
+
+#include "offer.h"
+#include "source.h"
+
+void answer_note_resumed(struct uf_source *source)
+{
+    struct peer *peer = &source->peer;
+
+    pthread_mutex_lock(&peer->lock);
+    if (!peer->stats.downtime_ns) /* it is said again over each connection */
+        peer->stats.downtime_ns = peer_now_ns() - source->stopped_ns;
+    pthread_mutex_unlock(&peer->lock);
+}
+
+static int answer(struct uf_source *source, struct link *link, const struct wire_header *header)
+{
+    struct peer *peer = &source->peer;
+
+    if (header->type == WIRE_REQUEST && !header->payload && peer_range_good(peer, header) &&
+        header->length == peer->regions[header->region].page)
+        return push_urgent(source, link, header);
+    if (header->type == WIRE_RESUMED && link == &peer->control && !header->payload) {
+        answer_note_resumed(source);
+        return 0;
+    }
+    return peer_unexpected(peer, link, header);
+}
+
+/* Once all is said, the sink may close this link before COMPLETE has been read from the other. */
+static void *answer_urgent(void *arg)
+{
+    struct uf_source *source = arg;
+    struct link *link = &source->peer.urgent;
+    struct wire_header header;
+    int ret = 0;
+
+    while (ret == 0) {
+        ret = link_recv_header(link, &header);
+        if (ret == 0)
+            ret = answer(source, link, &header);
+        else if (ret != -ECONNRESET || !atomic_load(&source->done_said))
+            ret = peer_told(&source->peer, link, ret);
+    }
+    return NULL;
+}
+
+static void *answer_control(void *arg)
+{
+    struct uf_source *source = arg;
+    struct peer *peer = &source->peer;
+    struct wire_header header;
+
+    while (peer_recv(peer, &peer->control, &header) == 0) {
+        if (header.type == WIRE_COMPLETE && !header.payload && atomic_load(&source->done_said)) {
+            atomic_store(&source->complete, true);
+            break;
+        }
+        if (answer(source, &peer->control, &header))
+            break;
+    }
+    return NULL;
+}
+
+/* Behind the last page of every link; no urgent page is between its claim and its link then. */
+static int say_done(struct uf_source *source)
+{
+    struct peer *peer = &source->peer;
+    const struct wire_header done = {.type = WIRE_DONE};
+    int ret = 0;
+
+    atomic_store(&source->done_said, true);
+    pthread_mutex_lock(&source->urgent_lock);
+    for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
+        if (peer_link(peer, i))
+            ret = peer_send(peer, peer_link(peer, i), done, NULL);
+    }
+    pthread_mutex_unlock(&source->urgent_lock);
+    return ret;
+}
+
+int answer_and_push(struct uf_source *source)
+{
+    struct peer *peer = &source->peer;
+    pthread_t control, urgent;
+    bool urgent_started;
+    int ret;
+
+    atomic_store(&source->done_said, false);
+    ret = -pthread_create(&control, NULL, answer_control, source);
+    if (ret)
+        return peer_fail(peer, ret, "a thread for the control link: %s", strerror(-ret));
+    urgent_started = peer->has_urgent && !pthread_create(&urgent, NULL, answer_urgent, source);
+    if (peer->has_urgent && !urgent_started)
+        peer_fail(peer, -EAGAIN, "a thread for the urgent link");
+    if (push_all(source, false) == 0 && verify_send(source) == 0)
+        say_done(source);
+    pthread_join(control, NULL); /* COMPLETE, a break, or an error, those of the calls among them */
+    ret = peer_halted(peer);
+    if (atomic_load(&source->complete)) { /* who hears no BYE may ask again; that is his affair */
+        struct wire_header bye = {.type = WIRE_BYE};
+
+        link_send(&peer->control, &bye, NULL);
+        ret = peer_error(peer);
+    }
+    peer_stop(peer);
+    if (urgent_started)
+        pthread_join(urgent, NULL);
+    return ret;
+}

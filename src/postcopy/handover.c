@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/* The switch, seen from the source. */
+#include <errno.h>
+
+#include "source.h"
+
+#define BLOB_PART ((size_t)1 << 20)
+#define RUNS_PART 4096 /* of a DISCARD */
+
+int handover_cancel(struct uf_source *source)
+{
+    peer_send(&source->peer, &source->peer.control, (struct wire_header){.type = WIRE_CANCEL},
+              NULL);
+    return peer_fail(&source->peer, -ECANCELED, "canceled before the switch");
+}
+
+/* While the program still runs: it does not stand still for this. */
+int handover_prepare(struct uf_source *source)
+{
+    const struct wire_header sync = {.type = WIRE_SYNC}, prepare = {.type = WIRE_PREPARE};
+    struct peer *peer = &source->peer;
+    struct wire_header answer;
+    int ret = 0;
+
+    for (unsigned i = 0; ret == 0 && i < peer_page_links(peer); i++)
+        ret = peer_send(peer, peer_page_link(peer, i), sync, NULL);
+    if (ret == 0)
+        ret = peer_send(peer, &peer->control, prepare, NULL);
+    if (ret == 0)
+        ret = peer_expect(peer, &peer->control, WIRE_PREPARE, &answer);
+    if (ret == 0 && answer.payload)
+        ret = peer_unexpected(peer, &peer->control, &answer);
+    return ret;
+}
+
+static void merge_later(struct uf_source *source)
+{
+    for (unsigned i = 0; i < source->peer.count; i++) {
+        size_t first, count, at = 0;
+
+        while (source->later[i].words &&
+               (count = bitmap_next(&source->later[i], at, SIZE_MAX, &first)) > 0) {
+            bitmap_set(&source->missing[i], first, count);
+            at = first + count;
+        }
+        bitmap_fini(&source->later[i]);
+    }
+}
+
+static int send_runs(struct uf_source *source, unsigned region, const uint8_t *payload,
+                     unsigned runs)
+{
+    struct wire_header header = {
+        .type = WIRE_DISCARD, .region = region, .payload = runs * WIRE_RUN};
+
+    return peer_send(&source->peer, &source->peer.control, header, payload);
+}
+
+/* What is missing now, but was sent before, must not be seen there. */
+static int discard(struct uf_source *source, unsigned index)
+{
+    const struct region *region = &source->peer.regions[index];
+    size_t first, count, at = 0;
+    uint8_t payload[RUNS_PART * WIRE_RUN];
+    unsigned runs = 0;
+    int ret = 0;
+
+    while (ret == 0 && (count = bitmap_next(&source->missing[index], at, SIZE_MAX, &first)) > 0) {
+        struct wire_run run = {first * region->page, count * region->page};
+
+        wire_put_run(payload + runs++ * WIRE_RUN, &run);
+        PEER_COUNT(&source->peer, pages_discarded, count);
+        at = first + count;
+        if (runs == RUNS_PART) {
+            ret = send_runs(source, index, payload, runs);
+            runs = 0;
+        }
+    }
+    return ret == 0 && runs ? send_runs(source, index, payload, runs) : ret;
+}
+
+static int send_blob(struct uf_source *source)
+{
+    struct peer *peer = &source->peer;
+    const char *blob = source->blob;
+    size_t len = source->blob_len;
+    int ret = 0;
+
+    for (size_t at = 0; ret == 0 && at < len; at += BLOB_PART) {
+        struct wire_header header = {
+            .type = WIRE_BLOB,
+            .payload = (uint32_t)(len - at < BLOB_PART ? len - at : BLOB_PART),
+            .offset = at,
+            .length = len,
+        };
+
+        ret = peer_send(peer, &peer->control, header, blob + at);
+    }
+    return ret;
+}
+
+int handover_switch(struct uf_source *source)
+{
+    struct peer *peer = &source->peer;
+    struct wire_header ready;
+    int ret = 0;
+
+    merge_later(source); /* zeroes now, but something else may have been sent before */
+    for (unsigned i = 0; ret == 0 && source->options.rounds_max && i < peer->count; i++)
+        ret = discard(source, i);
+    if (ret == 0)
+        ret = send_blob(source);
+    if (ret)
+        return ret;
+    /* From here on the sink may resume, whether we hear of it or not. */
+    atomic_store(&source->switched, true);
+    peer_last(peer);
+    ret = peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_SWITCH}, NULL);
+    if (ret == 0)
+        ret = peer_expect(peer, &peer->control, WIRE_READY, &ready);
+    if (ret == 0 && ready.payload)
+        ret = peer_unexpected(peer, &peer->control, &ready);
+    source->handed = ret == 0;
+    return ret;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* Links with pages are read, a thread each: before the switch until SYNC, behind it until DONE. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "offer.h"
+#include "sink.h"
+
+/*
+ * A page may come again by another link: not before what came first is in place. A link that has
+ * said SYNC is not read any more, and will not say this.
+ */
+static int wait_for_round(struct uf_sink *sink, struct link *link, const struct wire_header *header)
+{
+    struct peer *peer = &sink->peer;
+    bool complete;
+
+    pthread_mutex_lock(&sink->lock);
+    link->rounds++;
+    sink->rounds++;
+    pthread_cond_broadcast(&sink->changed);
+    while (!(complete = sink->rounds >= link->rounds * peer_page_links(peer)) && !sink->synced &&
+           !peer_error(peer))
+        pthread_cond_wait(&sink->changed, &sink->lock);
+    pthread_mutex_unlock(&sink->lock);
+    if (peer_error(peer))
+        return peer_error(peer);
+    return complete ? 0 : peer_unexpected(peer, link, header);
+}
+
+static int note_sync(struct uf_sink *sink, struct link *link)
+{
+    link->synced = true;
+    pthread_mutex_lock(&sink->lock);
+    sink->synced = true;
+    pthread_cond_broadcast(&sink->changed);
+    pthread_mutex_unlock(&sink->lock);
+    return 1;
+}
+
+int receive_one(struct uf_sink *sink, struct link *link, const struct wire_header *header,
+                char *buffer)
+{
+    struct peer *peer = &sink->peer;
+    bool switched = atomic_load(&sink->switched);
+    bool good = peer_range_good(peer, header) && (switched || !link->synced);
+
+    if (header->type == WIRE_PAGES && good && header->payload == header->length)
+        return place_pages(sink, link, header, buffer);
+    if (header->type == WIRE_ZERO && good && !header->payload)
+        return place_zeroes(sink, header);
+    if (header->type == WIRE_SYNC && !header->payload && !switched && !link->synced)
+        return note_sync(sink, link);
+    if (header->type == WIRE_DIGEST && link == &peer->control && switched)
+        return verify_receive(sink, header);
+    if (header->type == WIRE_ROUND && !header->payload && !switched && !link->synced)
+        return wait_for_round(sink, link, header);
+    if (header->type == WIRE_DONE && !header->payload && switched)
+        return 1;
+    return peer_unexpected(peer, link, header);
+}
+
+static void *receive(void *arg)
+{
+    struct sink_receiver *receiver = arg;
+    struct peer *peer = &receiver->sink->peer;
+    char *buffer = malloc(WIRE_PAYLOAD_MAX);
+    struct wire_header header;
+    int ret = buffer ? 0 : peer_fail(peer, -ENOMEM, "no memory for a link's buffer");
+
+    while (ret == 0) {
+        ret = peer_recv(peer, receiver->link, &header);
+        if (ret == 0)
+            ret = receive_one(receiver->sink, receiver->link, &header, buffer);
+    }
+    free(buffer);
+    receiver->ended_well = ret > 0;
+    /* Whoever waits for this link must not wait for ever. */
+    pthread_mutex_lock(&receiver->sink->lock);
+    pthread_cond_broadcast(&receiver->sink->changed);
+    pthread_mutex_unlock(&receiver->sink->lock);
+    return NULL;
+}
+
+int receive_start(struct uf_sink *sink, struct sink_receivers *receivers, struct link *link)
+{
+    struct sink_receiver *receiver = &receivers->all[receivers->count];
+    int ret;
+
+    *receiver = (struct sink_receiver){.sink = sink, .link = link};
+    ret = -pthread_create(&receiver->thread, NULL, receive, receiver);
+    if (ret)
+        return peer_fail(&sink->peer, ret, "a thread for a link: %s", strerror(-ret));
+    receivers->count++;
+    return 0;
+}
+
+bool receive_join(struct sink_receivers *receivers)
+{
+    bool well = true;
+
+    for (unsigned i = 0; i < receivers->count; i++) {
+        pthread_join(receivers->all[i].thread, NULL);
+        well &= receivers->all[i].ended_well;
+    }
+    receivers->count = 0;
+    return well;
+}
+
+bool receive_all(struct uf_sink *sink)
+{
+    struct sink_receivers receivers = {.count = 0};
+    struct peer *peer = &sink->peer;
+    int ret = 0;
+
+    for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
+        if (peer_link(peer, i))
+            ret = receive_start(sink, &receivers, peer_link(peer, i));
+    }
+    return receive_join(&receivers) && ret == 0;
+}
