@@ -8,6 +8,8 @@ stopped (postcopy-blocktime), in milliseconds and without the number of faults. 
 tests/qemu measures how long its first touch of each page takes, and counts those of 2^15 clocks and
 more: that is how long its processor stood still, with all that QEMU does around the fault. In
 the pass in which it moves some of those were on the source, where only the scheduler delays them.
+
+bench-qemu idle: the time of the whole, of a guest that stands still.
 """
 import os
 import sys
@@ -69,16 +71,35 @@ def without_ours():
             if name != "LD_PRELOAD" and not name.startswith("USERFAULT_")}
 
 
-def measure(lab):
+def begin(lab, idle):
+    """Two machines that migrate; with memory that is full, and a guest that may stand still."""
     source = lab.start("source", "-m", MIB, env=without_ours())
     destination = lab.start("destination", "-m", MIB, "-incoming", "defer")
-    source.more_passes(3)
+    source.more_passes(1 if idle else 3)
     uri = "unix:" + lab.path("migration")
     for machine in (source, destination):
         machine.capabilities("events", "postcopy-ram")
     source.call("migrate-set-parameters", downtime_limit=1, max_bandwidth=1 << 40)
     destination.call("migrate-incoming", uri=uri)
+    if idle:
+        source.call("stop")
     source.call("migrate", uri=uri)
+    return source, destination
+
+
+def measure_idle(lab):
+    """The time of the whole; postcopy from the first moment."""
+    source, destination = begin(lab, True)
+    source.event("MIGRATION", status="active")
+    source.call("migrate-start-postcopy")
+    source.event("MIGRATION", status="completed")
+    total = source.call("query-migrate")["total-time"] * 1e6
+    destination.event("MIGRATION", status="completed")
+    print(f"BENCH backend=kernel mean_ns={total:.0f} total_ns={total:.0f}")
+
+
+def measure(lab):
+    source, destination = begin(lab, False)
     source.event("MIGRATION_PASS", **{"pass": 2})
     source.call("migrate-start-postcopy")
     stopped = source.event("STOP")
@@ -105,7 +126,7 @@ def main():
         return 77
     try:
         with Lab() as lab:
-            measure(lab)
+            (measure_idle if sys.argv[1:] == ["idle"] else measure)(lab)
     except Wrong as found:
         print(found)
         return 1

@@ -28,7 +28,22 @@
 #define SIZE    "size: registration of 1 TiB; us"
 #define LONG    "long: us a page"
 
-#define CALLBACK(order) .command = "measure fault --order=" order, .ours = "callback " order
+#define URGENT                                                                                     \
+    "postcopy: a touch of a missing page, the link idle; us, against a local fault and a round "   \
+    "trip"
+#define BUSY "postcopy: 99 % of these while 1 Gbit/s is full, against 50 % of idle ones; us"
+#define PUSH                                                                                       \
+    "postcopy: pages that nobody waits for, against a plain copy through a socket; us a page"
+#define DOWNTIME                                                                                   \
+    "postcopy: downtime, 1 GiB with a hot set of 200 MiB; us, against a switch without precopy"
+#define TOTAL "postcopy: 512 MiB that nobody touches, by postcopy alone, against QEMU's; us"
+#define TRACKING                                                                                   \
+    "postcopy: a program that writes to 10 % of its pages a second, in precopy; us a page"
+#define BEYOND                                                                                     \
+    "postcopy: KiB beyond a region of 1 GiB, either side, against 16 MiB and a bit a page"
+
+#define POSTCOPY(reference, mine) .command = reference, .ours = mine, .is_alone = true
+#define CALLBACK(order)           .command = "measure fault --order=" order, .ours = "callback " order
 
 /* clang-format off */
 const struct bench_row bench_rows[] = {
@@ -161,6 +176,36 @@ const struct bench_row bench_rows[] = {
      .part = offsetof(struct bench_sample, down_ns)},
     {"qemu.total", QEMU, .kind = BENCH_PART, .goal = 1.10, .of = {"qemu.fault"},
      .part = offsetof(struct bench_sample, total_ns)},
+    {"postcopy.urgent.unix", URGENT, POSTCOPY("wire fault unix kernel", "memcp urgent unix kernel"),
+     .goal = 1.30},
+    {"postcopy.urgent.tcp", URGENT, POSTCOPY("wire fault tcp kernel", "memcp urgent tcp kernel"),
+     .goal = 1.30},
+    {"postcopy.urgent.user", URGENT, POSTCOPY("wire fault unix user", "memcp urgent unix user"),
+     .goal = 1.30},
+    {"postcopy.busy", BUSY, POSTCOPY("memcp urgent tcp kernel", "memcp busy tcp kernel"),
+     .goal = 3.00},
+    {"postcopy.busy.user", BUSY, POSTCOPY("memcp urgent tcp user", "memcp busy tcp user"),
+     .goal = 3.00},
+    {"postcopy.busy.one", BUSY, POSTCOPY("memcp urgent tcp kernel", "memcp one tcp kernel")},
+    {"postcopy.push.unix", PUSH, POSTCOPY("wire copy unix 256", "memcp push unix kernel"),
+     .goal = 1.43},
+    {"postcopy.push.tcp", PUSH, POSTCOPY("wire copy tcp 256", "memcp push tcp kernel"),
+     .goal = 1.43},
+    {"postcopy.push.user", PUSH, POSTCOPY("wire copy unix 256", "memcp push unix user"),
+     .goal = 1.43},
+    {"postcopy.downtime", DOWNTIME,
+     POSTCOPY("memcp pause unix kernel", "memcp downtime unix kernel"), .kind = BENCH_LIMIT,
+     .goal = 5},
+    {"postcopy.downtime.user", DOWNTIME,
+     POSTCOPY("memcp pause unix user", "memcp downtime unix user"), .kind = BENCH_LIMIT, .goal = 5},
+    {"postcopy.total", TOTAL, POSTCOPY("qemu idle", "memcp total unix kernel"), .goal = 0.70},
+    {"postcopy.total.user", TOTAL, POSTCOPY("qemu idle", "memcp total unix user"), .goal = 0.70},
+    {"postcopy.tracking", TRACKING, POSTCOPY("tracking off", "tracking kernel"), .goal = 1.10},
+    {"postcopy.tracking.user", TRACKING, POSTCOPY("tracking off", "tracking user"), .goal = 1.10},
+    {"postcopy.memory", BEYOND, POSTCOPY("memcp limit unix kernel", "memcp memory unix kernel"),
+     .goal = 1.00},
+    {"postcopy.memory.user", BEYOND, POSTCOPY("memcp limit unix user", "memcp memory unix user"),
+     .goal = 1.00},
     {"register.1t", SIZE, "measure register --pages=268435456", .kind = BENCH_LIMIT, .goal = 10},
     {"long.rand", LONG, "measure fault --order=rand --pages=1048576", .is_long = true},
     {"long.spread", LONG, "measure fault --order=rand --pages=262144 --stride=1024",

@@ -35,6 +35,7 @@ struct bench_row {
     bool is_long;       /* only with --long */
     bool one_cpu;       /* the whole process confined to one */
     bool is_quiet;      /* creates no context: there is no backend to check */
+    bool is_alone;      /* started without a launcher; the command says which backend, if any */
     const char *of[2];  /* BENCH_SCALE: the rows compared; BENCH_PART: the row */
     size_t part;        /* BENCH_PART: offset of a number of the sample */
     const char *launch; /* more arguments for the launcher */

@@ -173,7 +173,8 @@ static void add_words(struct words *words, const char *text)
         add_word(words, word);
 }
 
-/* "measure", "sigsegv", "callback" lie beside this program; other names are looked for in PATH. */
+/* "measure", "sigsegv", "memcp" and others lie beside this program; other names are looked for in
+ * PATH. */
 static bool add_program(const struct bench_settings *settings, struct words *words,
                         const char *name, char *why, size_t size)
 {
@@ -231,7 +232,7 @@ static bool build(const struct bench_settings *settings, const struct bench_row 
     const char *command = ours && row->ours != NULL ? row->ours : row->command;
     char copy[256], *save = NULL, *word;
 
-    if (ours && !add_launcher(settings, row, words, why, size))
+    if (ours && !row->is_alone && !add_launcher(settings, row, words, why, size))
         return false;
     snprintf(copy, sizeof(copy), "%s", command);
     word = strtok_r(copy, " ", &save);
@@ -287,7 +288,7 @@ bool bench_run(const struct bench_settings *settings, const struct bench_row *ro
         column->failed = !missing;
         return false;
     }
-    if (!row->is_quiet && (strcmp(sample.backend, "user") == 0) == kernel) {
+    if (!row->is_quiet && !row->is_alone && (strcmp(sample.backend, "user") == 0) == kernel) {
         snprintf(column->why, sizeof(column->why), "measured the wrong backend: %s",
                  sample.backend);
         column->failed = true;

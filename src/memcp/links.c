@@ -169,12 +169,18 @@ static int tcp_address(const char *text, bool passive, struct addrinfo **ret)
     return 0;
 }
 
-/* A small message must not wait for a large one to be acknowledged. */
+#define UNSENT_MAX (64 << 10)
+
+/*
+ * A small message must not wait for a large one to be acknowledged. And what is in the socket is
+ * claimed: who touches it waits for all before it, so let there be little. Fails but on TCP.
+ */
 static void tune(int fd, const struct link_options *options)
 {
     uint64_t pace = options ? options->pace_bytes : 0;
 
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* fails on others */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){UNSENT_MAX}, sizeof(int));
     if (pace)
         setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof(pace));
 }

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a migration is measured against, without one:
+ *
+ *     bench-wire fault unix|tcp kernel|user   a page from a handler thread of this process, and an
+ *                                             empty round trip on such a socket: both medians
+ *     bench-wire copy unix|tcp MIB            so many bytes through such a socket into fresh memory
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <userfault/userfault.h>
+
+#include "measure.h"
+
+#define FAULTS 4096
+#define STEP   7919 /* pages apart: as `userfault memcp --reader=once' */
+#define HEADER 40   /* bytes of a message without content */
+#define PART   ((size_t)512 << 10)
+
+static void connect_pair(const char *over, int fds[2])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof(address);
+    int listener;
+
+    if (strcmp(over, "tcp") != 0) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
+            bench_fail(1, "socketpair");
+        return;
+    }
+    listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, (struct sockaddr *)&address, len) != 0 || listen(listener, 1) != 0 ||
+        getsockname(listener, (struct sockaddr *)&address, &len) != 0 ||
+        connect(fds[0], (struct sockaddr *)&address, len) != 0 ||
+        (fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
+        bench_fail(1, "a TCP connection on loopback");
+    close(listener);
+    for (int i = 0; i < 2; i++)
+        setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+}
+
+static bool transfer(int fd, char *bytes, size_t len, bool out)
+{
+    while (len > 0) {
+        size_t part = len < PART ? len : PART;
+        ssize_t n = out ? write(fd, bytes, part) : read(fd, bytes, part);
+
+        if (n <= 0)
+            return false;
+        bytes += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+/* ---- a fault of this process */
+
+static int context;
+static char *page_of_all;
+
+static void *resolve(void *arg)
+{
+    struct pollfd fd = {.fd = context, .events = POLLIN};
+    struct uf_msg msg;
+
+    while (uf_poll(&fd, 1, -1) >= 0) {
+        struct uf_io_copy copy = {.src = (uintptr_t)page_of_all, .len = BENCH_PAGE};
+
+        if (uf_context_read(context, &msg, sizeof(msg)) != sizeof(msg))
+            continue;
+        copy.dst = msg.arg.pagefault.address & ~(uint64_t)(BENCH_PAGE - 1);
+        if (uf_context_ioctl(context, UF_IO_COPY, &copy) != 0)
+            bench_fail(1, "UF_IO_COPY");
+    }
+    return arg;
+}
+
+static uint64_t local_fault_ns(const char *backend)
+{
+    struct uf_io_api api = {.api = UF_API};
+    struct uf_io_register range = {.mode = UF_REGISTER_MODE_MISSING};
+    struct bench_result result = {0};
+    uint64_t *ns = bench_resident(FAULTS * sizeof(*ns));
+    volatile char *start;
+    pthread_t thread;
+
+    context = uf_context_open(O_CLOEXEC | O_NONBLOCK,
+                              strcmp(backend, "user") == 0 ? UF_BACKEND_USER : UF_BACKEND_KERNEL);
+    if (context < 0 || uf_context_ioctl(context, UF_IO_API, &api) != 0)
+        bench_fail(77, "uf_context_open");
+    page_of_all = bench_resident(BENCH_PAGE);
+    memset(page_of_all, 1, BENCH_PAGE);
+    start = (char *)bench_map(BENCH_PRIVATE, FAULTS * BENCH_PAGE);
+    range.range = (struct uf_io_range){(uintptr_t)start, FAULTS * BENCH_PAGE};
+    if (uf_context_ioctl(context, UF_IO_REGISTER, &range) != 0)
+        bench_fail(1, "UF_IO_REGISTER");
+    errno = pthread_create(&thread, NULL, resolve, NULL);
+    if (errno)
+        bench_fail(1, "pthread_create");
+    for (size_t i = 0; i < FAULTS; i++) {
+        uint64_t before = bench_now_ns();
+
+        if (start[i * STEP % FAULTS * BENCH_PAGE] != 1)
+            bench_fail(1, "a page does not hold what was copied there");
+        ns[i] = bench_now_ns() - before;
+    }
+    bench_percentiles(ns, FAULTS, &result);
+    return result.p50_ns;
+}
+
+/* ---- a round trip */
+
+_Noreturn static void echo(int fd)
+{
+    char bytes[HEADER];
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (transfer(fd, bytes, sizeof(bytes), false) && transfer(fd, bytes, sizeof(bytes), true))
+        continue;
+    _exit(0);
+}
+
+static uint64_t round_trip_ns(const char *over)
+{
+    uint64_t *ns = bench_resident(FAULTS * sizeof(*ns));
+    struct bench_result result = {0};
+    char bytes[HEADER] = "";
+    int fds[2];
+    pid_t pid;
+
+    connect_pair(over, fds);
+    pid = fork();
+    if (pid == 0) {
+        close(fds[0]);
+        echo(fds[1]);
+    }
+    close(fds[1]);
+    for (size_t i = 0; i < FAULTS; i++) {
+        uint64_t before = bench_now_ns();
+
+        if (pid < 0 || !transfer(fds[0], bytes, sizeof(bytes), true) ||
+            !transfer(fds[0], bytes, sizeof(bytes), false))
+            bench_fail(1, "a round trip");
+        ns[i] = bench_now_ns() - before;
+    }
+    close(fds[0]);
+    waitpid(pid, NULL, 0);
+    bench_percentiles(ns, FAULTS, &result);
+    return result.p50_ns;
+}
+
+/* ---- many bytes */
+
+_Noreturn static void take(int fd, size_t len)
+{
+    char *to = (char *)bench_map(BENCH_PRIVATE, len);
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!transfer(fd, to, len, false) || to[len - 1] != 1 || write(fd, "", 1) != 1)
+        _exit(1);
+    _exit(0);
+}
+
+static uint64_t copy_ns(const char *over, size_t len)
+{
+    char *from = bench_resident(len);
+    uint64_t before;
+    int fds[2], status;
+    pid_t pid;
+
+    memset(from, 1, len);
+    connect_pair(over, fds);
+    pid = fork();
+    if (pid == 0) {
+        close(fds[0]);
+        munmap(from, len);
+        take(fds[1], len);
+    }
+    close(fds[1]);
+    before = bench_now_ns();
+    if (pid < 0 || !transfer(fds[0], from, len, true) || !transfer(fds[0], from, 1, false))
+        bench_fail(1, "a copy through a socket");
+    before = bench_now_ns() - before;
+    if (waitpid(pid, &status, 0) != pid || status != 0)
+        bench_fail(1, "what arrived is not what was sent");
+    return before;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4 && strcmp(argv[1], "fault") == 0) {
+        uint64_t trip = round_trip_ns(argv[2]), fault = local_fault_ns(argv[3]);
+
+        printf("BENCH backend=%s mean_ns=%llu p50_ns=%llu\n", argv[3],
+               (unsigned long long)(fault + trip), (unsigned long long)fault);
+        fflush(stdout);
+        _exit(0); /* with a thread that waits for faults */
+    }
+    if (argc == 4 && strcmp(argv[1], "copy") == 0) {
+        size_t mib = strtoul(argv[3], NULL, 10), len = mib << 20;
+
+        printf("BENCH backend=none mean_ns=%.1f\n",
+               (double)copy_ns(argv[2], len) / ((double)len / BENCH_PAGE));
+        return 0;
+    }
+    fputs("usage: bench-wire fault unix|tcp kernel|user\n       bench-wire copy unix|tcp MIB\n",
+          stderr);
+    return 2;
+}
