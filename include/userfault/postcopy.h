@@ -40,11 +40,41 @@ struct uf_postcopy_link {
     int in, out;
 };
 
+struct uf_postcopy_tls;
+
+/** Who this side is, and who the other side has to be: certificates, or a key that both know. */
+struct uf_postcopy_tls_options {
+    bool server; /* one side is, whichever: the other one is a client */
+    /* PEM: who signs the other side's certificate; this side's certificate, and its key. */
+    const char *ca_file, *cert_file, *key_file;
+    const char *host; /* that the other side's certificate names; a server may leave it NULL: any */
+    /* Instead of all these. Lines "identity:key", the key in hexadecimal, as of psktool(1). */
+    const char *psk_file;
+    const char *psk_identity; /* of a client */
+};
+
+/**
+ * uf_postcopy_tls_new() - what links need to be encrypted, see struct uf_postcopy_links
+ * @ret: where to put it, to be freed by uf_postcopy_tls_free(), when no uf_*_run() uses it any more
+ * @options: its files are read now, the server's file of keys also later
+ * @ret_words: where to put what went wrong, a string that stays; or NULL
+ *
+ * TLS 1.3 by GnuTLS. With certificates both sides need one, which is checked: its signatures and
+ * dates, the purpose where it has one, and the name.
+ *
+ * Return: 0; -EOPNOTSUPP built without GnuTLS; -EINVAL of the options, or what is in a file;
+ *      -ENOENT, -EACCES, ... of a file, or of an identity; -ENOMEM.
+ */
+int uf_postcopy_tls_new(struct uf_postcopy_tls **ret, const struct uf_postcopy_tls_options *options,
+                        const char **ret_words);
+void uf_postcopy_tls_free(struct uf_postcopy_tls *tls);
+
 struct uf_postcopy_links {
     struct uf_postcopy_link control;
     struct uf_postcopy_link urgent; /* -1: what is asked for goes over control, behind the rest */
     struct uf_postcopy_link background[UF_POSTCOPY_BACKGROUND_MAX]; /* the first _count of them */
-    unsigned background_count; /* 0: control carries the pages */
+    unsigned background_count;         /* 0: control carries the pages */
+    const struct uf_postcopy_tls *tls; /* each link is a TLS session of its own; NULL: plain */
 };
 
 /**
@@ -146,8 +176,10 @@ int uf_source_region(struct uf_source *source, void *start, size_t len_bytes, si
  * Context: one thread, once. Blocks until the sink has every page, or an error. Makes threads.
  * Return: 0 the sink has all; -ECANCELED; the error of stop(); -EPROTO the other side broke the
  *      protocol; -EBADMSG a checksum; -ECONNRESET, -EPIPE, ... of a link; -EREMOTEIO the sink
- *      failed. After the switch an error means that pages may be lost: uf_source_switched().
- *      Of links that broke and were not replaced it is the error of the first.
+ *      failed; -EKEYREJECTED one side refuses the other's credentials, -ECONNABORTED a TLS
+ *      session was cut off. After the switch an error means that pages may be lost:
+ *      uf_source_switched(). Of links that broke and were not replaced it is the error of the
+ *      first.
  */
 int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links);
 

@@ -22,6 +22,24 @@ void peer_reconnects(struct peer *peer, uf_postcopy_reconnect *reconnect, void *
     peer->handshake_ms = handshake_ms ? handshake_ms : HANDSHAKE_MS;
 }
 
+/* In the same order on both sides. */
+static int secure_links(struct peer *peer, const struct uf_postcopy_tls *tls)
+{
+    char words[160];
+    int ret = 0;
+
+    if (peer->rejoining) /* by this thread */
+        peer_deadline(peer, peer_now_ns() + (uint64_t)peer->handshake_ms * 1000000);
+    for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
+        struct link *link = peer_link(peer, i);
+
+        ret = link ? link_secure(link, tls, words, sizeof(words)) : 0;
+        if (ret && ret != -ECANCELED)
+            ret = peer_fail(peer, ret, "TLS on the %s link: %s", peer_link_name(peer, link), words);
+    }
+    return ret;
+}
+
 int peer_open(struct peer *peer, const struct uf_postcopy_links *links)
 {
     int ret;
@@ -39,7 +57,9 @@ int peer_open(struct peer *peer, const struct uf_postcopy_links *links)
         ret = link_init(&peer->background[i], &links->background[i], peer->stop_fd);
         peer->background_count += ret == 0;
     }
-    return ret ? peer_fail(peer, ret, "a link's descriptor cannot be used: %s", strerror(-ret)) : 0;
+    if (ret)
+        return peer_fail(peer, ret, "a link's descriptor cannot be used: %s", strerror(-ret));
+    return links->tls ? secure_links(peer, links->tls) : 0;
 }
 
 /* Their bytes are counted on by others that may come. */
@@ -96,6 +116,8 @@ int peer_run(struct peer *peer, const struct uf_postcopy_links *links, int (*run
     ret = peer_open(peer, links);
     if (ret == 0)
         ret = run(arg);
+    if (ret == -ECANCELED && peer_error(peer)) /* of a link: what came first says more */
+        ret = peer_error(peer);
     if (ret)
         peer_tell(peer, peer->error, peer->text);
     peer_close(peer);

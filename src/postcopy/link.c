@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -37,6 +38,8 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->stop_fd = stop_fd;
     link->deadline_ns = 0;
     link->open = true;
+    link->tls = NULL;
+    link->guarded = link->secured = false;
     link->rounds = 0;
     link->synced = false;
     atomic_store(&link->bytes, 0);
@@ -48,6 +51,7 @@ void link_fini(struct link *link)
 {
     if (!link->open)
         return;
+    tls_end(link);
     link->open = false;
     fcntl(link->in, F_SETFL, link->in_flags);
     if (link->out != link->in)
@@ -68,7 +72,7 @@ static int left_ms(const struct link *link)
 }
 
 /* Return: 0: go on; -ECANCELED: stopped; -ETIMEDOUT. */
-static int wait_for(const struct link *link, int fd, short events)
+int link_wait(const struct link *link, int fd, short events)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = link->stop_fd, .events = POLLIN}};
     int n;
@@ -85,7 +89,7 @@ static int after_failure(const struct link *link, int fd, short events)
 {
     if (errno == EINTR)
         return 0;
-    return errno == EAGAIN || errno == EWOULDBLOCK ? wait_for(link, fd, events) : -errno;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? link_wait(link, fd, events) : -errno;
 }
 
 static void advance(struct iovec **parts, int *count, size_t bytes)
@@ -102,7 +106,7 @@ static void advance(struct iovec **parts, int *count, size_t bytes)
 }
 
 /* A socket whose other end is gone answers EPIPE, and no signal. */
-static ssize_t write_parts(int fd, struct iovec *parts, int count)
+ssize_t link_write_parts(int fd, struct iovec *parts, int count)
 {
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)count};
     ssize_t n = sendmsg(fd, &msg, MSG_NOSIGNAL);
@@ -114,8 +118,10 @@ static int send_all(struct link *link, struct iovec *parts, int count)
 {
     int ret = 0;
 
+    if (link->guarded)
+        return link->secured ? tls_send(link, parts, count) : -ENOTCONN;
     while (ret == 0 && count > 0) {
-        ssize_t n = write_parts(link->out, parts, count);
+        ssize_t n = link_write_parts(link->out, parts, count);
 
         if (n >= 0)
             advance(&parts, &count, (size_t)n);
@@ -144,6 +150,8 @@ static int recv_all(struct link *link, void *to, size_t len)
     char *at = to;
     int ret = 0;
 
+    if (link->guarded)
+        return link->secured ? tls_recv(link, to, len) : -ENOTCONN;
     while (ret == 0 && len > 0) {
         ssize_t n = read(link->in, at, len);
 
@@ -178,4 +186,24 @@ int link_recv_payload(struct link *link, const struct wire_header *header, void 
     int ret = recv_all(link, to, header->payload);
 
     return ret ? ret : wire_check(header, to);
+}
+
+int link_secure(struct link *link, const struct uf_postcopy_tls *tls, char *ret_words, size_t room)
+{
+    link->guarded = true;
+    return tls_start(link, tls, ret_words, room);
+}
+
+const char *link_strerror(int error)
+{
+    switch (error) {
+    case -ECONNRESET:
+        return "the other side has closed it";
+    case -ECONNABORTED:
+        return "it was cut off: its TLS session was not ended";
+    case -EKEYREJECTED:
+        return "the other side refuses the TLS session";
+    default:
+        return strerror(-error);
+    }
 }

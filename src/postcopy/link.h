@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "tls.h"
 #include "userfault/postcopy.h"
 #include "wire.h"
 
@@ -18,6 +19,9 @@ struct link {
     pthread_mutex_t send_lock; /* a message at a time */
     _Atomic uint64_t bytes;    /* both ways */
     bool open;
+    bool guarded; /* nothing travels but through the session, once its hands are shaken */
+    bool secured; /* they are */
+    struct tls_session *tls;
     uint64_t rounds; /* sink: how many ROUND came by it */
     bool synced;     /* sink: SYNC came by it, no pages do until the switch */
 };
@@ -37,5 +41,18 @@ int link_send(struct link *link, struct wire_header *header, const void *payload
 int link_recv_header(struct link *link, struct wire_header *ret);
 /* Its payload, whose checksum is checked. Return: as above; -EBADMSG, what is at @to is no good. */
 int link_recv_payload(struct link *link, const struct wire_header *header, void *to);
+
+/*
+ * Shakes hands, as tls_start(); from now on nothing goes out but through the session.
+ */
+int link_secure(struct link *link, const struct uf_postcopy_tls *tls, char *ret_words, size_t room);
+/* Of an error of a transfer, in words. */
+const char *link_strerror(int error);
+
+/* ---- for tls.c */
+
+/* Return: 0: go on; -ECANCELED: stopped; -errno. */
+int link_wait(const struct link *link, int fd, short events);
+ssize_t link_write_parts(int fd, struct iovec *parts, int count);
 
 #endif

@@ -215,7 +215,7 @@ struct link *peer_page_link(struct peer *peer, unsigned i)
     return peer->background_count ? &peer->background[i] : &peer->control;
 }
 
-static const char *link_name(const struct peer *peer, const struct link *link)
+const char *peer_link_name(const struct peer *peer, const struct link *link)
 {
     return link == &peer->control ? "control" : link == &peer->urgent ? "urgent" : "background";
 }
@@ -226,8 +226,8 @@ int peer_send(struct peer *peer, struct link *link, struct wire_header header, c
 
     if (ret == -ECANCELED)
         return ret;
-    return ret ? link_broke(peer, link, ret, "writing to the %s link: %s", link_name(peer, link),
-                            strerror(-ret))
+    return ret ? link_broke(peer, link, ret, "writing to the %s link: %s",
+                            peer_link_name(peer, link), strerror(-ret))
                : 0;
 }
 
@@ -238,12 +238,12 @@ int peer_told(struct peer *peer, struct link *link, int ret)
     if (ret == -EPROTO)
         return peer_fail(peer, ret,
                          "the %s link carries something that is no message of version %d",
-                         link_name(peer, link), WIRE_VERSION);
+                         peer_link_name(peer, link), WIRE_VERSION);
     if (ret == -EBADMSG)
         return peer_fail(peer, ret, "a message of the %s link has a wrong checksum",
-                         link_name(peer, link));
-    return link_broke(peer, link, ret, "reading from the %s link: %s", link_name(peer, link),
-                      ret == -ECONNRESET ? "the other side has closed it" : strerror(-ret));
+                         peer_link_name(peer, link));
+    return link_broke(peer, link, ret, "reading from the %s link: %s", peer_link_name(peer, link),
+                      link_strerror(ret));
 }
 
 int peer_recv(struct peer *peer, struct link *link, struct wire_header *ret_header)
@@ -279,7 +279,7 @@ int peer_unexpected(struct peer *peer, struct link *link, const struct wire_head
     if (header->type == WIRE_CANCEL)
         return peer_fail(peer, -ECANCELED, "the source gave up");
     return peer_fail(peer, -EPROTO, "message %u of the %s link is out of place, or out of bounds",
-                     header->type, link_name(peer, link));
+                     header->type, peer_link_name(peer, link));
 }
 
 int peer_expect(struct peer *peer, struct link *link, enum wire_type type,
