@@ -177,21 +177,12 @@ static int prepare_and_stop(struct uf_source *source, struct tracker *tracker)
     return ret ? ret : stop_program(source, tracker);
 }
 
-static int precopy_and_stop(struct uf_source *source)
+/* tracker: NULL without precopy. */
+static int precopy_and_stop(struct uf_source *source, struct tracker *tracker)
 {
-    struct tracker tracker;
-    int ret;
+    int ret = tracker ? run_rounds(source, tracker) : 0;
 
-    if (!source->options.rounds_max)
-        return prepare_and_stop(source, NULL);
-    ret = tracker_start(&tracker, &source->peer);
-    if (ret)
-        return ret;
-    ret = run_rounds(source, &tracker);
-    if (ret == 0)
-        ret = prepare_and_stop(source, &tracker);
-    tracker_stop(&tracker);
-    return ret;
+    return ret ? ret : prepare_and_stop(source, tracker);
 }
 
 /* The switch and all behind it, over as many connections as it takes. */
@@ -218,6 +209,8 @@ static int switch_and_push(struct uf_source *source)
 static int migrate(struct uf_source *source)
 {
     struct peer *peer = &source->peer;
+    const bool tracked = source->options.rounds_max > 0;
+    struct tracker tracker;
     int ret = peer->count ? 0 : peer_fail(peer, -EINVAL, "no region was named");
 
     if (ret == 0)
@@ -228,9 +221,16 @@ static int migrate(struct uf_source *source)
         ret = offer_make(source);
     if (ret == 0)
         ret = make_maps(source);
+    if (ret == 0 && tracked)
+        ret = tracker_start(&tracker, peer);
+    if (ret)
+        return ret;
+    ret = precopy_and_stop(source, tracked ? &tracker : NULL);
     if (ret == 0)
-        ret = precopy_and_stop(source);
-    return ret ? ret : switch_and_push(source);
+        ret = switch_and_push(source);
+    if (tracked) /* not before: lifting what protects the regions takes long, and they wait there */
+        tracker_stop(&tracker);
+    return ret;
 }
 
 static int run(void *arg)
