@@ -117,7 +117,7 @@ bool interpreter_load(struct program *program, const char *path, int argc, char 
         fprintf(stderr, "lua-live: no memory for the interpreter\n");
         return false;
     }
-    program->main = L;
+    *program = (struct program){.main = L, .collects = true};
     lua_pushcfunction(L, load);
     lua_pushlightuserdata(L, &beginning);
     if (lua_pcall(L, 1, 0, 0) == LUA_OK)
@@ -190,6 +190,13 @@ static void look_around(lua_State *L, lua_Debug *where)
         lua_yield(L, 0);
 }
 
+void interpreter_collect(struct program *program, bool on)
+{
+    if (!on)
+        program->collects = lua_gc(program->main, LUA_GCISRUNNING);
+    lua_gc(program->main, on && program->collects ? LUA_GCRESTART : LUA_GCSTOP);
+}
+
 static bool report(lua_State *script, int status)
 {
     if (status != LUA_ERRMEM) /* which leaves none for a longer text */
@@ -205,6 +212,7 @@ bool interpreter_run(struct program *program, bool (*wanted)(void), void (*park)
 
     running = program;
     stop_wanted = wanted;
+    interpreter_collect(program, true); /* it was off on the way */
     if (lua_status(script) == LUA_OK) { /* else it is in the middle of its work */
         arguments = lua_gettop(script) - 1;
         lua_sethook(script, look_around, LUA_MASKCOUNT, STEP);

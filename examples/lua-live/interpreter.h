@@ -14,10 +14,16 @@
 struct program {
     lua_State *main;   /* the host's own calls: queries */
     lua_State *script; /* the program's coroutine */
+    bool collects;     /* garbage, when nobody has stopped that */
 };
 
 /* Reads a script into a fresh arena; it begins with interpreter_run(). Return: whether it could. */
 bool interpreter_load(struct program *program, const char *path, int argc, char **argv);
+/*
+ * Off: the collector marks every object there is, so it writes to every page, and one of its steps
+ * is as long as the largest table. On: as the script had it. By the interpreter's thread.
+ */
+void interpreter_collect(struct program *program, bool on);
 /*
  * Begins the script, or goes on with it, and serves queries, until it ends.
  * wanted: whether somebody wants it to stop; asked every so many instructions

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two threads: the interpreter's, and this one, which migrates.
+ * Two threads: the interpreter's, and this one, which migrates. It wants the program in a state,
+ * and the interpreter's, when it next looks around, brings it there:
  *
- *     RUNNING --stop()--> STOPPING --leave_park()--> STOPPED --> the process ends
- *        ^                                              |
- *        +-------------- it failed before the switch ---+
+ *     RUNNING --> SPARING: during precopy, it leaves pages alone --> STANDING --> the process ends
+ *        ^                       |                                       |
+ *        +-----------------------+------ it failed before the switch ----+
  */
 #include <errno.h>
 #include <pthread.h>
@@ -20,60 +21,75 @@
 #include "net.h"
 #include "server.h"
 
+enum state { RUNNING, SPARING, STANDING };
+
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    enum { RUNNING, STOPPING, STOPPED } state;
+    _Atomic enum state is, wanted;
 } turn = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-static _Atomic bool wanted;
+static struct program *program;
 static const char *query_address;
 
 /* ---- the interpreter's thread */
 
 bool leave_wanted(void)
 {
-    return wanted;
+    return turn.is != turn.wanted;
 }
 
-/*
- * What lies outside the arena is put down first: the output that is buffered, and the sockets, for
- * from the switch on others answer.
- */
-void leave_park(void)
+/* From RUNNING or SPARING. */
+static void begin(enum state state)
 {
-    fflush(stdout);
-    server_close();
-    pthread_mutex_lock(&turn.lock);
-    turn.state = STOPPED;
-    pthread_cond_broadcast(&turn.changed);
-    while (turn.state == STOPPED)
-        pthread_cond_wait(&turn.changed, &turn.lock);
-    pthread_mutex_unlock(&turn.lock);
-    server_open(query_address);
-}
-
-/* ---- the migration's */
-
-static int stop(void *arg, const void **ret_blob, size_t *ret_len_bytes)
-{
-    pthread_mutex_lock(&turn.lock);
-    turn.state = STOPPING;
-    wanted = true;
-    while (turn.state != STOPPED)
-        pthread_cond_wait(&turn.changed, &turn.lock);
-    pthread_mutex_unlock(&turn.lock);
-    *ret_blob = arg;
-    *ret_len_bytes = sizeof(struct program);
-    return 0;
+    if (turn.is == RUNNING)
+        interpreter_collect(program, false);
+    if (state == STANDING) { /* what lies outside the arena is put down; others may answer soon */
+        fflush(stdout);
+        server_close();
+    }
 }
 
 static void go_on(void)
 {
+    if (turn.is == STANDING)
+        server_open(query_address);
+    interpreter_collect(program, true);
+}
+
+void leave_park(void)
+{
     pthread_mutex_lock(&turn.lock);
-    wanted = false;
-    turn.state = RUNNING;
-    pthread_cond_broadcast(&turn.changed);
+    while (turn.is != turn.wanted) {
+        if (turn.wanted == RUNNING)
+            go_on();
+        else
+            begin(turn.wanted);
+        turn.is = turn.wanted;
+        pthread_cond_broadcast(&turn.changed);
+        while (turn.is == STANDING && turn.wanted == STANDING)
+            pthread_cond_wait(&turn.changed, &turn.lock);
+    }
     pthread_mutex_unlock(&turn.lock);
+}
+
+/* ---- the migration's */
+
+static void want(enum state state)
+{
+    pthread_mutex_lock(&turn.lock);
+    turn.wanted = state;
+    pthread_cond_broadcast(&turn.changed);
+    while (turn.is != state)
+        pthread_cond_wait(&turn.changed, &turn.lock);
+    pthread_mutex_unlock(&turn.lock);
+}
+
+static int stop(void *arg, const void **ret_blob, size_t *ret_len_bytes)
+{
+    want(STANDING);
+    *ret_blob = program;
+    *ret_len_bytes = sizeof(*program);
+    return 0;
 }
 
 static void tell(const struct uf_postcopy_stats *s, char *text, size_t room)
@@ -111,7 +127,7 @@ static void migrate(struct uf_source *source, const struct uf_postcopy_links *li
 }
 
 static void leave(const struct leave_request *request, enum uf_backend backend,
-                  const struct program *program, struct leave_reply *reply)
+                  struct leave_reply *reply)
 {
     const struct uf_source_options options = {
         .backend = backend,
@@ -119,7 +135,6 @@ static void leave(const struct leave_request *request, enum uf_backend backend,
         .downtime_ms = request->downtime_ms,
         .bandwidth_bytes = request->bandwidth_bytes,
         .stop = stop,
-        .arg = (void *)(uintptr_t)program,
     };
     struct uf_postcopy_links links;
     struct uf_source *source;
@@ -130,6 +145,8 @@ static void leave(const struct leave_request *request, enum uf_backend backend,
         return;
     }
     if (!uf_source_new(&source, &options)) {
+        if (options.rounds_max)
+            want(SPARING);
         migrate(source, &links, reply);
         uf_source_free(source);
     }
@@ -167,9 +184,9 @@ static bool is_ours(int fd)
     return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && who.uid == geteuid();
 }
 
-void leave_serve(int listener, enum uf_backend backend, const struct program *program,
-                 const char *queries)
+void leave_serve(int listener, enum uf_backend backend, struct program *ours, const char *queries)
 {
+    program = ours;
     query_address = queries;
     for (;;) {
         struct leave_reply reply = {.status = 1, .text = "not moved, it goes on here"};
@@ -180,12 +197,12 @@ void leave_serve(int listener, enum uf_backend backend, const struct program *pr
             continue;
         if (is_ours(fd) && !net_recv(fd, &request, sizeof(request))) {
             request.to[sizeof(request.to) - 1] = 0;
-            leave(&request, backend, program, &reply);
+            leave(&request, backend, &reply);
             fprintf(stderr, "lua-live: %s\n", reply.text);
             net_send(fd, &reply, sizeof(reply));
             if (reply.status != 1)
                 _exit(reply.status ? EXIT_LOST : EXIT_MOVED); /* the other thread is parked */
-            go_on();
+            want(RUNNING);
         }
         close(fd);
     }

@@ -29,7 +29,7 @@ struct leave_reply {
 int leave_listen(pid_t pid);
 int leave_connect(pid_t pid);
 /* Takes requests, for ever; to be called by a thread of its own. */
-void leave_serve(int listener, enum uf_backend backend, const struct program *program,
+void leave_serve(int listener, enum uf_backend backend, struct program *program,
                  const char *queries);
 
 /* For interpreter_run(). */
