@@ -55,6 +55,22 @@ static void note_pages(struct relay *relay, const struct wire_header *header)
     }
 }
 
+static bool is_here(struct relay *relay, const struct wire_header *header, long cut)
+{
+    bool last = header->type != WIRE_REQUEST || header->region == SIDES_REGIONS - 1;
+
+    if (!relay->at)
+        return relay->counting && relay->count == cut;
+    if (header->type != relay->at || !last)
+        return false;
+    relay->at_again |= relay->at_met && relay->at_offset == header->offset;
+    if (relay->at_met)
+        return false;
+    relay->at_met = true;
+    relay->at_offset = header->offset;
+    return true;
+}
+
 /* Return: whether the cut is here. */
 static bool pass_on(struct relay *relay, int side, unsigned link, long cut, enum relay_where where)
 {
@@ -71,7 +87,11 @@ static bool pass_on(struct relay *relay, int side, unsigned link, long cut, enum
     relay->session = header.type == WIRE_HELLO ? header.offset : relay->session;
     relay->counting |= header.type == WIRE_PREPARE;
     relay->switched |= header.type == WIRE_READY;
-    here = relay->counting && relay->count == cut;
+    here = is_here(relay, &header, cut);
+    if (relay->forget && header.type == WIRE_MISSING) {
+        memset(bytes + WIRE_HEADER, 0xff, header.payload);
+        wire_encode(bytes, &header, bytes + WIRE_HEADER);
+    }
     relay->count += relay->counting;
     len = WIRE_HEADER + header.payload;
     if (here && where != BEHIND)

@@ -19,10 +19,14 @@ struct relay {
     int ends[2][RELAY_LINKS]; /* -1: not there, or closed */
     bool counting;            /* from PREPARE on */
     long count;               /* of messages so far */
-    uint64_t session;         /* of the first HELLO */
-    bool switched;            /* the source was told that pages may come */
-    bool sent[RELAY_PAGES];   /* behind that: its content went to the sink, whole */
-    unsigned again;           /* pages that did so once more */
+    enum wire_type at;        /* cut at the first of these, of the last region; 0: by number */
+    bool at_met, at_again;    /* it came; the same page was asked for over another connection */
+    uint64_t at_offset;
+    bool forget;            /* the sink seems to lack everything */
+    uint64_t session;       /* of the first HELLO */
+    bool switched;          /* the source was told that pages may come */
+    bool sent[RELAY_PAGES]; /* behind that: its content went to the sink, whole */
+    unsigned again;         /* pages that did so once more */
 };
 
 /*

@@ -29,6 +29,7 @@ static char *want;
 static const struct sides_how *how;
 static char *start[SIDES_REGIONS];
 static int line;
+static struct uf_source *source;
 
 static void die(const char *what)
 {
@@ -122,6 +123,8 @@ static int reconnect(void *arg, int error, struct uf_postcopy_links *links)
     int fds[LINKS_MAX], ret;
 
     close_links(links);
+    if (source && how->cancels)
+        uf_source_cancel(source);
     if (error >= 0 || send(line, &error, sizeof(error), MSG_NOSIGNAL) != sizeof(error))
         return -EPIPE;
     ret = receive_links(fds);
@@ -188,11 +191,12 @@ static int run_source(const struct uf_postcopy_links *links)
 {
     struct uf_source_options options = {.backend = how->backend,
                                         .rounds_max = how->rounds,
+                                        .bandwidth_bytes = how->bandwidth,
+                                        .verify = true,
                                         .stop = stop,
                                         .reconnect = reconnect,
                                         .handshake_ms = how->handshake_ms};
     struct uf_postcopy_stats stats;
-    struct uf_source *source;
     uint64_t random = 7;
     int ret;
 

@@ -25,6 +25,8 @@ struct sides_how {
     unsigned rounds, background;
     bool urgent;
     unsigned handshake_ms;
+    uint64_t bandwidth;
+    bool cancels; /* the source, when it is asked for links */
 };
 
 struct sides {

@@ -3,10 +3,10 @@
 # Migrations with the engine under ThreadSanitizer, whole ones and such whose links break. On the
 # kernel's backend only: ours takes faults as signals, which the sanitizer holds back.
 #
-# usage: tsan.sh MIGRATE CUT
+# usage: tsan.sh MIGRATE CUT RECOVER
 set -u
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
-migrate=$1 cut=$2
+migrate=$1 cut=$2 recover=$3
 points=0 failed=0
 words=$(mktemp) || exit 1
 trap 'rm -f "$words"' EXIT
@@ -38,5 +38,6 @@ for options in '--watch --rounds=4' '--watch --background=3 --rounds=4 --memory=
     run "$migrate" "--backend=kernel $options"
 done
 run "$cut" kernel
+run "$recover" "kernel few"
 echo "1..$points"
 exit $failed
