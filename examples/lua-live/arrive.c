@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +26,33 @@ void arrive_wait(struct program *ret)
         pthread_cond_wait(&arrival.changed, &arrival.lock);
     *ret = arrival.program;
     pthread_mutex_unlock(&arrival.lock);
+}
+
+/* A program on its way here; the engine has the links that are in use, and so have we. */
+struct journey {
+    int listener;
+    unsigned patience_s;
+    size_t heap_bytes;
+    struct uf_postcopy_links links;
+};
+
+/* The connection broke: the sender comes again, or has thought better of it. */
+static int reconnect(void *arg, int broken, struct uf_postcopy_links *ret)
+{
+    struct journey *journey = arg;
+    struct pollfd sender = {.fd = journey->listener, .events = POLLIN};
+    char why[LINKS_WHY_MAX] = "the sender does not come again";
+
+    fprintf(stderr, "lua-live: the connection broke: %s\n", strerror(-broken));
+    links_close(&journey->links);
+    while (poll(&sender, 1, (int)journey->patience_s * 1000) > 0) {
+        if (links_accept(journey->listener, &journey->heap_bytes, &journey->links, why) == 0) {
+            *ret = journey->links;
+            return 0;
+        }
+    }
+    fprintf(stderr, "lua-live: %s\n", why);
+    return -ETIMEDOUT;
 }
 
 /* Its pointers need no check beyond that of the build: who sends a heap can have it do anything. */
@@ -60,13 +88,13 @@ static void tell(const struct uf_postcopy_stats *s)
 }
 
 /* Return: whether all is here. */
-static bool receive(struct uf_sink *sink, const struct uf_postcopy_links *links, size_t heap_bytes)
+static bool receive(struct uf_sink *sink, const struct journey *journey, size_t heap_bytes)
 {
     struct uf_postcopy_stats stats;
     int error = uf_sink_region(sink, ARENA_ADDRESS, heap_bytes, ARENA_PAGE);
 
     if (!error)
-        error = uf_sink_run(sink, links);
+        error = uf_sink_run(sink, &journey->links);
     uf_sink_stats(sink, &stats);
     if (error && uf_sink_switched(sink)) {
         fprintf(stderr, "lua-live: lost behind the switch, with %llu pages: %s\n",
@@ -80,17 +108,20 @@ static bool receive(struct uf_sink *sink, const struct uf_postcopy_links *links,
     return !error;
 }
 
-static bool arrive_once(int listener, enum uf_backend backend)
+static bool arrive_once(int listener, enum uf_backend backend, unsigned patience_s)
 {
-    const struct uf_sink_options options = {.backend = backend, .resume = resume};
-    struct uf_postcopy_links links;
+    struct journey journey = {.listener = listener, .patience_s = patience_s};
+    const struct uf_sink_options options = {.backend = backend,
+                                            .resume = resume,
+                                            .arg = &journey,
+                                            .reconnect = patience_s ? reconnect : NULL};
     struct uf_sink *sink;
     char why[LINKS_WHY_MAX];
     size_t heap_bytes;
     bool done = false;
     int error;
 
-    if (links_accept(listener, &heap_bytes, &links, why)) {
+    if (links_accept(listener, &heap_bytes, &journey.links, why)) {
         fprintf(stderr, "lua-live: nothing arrived: %s\n", why);
         return false;
     }
@@ -99,22 +130,22 @@ static bool arrive_once(int listener, enum uf_backend backend)
         fprintf(stderr, "lua-live: memory at %p: %s\n", ARENA_ADDRESS, strerror(-error));
     } else if (!uf_sink_new(&sink, &options)) {
         fprintf(stderr, "lua-live: something arrives\n");
-        done = receive(sink, &links, heap_bytes);
+        done = receive(sink, &journey, heap_bytes);
         uf_sink_free(sink);
     }
-    links_close(&links);
+    links_close(&journey.links);
     if (!error && !done)
         arena_unmap(heap_bytes);
     return done;
 }
 
-void arrive(int listener, enum uf_backend backend)
+void arrive(int listener, enum uf_backend backend, unsigned patience_s)
 {
     const struct sigaction held = {.sa_handler = hold_still};
     struct sigaction before;
 
     uf_sigaction(SIGBUS, &held, &before); /* sigaction() would put out the facility's own */
-    while (!arrive_once(listener, backend))
+    while (!arrive_once(listener, backend, patience_s))
         ;
     uf_sigaction(SIGBUS, &before, NULL);
 }

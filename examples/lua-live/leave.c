@@ -8,6 +8,7 @@
  *        +-----------------------+------ it failed before the switch ----+
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,8 @@
 #include "links.h"
 #include "net.h"
 #include "server.h"
+
+#define RETRY_MS 100
 
 enum state { RUNNING, SPARING, STANDING };
 
@@ -92,6 +95,32 @@ static int stop(void *arg, const void **ret_blob, size_t *ret_len_bytes)
     return 0;
 }
 
+/* A migration on its way; the engine has the links that are in use, and so have we, to close them.
+ */
+struct journey {
+    const struct leave_request *request;
+    struct uf_postcopy_links links;
+};
+
+/* Behind the switch a connection broke: the program is in two places until there is another one. */
+static int reconnect(void *arg, int broken, struct uf_postcopy_links *ret)
+{
+    struct journey *journey = arg;
+    const unsigned tries = journey->request->patience_s * (1000 / RETRY_MS);
+    char why[LINKS_WHY_MAX];
+
+    fprintf(stderr, "lua-live: the connection broke: %s\n", strerror(-broken));
+    links_close(&journey->links);
+    for (unsigned i = 0; i < tries; i++) {
+        if (!links_connect(journey->request->to, arena_bytes(), &journey->links, why)) {
+            *ret = journey->links;
+            return 0;
+        }
+        poll(NULL, 0, RETRY_MS);
+    }
+    return -ETIMEDOUT;
+}
+
 static void tell(const struct uf_postcopy_stats *s, char *text, size_t room)
 {
     snprintf(text, room,
@@ -103,14 +132,14 @@ static void tell(const struct uf_postcopy_stats *s, char *text, size_t room)
 }
 
 /* An error before the switch leaves the program as it was; behind it, it may run elsewhere. */
-static void migrate(struct uf_source *source, const struct uf_postcopy_links *links,
+static void migrate(struct uf_source *source, const struct journey *journey,
                     struct leave_reply *reply)
 {
     struct uf_postcopy_stats stats;
     int error = uf_source_region(source, ARENA_ADDRESS, arena_bytes(), ARENA_PAGE);
 
     if (!error)
-        error = uf_source_run(source, links);
+        error = uf_source_run(source, &journey->links);
     uf_source_stats(source, &stats);
     if (!error) {
         reply->status = 0;
@@ -129,28 +158,30 @@ static void migrate(struct uf_source *source, const struct uf_postcopy_links *li
 static void leave(const struct leave_request *request, enum uf_backend backend,
                   struct leave_reply *reply)
 {
+    struct journey journey = {.request = request};
     const struct uf_source_options options = {
         .backend = backend,
         .rounds_max = request->rounds,
         .downtime_ms = request->downtime_ms,
         .bandwidth_bytes = request->bandwidth_bytes,
         .stop = stop,
+        .arg = &journey,
+        .reconnect = request->patience_s ? reconnect : NULL,
     };
-    struct uf_postcopy_links links;
     struct uf_source *source;
     char why[LINKS_WHY_MAX];
 
-    if (links_connect(request->to, arena_bytes(), &links, why)) {
+    if (links_connect(request->to, arena_bytes(), &journey.links, why)) {
         snprintf(reply->text, sizeof(reply->text), "not moved, it goes on here: %s", why);
         return;
     }
     if (!uf_source_new(&source, &options)) {
         if (options.rounds_max)
             want(SPARING);
-        migrate(source, &links, reply);
+        migrate(source, &journey, reply);
         uf_source_free(source);
     }
-    links_close(&links);
+    links_close(&journey.links);
 }
 
 /* ---- requests */

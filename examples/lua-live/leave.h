@@ -17,7 +17,7 @@
 struct leave_request {
     char to[256];
     uint64_t bandwidth_bytes;
-    uint32_t rounds, downtime_ms;
+    uint32_t rounds, downtime_ms, patience_s;
 };
 
 struct leave_reply {

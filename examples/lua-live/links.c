@@ -130,8 +130,10 @@ int links_connect(const char *name, size_t heap_bytes, struct uf_postcopy_links 
             put(ret, hello.link, fd);
         error = fd < 0 ? fd : greet(fd, &hello, why);
     }
-    if (error)
+    if (error) {
         links_close(ret);
+        no_links(ret);
+    }
     return error;
 }
 
@@ -185,9 +187,11 @@ int links_accept(int listener, size_t *ret_heap_bytes, struct uf_postcopy_links 
             put(ret, ours.link, fd);
         error = fd < 0 ? fd : welcome(fd, &ours, why);
     }
-    if (error)
+    if (error) {
         links_close(ret);
-    else
+        no_links(ret);
+    } else {
         *ret_heap_bytes = ours.heap_bytes;
+    }
     return error;
 }

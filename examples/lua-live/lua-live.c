@@ -4,11 +4,13 @@
  * is a walk through it. It is the model for a program that embeds libuserfault-postcopy.
  *
  *     lua-live run [--heap=MIB] [--serve=ADDRESS] [--backend=NAME] SCRIPT [ARGUMENT...]
- *     lua-live receive --listen=ADDRESS [--serve=ADDRESS] [--backend=NAME]
- *     lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] PID ADDRESS
+ *     lua-live receive --listen=ADDRESS [--serve=ADDRESS] [--backend=NAME] [--patience=S]
+ *     lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] [--patience=S] PID ADDRESS
  *
  * ADDRESS: unix:PATH or tcp:HOST:PORT. Who can reach the address of --listen can have this process
  * run what he likes: it is for a directory of one's own, or a network that is trusted.
+ *
+ * --patience: how many seconds to try for a new connection when one breaks behind the switch; 30.
  *
  * run and receive end with the script: 0, or 1 after an error; 10: it has moved; 11: it was lost.
  */
@@ -31,20 +33,21 @@ static struct {
     size_t heap_mib;
     const char *listen, *serve;
     enum uf_backend backend;
-    unsigned rounds, downtime_ms;
+    unsigned rounds, downtime_ms, patience_s;
     uint64_t bandwidth_bytes;
-} options = {.heap_mib = 1024, .backend = UF_BACKEND_AUTO, .rounds = 5};
+} options = {.heap_mib = 1024, .backend = UF_BACKEND_AUTO, .rounds = 5, .patience_s = 30};
 
 static struct program program;
 static int listener, control;
 
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: lua-live run [--heap=MIB] [--serve=ADDRESS] [--backend=NAME] SCRIPT "
-            "[ARGUMENT...]\n"
-            "       lua-live receive --listen=ADDRESS [--serve=ADDRESS] [--backend=NAME]\n"
-            "       lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] PID ADDRESS\n");
+    fprintf(stderr, "usage: lua-live run [--heap=MIB] [--serve=ADDRESS] [--backend=NAME] SCRIPT "
+                    "[ARGUMENT...]\n"
+                    "       lua-live receive --listen=ADDRESS [--serve=ADDRESS] [--backend=NAME] "
+                    "[--patience=S]\n"
+                    "       lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] "
+                    "[--patience=S] PID ADDRESS\n");
     return 2;
 }
 
@@ -59,7 +62,7 @@ static int failed(const char *what, int error)
 static void *serve_requests(void *arg)
 {
     if (options.listen) {
-        arrive(listener, options.backend);
+        arrive(listener, options.backend, options.patience_s);
         net_unlisten(listener, options.listen);
     }
     leave_serve(control, options.backend, &program, options.serve);
@@ -122,6 +125,7 @@ static int send_away(const char *pid, const char *to)
 {
     struct leave_request request = {.rounds = options.rounds,
                                     .downtime_ms = options.downtime_ms,
+                                    .patience_s = options.patience_s,
                                     .bandwidth_bytes = options.bandwidth_bytes};
     struct leave_reply reply;
     int fd = leave_connect(atoi(pid)), error;
@@ -161,11 +165,15 @@ static bool backend_of(const char *name, enum uf_backend *ret)
 
 static bool parse(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"heap", required_argument, NULL, 'h'},      {"listen", required_argument, NULL, 'l'},
-        {"serve", required_argument, NULL, 's'},     {"backend", required_argument, NULL, 'b'},
-        {"rounds", required_argument, NULL, 'r'},    {"downtime", required_argument, NULL, 'd'},
-        {"bandwidth", required_argument, NULL, 'w'}, {0}};
+    static const struct option longs[] = {{"heap", required_argument, NULL, 'h'},
+                                          {"listen", required_argument, NULL, 'l'},
+                                          {"serve", required_argument, NULL, 's'},
+                                          {"backend", required_argument, NULL, 'b'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"downtime", required_argument, NULL, 'd'},
+                                          {"bandwidth", required_argument, NULL, 'w'},
+                                          {"patience", required_argument, NULL, 'p'},
+                                          {0}};
     bool good = true;
     int c;
 
@@ -188,6 +196,9 @@ static bool parse(int argc, char **argv)
             break;
         case 'd':
             options.downtime_ms = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'p':
+            options.patience_s = (unsigned)strtoul(optarg, NULL, 10);
             break;
         case 'w':
             options.bandwidth_bytes = strtoull(optarg, NULL, 10);

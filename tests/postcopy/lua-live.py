@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """examples/lua-live: a Lua program moves while it is asked; no answer may be wrong, no change lost."""
+import itertools
 import os
 import queue
 import re
@@ -219,9 +220,9 @@ class Scene:
         side.wait("runs it")
         return side
 
-    def receive(self, listen=None, serve=None, backend=OTHER, **more):
+    def receive(self, listen=None, serve=None, backend=OTHER, options=(), **more):
         side = Side("receive", f"--backend={backend}", f"--listen={listen or self.path()}",
-                    f"--serve={serve or self.path()}", notice=self.client.places, **more)
+                    f"--serve={serve or self.path()}", *options, notice=self.client.places, **more)
         return side, side.wait(r"receives at (\S+)").group(1)
 
     def begin(self, **more):
@@ -336,10 +337,10 @@ def failures_behind():
     for victim in ("receiver", "sender"):
         with Scene() as scene:
             here = scene.begin()
-            there, to = scene.receive()
+            there, to = scene.receive(options=("--patience=0",))
             results = []
             sending = threading.Thread(target=lambda: results.append(
-                send(here.pid, to, "--rounds=0", "--bandwidth=2000000")))
+                send(here.pid, to, "--rounds=0", "--bandwidth=2000000", "--patience=0")))
             sending.start()
             there.wait("runs it")
             if victim == "receiver":
@@ -354,6 +355,68 @@ def failures_behind():
                 note(there.seen[-1].strip())
                 sending.join(timeout=PATIENCE)
                 expect(results[0][0], 1, results)
+
+
+class Relay(threading.Thread):
+    """Between the sides of a migration: every connection is passed on, until it is cut."""
+
+    def __init__(self, path, to):
+        super().__init__(daemon=True)
+        self.to, self.pairs = to.partition(":")[2], []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(16)
+
+    def run(self):
+        while True:
+            ends = [self.listener.accept()[0], socket.socket(socket.AF_UNIX)]
+            ends[1].connect(self.to)
+            self.pairs.append(ends)
+            for one, other in (ends, ends[::-1]):
+                threading.Thread(target=self.pass_on, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def pass_on(one, other):
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def cut(self):
+        pairs, self.pairs = self.pairs, []
+        for end in itertools.chain(*pairs):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is closed already
+
+
+def cuts():
+    """The connection breaks behind the switch, three times: it goes on with another one."""
+    with Scene() as scene:
+        here = scene.begin()
+        there, to = scene.receive()
+        relay = Relay(f"{scene.folder}/relay", to)
+        relay.start()
+        results = []
+        sending = threading.Thread(target=lambda: results.append(
+            send(here.pid, f"unix:{scene.folder}/relay", "--rounds=0", "--bandwidth=20000000")))
+        sending.start()
+        there.wait("runs it")
+        for _ in range(3):
+            relay.cut()
+            here.wait("the connection broke")
+            there.wait("the connection broke")
+            answers = scene.client.answers
+            scene.client.until("an answer between two cuts", lambda: scene.client.answers > answers)
+        sending.join(timeout=PATIENCE)
+        note(results[0][1])
+        expect((results[0][0], here.ended()), (0, MOVED), results)
+        there.wait("all of it is here")
+        scene.client.works(there.pid)
+        scene.end()
 
 
 def coroutines():
@@ -520,6 +583,7 @@ def main():
         return plan()  # the rest has been tried on each alone
     attempt("a failure before the switch leaves it running", failures_before)
     attempt("a failure behind the switch is told, and nobody runs it", failures_behind)
+    attempt("the connection breaks behind the switch", cuts)
     attempt("in the middle of coroutines and sorts", coroutines)
     attempt("a script ends as it ends", ends)
     attempt("a script ends while it is sent", ends_on_the_way)
