@@ -25,6 +25,7 @@ COROUTINES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "coroutine
 BACKEND, OTHER = sys.argv[1], sys.argv[2]  # of the first process, and of the second
 MOVES = int(os.environ.get("LUA_LIVE_MOVES", "12"))  # back and forth
 MIB = os.environ.get("LUA_LIVE_MIB", "100")  # of the ledger
+SMALL = "24"  # where its size does not matter
 PATIENCE = 120  # seconds; only a failure takes that long
 MOVED, LOST = 10, 11
 NUMBER = r"(-?\d+)"
@@ -216,7 +217,7 @@ class Scene:
 
     def run(self, *script, serve=None, backend=BACKEND, **more):
         side = Side("run", f"--backend={backend}", f"--serve={serve or self.path()}",
-                    *(script or (LEDGER, MIB)), notice=self.client.places, **more)
+                    *script, notice=self.client.places, **more)
         side.wait("runs it")
         return side
 
@@ -225,8 +226,8 @@ class Scene:
                     f"--serve={serve or self.path()}", *options, notice=self.client.places, **more)
         return side, side.wait(r"receives at (\S+)").group(1)
 
-    def begin(self, **more):
-        side = self.run(**more)
+    def begin(self, mib=MIB, **more):
+        side = self.run(LEDGER, mib, **more)
         self.client.start()
         self.client.works(side.pid)
         return side
@@ -290,7 +291,7 @@ def back_and_forth():
 def failures_before():
     """Nobody listens; another build; a receiver that is killed; a stop() that fails."""
     with Scene() as scene:
-        here = scene.begin(env={"LD_PRELOAD": REFUSE})
+        here = scene.begin(SMALL, env={"LD_PRELOAD": REFUSE})
         code, words = send(here.pid, scene.path())
         expect((code, "No such file" in words), (1, True), words)
         libraries = os.path.dirname(os.path.dirname(os.path.realpath(LUA_LIVE)))
@@ -336,7 +337,7 @@ def failures_behind():
     """Whoever is left behind the switch says what was lost, and does not run the program."""
     for victim in ("receiver", "sender"):
         with Scene() as scene:
-            here = scene.begin()
+            here = scene.begin(SMALL)
             there, to = scene.receive(options=("--patience=0",))
             results = []
             sending = threading.Thread(target=lambda: results.append(
@@ -396,13 +397,13 @@ class Relay(threading.Thread):
 def cuts():
     """The connection breaks behind the switch, three times: it goes on with another one."""
     with Scene() as scene:
-        here = scene.begin()
+        here = scene.begin(SMALL)
         there, to = scene.receive()
         relay = Relay(f"{scene.folder}/relay", to)
         relay.start()
         results = []
         sending = threading.Thread(target=lambda: results.append(
-            send(here.pid, f"unix:{scene.folder}/relay", "--rounds=0", "--bandwidth=20000000")))
+            send(here.pid, f"unix:{scene.folder}/relay", "--rounds=0", "--bandwidth=5000000")))
         sending.start()
         there.wait("runs it")
         for _ in range(3):
