@@ -14,25 +14,6 @@ int handover_cancel(struct uf_source *source)
     return peer_fail(&source->peer, -ECANCELED, "canceled before the switch");
 }
 
-/* While the program still runs: it does not stand still for this. */
-int handover_prepare(struct uf_source *source)
-{
-    const struct wire_header sync = {.type = WIRE_SYNC}, prepare = {.type = WIRE_PREPARE};
-    struct peer *peer = &source->peer;
-    struct wire_header answer;
-    int ret = 0;
-
-    for (unsigned i = 0; ret == 0 && i < peer_page_links(peer); i++)
-        ret = peer_send(peer, peer_page_link(peer, i), sync, NULL);
-    if (ret == 0)
-        ret = peer_send(peer, &peer->control, prepare, NULL);
-    if (ret == 0)
-        ret = peer_expect(peer, &peer->control, WIRE_PREPARE, &answer);
-    if (ret == 0 && answer.payload)
-        ret = peer_unexpected(peer, &peer->control, &answer);
-    return ret;
-}
-
 static void merge_later(struct uf_source *source)
 {
     for (unsigned i = 0; i < source->peer.count; i++) {
@@ -43,7 +24,7 @@ static void merge_later(struct uf_source *source)
             bitmap_set(&source->missing[i], first, count);
             at = first + count;
         }
-        bitmap_fini(&source->later[i]);
+        bitmap_clear(&source->later[i], 0, source->later[i].bits);
     }
 }
 
@@ -57,7 +38,7 @@ static int send_runs(struct uf_source *source, unsigned region, const uint8_t *p
 }
 
 /* What is missing now, but was sent before, must not be seen there. */
-static int discard(struct uf_source *source, unsigned index)
+static int discard(struct uf_source *source, const struct bitmap *map, unsigned index)
 {
     const struct region *region = &source->peer.regions[index];
     size_t first, count, at = 0;
@@ -65,7 +46,7 @@ static int discard(struct uf_source *source, unsigned index)
     unsigned runs = 0;
     int ret = 0;
 
-    while (ret == 0 && (count = bitmap_next(&source->missing[index], at, SIZE_MAX, &first)) > 0) {
+    while (ret == 0 && (count = bitmap_next(map, at, SIZE_MAX, &first)) > 0) {
         struct wire_run run = {first * region->page, count * region->page};
 
         wire_put_run(payload + runs++ * WIRE_RUN, &run);
@@ -77,6 +58,64 @@ static int discard(struct uf_source *source, unsigned index)
         }
     }
     return ret == 0 && runs ? send_runs(source, index, payload, runs) : ret;
+}
+
+static int discard_all(struct uf_source *source, const struct bitmap *maps)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; ret == 0 && source->options.rounds_max && i < source->peer.count; i++)
+        ret = discard(source, &maps[i], i);
+    return ret;
+}
+
+/* Of what was written since the last round, some was missing already: it has been dropped. */
+static void forget_dropped(struct uf_source *source)
+{
+    for (unsigned i = 0; i < source->peer.count; i++) {
+        size_t first, count, at = 0;
+
+        while (source->later[i].words &&
+               (count = bitmap_next(&source->missing[i], at, SIZE_MAX, &first)) > 0) {
+            bitmap_clear(&source->later[i], first, count);
+            at = first + count;
+        }
+    }
+}
+
+/* Return: 0: all that was said before has been done there; -errno. */
+static int ask_prepared(struct peer *peer)
+{
+    const struct wire_header prepare = {.type = WIRE_PREPARE};
+    struct wire_header answer;
+    int ret = peer_send(peer, &peer->control, prepare, NULL);
+
+    if (ret == 0)
+        ret = peer_expect(peer, &peer->control, WIRE_PREPARE, &answer);
+    if (ret == 0 && answer.payload)
+        ret = peer_unexpected(peer, &peer->control, &answer);
+    return ret;
+}
+
+/*
+ * While the program still runs: it does not stand still for this. What is known to have changed is
+ * dropped now, which takes long; of what changes until the program stops there is less.
+ */
+int handover_prepare(struct uf_source *source)
+{
+    const struct wire_header sync = {.type = WIRE_SYNC};
+    struct peer *peer = &source->peer;
+    int ret = 0;
+
+    for (unsigned i = 0; ret == 0 && i < peer_page_links(peer); i++)
+        ret = peer_send(peer, peer_page_link(peer, i), sync, NULL);
+    if (ret == 0)
+        ret = ask_prepared(peer);
+    merge_later(source); /* zeroes now, but something else may have been sent before */
+    if (ret || !source->options.rounds_max)
+        return ret;
+    ret = discard_all(source, source->missing);
+    return ret ? ret : ask_prepared(peer);
 }
 
 static int send_blob(struct uf_source *source)
@@ -102,12 +141,17 @@ static int send_blob(struct uf_source *source)
 int handover_switch(struct uf_source *source)
 {
     struct peer *peer = &source->peer;
+    const bool again = source->switch_tried; /* who knows what of it arrived */
     struct wire_header ready;
     int ret = 0;
 
-    merge_later(source); /* zeroes now, but something else may have been sent before */
-    for (unsigned i = 0; ret == 0 && source->options.rounds_max && i < peer->count; i++)
-        ret = discard(source, i);
+    source->switch_tried = true;
+    forget_dropped(source);
+    if (!again)
+        ret = discard_all(source, source->later);
+    merge_later(source);
+    if (again)
+        ret = discard_all(source, source->missing);
     if (ret == 0)
         ret = send_blob(source);
     if (ret)

@@ -193,6 +193,8 @@ static int take_control(struct uf_sink *sink, struct sink_receivers *receivers,
         return 1;
     if (header->type == WIRE_PREPARE && !prepared && synced && !header->payload)
         return prepare(sink, receivers);
+    if (header->type == WIRE_PREPARE && prepared && !header->payload) /* all before it is done */
+        return peer_send(&sink->peer, &sink->peer.control, *header, NULL);
     if (synced)
         return peer_unexpected(&sink->peer, &sink->peer.control, header);
     receive_one(sink, &sink->peer.control, header, buffer);

@@ -165,7 +165,7 @@ static int stop_program(struct uf_source *source, struct tracker *tracker)
     }
     if (source->blob_len > UF_POSTCOPY_BLOB_MAX)
         return peer_fail(&source->peer, -E2BIG, "a state of more than 64 MiB");
-    return tracker ? tracker_collect(tracker, source->missing) : 0;
+    return tracker ? tracker_collect(tracker, source->later) : 0;
 }
 
 static int prepare_and_stop(struct uf_source *source, struct tracker *tracker)

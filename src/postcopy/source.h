@@ -15,6 +15,7 @@ struct uf_source {
     struct uf_source_options options;
     _Atomic bool switch_wanted, cancel_wanted, switched, done_said, complete;
     bool handed; /* the sink is known to have switched */
+    bool switch_tried;
     const void *blob;
     size_t blob_len;
 
@@ -25,7 +26,7 @@ struct uf_source {
      */
     pthread_mutex_t map_lock; /* of missing, later, cursor */
     struct bitmap *missing;
-    struct bitmap *later; /* precopy: zeroes, left for the switch */
+    struct bitmap *later; /* precopy: zeroes, left for the switch; then what was written last */
     struct {
         unsigned region;
         size_t page;
