@@ -122,6 +122,12 @@ struct uf_postcopy_stats {
 
 struct uf_source;
 
+enum uf_postcopy_compression {
+    UF_POSTCOPY_COMPRESS_OFF = 0,
+    UF_POSTCOPY_COMPRESS_AUTO = 1,   /* while it makes the transfer faster, as measured */
+    UF_POSTCOPY_COMPRESS_ALWAYS = 2, /* -EOPNOTSUPP if one side was built without zstd */
+};
+
 struct uf_source_options {
     enum uf_backend backend;  /* that watches for changes */
     unsigned rounds_max;      /* of precopy; 0: none, the switch comes at once */
@@ -130,6 +136,7 @@ struct uf_source_options {
     /* The sink compares a checksum of each region at the end, of its content at the switch:
      * -EBADMSG there, -EREMOTEIO here. Costs both sides to read every page once more. */
     bool verify;
+    enum uf_postcopy_compression compression; /* of pages that nobody waits for, by zstd */
     /**
      * stop() - the program stops, and tells what its resumption needs besides the regions
      * @arg: of these options

@@ -3,12 +3,17 @@
 #include <errno.h>
 
 #include "offer.h"
+#include "pack.h"
 
-#define KNOWN WIRE_OFFER_DIGEST
+#define KNOWN (WIRE_OFFER_DIGEST | WIRE_OFFER_PACKED)
 
 static uint64_t wanted(const struct uf_source *source)
 {
-    return source->options.verify ? WIRE_OFFER_DIGEST : 0;
+    uint64_t bits = source->options.verify ? WIRE_OFFER_DIGEST : 0;
+
+    if (source->options.compression != UF_POSTCOPY_COMPRESS_OFF && pack_available())
+        bits |= WIRE_OFFER_PACKED;
+    return bits;
 }
 
 int offer_make(struct uf_source *source)
@@ -21,9 +26,14 @@ int offer_make(struct uf_source *source)
         ret = peer_expect(peer, &peer->control, WIRE_OFFER, &answer);
     if (ret == 0 && (answer.payload || answer.offset & ~header.offset))
         ret = peer_unexpected(peer, &peer->control, &answer);
-    if (ret == 0)
-        peer->agreed = answer.offset;
-    return ret;
+    if (ret)
+        return ret;
+    peer->agreed = answer.offset;
+    if (source->options.compression == UF_POSTCOPY_COMPRESS_ALWAYS &&
+        !(peer->agreed & WIRE_OFFER_PACKED))
+        return peer_fail(peer, -EOPNOTSUPP, "no compression: the %s was built without zstd",
+                         pack_available() ? "sink" : "source");
+    return 0;
 }
 
 static int init_digest(struct uf_sink *sink)
@@ -48,6 +58,8 @@ int offer_take(struct uf_sink *sink)
         ret = init_digest(sink);
     if (ret)
         return ret;
+    if (!pack_available())
+        header.offset &= ~WIRE_OFFER_PACKED;
     peer->agreed = header.offset;
     return peer_send(peer, &peer->control, header, NULL);
 }

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "pack.h"
 #include "sink.h"
 
 static int advise(char *start, size_t len, int advice)
@@ -149,6 +150,23 @@ static int placed(struct uf_sink *sink, const struct wire_header *header, int re
     return 0;
 }
 
+/* What a message holds, packed or not. buffer: WIRE_PAYLOAD_MAX, of which the first half may be to.
+ */
+static int content(struct uf_sink *sink, struct link *link, const struct wire_header *header,
+                   char *to, char *buffer)
+{
+    struct peer *peer = &sink->peer;
+    int ret;
+
+    if (header->type == WIRE_PAGES)
+        return peer_recv_payload(peer, link, header, to);
+    ret = peer_recv_payload(peer, link, header, buffer + PACK_MAX);
+    if (ret == 0 && pack_open(to, header->length, buffer + PACK_MAX, header->payload))
+        ret = peer_fail(peer, -EPROTO, "pages of the %s link do not unpack to what they should",
+                        peer_link_name(peer, link));
+    return ret;
+}
+
 int place_pages(struct uf_sink *sink, struct link *link, const struct wire_header *header,
                 char *buffer)
 {
@@ -160,12 +178,12 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
 
     if (!atomic_load(&sink->switched)) { /* nobody looks at it yet */
         PEER_COUNT(peer, pages_precopy, pages);
-        ret = peer_recv_payload(peer, link, header, to);
+        ret = content(sink, link, header, to, buffer);
         if (ret == 0)
             digest_add(&sink->digest, header->region, header->offset, to, header->length);
         return ret;
     }
-    ret = peer_recv_payload(peer, link, header, buffer);
+    ret = content(sink, link, header, buffer, buffer);
     if (ret == 0)
         ret = placed(sink, header, fill(sink, header->region, to, buffer, header->length));
     if (ret)

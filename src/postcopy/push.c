@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pack.h"
 #include "source.h"
 
 /* Of a claim, in bytes: it grows while nobody waits. A longer message delays who comes behind it.
@@ -21,7 +22,8 @@ struct pusher {
     struct uf_source *source;
     struct link *link;
     bool precopy;
-    char *copy; /* precopy: the page must not change between checksum and socket */
+    struct pack *pack; /* NULL: contents go as they are */
+    char *copy;        /* precopy: the page must not change between checksum and socket */
     pthread_t thread;
     bool started;
 };
@@ -111,8 +113,8 @@ static void count_rate(struct uf_source *source, size_t bytes)
     pthread_mutex_unlock(&source->rate_lock);
 }
 
-static int send_run(struct uf_source *source, struct link *link, const struct claim *run,
-                    const char *bytes, bool zero)
+static int send_run(struct uf_source *source, struct link *link, struct pack *pack,
+                    const struct claim *run, const char *bytes, bool zero)
 {
     size_t page = source->peer.regions[run->region].page;
     struct wire_header header = {
@@ -122,8 +124,21 @@ static int send_run(struct uf_source *source, struct link *link, const struct cl
         .offset = run->first * page,
         .length = run->count * page,
     };
+    const void *packed = bytes;
+    size_t left = zero ? 0 : pack_try(pack, bytes, header.payload, &packed);
+    uint64_t before;
+    int ret;
 
-    return peer_send(&source->peer, link, header, bytes);
+    if (left) {
+        header.type = WIRE_PACKED;
+        header.payload = (uint32_t)left;
+    }
+    if (link != &source->peer.urgent)
+        count_rate(source, header.payload);
+    before = peer_now_ns();
+    ret = peer_send(&source->peer, link, header, left ? packed : bytes);
+    pack_sent(pack, header.payload, peer_now_ns() - before);
+    return ret;
 }
 
 static void leave_for_later(struct uf_source *source, const struct claim *run)
@@ -153,9 +168,7 @@ static int send_claim(struct pusher *pusher, struct claim claim)
             leave_for_later(source, &run);
             continue;
         }
-        if (!zero)
-            count_rate(source, run.count * region->page);
-        ret = send_run(source, pusher->link, &run, bytes + done * region->page, zero);
+        ret = send_run(source, pusher->link, pusher->pack, &run, bytes + done * region->page, zero);
         if (pusher->precopy)
             PEER_COUNT(&source->peer, pages_precopy, run.count);
         else if (zero)
@@ -193,6 +206,19 @@ static void *push(void *arg)
     return NULL;
 }
 
+/* The limit of bandwidth is shared by the links. */
+static int make_pack(struct pusher *pusher)
+{
+    const struct uf_source *source = pusher->source;
+    uint64_t limit = source->options.bandwidth_bytes;
+
+    if (!(source->peer.agreed & WIRE_OFFER_PACKED))
+        return 0;
+    pusher->pack = pack_new(source->options.compression == UF_POSTCOPY_COMPRESS_ALWAYS,
+                            limit ? 1e9 * peer_page_links(&source->peer) / (double)limit : 0);
+    return pusher->pack ? 0 : -ENOMEM;
+}
+
 static int start(struct pusher *pusher)
 {
     size_t largest = BATCH_MAX;
@@ -206,6 +232,8 @@ static int start(struct pusher *pusher)
         if (!pusher->copy)
             return -ENOMEM;
     }
+    if (make_pack(pusher))
+        return -ENOMEM;
     pusher->started = pthread_create(&pusher->thread, NULL, push, pusher) == 0;
     return pusher->started ? 0 : -EAGAIN;
 }
@@ -247,6 +275,7 @@ int push_all(struct uf_source *source, bool precopy)
         if (pushers[i].started)
             pthread_join(pushers[i].thread, NULL);
         free(pushers[i].copy);
+        pack_free(pushers[i].pack);
     }
     return peer_halted(peer);
 }
@@ -273,7 +302,7 @@ int push_urgent(struct uf_source *source, struct link *link, const struct wire_h
     if (found) {
         const char *bytes = region->start + request->offset;
 
-        ret = send_run(source, link, &claim, bytes, is_zero(bytes, region->page));
+        ret = send_run(source, link, NULL, &claim, bytes, is_zero(bytes, region->page));
     }
     pthread_mutex_unlock(&source->urgent_lock);
     PEER_COUNT(&source->peer, requests, 1);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "offer.h"
+#include "pack.h"
 #include "sink.h"
 
 /*
@@ -47,6 +48,9 @@ int receive_one(struct uf_sink *sink, struct link *link, const struct wire_heade
     bool good = peer_range_good(peer, header) && (switched || !link->synced);
 
     if (header->type == WIRE_PAGES && good && header->payload == header->length)
+        return place_pages(sink, link, header, buffer);
+    if (header->type == WIRE_PACKED && good && peer->agreed & WIRE_OFFER_PACKED &&
+        header->length <= PACK_MAX && header->payload > 0 && header->payload < header->length)
         return place_pages(sink, link, header, buffer);
     if (header->type == WIRE_ZERO && good && !header->payload)
         return place_zeroes(sink, header);

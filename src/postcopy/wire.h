@@ -41,11 +41,13 @@ enum wire_type {
     WIRE_ROUND = 20,    /* to the sink, on each link with pages: what follows replaces what came */
     WIRE_OFFER = 21, /* to the sink behind REGIONS; offset: what is wanted; back: what is granted */
     WIRE_DIGEST = 22, /* to the sink, behind the last page: 8 bytes a region */
+    WIRE_PACKED = 23, /* to the sink: contents, as a frame of zstd */
     WIRE_TYPES,
 };
 
 /* Bits of OFFER. */
 #define WIRE_OFFER_DIGEST ((uint64_t)1)
+#define WIRE_OFFER_PACKED ((uint64_t)2)
 
 struct wire_header {
     uint16_t type;

@@ -36,6 +36,7 @@ static struct {
     size_t mib;
     unsigned rounds, background, writers;
     bool urgent, watch, verify;
+    enum uf_postcopy_compression compression;
     uint64_t seed;
     enum uf_backend backend;
     uint64_t bandwidth;
@@ -208,6 +209,8 @@ static void fill(const struct side *side)
         for (size_t at = 0; at < PAGE && i % 16 != 1; at += 8) {
             uint64_t r = next_random(&random);
 
+            if (options.compression)
+                r &= 0x0707070707070707; /* so that it gets smaller */
             memcpy(page + at, &r, 8);
         }
         if (i % 16 == 1)
@@ -231,6 +234,7 @@ static int run_source(const struct uf_postcopy_links *links)
                                     .rounds_max = options.rounds,
                                     .bandwidth_bytes = options.bandwidth,
                                     .verify = options.verify,
+                                    .compression = options.compression,
                                     .stop = stop,
                                     .arg = &program};
     struct uf_source *source;
@@ -256,12 +260,14 @@ static int run_source(const struct uf_postcopy_links *links)
 
         uf_source_stats(source, &s);
         printf("source: %llu rounds, pages %llu precopy %llu background %llu urgent %llu zero, "
-               "discarded %llu, downtime %.1f ms, total %.1f ms, dropped %llu of %llu requests\n",
+               "discarded %llu, downtime %.1f ms, total %.1f ms, dropped %llu of %llu requests, "
+               "%llu bytes\n",
                (unsigned long long)s.rounds, (unsigned long long)s.pages_precopy,
                (unsigned long long)s.pages_background, (unsigned long long)s.pages_urgent,
                (unsigned long long)s.pages_zero, (unsigned long long)s.pages_discarded,
                (double)s.downtime_ns / 1e6, (double)s.total_ns / 1e6,
-               (unsigned long long)s.requests_dropped, (unsigned long long)s.requests);
+               (unsigned long long)s.requests_dropped, (unsigned long long)s.requests,
+               (unsigned long long)s.bytes);
     }
     uf_source_free(source);
     return ret ? 1 : 0;
@@ -412,13 +418,19 @@ static void close_links(const struct uf_postcopy_links *links)
 
 static void parse(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"memory", required_argument, NULL, 'm'},    {"mib", required_argument, NULL, 's'},
-        {"rounds", required_argument, NULL, 'r'},    {"background", required_argument, NULL, 'b'},
-        {"writers", required_argument, NULL, 'w'},   {"one-socket", no_argument, NULL, '1'},
-        {"watch", no_argument, NULL, 'W'},           {"verify", no_argument, NULL, 'V'},
-        {"seed", required_argument, NULL, 'x'},      {"backend", required_argument, NULL, 'k'},
-        {"bandwidth", required_argument, NULL, 'B'}, {0}};
+    static const struct option longs[] = {{"memory", required_argument, NULL, 'm'},
+                                          {"mib", required_argument, NULL, 's'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"background", required_argument, NULL, 'b'},
+                                          {"writers", required_argument, NULL, 'w'},
+                                          {"one-socket", no_argument, NULL, '1'},
+                                          {"watch", no_argument, NULL, 'W'},
+                                          {"verify", no_argument, NULL, 'V'},
+                                          {"compress", required_argument, NULL, 'C'},
+                                          {"seed", required_argument, NULL, 'x'},
+                                          {"backend", required_argument, NULL, 'k'},
+                                          {"bandwidth", required_argument, NULL, 'B'},
+                                          {0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
@@ -440,6 +452,10 @@ static void parse(int argc, char **argv)
             break;
         case '1':
             options.urgent = false;
+            break;
+        case 'C':
+            options.compression =
+                !strcmp(optarg, "always") ? UF_POSTCOPY_COMPRESS_ALWAYS : UF_POSTCOPY_COMPRESS_AUTO;
             break;
         case 'V':
             options.verify = true;

@@ -45,7 +45,9 @@ def main():
                 for memory, links, rounds in itertools.product(MEMORY, LINKS, ROUNDS)]
     variants += ["--mib=1", "--mib=256 --writers=8", "--writers=16 --rounds=30",
                  "--mib=64 --rounds=9 --bandwidth=200000000",
-                 *(f"--verify --background=2 --rounds=5 --memory={memory}" for memory in MEMORY), "--verify --rounds=0"]
+                 *(f"--verify --background=2 --rounds=5 --memory={memory}" for memory in MEMORY), "--verify --rounds=0",
+                 *(f"--verify --compress=always --background=2 --memory={memory}" for memory in MEMORY),
+                 "--compress=auto --rounds=0", "--mib=16 --compress=auto --bandwidth=10000000"]
     for seed, options in enumerate(variants):
         code, words = run(f"{options} --seed={seed}")
         if code == 77:

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bitmap.h"
+#include "pack.h"
 #include "wire.h"
 
 static int points, failed;
@@ -100,8 +101,73 @@ static void check_wire(void)
     point(wire_decode(bytes, &back) == -EPROTO, "no payload over the limit");
 }
 
+/* What does not unpack to exactly what it says is refused, whatever it is. */
+static void check_pack(void)
+{
+    enum { LEN = 65536 };
+    static char bytes[LEN], back[LEN + 64];
+    struct pack *pack = pack_new(true, 0);
+    const void *packed = NULL;
+    bool guarded = true, noticed = true;
+    size_t n;
+
+    if (!pack_available()) {
+        printf("ok %d - packing # SKIP built without zstd\n", ++points);
+        return;
+    }
+    for (size_t i = 0; i < LEN; i++)
+        bytes[i] = (char)(i / 97);
+    memset(back, 0x5a, sizeof(back));
+    n = pack_try(pack, bytes, LEN, &packed);
+    point(n > 0 && n < LEN / 4 && !pack_open(back, LEN, packed, n) && !memcmp(back, bytes, LEN),
+          "contents are packed and opened");
+    point(pack_open(back, LEN - 1, packed, n) == -EPROTO, "more than it says is refused");
+    point(pack_open(back, LEN + 1, packed, n) == -EPROTO, "less than it says is refused");
+    for (size_t cut = 0; cut < n; cut++)
+        noticed &= pack_open(back, LEN, packed, cut) == -EPROTO;
+    point(noticed, "a part of it is refused");
+    for (size_t i = LEN + 1; i < sizeof(back); i++)
+        guarded &= back[i] == 0x5a;
+    point(guarded, "nothing is written behind");
+    for (size_t i = 0; i < LEN; i++)
+        bytes[i] = (char)(random() >> 7);
+    point(pack_try(pack, bytes, LEN, &packed) == 0, "what does not get smaller goes as it is");
+    pack_free(pack);
+}
+
+/* A link that takes so long for a byte. Return: how many of 100 messages are packed. */
+static int packed_of(double link_ns)
+{
+    enum { LEN = 65536 };
+    static char bytes[LEN];
+    struct pack *pack = pack_new(false, 0);
+    const void *packed;
+    int count = 0;
+
+    for (size_t i = 0; i < LEN; i++)
+        bytes[i] = (char)(i / 97);
+    for (int i = 0; i < 100; i++) {
+        size_t n = pack_try(pack, bytes, LEN, &packed);
+
+        count += n > 0;
+        pack_sent(pack, n ? n : LEN, (uint64_t)(link_ns * (double)(n ? n : LEN)));
+    }
+    pack_free(pack);
+    return count;
+}
+
+static void check_choice(void)
+{
+    if (!pack_available())
+        return;
+    point(packed_of(1000) == 100, "over a slow link all is packed");
+    point(packed_of(0.001) < 10, "over a fast one hardly anything");
+}
+
 int main(void)
 {
+    check_pack();
+    check_choice();
     check_bitmap();
     check_wire();
     printf("1..%d\n", points);

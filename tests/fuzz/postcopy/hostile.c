@@ -5,6 +5,8 @@
  */
 #include "played.h"
 
+#include "pack.h"
+
 #include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -57,13 +59,28 @@ static size_t put_runs(struct writer *w, uint8_t *payload, const struct wire_hea
     return (size_t)count * WIRE_RUN;
 }
 
+/* So many bytes of a kind. Return: how many they are when packed. */
+static size_t put_packed(uint8_t *payload, size_t len)
+{
+    static const uint8_t bytes[2 * PAGE];
+    struct pack *pack = pack_new(true, 0);
+    const void *packed;
+    size_t n = len <= sizeof(bytes) ? pack_try(pack, bytes, len, &packed) : 0;
+
+    if (n)
+        memcpy(payload, packed, n);
+    pack_free(pack);
+    return n;
+}
+
 /* What a message of this type should say. Return: its payload's length. */
 static size_t right_fields(struct writer *w, struct wire_header *header, uint8_t *payload)
 {
     const struct played_region *region;
     unsigned index = script_byte(w->script), pages;
     bool of_pages = header->type == WIRE_PAGES || header->type == WIRE_ZERO ||
-                    header->type == WIRE_DISCARD || header->type == WIRE_REQUEST;
+                    header->type == WIRE_PACKED || header->type == WIRE_DISCARD ||
+                    header->type == WIRE_REQUEST;
 
     if (header->type == WIRE_HELLO) {
         header->region = w->link;
@@ -87,6 +104,8 @@ static size_t right_fields(struct writer *w, struct wire_header *header, uint8_t
         return w->hostile->regions * (size_t)8;
     if ((header->type == WIRE_REGIONS && w->hostile->to_sink) || header->type == WIRE_DISCARD)
         return put_runs(w, payload, header);
+    if (header->type == WIRE_PACKED)
+        return put_packed(payload, header->length);
     if (header->type == WIRE_PAGES)
         return header->length < ROOM ? header->length : ROOM;
     return header->type == WIRE_FAILED ? index % 8 : 0;

@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     hostile.regions = shape & 1 ? 3 : 2;
     hostile.to_sink = true;
-    hostile.offer = shape & 4 ? WIRE_OFFER_DIGEST : 0;
+    hostile.offer = (shape & 4 ? WIRE_OFFER_DIGEST : 0) | (shape & 8 ? WIRE_OFFER_PACKED : 0);
     hostile.gate = WIRE_READY;
     hostile.said = said;
     resumes = 0;

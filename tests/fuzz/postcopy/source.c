@@ -8,8 +8,9 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* As userfault-postcopy(7) states it: a message a link, three bits a page, the regions' names. */
-#define BOUND(links) ((links)*HUGE + 65536)
+/* As userfault-postcopy(7) states it: a message a link, and one that is packed, three bits a page.
+ */
+#define BOUND(links) ((links)*2 * HUGE + 131072)
 
 static struct hostile hostile;
 static int stop_error;
@@ -30,14 +31,17 @@ static void said(const struct wire_header *header, unsigned link)
     const struct played_region *region;
 
     MUST(link < hostile.count);
-    if (header->type != WIRE_PAGES && header->type != WIRE_ZERO)
+    if (header->type != WIRE_PAGES && header->type != WIRE_ZERO && header->type != WIRE_PACKED)
         return;
     MUST(header->region < hostile.regions);
     region = &played_regions[header->region];
     MUST(header->offset < region->len && header->length > 0 &&
          header->length <= region->len - header->offset &&
          (header->offset | header->length) % region->page == 0);
-    MUST(header->payload == (header->type == WIRE_PAGES ? header->length : 0));
+    if (header->type == WIRE_PACKED)
+        MUST(header->payload > 0 && header->payload < header->length);
+    else
+        MUST(header->payload == (header->type == WIRE_PAGES ? header->length : 0));
     for (uint64_t at = header->offset; !with_rounds && at < header->offset + header->length;
          at += region->page) {
         uint64_t bit = (uint64_t)1 << at / region->page;
@@ -95,6 +99,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     options.rounds_max = shape / 4 % 3;
     options.verify = shape & 64;
     hostile.offer = options.verify ? WIRE_OFFER_DIGEST : 0;
+    options.compression = shape & 128 ? UF_POSTCOPY_COMPRESS_AUTO : UF_POSTCOPY_COMPRESS_OFF;
+    if (options.compression)
+        hostile.offer |= WIRE_OFFER_PACKED;
     with_rounds = options.rounds_max > 0;
     memset(sent, 0, sizeof(sent));
     memory_reset(hostile.regions, true);

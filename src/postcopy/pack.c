@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is measured decides: how long the link takes for a byte, how long packing takes for one, and
+ * how many are left of it. Now and then a message is packed to see whether it still is, or is not,
+ * worth it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+#include <zstd.h>
+
+#include "pack.h"
+
+#define LEVEL  1
+#define SAMPLE 32   /* of so many messages one is packed, whatever was measured */
+#define GAIN   0.9  /* of the time, or it is not worth the while */
+#define WEIGHT 0.25 /* of what is measured last */
+
+struct pack {
+    bool always;
+    double floor_ns;
+    double link_ns, work_ns, left; /* a byte; 0: not known yet */
+    unsigned since;                /* the last one that was packed */
+    ZSTD_CCtx *context;
+    size_t room;
+    char bytes[];
+};
+
+bool pack_available(void)
+{
+    return true;
+}
+
+struct pack *pack_new(bool always, double floor_ns)
+{
+    size_t room = ZSTD_compressBound(PACK_MAX);
+    struct pack *pack = malloc(sizeof(*pack) + room);
+
+    if (!pack)
+        return NULL;
+    *pack = (struct pack){.always = always, .floor_ns = floor_ns, .since = SAMPLE, .room = room};
+    pack->context = ZSTD_createCCtx();
+    if (!pack->context) {
+        free(pack);
+        return NULL;
+    }
+    return pack;
+}
+
+void pack_free(struct pack *pack)
+{
+    if (!pack)
+        return;
+    ZSTD_freeCCtx(pack->context);
+    free(pack);
+}
+
+static double now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static void learn(double *value, double measured)
+{
+    *value = *value > 0 ? *value + WEIGHT * (measured - *value) : measured;
+}
+
+static bool is_worth(struct pack *pack)
+{
+    double link = pack->link_ns > pack->floor_ns ? pack->link_ns : pack->floor_ns;
+
+    if (pack->always || pack->since++ >= SAMPLE)
+        return true;
+    return pack->work_ns + pack->left * link < GAIN * link;
+}
+
+size_t pack_try(struct pack *pack, const void *bytes, size_t len, const void **ret_packed)
+{
+    double before;
+    size_t n;
+
+    if (!pack || len > PACK_MAX || !is_worth(pack))
+        return 0;
+    before = now_ns();
+    n = ZSTD_compressCCtx(pack->context, pack->bytes, pack->room, bytes, len, LEVEL);
+    learn(&pack->work_ns, (now_ns() - before) / (double)len);
+    pack->since = 0;
+    if (ZSTD_isError(n) || n >= len)
+        n = len;
+    learn(&pack->left, (double)n / (double)len);
+    *ret_packed = pack->bytes;
+    return n < len ? n : 0;
+}
+
+void pack_sent(struct pack *pack, size_t bytes, uint64_t ns)
+{
+    if (pack && bytes)
+        learn(&pack->link_ns, (double)ns / (double)bytes);
+}
+
+int pack_open(void *to, size_t len, const void *packed, size_t packed_len)
+{
+    size_t n = ZSTD_decompress(to, len, packed, packed_len);
+
+    return ZSTD_isError(n) || n != len ? -EPROTO : 0;
+}
