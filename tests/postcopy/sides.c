@@ -30,6 +30,7 @@ static const struct sides_how *how;
 static char *start[SIDES_REGIONS];
 static int line;
 static struct uf_source *source;
+static struct uf_postcopy_tls *credentials; /* NULL: none */
 
 static void die(const char *what)
 {
@@ -75,11 +76,22 @@ static void map_regions(void)
 
 /* ---- links, asked for */
 
+static void take_credentials(int side)
+{
+    struct uf_postcopy_tls_options options = {
+        .server = side == 1, .psk_file = how->psk_file, .psk_identity = side ? NULL : "test"};
+    int ret = how->psk_file ? uf_postcopy_tls_new(&credentials, &options, NULL) : 0;
+
+    if (ret)
+        _exit(ret == -EOPNOTSUPP ? 77 : WRONG);
+}
+
 static void put_links(struct uf_postcopy_links *links, const int *fds)
 {
     *links = (struct uf_postcopy_links){.control = {fds[0], fds[0]},
                                         .urgent = {fds[1], fds[1]},
                                         .background_count = how->background};
+    links->tls = credentials;
     for (unsigned i = 0; i < how->background; i++)
         links->background[i] = (struct uf_postcopy_link){fds[2 + i], fds[2 + i]};
 }
@@ -394,6 +406,7 @@ static void start_side(struct sides *sides, int side, int *ours[2], int theirs[2
     close_all(ours[0]);
     close_all(ours[1]);
     close_all(theirs[!side]);
+    take_credentials(side);
     put_links(&links, theirs[side]);
     alarm(SIDES_PATIENCE);
     _exit(side ? run_sink(&links) : run_source(&links));

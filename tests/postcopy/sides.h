@@ -26,7 +26,8 @@ struct sides_how {
     bool urgent;
     unsigned handshake_ms;
     uint64_t bandwidth;
-    bool cancels; /* the source, when it is asked for links */
+    bool cancels;         /* the source, when it is asked for links */
+    const char *psk_file; /* the links are TLS sessions, by the key of "test" there; NULL: plain */
 };
 
 struct sides {
