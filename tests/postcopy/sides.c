@@ -452,7 +452,7 @@ void sides_answer(const struct sides *sides, const struct sides_how *with, int s
     char word = ret_ends ? TAKE_THESE : GIVE_UP;
     struct iovec part = {&word, 1};
     struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
-    int theirs[LINKS_MAX], passed[LINKS_MAX];
+    int theirs[LINKS_MAX], passed[LINKS_MAX] = {0};
     unsigned count = 0;
 
     how = with;
