@@ -149,11 +149,13 @@ static bool inner_right(const struct memory *memory, size_t page, const volatile
     return wrong == 0;
 }
 
-bool memory_looks_right(const struct memory *memory, size_t page, uint64_t writes)
+bool memory_looks_right(const struct memory *memory, size_t page, const atomic_ullong *count)
 {
     const volatile uint64_t *words = page_at(memory, page);
-    uint64_t seed = page_seed(memory, page), first = words[0], last = words[LAST];
+    uint64_t seed = page_seed(memory, page), first = words[0], last = words[LAST], writes;
 
+    /* Looked at behind the words. The write of the moment may be there, and not counted yet. */
+    writes = atomic_load(count) + 1;
     if (!inner_right(memory, page, words))
         return false;
     if (memory->sums) /* what a file held where nobody wrote is compared at the end */

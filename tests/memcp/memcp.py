@@ -94,6 +94,10 @@ def wrong_in(found, size, page=4096):
 def migration(name, *words, size=16 * MIB, page=4096):
     status, out, err = run(side(), f"--size={size}", "--json", *words)
     found = f"status {status}: {err}"
+    if status == 1:
+        told = json.loads(out)
+        found += f"{told['sink']['verified']}, read wrong: " \
+                 f"{told['source']['reads_wrong']} and {told['sink']['reads_wrong']}"
     if status == 0:
         found = wrong_in(json.loads(out), size, page)
     point(status == 0 and not found, name, found)
@@ -105,6 +109,8 @@ def check_alone():
             migration(f"{memory} memory over {over}", f"--over={over}", f"--memory={memory}",
                       "--zero=20", *BUSY)
         migration(f"no precopy, over {over}", f"--over={over}", "--rounds=0", *BUSY)
+    migration("as fast as they can, on few pages", "--rounds=0", "--writer=hot=64K:max",
+              "--reader=hot=64K:max")
     migration("one socket", "--one-socket", *BUSY)
     migration("no background link", "--background-links=0", "--rounds=0", *BUSY)
     migration("five background links", "--background-links=5", *BUSY)
