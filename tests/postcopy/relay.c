@@ -41,7 +41,7 @@ static void end_link(struct relay *relay, int side, unsigned link)
     close(relay->ends[side][link]);
     relay->ends[side][link] = -1;
     if (relay->ends[!side][link] >= 0)
-        shutdown(relay->ends[!side][link], SHUT_WR);
+        shutdown(relay->ends[!side][link], SHUT_RDWR); /* nobody takes what it writes, either */
 }
 
 static void note_pages(struct relay *relay, const struct wire_header *header)
