@@ -86,7 +86,7 @@ void memory_free(struct memory *memory);
 size_t pace_page(const struct plan *plan, const struct pace *pace, uint64_t k);
 /* The k-th write: two words of a page say that it was this one. */
 void memory_write(const struct memory *memory, uint64_t k);
-/* Whether a page holds what some of the first writes may have left there. @count: of them, so far */
+/* Whether a page holds what writes so far may have left there. @count: how many there were */
 bool memory_looks_right(const struct memory *memory, size_t page, const atomic_ullong *count);
 /* All of it, after so many writes and not one more. Return: 0; -ENOMEM. */
 int memory_verify(const struct memory *memory, uint64_t writes, struct verified *ret);
