@@ -120,7 +120,9 @@ class Client(threading.Thread):
                     except (ConnectionResetError, BrokenPipeError):
                         line = ""
                     if line in ("", "moving\n"):
-                        self.gaps += 1
+                        with self.progress:
+                            self.gaps += 1
+                            self.progress.notify_all()
                         return
                     self.check(query, line)
 
@@ -314,8 +316,10 @@ def failures_before():
         there, to = scene.receive()
         code, words = send(here.pid, to)
         expect((code, "it goes on here" in words), (1, True), words)
-        expect(scene.client.gaps, 1, "the client was not sent away while it stood still")
+        scene.client.until("it is sent away while the program stands still",
+                           lambda: scene.client.gaps)
         scene.client.works(here.pid)
+        expect(scene.client.gaps, 1, "the client was sent away again")
         scene.move(here, there, to)  # the receiver has waited for another try
         scene.end()
 
