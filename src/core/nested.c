@@ -118,6 +118,13 @@ const struct context *nested_protector(const struct range *range, const struct c
     return context_of_id(id == range->outer ? id : range->ctx);
 }
 
+unsigned nested_mark(const struct range *range, const struct context *asks)
+{
+    return nested_both(range) && nested_protector(range, asks) == context_of_id(range->outer)
+               ? PAGE_BENEATH
+               : PAGE_PROTECTED;
+}
+
 struct paging_area nested_area(const struct range *range, const struct context *asks)
 {
     struct paging_area area = range->area;
@@ -126,8 +133,7 @@ struct paging_area nested_area(const struct range *range, const struct context *
     if (!range->outer || !area.wp) {
         return area;
     }
-    area.beneath =
-        nested_both(range) && nested_protector(range, asks) == context_of_id(range->outer);
+    area.beneath = nested_mark(range, asks) == PAGE_BENEATH;
     if ((range->mode & UF_REGISTER_MODE_WP) && range->ctx != id && !is_async(range->ctx)) {
         area.keeps |= PAGE_PROTECTED;
     }
@@ -136,13 +142,6 @@ struct paging_area nested_area(const struct range *range, const struct context *
         area.keeps |= nested_both(range) ? PAGE_BENEATH : PAGE_PROTECTED;
     }
     return area;
-}
-
-unsigned nested_mark(const struct range *range, const struct context *asks)
-{
-    struct paging_area area = nested_area(range, asks);
-
-    return paging_mark(&area);
 }
 
 void nested_marks_left(const struct range *range, uint32_t id, const struct paging_area *part)
