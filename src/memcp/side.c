@@ -121,8 +121,7 @@ static void begin_series(struct side *side, const char *who,
     side->series.progress_json = side->options->progress_json;
 }
 
-/* What the engine has counted, and the workers. */
-static void take_result(struct side *side, const struct uf_postcopy_stats *stats)
+static void take_stats(struct side *side, const struct uf_postcopy_stats *stats)
 {
     struct result *r = side->result;
     uint64_t beyond = status_bytes("VmHWM");
@@ -159,6 +158,16 @@ static void take_workers(struct side *side)
     r->wait_ns = side->reader.wait_ns;
     r->wait_max_ns = side->reader.wait_max_ns;
     memcpy(r->touch, side->reader.touch, sizeof(r->touch));
+}
+
+/* What the engine has counted, and the workers, and how it ended. */
+static void take_result(struct side *side, const struct uf_postcopy_stats *stats, bool switched,
+                        int ret)
+{
+    take_stats(side, stats);
+    take_workers(side);
+    side->result->switched = switched;
+    side->result->failed = (uint64_t)-ret;
 }
 
 static void note_switch(struct side *side)
@@ -290,10 +299,7 @@ static int migrate(struct side *side, struct uf_source *source)
     worker_stop(&side->writer);
     worker_stop(&side->reader);
     uf_source_stats(source, &stats);
-    take_result(side, &stats);
-    take_workers(side);
-    side->result->switched = uf_source_switched(source);
-    side->result->failed = (uint64_t)-ret;
+    take_result(side, &stats, uf_source_switched(source), ret);
     side->outcome->has_source = true;
     if (ret)
         return source_failed(side, source);
@@ -469,10 +475,7 @@ static int arrive(struct side *side, struct uf_sink *sink)
     worker_stop(&side->writer);
     series_stop(&side->series);
     uf_sink_stats(sink, &stats);
-    take_result(side, &stats);
-    take_workers(side);
-    side->result->switched = uf_sink_switched(sink);
-    side->result->failed = (uint64_t)-ret;
+    take_result(side, &stats, uf_sink_switched(sink), ret);
     side->outcome->has_sink = true;
     if (ret)
         return fail(side, EXIT_FAILED, "failed %s the switch: %s",
