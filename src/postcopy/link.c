@@ -145,26 +145,29 @@ int link_send(struct link *link, struct wire_header *header, const void *payload
     return ret;
 }
 
+/* Return: bytes; 0: again; -errno. */
+static ssize_t recv_some(struct link *link, void *to, size_t len)
+{
+    ssize_t n = read(link->in, to, len);
+
+    return n > 0 ? n : n == 0 ? -ECONNRESET : after_failure(link, link->in, POLLIN);
+}
+
 static int recv_all(struct link *link, void *to, size_t len)
 {
     char *at = to;
-    int ret = 0;
 
-    if (link->guarded)
-        return link->secured ? tls_recv(link, to, len) : -ENOTCONN;
-    while (ret == 0 && len > 0) {
-        ssize_t n = read(link->in, at, len);
+    if (link->guarded && !link->secured)
+        return -ENOTCONN;
+    while (len > 0) {
+        ssize_t n = link->secured ? tls_recv_some(link, at, len) : recv_some(link, at, len);
 
-        if (n == 0)
-            return -ECONNRESET;
-        if (n > 0) {
-            at += n;
-            len -= (size_t)n;
-        } else {
-            ret = after_failure(link, link->in, POLLIN);
-        }
+        if (n < 0)
+            return (int)n;
+        at += n;
+        len -= (size_t)n;
     }
-    return ret;
+    return 0;
 }
 
 int link_recv_header(struct link *link, struct wire_header *ret_header)

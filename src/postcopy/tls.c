@@ -135,9 +135,11 @@ static int agree(struct link *link, bool server, char *ret_words, size_t room)
 
     if (server)
         return tls_send(link, &part, 1);
-    ret = tls_recv(link, &content, 1);
-    if (ret == 0 && content != 1)
-        ret = -EPROTO;
+    do {
+        ret = (int)tls_recv_some(link, &content, 1);
+    } while (ret == 0);
+    if (ret > 0)
+        ret = content == 1 ? 0 : -EPROTO;
     if (ret == -EKEYREJECTED)
         describe(session, GNUTLS_E_FATAL_ALERT_RECEIVED, ret_words, room);
     else if (ret)
@@ -289,28 +291,15 @@ int tls_send(struct link *link, const struct iovec *parts, int count)
     return ret;
 }
 
-int tls_recv(struct link *link, void *to, size_t len)
+ssize_t tls_recv_some(struct link *link, void *to, size_t len)
 {
     struct tls_session *s = link->tls;
-    char *at = to;
-    int ret = 0;
+    ssize_t n;
+    int writes;
 
-    while (ret == 0 && len > 0) {
-        ssize_t n;
-        int writes;
-
-        pthread_mutex_lock(&s->lock);
-        n = gnutls_record_recv(s->session, at, len);
-        writes = gnutls_record_get_direction(s->session);
-        pthread_mutex_unlock(&s->lock);
-        if (n == 0)
-            return -ECONNRESET;
-        if (n > 0) {
-            at += n;
-            len -= (size_t)n;
-        } else {
-            ret = after(link, n, writes);
-        }
-    }
-    return ret;
+    pthread_mutex_lock(&s->lock);
+    n = gnutls_record_recv(s->session, to, len);
+    writes = gnutls_record_get_direction(s->session);
+    pthread_mutex_unlock(&s->lock);
+    return n > 0 ? n : n == 0 ? -ECONNRESET : after(link, n, writes);
 }

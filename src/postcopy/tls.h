@@ -21,9 +21,11 @@ int tls_start(struct link *link, const struct uf_postcopy_tls *tls, char *ret_wo
 /* The other side is told that nothing follows, if the link takes it at once. */
 void tls_end(struct link *link);
 
-/* Return: 0; -ECONNRESET the other side has ended it; -ECONNABORTED cut off; -EKEYREJECTED by an
- * alert; -EBADMSG; -ECANCELED; -errno. */
+/*
+ * Return: 0, all of it; or bytes, 0: again. -ECONNRESET the other side has ended it; -ECONNABORTED
+ * cut off; -EKEYREJECTED by an alert; -EBADMSG; -ECANCELED; -errno.
+ */
 int tls_send(struct link *link, const struct iovec *parts, int count);
-int tls_recv(struct link *link, void *to, size_t len);
+ssize_t tls_recv_some(struct link *link, void *to, size_t len);
 
 #endif

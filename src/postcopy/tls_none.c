@@ -30,7 +30,7 @@ int tls_send(struct link *link, const struct iovec *parts, int count)
     return -EOPNOTSUPP;
 }
 
-int tls_recv(struct link *link, void *to, size_t len)
+ssize_t tls_recv_some(struct link *link, void *to, size_t len)
 {
     return -EOPNOTSUPP;
 }
