@@ -26,6 +26,7 @@
 #include <userfault/postcopy.h>
 
 #include "../pool.h"
+#include "links.h"
 
 #define THREADS_MAX 16
 #define REGIONS     2
@@ -405,15 +406,6 @@ static void make_links(struct uf_postcopy_links links[2])
         }
     }
     links[0].background_count = links[1].background_count = options.background;
-}
-
-static void close_links(const struct uf_postcopy_links *links)
-{
-    close(links->control.in);
-    if (links->urgent.in >= 0)
-        close(links->urgent.in);
-    for (unsigned i = 0; i < links->background_count; i++)
-        close(links->background[i].in);
 }
 
 static void parse(int argc, char **argv)

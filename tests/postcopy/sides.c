@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "../pool.h"
+#include "links.h"
 #include "sides.h"
 
 #define THREADS    2
@@ -94,15 +95,6 @@ static void put_links(struct uf_postcopy_links *links, const int *fds)
     links->tls = credentials;
     for (unsigned i = 0; i < how->background; i++)
         links->background[i] = (struct uf_postcopy_link){fds[2 + i], fds[2 + i]};
-}
-
-static void close_links(const struct uf_postcopy_links *links)
-{
-    close(links->control.in);
-    if (links->urgent.in >= 0)
-        close(links->urgent.in);
-    for (unsigned i = 0; i < links->background_count; i++)
-        close(links->background[i].in);
 }
 
 static int receive_links(int *fds)
