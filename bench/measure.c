@@ -20,13 +20,14 @@ static const struct scenario scenarios[] = {
     {"protect", bench_protect_all}, {"move", bench_move},
     {"write", bench_first_write},   {"scan", bench_scan},
     {"many", bench_many},           {"fork", bench_fork},
+    {"bare", bench_bare},
 };
 
 static void usage(FILE *file)
 {
     fputs("usage: bench-measure SCENARIO [OPTIONS]\n"
           "  fault, copy, touch, register, plain, published, protect, move, write, scan, many,\n"
-          "  fork\n"
+          "  fork, bare\n"
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"
@@ -39,6 +40,7 @@ static void usage(FILE *file)
           "                                     protect: memory cut into 30,000 runs\n"
           "  --op=NAME                          plain, published: which system call\n"
           "  --op=look                          scan: without protecting again\n"
+          "  --op=NAME                          bare: fault, write, copy, move, scan, protect\n"
           "  --op=epoll                         many: and --threads=N processes of one manager\n",
           file);
 }

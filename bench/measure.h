@@ -39,7 +39,8 @@ struct bench_options {
     unsigned long batch;     /* messages a read() may return */
     unsigned long chunk_kib; /* bytes of one COPY or MOVE */
     unsigned long rounds;    /* the same: calls; touch: passes; 0 is the scenario's own number */
-    const char *op;          /* plain, published: which system call; scan: look; many: epoll */
+    const char *op;          /* plain, published: which system call; scan: look; many: epoll;
+                              bare: of which operation */
 };
 
 /* What one measurement found. Times are of the whole; the line prints them per unit. */
@@ -122,6 +123,7 @@ void bench_protect_all(const struct bench_options *options, struct bench_result 
 void bench_first_write(const struct bench_options *options, struct bench_result *result);
 void bench_fork(const struct bench_options *options, struct bench_result *result);
 void bench_scan(const struct bench_options *options, struct bench_result *result);
+void bench_bare(const struct bench_options *options, struct bench_result *result);
 void bench_move(const struct bench_options *options, struct bench_result *result);
 void bench_many(const struct bench_options *options, struct bench_result *result);
 void bench_plain(const struct bench_options *options, struct bench_result *result);

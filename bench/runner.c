@@ -125,6 +125,7 @@ static void select_rows(const struct bench_settings *settings, struct bench_outc
 /* Which side goes first changes with every run: neither always finds the machine warm. */
 static void measure(const struct bench_settings *settings, struct bench_outcome *outcome)
 {
+    struct bench_column *bare = &outcome->side[BENCH_BARE];
     unsigned runs = outcome->row->is_long && settings->runs > 1 ? 1 : settings->runs;
 
     for (unsigned run = 0; run < 2 * runs; run++) {
@@ -133,6 +134,8 @@ static void measure(const struct bench_settings *settings, struct bench_outcome 
 
         if (column->why[0] == '\0')
             bench_run(settings, outcome->row, side, column);
+        if (run % 2 == 1 && outcome->row->bare != NULL && bare->why[0] == '\0')
+            bench_run(settings, outcome->row, BENCH_BARE, bare);
     }
 }
 
@@ -200,7 +203,8 @@ int main(int argc, char **argv)
             take_part(outcomes, &outcomes[i]);
         else
             measure(&settings, &outcomes[i]);
-        failed |= outcomes[i].side[0].failed || outcomes[i].side[1].failed;
+        for (int side = 0; side < BENCH_SIDES; side++)
+            failed |= outcomes[i].side[side].failed;
         measured |= outcomes[i].side[0].count > 0 || outcomes[i].side[1].count > 0;
     }
     if (isatty(STDERR_FILENO))

@@ -21,13 +21,16 @@ enum bench_kind {
     BENCH_LIMIT  /* ours has to stay below `goal` milliseconds and 1 MiB of growth */
 };
 
-enum bench_side { BENCH_REFERENCE, BENCH_OURS };
+/* Bare: what user space has for it, by system calls alone (bare.c). */
+enum bench_side { BENCH_REFERENCE, BENCH_OURS, BENCH_BARE };
+#define BENCH_SIDES 3
 
 struct bench_row {
     const char *name;
     const char *section; /* heading; rows of one section follow each other */
     const char *command; /* program and arguments, separated by blanks */
     const char *ours;    /* the same for our side; NULL: the same command */
+    const char *bare;    /* the same by system calls alone; NULL: there is no such thing */
     enum bench_kind kind;
     double goal;        /* 0: reported only */
     unsigned headroom;  /* per cent above the goal that still counts as noise */
@@ -57,7 +60,7 @@ struct bench_column {
 
 struct bench_outcome {
     const struct bench_row *row;
-    struct bench_column side[2];
+    struct bench_column side[BENCH_SIDES];
     bool selected;
 };
 
@@ -93,8 +96,8 @@ int bench_spawn(char *const argv[], unsigned seconds, bool one_cpu, char *output
 double bench_median(const struct bench_column *column, size_t offset);
 #define BENCH_MEDIAN(column, field) bench_median((column), offsetof(struct bench_sample, field))
 
-/* Ours against the reference as the goal counts it; 0: one of them is missing. */
-double bench_ratio(const struct bench_outcome *outcome);
+/* @side against the reference, medians; 0: one of them is missing. */
+double bench_ratio(const struct bench_outcome *outcome, enum bench_side side);
 
 void bench_print_host(FILE *file, bool json);
 void bench_print_table(const struct bench_outcome *outcomes, size_t count);

@@ -229,7 +229,9 @@ static bool build(const struct bench_settings *settings, const struct bench_row 
                   enum bench_side side, struct words *words, char *why, size_t size)
 {
     bool ours = side == BENCH_OURS && !settings->same;
-    const char *command = ours && row->ours != NULL ? row->ours : row->command;
+    const char *command = side == BENCH_BARE          ? row->bare
+                          : ours && row->ours != NULL ? row->ours
+                                                      : row->command;
     char copy[256], *save = NULL, *word;
 
     if (ours && !row->is_alone && !add_launcher(settings, row, words, why, size))
@@ -267,6 +269,7 @@ bool bench_run(const struct bench_settings *settings, const struct bench_row *ro
                enum bench_side side, struct bench_column *column)
 {
     bool kernel = side == BENCH_REFERENCE || settings->same;
+    bool has_backend = !row->is_quiet && !row->is_alone && side != BENCH_BARE;
     struct bench_sample sample = {0};
     static char output[OUTPUT_MAX];
     struct words words = {.count = 0};
@@ -288,7 +291,7 @@ bool bench_run(const struct bench_settings *settings, const struct bench_row *ro
         column->failed = !missing;
         return false;
     }
-    if (!row->is_quiet && !row->is_alone && (strcmp(sample.backend, "user") == 0) == kernel) {
+    if (has_backend && (strcmp(sample.backend, "user") == 0) == kernel) {
         snprintf(column->why, sizeof(column->why), "measured the wrong backend: %s",
                  sample.backend);
         column->failed = true;

@@ -48,12 +48,12 @@ static double spread(const struct bench_column *column)
     return 100 * (values[count - 1] - values[0]) / BENCH_MEDIAN(column, value);
 }
 
-double bench_ratio(const struct bench_outcome *outcome)
+double bench_ratio(const struct bench_outcome *outcome, enum bench_side side)
 {
     double reference = BENCH_MEDIAN(&outcome->side[BENCH_REFERENCE], value);
-    double ours = BENCH_MEDIAN(&outcome->side[BENCH_OURS], value);
+    double value = BENCH_MEDIAN(&outcome->side[side], value);
 
-    return reference > 0 ? ours / reference : 0;
+    return reference > 0 ? value / reference : 0;
 }
 
 /* The same of the fastest runs: what remains of the ratio when neighbours disturb the medians. */
@@ -81,9 +81,9 @@ static bool judge(const struct bench_outcome *outcome)
     switch (row->kind) {
     case BENCH_TIME:
     case BENCH_PART:
-        return bench_ratio(outcome) <= row->goal * margin;
+        return bench_ratio(outcome, BENCH_OURS) <= row->goal * margin;
     case BENCH_RATE:
-        return bench_ratio(outcome) >= row->goal / margin;
+        return bench_ratio(outcome, BENCH_OURS) >= row->goal / margin;
     case BENCH_SCALE:
         return BENCH_MEDIAN(ours, value) >= row->goal / margin;
     case BENCH_LIMIT:
@@ -134,9 +134,13 @@ static void print_row(const struct bench_outcome *outcome)
     print_value(BENCH_MEDIAN(reference, value) * scale, reference->count > 0);
     print_value(BENCH_MEDIAN(ours, value) * scale, ours->count > 0);
     if (both)
-        printf(" %7.2f %7.2f", bench_ratio(outcome), best_ratio(outcome));
+        printf(" %7.2f %7.2f", bench_ratio(outcome, BENCH_OURS), best_ratio(outcome));
     else
         printf(" %7s %7s", "n/a", "n/a");
+    if (reference->count > 0 && outcome->side[BENCH_BARE].count > 0)
+        printf(" %7.2f", bench_ratio(outcome, BENCH_BARE));
+    else
+        printf(" %7s", row->bare != NULL ? "n/a" : "-");
     printf(" %9s %4s", goal,
            row->goal == 0     ? "-"
            : ours->count == 0 ? "n/a"
@@ -152,15 +156,16 @@ static void print_row(const struct bench_outcome *outcome)
 
 static void print_details(const struct bench_outcome *outcomes, size_t count)
 {
+    static const char *const sides[BENCH_SIDES] = {"reference", "ours", "bare"};
+
     for (size_t i = 0; i < count; i++) {
         const struct bench_outcome *outcome = &outcomes[i];
 
         if (!outcome->selected)
             continue;
-        for (int side = 0; side < 2; side++) {
+        for (int side = 0; side < BENCH_SIDES; side++) {
             if (outcome->side[side].why[0] != '\0')
-                printf("%s (%s): %s\n", outcome->row->name, side == 0 ? "reference" : "ours",
-                       outcome->side[side].why);
+                printf("%s (%s): %s\n", outcome->row->name, sides[side], outcome->side[side].why);
         }
         if (outcome->row->kind == BENCH_LIMIT || outcome->row->is_long)
             printf("%s: growth %.0f / %.0f KiB, page tables %.0f / %.0f KiB, mappings at the end "
@@ -177,10 +182,10 @@ void bench_print_table(const struct bench_outcome *outcomes, size_t count)
 {
     const char *section = NULL;
 
-    printf("  %-24s %9s %9s %7s %7s %9s %4s %9s %9s  %s\n", "", "kernel", "ours", "ratio", "best",
-           "goal", "met", "kernel", "ours", "spread");
-    printf("  %-24s %9s %9s %7s %7s %9s %4s %9s %9s  %s\n", "", "", "", "", "ratio", "", "",
-           "cpu us", "cpu us", "kernel/ours");
+    printf("  %-24s %9s %9s %7s %7s %7s %9s %4s %9s %9s  %s\n", "", "kernel", "ours", "ratio",
+           "best", "bare", "goal", "met", "kernel", "ours", "spread");
+    printf("  %-24s %9s %9s %7s %7s %7s %9s %4s %9s %9s  %s\n", "", "", "", "", "ratio", "ratio",
+           "", "", "cpu us", "cpu us", "kernel/ours");
     for (size_t i = 0; i < count; i++) {
         if (!outcomes[i].selected)
             continue;
@@ -285,7 +290,8 @@ int bench_write_json(const char *path, const struct bench_settings *settings,
                 "\"goal\": %.2f, "
                 "\"met\": %s,\n    \"reference\": ",
                 first ? "" : ",", outcomes[i].row->name, kinds[outcomes[i].row->kind],
-                bench_ratio(&outcomes[i]), best_ratio(&outcomes[i]), outcomes[i].row->goal,
+                bench_ratio(&outcomes[i], BENCH_OURS), best_ratio(&outcomes[i]),
+                outcomes[i].row->goal,
                 outcomes[i].row->goal == 0 || outcomes[i].side[BENCH_OURS].count == 0 ? "null"
                 : judge(&outcomes[i])                                                 ? "true"
                                                                                       : "false");
@@ -293,6 +299,10 @@ int bench_write_json(const char *path, const struct bench_settings *settings,
         json_side(file, &outcomes[i].side[BENCH_REFERENCE]);
         fprintf(file, ",\n    \"ours\": ");
         json_side(file, &outcomes[i].side[BENCH_OURS]);
+        if (outcomes[i].row->bare != NULL) {
+            fprintf(file, ",\n    \"bare\": ");
+            json_side(file, &outcomes[i].side[BENCH_BARE]);
+        }
         fputc('}', file);
     }
     fprintf(file, "\n]}\n");
