@@ -125,6 +125,19 @@ static bool pass_on(struct relay *relay, int side, unsigned link, long cut, enum
     return here;
 }
 
+/*
+ * A process that ends closes its line before its links, or behind them: the other side waits for
+ * ever if it does not see the latter.
+ */
+static bool ends_yet(const struct relay *relay, const struct pollfd *line, int side)
+{
+    bool open = false;
+
+    for (unsigned i = 0; i < sides_links(relay->how); i++)
+        open |= relay->ends[side][i] >= 0;
+    return line->revents & POLLHUP && open;
+}
+
 bool relay_run(struct relay *relay, const struct sides *sides, long cut, enum relay_where where)
 {
     unsigned links = sides_links(relay->how);
@@ -146,7 +159,8 @@ bool relay_run(struct relay *relay, const struct sides *sides, long cut, enum re
             if (pass_on(relay, (int)(i / links), i % links, cut, where))
                 return true;
         }
-        if (!any && (fds[0].revents || fds[1].revents))
+        if (!any && ((fds[0].revents && !ends_yet(relay, &fds[0], 0)) ||
+                     (fds[1].revents && !ends_yet(relay, &fds[1], 1))))
             return false;
     }
 }
