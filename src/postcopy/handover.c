@@ -6,6 +6,8 @@
 
 #define BLOB_PART ((size_t)1 << 20)
 #define RUNS_PART 4096 /* of a DISCARD */
+#define LOOKS_MAX 16   /* before the program stops */
+#define PAGES_FEW 16   /* to drop takes no time */
 
 int handover_cancel(struct uf_source *source)
 {
@@ -97,11 +99,45 @@ static int ask_prepared(struct peer *peer)
     return ret;
 }
 
+static size_t later_pages(const struct uf_source *source)
+{
+    size_t pages = 0;
+
+    for (unsigned i = 0; i < source->peer.count; i++)
+        pages += source->later[i].set;
+    return pages;
+}
+
+/*
+ * What was written to while the sink dropped, again and again: each time there is less, for the
+ * time is shorter and what is dropped already may be written to. Nothing is protected any more.
+ */
+static int drop_what_changes(struct uf_source *source, struct tracker *tracker)
+{
+    size_t pages = SIZE_MAX, before;
+    int ret = 0;
+
+    for (unsigned looks = 0; ret == 0 && looks < LOOKS_MAX; looks++) {
+        ret = tracker_look(tracker, source->later);
+        forget_dropped(source);
+        before = pages;
+        pages = later_pages(source);
+        if (ret == 0)
+            ret = discard_all(source, source->later);
+        merge_later(source);
+        if (ret == 0 && pages)
+            ret = ask_prepared(&source->peer);
+        if (pages <= PAGES_FEW || pages >= before || atomic_load(&source->cancel_wanted))
+            break;
+    }
+    return ret;
+}
+
 /*
  * While the program still runs: it does not stand still for this. What is known to have changed is
  * dropped now, which takes long; of what changes until the program stops there is less.
  */
-int handover_prepare(struct uf_source *source)
+int handover_prepare(struct uf_source *source, struct tracker *tracker)
 {
     const struct wire_header sync = {.type = WIRE_SYNC};
     struct peer *peer = &source->peer;
@@ -112,10 +148,12 @@ int handover_prepare(struct uf_source *source)
     if (ret == 0)
         ret = ask_prepared(peer);
     merge_later(source); /* zeroes now, but something else may have been sent before */
-    if (ret || !source->options.rounds_max)
+    if (ret || !tracker)
         return ret;
     ret = discard_all(source, source->missing);
-    return ret ? ret : ask_prepared(peer);
+    if (ret == 0)
+        ret = ask_prepared(peer);
+    return ret ? ret : drop_what_changes(source, tracker);
 }
 
 static int send_blob(struct uf_source *source)

@@ -145,9 +145,11 @@ static int run_rounds(struct uf_source *source, struct tracker *tracker)
         ret = push_all(source, true);
         PEER_COUNT(peer, rounds, 1);
         if (ret == 0)
-            ret = tracker_collect(tracker, source->missing);
+            ret = tracker_look(tracker, source->missing);
         if (ret == 0 && fits(source, bytes, peer_now_ns() - before))
             break;
+        if (ret == 0 && round + 1 < source->options.rounds_max)
+            ret = tracker_collect(tracker, source->missing);
     }
     return ret;
 }
@@ -165,12 +167,12 @@ static int stop_program(struct uf_source *source, struct tracker *tracker)
     }
     if (source->blob_len > UF_POSTCOPY_BLOB_MAX)
         return peer_fail(&source->peer, -E2BIG, "a state of more than 64 MiB");
-    return tracker ? tracker_collect(tracker, source->later) : 0;
+    return tracker ? tracker_look(tracker, source->later) : 0;
 }
 
 static int prepare_and_stop(struct uf_source *source, struct tracker *tracker)
 {
-    int ret = handover_prepare(source);
+    int ret = handover_prepare(source, tracker);
 
     if (ret == 0 && atomic_load(&source->cancel_wanted))
         ret = handover_cancel(source);

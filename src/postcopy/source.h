@@ -41,8 +41,9 @@ struct uf_source {
 
 /* ---- handover.c */
 
-/* The sink has all that was sent, and can catch touches. Return: 0; -errno, told. */
-int handover_prepare(struct uf_source *source);
+/* The sink has all that was sent, can catch touches, and has dropped most of what changed. tracker:
+ * NULL without precopy. Return: 0; -errno, told. */
+int handover_prepare(struct uf_source *source, struct tracker *tracker);
 /* What changed is dropped there, the state goes over, the sink switches. May be done again, as long
  * as it did not. Return: 0; -errno, told; -ENOTCONN, -ECANCELED: broken. */
 int handover_switch(struct uf_source *source);

@@ -86,7 +86,7 @@ static void *note_writes(void *arg)
     return NULL;
 }
 
-static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap *map)
+static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap *map, bool again)
 {
     const struct region *region = &tracker->peer->regions[index];
     struct bitmap *written = &tracker->written[index];
@@ -95,9 +95,11 @@ static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap 
 
     pthread_mutex_lock(&tracker->lock);
     while (ret == 0 && (count = bitmap_next(written, at, SIZE_MAX, &first)) > 0) {
-        ret = protect(tracker, region->start + first * region->page, count * region->page, true);
+        if (again)
+            ret = protect(tracker, region->start + first * region->page, count * region->page, true);
+        if (again)
+            bitmap_clear(written, first, count);
         bitmap_set(map, first, count);
-        bitmap_clear(written, first, count);
         at = first + count;
     }
     pthread_mutex_unlock(&tracker->lock);
@@ -128,14 +130,14 @@ static int start_notes(struct tracker *tracker)
 
 /* ---- by the pagemap */
 
-static int collect_scanned(struct tracker *tracker, unsigned index, struct bitmap *map)
+static int collect_scanned(struct tracker *tracker, unsigned index, struct bitmap *map, bool again)
 {
     const struct region *region = &tracker->peer->regions[index];
     const uintptr_t base = (uintptr_t)region->start;
     struct scan_run runs[512];
     struct scan arg = {
         .size = sizeof(arg),
-        .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+        .flags = (again ? PM_SCAN_WP_MATCHING : 0) | PM_SCAN_CHECK_WPASYNC,
         .start = base,
         .end = base + region->len,
         .vec = (uintptr_t)runs,
@@ -231,16 +233,27 @@ int tracker_start(struct tracker *tracker, struct peer *peer)
     return ret;
 }
 
-int tracker_collect(struct tracker *tracker, struct bitmap *maps)
+/* again: from now on further writes to them are noticed, too. */
+static int collect(struct tracker *tracker, struct bitmap *maps, bool again)
 {
     struct peer *peer = tracker->peer;
     int ret = 0;
 
     for (unsigned i = 0; ret == 0 && i < peer->count; i++)
-        ret = tracker->pagemap >= 0 ? collect_scanned(tracker, i, &maps[i])
-                                    : collect_noted(tracker, i, &maps[i]);
+        ret = tracker->pagemap >= 0 ? collect_scanned(tracker, i, &maps[i], again)
+                                    : collect_noted(tracker, i, &maps[i], again);
     return ret < 0 ? peer_fail(peer, ret, "asking which pages were written: %s", strerror(-ret))
                    : 0;
+}
+
+int tracker_collect(struct tracker *tracker, struct bitmap *maps)
+{
+    return collect(tracker, maps, true);
+}
+
+int tracker_look(struct tracker *tracker, struct bitmap *maps)
+{
+    return collect(tracker, maps, false);
 }
 
 void tracker_stop(struct tracker *tracker)

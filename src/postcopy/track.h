@@ -24,6 +24,8 @@ int tracker_start(struct tracker *tracker, struct peer *peer);
 /* Set the bits of pages that were written since they were last collected. Return: 0; -errno, told.
  */
 int tracker_collect(struct tracker *tracker, struct bitmap *maps);
+/* The same, and what was written stays so: it is told again, and costs no protection. */
+int tracker_look(struct tracker *tracker, struct bitmap *maps);
 void tracker_stop(struct tracker *tracker);
 
 #endif
