@@ -109,7 +109,7 @@ long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long 
     each_over(hole, hide_over);
     ret = sys_call6(nr, a, b, c, d, 0, 0);
     files_changed(hole->dev, hole->ino);
-    if (ret == 0) {
+    if (!sys_failed(ret)) { /* an open() answers with a descriptor */
         each_over(hole, hole->cut ? drop_cut : drop_over);
     }
     paging_unlock(PAGING_ALL_STRIPES);
@@ -128,4 +128,22 @@ bool core_over_file(int fd, struct core_hole *ret_hole)
     ret_hole->dev = st.st_dev;
     ret_hole->ino = st.st_ino;
     return true;
+}
+
+bool core_over_mapped(int fd, struct core_hole *ret_hole)
+{
+    struct range range;
+    uintptr_t at = 0;
+
+    if (!core_over_file(fd, ret_hole)) {
+        return false;
+    }
+    while (ranges_next(at, PAGING_TOP, &range)) {
+        if (range.area.kind != PAGING_ANON && range.area.dev == ret_hole->dev &&
+            range.area.ino == ret_hole->ino) {
+            return true;
+        }
+        at = range.area.end;
+    }
+    return false;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mlock, munlock and mincore: what is locked is faulted in, a message a page, and stays known.
+ * mlock, munlock, those of all memory, and mincore: what is locked is faulted in, a message a page,
+ * and stays known.
  */
 #include <errno.h>
 
@@ -280,6 +281,61 @@ long core_mlock(uintptr_t addr, size_t len, int flags)
     if (ret == 0) {
         lock_at_once(start, end);
     } /* else the kernel would bring in what is hidden as soon as it can be accessed */
+    return ret;
+}
+
+/* The call would bring in what our own mappings lead to: pages of files that are to stay missing.
+ */
+static long lock_theirs(int flags)
+{
+    struct range range;
+    long ret;
+
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        paging_shut_aliases(&range.area, true);
+    }
+    ret = sys_call(SYS_mlockall, flags);
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        paging_shut_aliases(&range.area, false);
+        if (ret == 0 && (flags & MCL_CURRENT)) {
+            set_locked(range.area.start, range.area.end, flags & MCL_ONFAULT ? MLOCK_ONFAULT : 0);
+        }
+    }
+    return ret;
+}
+
+/* All that is mapped now; what cannot be had is no error, and the next mapping is gone on with. */
+long core_mlockall(int flags)
+{
+    struct change change;
+    struct range range;
+    long ret;
+
+    core_change_begin(&change, 0, PAGING_TOP);
+    ret = lock_theirs(flags);
+    core_change_end(&change);
+    if (ret || !(flags & MCL_CURRENT)) {
+        return ret;
+    }
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        if (!(flags & MCL_ONFAULT) || paging_is_huge(&range.area)) { /* never locked, see above */
+            core_populate_locked(range.area.start, range.area.end);
+        }
+    }
+    return 0;
+}
+
+long core_munlockall(void)
+{
+    struct change change;
+    long ret;
+
+    core_change_begin(&change, 0, PAGING_TOP);
+    ret = sys_call(SYS_munlockall);
+    if (ret == 0) {
+        core_set_traits(0, PAGING_TOP, 0, TRAIT_LOCKED | TRAIT_ONFAULT);
+    }
+    core_change_end(&change);
     return ret;
 }
 

@@ -6,6 +6,7 @@
  * the assembly in front makes them without a frame of its own.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -16,6 +17,7 @@
 #include "intercept/pagemap.h"
 #include "intercept/signal.h"
 #include "fault/signal.h"
+#include "numbers.h"
 #include "sys/call.h"
 
 #ifndef PR_SET_SYSCALL_USER_DISPATCH
@@ -319,13 +321,14 @@ static long descriptor_call(long nr, long a, long b, long c, long d, long e, lon
         return icall_fcntl((int)a, (int)b, c);
 #ifdef SYS_open
     case SYS_open:
-        return icall_openat(-100, (const char *)a, (int)b);
+        return icall_openat(AT_FDCWD, (const char *)a, (int)b, (mode_t)c);
+    case SYS_creat:
+        return icall_openat(AT_FDCWD, (const char *)a, O_CREAT | O_WRONLY | O_TRUNC, (mode_t)b);
 #endif
     case SYS_openat:
-        return icall_openat((int)a, (const char *)b, (int)c);
+        return icall_openat((int)a, (const char *)b, (int)c, (mode_t)d);
     case SYS_openat2:
-        ipagemap_opening((const char *)b);
-        return ICALL_PASS;
+        return icall_openat2((const long[]){a, b, c, d});
     case SYS_epoll_ctl:
         return icall_epoll_ctl((int)a, (int)b, (int)c, (const void *)d);
     case SYS_fallocate:
@@ -382,10 +385,20 @@ static long memory_call(long nr, long a, long b, long c, long d, long e, long f)
         return icall_madvise((void *)a, (size_t)b, (int)c);
     case SYS_mprotect:
         return icall_mprotect((void *)a, (size_t)b, (int)c);
+    case SYS_pkey_mprotect:
+        return icall_pkey_mprotect((void *)a, (size_t)b, (int)c, (int)d);
+    case SYS_mseal:
+        return icall_mseal((void *)a, (size_t)b, (unsigned long)c);
+    case SYS_process_madvise:
+        return icall_process_madvise((int)a, (const void *)b, (size_t)c, (int)d, (unsigned)e);
     case SYS_mlock:
         return icall_mlock((const void *)a, (size_t)b, 0);
     case SYS_mlock2:
         return icall_mlock((const void *)a, (size_t)b, (int)c);
+    case SYS_mlockall:
+        return icall_mlockall((int)a);
+    case SYS_munlockall:
+        return icall_munlockall();
     case SYS_mincore:
         return icall_mincore((void *)a, (size_t)b, (unsigned char *)c);
     case SYS_munlock:

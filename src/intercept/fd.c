@@ -99,7 +99,7 @@ bool icall_opens(const char *path)
     return !memcmp(head, "/dev", 4) || !memcmp(head, "/pro", 4) || !memcmp(head, "user", 4);
 }
 
-long icall_openat(int dirfd, const char *path, int flags)
+long icall_openat(int dirfd, const char *path, int flags, mode_t mode)
 {
     long fd;
 
@@ -112,7 +112,7 @@ long icall_openat(int dirfd, const char *path, int flags)
         return fd;
     }
     if (!names_device(dirfd, path)) {
-        return ICALL_PASS;
+        return icall_open_emptied(dirfd, path, flags, mode);
     }
     icall_start();
     if (core_backend() == CORE_KERNEL) {

@@ -2,9 +2,12 @@
 /* Calls on files that may lie behind registered shared memory. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 
+#include "core/call.h"
 #include "core/core.h"
 #include "intercept/calls.h"
+#include "intercept/pagemap.h"
 #include "on_context.h"
 #include "sys/file.h"
 
@@ -71,4 +74,45 @@ long icall_truncate(const char *path, off_t len)
     hole.len = TO_THE_END;
     hole.cut = true;
     return core_make_hole(&hole, SYS_truncate, (long)path, len, 0, 0);
+}
+
+/* Opening makes it empty: the same, as long as it is that file. Others may wait to be opened. */
+static long emptied(long nr, const long *args, int flags)
+{
+    struct core_hole hole;
+    long fd;
+    bool over;
+
+    if (!core_active || !(flags & O_TRUNC) || (flags & O_PATH)) {
+        return ICALL_PASS;
+    }
+    fd = sys_call(SYS_openat, args[0], args[1], O_PATH | O_CLOEXEC | (flags & O_NOFOLLOW));
+    if (sys_failed(fd)) {
+        return ICALL_PASS;
+    }
+    over = core_over_mapped((int)fd, &hole);
+    sys_close((int)fd);
+    if (!over) {
+        return ICALL_PASS;
+    }
+    hole.off = 0;
+    hole.len = TO_THE_END;
+    hole.cut = true;
+    return core_make_hole(&hole, nr, args[0], args[1], args[2], args[3]);
+}
+
+long icall_open_emptied(int dirfd, const char *path, int flags, mode_t mode)
+{
+    return emptied(SYS_openat, (const long[]){dirfd, (long)path, flags, mode}, flags);
+}
+
+long icall_openat2(const long *args)
+{
+    struct open_how how;
+
+    ipagemap_opening((const char *)args[1]);
+    if ((size_t)args[3] < sizeof how || core_copy_in(&how, (const void *)args[2], sizeof how)) {
+        return ICALL_PASS;
+    }
+    return emptied(SYS_openat2, args, (int)how.flags);
 }

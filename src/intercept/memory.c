@@ -2,10 +2,13 @@
 /* Calls that change the address space: the plain call where nothing registered is touched. */
 #include <errno.h>
 #include <sys/shm.h>
+#include <sys/uio.h>
 
+#include "core/call.h"
 #include "core/core.h"
 #include "intercept/calls.h"
 #include "on_context.h"
+#include "own.h"
 #include "sys/mem.h"
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -64,6 +67,70 @@ long icall_mprotect(void *addr, size_t len, int prot)
                                               : ICALL_PASS;
 }
 
+/* Without a key it is mprotect(2). Pages are opened and closed without looking after keys. */
+long icall_pkey_mprotect(void *addr, size_t len, int prot, int key)
+{
+    if (!core_touches((uintptr_t)addr, len)) {
+        return ICALL_PASS;
+    }
+    if (key != -1) {
+        return core_fixed_refused(CORE_FIXED_KEY, (uintptr_t)addr, len) ? -EINVAL : ICALL_PASS;
+    }
+    return core_mprotect((uintptr_t)addr, len, prot);
+}
+
+/* What is sealed is never opened or closed again, whoever asks; a bad argument comes first. */
+long icall_mseal(void *addr, size_t len, unsigned long flags)
+{
+    uintptr_t start = (uintptr_t)addr;
+
+    if (flags || start % 4096 || !core_touches(start, len)) {
+        return ICALL_PASS;
+    }
+    return core_fixed_refused(CORE_FIXED_SEAL, start, len) ? -EPERM : ICALL_PASS;
+}
+
+/* Whether any of the vectors concerns us. Those that cannot be read are the kernel's to refuse. */
+static bool advises_any(const struct iovec *iov, size_t count, int advice)
+{
+    struct iovec part;
+    bool any = false;
+
+    for (size_t i = 0; i < count && i < IOV_MAX; i++) {
+        if (core_copy_in(&part, iov + i, sizeof part)) {
+            return false;
+        }
+        any |= core_advises((uintptr_t)part.iov_base, part.iov_len, advice);
+    }
+    return any;
+}
+
+/* Advice for the program's own memory by its number, of which newer kernels take all kinds. */
+long icall_process_madvise(int pidfd, const struct iovec *iov, size_t count, int advice,
+                           unsigned flags)
+{
+    struct iovec part = {NULL, 0}; /* nothing is advised, but all else is looked at */
+    long ret, done = 0;
+
+    if (!core_active || count > IOV_MAX || !own_process(pidfd) ||
+        !advises_any(iov, count, advice)) {
+        return ICALL_PASS;
+    }
+    ret = sys_call(SYS_process_madvise, pidfd, &part, 1, advice, flags);
+    for (size_t i = 0; ret == 0 && i < count; i++) {
+        if (core_copy_in(&part, iov + i, sizeof part)) {
+            ret = -EFAULT;
+            break;
+        }
+        ret = icall_madvise(part.iov_base, part.iov_len, advice);
+        if (ret == ICALL_PASS) {
+            ret = sys_madvise((uintptr_t)part.iov_base, part.iov_len, advice);
+        }
+        done += ret == 0 ? (long)part.iov_len : 0;
+    }
+    return done ? done : ret;
+}
+
 long icall_mlock(const void *addr, size_t len, int flags)
 {
     return core_locks() ? core_mlock((uintptr_t)addr, len, flags) : ICALL_PASS;
@@ -72,6 +139,16 @@ long icall_mlock(const void *addr, size_t len, int flags)
 long icall_munlock(const void *addr, size_t len)
 {
     return core_locks() ? core_munlock((uintptr_t)addr, len) : ICALL_PASS;
+}
+
+long icall_mlockall(int flags)
+{
+    return core_locks() ? core_mlockall(flags) : ICALL_PASS;
+}
+
+long icall_munlockall(void)
+{
+    return core_locks() ? core_munlockall() : ICALL_PASS;
 }
 
 static long mincore_make(void *cookie, const long *a)

@@ -6,6 +6,7 @@
 
 #include "arch/copy.h"
 #include "core/core.h"
+#include "own.h"
 #include "sys/call.h"
 #include "sys/thread.h"
 #include "walk.h"
@@ -140,18 +141,10 @@ long walk_vectors(struct walk *walk, uintptr_t addr, size_t count, enum arch_acc
     return ret;
 }
 
-/* Whether it is this process, or one of its threads. */
-static bool is_own(int pid)
-{
-    long own = sys_getpid();
-
-    return pid == own || (pid > 0 && sys_call(SYS_tgkill, own, pid, 0) == 0);
-}
-
 /* What a process lets be read and written of its own memory by name; of another's, the vectors. */
 static long far_vectors(struct walk *walk, uintptr_t addr, size_t count, enum arch_access access)
 {
-    walk->data_left = is_own((int)walk->args[0]) ? walk->data_max : 0;
+    walk->data_left = own_thread((int)walk->args[0]) ? walk->data_max : 0;
     return walk_vectors(walk, addr, count, access);
 }
 

@@ -160,3 +160,21 @@ void paging_drop_aliases(const struct paging_area *area)
         sys_munmap(area->probe, len);
     }
 }
+
+static void shut(uintptr_t at, size_t len, bool closed, int prot)
+{
+    if (at && !closed) {
+        sys_call(SYS_munlock, at, len);
+    }
+    if (at) {
+        sys_mprotect(at, len, closed ? PROT_NONE : prot);
+    }
+}
+
+void paging_shut_aliases(const struct paging_area *area, bool closed)
+{
+    size_t len = area->end - area->start;
+
+    shut(area->alias, len, closed, PROT_READ | PROT_WRITE);
+    shut(area->probe, len, closed, PROT_READ);
+}

@@ -119,6 +119,24 @@ long paging_write(uintptr_t to, const void *from, size_t len)
     return n == -EPERM || n == -ENOSYS ? sys_pwrite(paging_mem_fd(), from, len, to) : n;
 }
 
+/*
+ * The file was sealed against what is written from now on (F_SEAL_FUTURE_WRITE); mappings that were
+ * writable before stay so, and a second one of the same is, too.
+ */
+static long write_sealed(uintptr_t to, const void *from, size_t len)
+{
+    uintptr_t start = page_down(to), end = page_down(to + len - 1) + PAGING_PAGE;
+    long second = sys_mremap(start, 0, end - start, MREMAP_MAYMOVE, 0), n;
+
+    if (sys_failed(second)) {
+        return -EPERM;
+    }
+    n = sys_mprotect((uintptr_t)second, end - start, PROT_READ | PROT_WRITE);
+    n = n ? n : paging_write((uintptr_t)second + (to - start), from, len);
+    sys_munmap((uintptr_t)second, end - start);
+    return n;
+}
+
 /* Fill pages of the file that are absent. The pages that are present stop it. */
 static long fill_shared(const struct paging_area *area, uintptr_t start, size_t len,
                         const void *src)
@@ -133,6 +151,7 @@ static long fill_shared(const struct paging_area *area, uintptr_t start, size_t 
         long n = area->alias ? paging_write(paging_alias(area, to), from, want)
                              : sys_pwrite(area->fd, from, want, paging_file_off(area, to));
 
+        n = n == -EPERM && !area->alias ? write_sealed(to, from, want) : n;
         if (n <= 0) {
             /* The file may have got a page before the source proved unreadable. */
             paging_punch(area, page_down(to));

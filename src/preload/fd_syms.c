@@ -5,6 +5,7 @@
 #undef _FORTIFY_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "core/core.h"
 #include "intercept/pagemap.h"
 #include "preload_local.h"
+#include "sys/file.h"
 
 /* Not in the headers: what _FORTIFY_SOURCE makes of read() and open(). */
 ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len);
@@ -106,13 +108,28 @@ PRELOAD_CALL(int, close, (int fd), (fd), icall_close(fd))
 
 PRELOAD_ALIAS(__close, close, "close");
 
-/* libc opens it by itself, unseen: of what is shown instead of a file, a stream is made here. */
+/* libc opens it by itself, unseen: what that takes out of the file is taken out before. */
+static void empty_before(const char *path, const char *mode)
+{
+    long fd = ICALL_PASS;
+
+    if (core_active && path && mode[0] == 'w' && !strchr(mode, 'x')) {
+        fd = icall_open_emptied(AT_FDCWD, path,
+                                O_TRUNC | O_CLOEXEC | (strchr(mode, '+') ? O_RDWR : O_WRONLY), 0);
+    }
+    if (fd >= 0) {
+        sys_close((int)fd);
+    }
+}
+
+/* The same: of what is shown instead of a file, a stream is made here. */
 static FILE *open_shown(const char *path, const char *mode)
 {
     long fd = ICALL_PASS;
     bool close_on_exec = false;
     FILE *file;
 
+    empty_before(path, mode);
     if (core_active && path && mode[0] == 'r') {
         ipagemap_opening(path);
         for (const char *at = mode; *at; at++) {
@@ -211,35 +228,43 @@ PRELOAD_MADE_AS(int, own_fcntl64, "fcntl64", SYS_fcntl, (int fd, int cmd, long a
 PRELOAD_ALIAS(__fcntl, own_fcntl, "fcntl");
 
 /* The device of the facility may be opened before there is any context. */
-#define OPEN_MADE(name, symbol, nr, params, args, dirfd)                                           \
+#define OPEN_MADE(name, symbol, nr, params, args, dirfd, mode)                                     \
     PRELOAD_MADE_AS(int, name, symbol, nr, params, args, !icall_opens(path),                       \
-                    icall_openat(dirfd, path, flags))
+                    icall_openat(dirfd, path, flags, mode))
 
 OPEN_MADE(own_open, "open", ICALL_PATH, (const char *path, int flags, mode_t mode),
-          (path, flags, mode), AT_FDCWD)
+          (path, flags, mode), AT_FDCWD, mode)
 
 OPEN_MADE(own_open64, "open64", ICALL_PATH, (const char *path, int flags, mode_t mode),
-          (path, flags, mode), AT_FDCWD)
+          (path, flags, mode), AT_FDCWD, mode)
 
 PRELOAD_ALIAS(__open, own_open, "open");
 PRELOAD_ALIAS(__open64, own_open64, "open64");
 
 OPEN_MADE(own_openat, "openat", SYS_openat, (int dirfd, const char *path, int flags, mode_t mode),
-          (dirfd, path, flags, mode), dirfd)
+          (dirfd, path, flags, mode), dirfd, mode)
 
 OPEN_MADE(own_openat64, "openat64", SYS_openat,
-          (int dirfd, const char *path, int flags, mode_t mode), (dirfd, path, flags, mode), dirfd)
+          (int dirfd, const char *path, int flags, mode_t mode), (dirfd, path, flags, mode), dirfd,
+          mode)
 
-OPEN_MADE(__open_2, "__open_2", ICALL_PATH, (const char *path, int flags), (path, flags), AT_FDCWD)
+OPEN_MADE(__open_2, "__open_2", ICALL_PATH, (const char *path, int flags), (path, flags), AT_FDCWD,
+          0)
 
 OPEN_MADE(__open64_2, "__open64_2", ICALL_PATH, (const char *path, int flags), (path, flags),
-          AT_FDCWD)
+          AT_FDCWD, 0)
 
 OPEN_MADE(__openat_2, "__openat_2", SYS_openat, (int dirfd, const char *path, int flags),
-          (dirfd, path, flags), dirfd)
+          (dirfd, path, flags), dirfd, 0)
 
 OPEN_MADE(__openat64_2, "__openat64_2", SYS_openat, (int dirfd, const char *path, int flags),
-          (dirfd, path, flags), dirfd)
+          (dirfd, path, flags), dirfd, 0)
+
+PRELOAD_MADE(int, creat, ICALL_PATH, (const char *path, mode_t mode), (path, mode),
+             icall_openat(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode))
+
+PRELOAD_MADE(int, creat64, ICALL_PATH, (const char *path, mode_t mode), (path, mode),
+             icall_openat(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode))
 
 PRELOAD_CALL(int, fallocate, (int fd, int mode, off_t off, off_t len), (fd, mode, off, len),
              icall_fallocate(fd, mode, off, len))

@@ -57,8 +57,6 @@ CALL(fstatfs64, SYS_fstatfs, INT, 2)
 CALL(statvfs, ICALL_PATH, INT, 2)
 CALL(statvfs64, ICALL_PATH, INT, 2)
 
-CALL(creat, ICALL_PATH, INT, 2)
-CALL(creat64, ICALL_PATH, INT, 2)
 CALL(access, ICALL_PATH, INT, 2)
 CALL(euidaccess, ICALL_PATH, INT, 2)
 CALL(eaccess, ICALL_PATH, INT, 2)

@@ -38,12 +38,24 @@ PRELOAD_CALL(int, mprotect, (void *addr, size_t len, int prot), (addr, len, prot
 
 PRELOAD_ALIAS(__mprotect, mprotect, "mprotect");
 
+PRELOAD_CALL(int, pkey_mprotect, (void *addr, size_t len, int prot, int key),
+             (addr, len, prot, key), icall_pkey_mprotect(addr, len, prot, key))
+
+PRELOAD_MADE(ssize_t, process_madvise, SYS_process_madvise,
+             (int pidfd, const struct iovec *iov, size_t count, int advice, unsigned flags),
+             (pidfd, iov, count, advice, flags),
+             icall_process_madvise(pidfd, iov, count, advice, flags))
+
 PRELOAD_CALL(int, mlock, (const void *addr, size_t len), (addr, len), icall_mlock(addr, len, 0))
 
 PRELOAD_MADE(int, mincore, SYS_mincore, (void *addr, size_t len, unsigned char *vec),
              (addr, len, vec), icall_mincore(addr, len, vec))
 
 PRELOAD_CALL(int, munlock, (const void *addr, size_t len), (addr, len), icall_munlock(addr, len))
+
+PRELOAD_CALL(int, mlockall, (int flags), (flags), icall_mlockall(flags))
+
+PRELOAD_CALL(int, munlockall, (void), (), icall_munlockall())
 
 PRELOAD_CALL(int, mlock2, (const void *addr, size_t len, unsigned flags), (addr, len, flags),
              icall_mlock(addr, len, (int)flags))

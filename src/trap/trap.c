@@ -21,16 +21,32 @@
 #define PR_SYS_DISPATCH_ON           1
 #endif
 
+#ifndef SYS_mseal
+#define SYS_mseal 462 /* 6.10 */
+#endif
+
 uintptr_t trap_text_at, trap_text_len;
 unsigned char trap_class[TRAP_NR];
 
 /* Those that concern contexts and their memory by more than pointers. */
 static const short active[] = {
-    SYS_mmap,      SYS_munmap,    SYS_mremap,    SYS_madvise,        SYS_mprotect,    SYS_mlock,
-    SYS_mlock2,    SYS_brk,       SYS_munlock,   SYS_mincore,        SYS_shmat,       SYS_shmdt,
-    SYS_read,      SYS_readv,     SYS_write,     SYS_close,          SYS_close_range, SYS_dup,
-    SYS_dup2,      SYS_dup3,      SYS_fcntl,     SYS_io_uring_setup, SYS_poll,        SYS_select,
-    SYS_epoll_ctl, SYS_fallocate, SYS_ftruncate, SYS_truncate,       SYS_sigaltstack,
+    SYS_mmap,        SYS_munmap,
+    SYS_mremap,      SYS_madvise,
+    SYS_mprotect,    SYS_mlock,
+    SYS_mlock2,      SYS_brk,
+    SYS_munlock,     SYS_mincore,
+    SYS_shmat,       SYS_shmdt,
+    SYS_read,        SYS_readv,
+    SYS_write,       SYS_close,
+    SYS_close_range, SYS_dup,
+    SYS_dup2,        SYS_dup3,
+    SYS_fcntl,       SYS_io_uring_setup,
+    SYS_poll,        SYS_select,
+    SYS_epoll_ctl,   SYS_fallocate,
+    SYS_ftruncate,   SYS_truncate,
+    SYS_sigaltstack, SYS_pkey_mprotect,
+    SYS_mseal,       SYS_mlockall,
+    SYS_munlockall,  SYS_process_madvise,
 };
 static const short children[] = {SYS_fork, SYS_vfork, SYS_clone, SYS_clone3};
 

@@ -202,6 +202,8 @@ long core_madvise(uintptr_t addr, size_t len, int advice);
 long core_mprotect(uintptr_t addr, size_t len, int prot);
 long core_mlock(uintptr_t addr, size_t len, int flags);
 long core_munlock(uintptr_t addr, size_t len);
+long core_mlockall(int flags);
+long core_munlockall(void);
 long core_mincore(uintptr_t addr, size_t len, unsigned char *vec);
 /* Whether locking of memory, registered or not, is to be done by these two. */
 bool core_locks(void);
@@ -215,6 +217,8 @@ struct core_hole {
 };
 /* Whether any range could lie over the file; fills in which file it is. */
 bool core_over_file(int fd, struct core_hole *ret_hole);
+/* The same, if it is a file of which some is registered. */
+bool core_over_mapped(int fd, struct core_hole *ret_hole);
 /* Make the system call that makes the hole; what lies over it is hidden meanwhile. */
 long core_make_hole(const struct core_hole *hole, long nr, long a, long b, long c, long d);
 
@@ -224,6 +228,8 @@ enum core_fixed_kind {
     CORE_FIXED_ALTSTACK, /* of thread `owner` */
     CORE_FIXED_STACK,    /* that the program gave to thread `owner` */
     CORE_FIXED_GUEST,    /* slot `number` of the KVM guest behind descriptor `owner` */
+    CORE_FIXED_SEAL,     /* these two are not remembered: what has one is seen by its mapping */
+    CORE_FIXED_KEY,
 };
 
 /* Whether it is on registered memory, and so is refused, which is logged. */

@@ -23,6 +23,7 @@
 #define ICALL_PASS LONG_MIN
 
 struct epoll_event;
+struct iovec;
 
 /* ---- creation and descriptors: fd.c */
 /* Begins the facility, once: of whoever exports the symbols. 0, -errno. */
@@ -31,7 +32,7 @@ extern int (*const icall_start)(void);
 long icall_userfaultfd(int flags);
 /* Whether icall_openat() may have something to say about the path, context or not; cheap. */
 bool icall_opens(const char *path);
-long icall_openat(int dirfd, const char *path, int flags);
+long icall_openat(int dirfd, const char *path, int flags, mode_t mode);
 /* /proc/self/fdinfo/N of a context, by whichever name: fdinfo.c. A part of icall_openat(). */
 long icall_open_fdinfo(int dirfd, const char *path, int flags);
 long icall_ioctl(int fd, unsigned long req, void *arg);
@@ -88,8 +89,14 @@ long icall_munmap(void *addr, size_t len);
 long icall_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to);
 long icall_madvise(void *addr, size_t len, int advice);
 long icall_mprotect(void *addr, size_t len, int prot);
+long icall_pkey_mprotect(void *addr, size_t len, int prot, int key);
+long icall_mseal(void *addr, size_t len, unsigned long flags);
+long icall_process_madvise(int pidfd, const struct iovec *iov, size_t count, int advice,
+                           unsigned flags);
 long icall_mlock(const void *addr, size_t len, int flags);
 long icall_munlock(const void *addr, size_t len);
+long icall_mlockall(int flags);
+long icall_munlockall(void);
 long icall_mincore(void *addr, size_t len, unsigned char *vec);
 long icall_shmdt(const void *addr);
 /* After a segment was attached at addr, perhaps over what was registered there. */
@@ -101,6 +108,10 @@ void icall_brk_moved(uintptr_t from, uintptr_t to);
 long icall_fallocate(int fd, int mode, off_t off, off_t len);
 long icall_ftruncate(int fd, off_t len);
 long icall_truncate(const char *path, off_t len);
+/* An open with O_TRUNC; others pass. A part of icall_openat(). */
+long icall_open_emptied(int dirfd, const char *path, int flags, mode_t mode);
+/* openat2(2), whose arguments lie in a structure. */
+long icall_openat2(const long *args);
 
 /* ---- memory that the kernel touches for the program: made.c */
 

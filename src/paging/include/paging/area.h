@@ -181,6 +181,9 @@ int paging_huge_enter(struct paging_area *area);
 
 /* Whatever else was mapped for the area goes. */
 void paging_drop_aliases(const struct paging_area *area);
+/* Nobody gets through them for a while; then they are as they were, and not locked. Context: their
+ * stripes held. */
+void paging_shut_aliases(const struct paging_area *area, bool closed);
 
 /* The part of an area in [start, end). */
 struct paging_area paging_slice(const struct paging_area *area, uintptr_t start, uintptr_t end);
