@@ -41,30 +41,6 @@ static long ask_briefly(int fd, uint32_t index, struct wire_request *question)
 
 /* ---- ioctl */
 
-/* What the kernel answers for a process that is gone. */
-static long gone_ioctl(uint32_t request)
-{
-    switch (request) {
-    case UF_IO_REGISTER:
-    case UF_IO_UNREGISTER:
-        return -ENOMEM;
-    case UF_IO_COPY:
-    case UF_IO_ZEROPAGE:
-    case UF_IO_CONTINUE:
-    case UF_IO_POISON:
-    case UF_IO_MOVE:
-    case UF_IO_WRITEPROTECT:
-    case UF_IO_RWPROTECT:
-    case UF_IO_ACK:
-    case UF_IO_DEATH:
-        return -ESRCH;
-    case UF_IO_WAKE:
-        return 0;
-    default:
-        return -EINVAL;
-    }
-}
-
 /* Only what has changed: the rest may be read-only. */
 static int copy_back(unsigned char *arg, const unsigned char *before, const unsigned char *after,
                      size_t size)
@@ -86,7 +62,7 @@ static long plain_ioctl(int fd, uint32_t index, struct wire_request *question, u
     memcpy(before, question->args, sizeof before);
     ret = ask_briefly(fd, index, question);
     if (ret == -ESRCH) {
-        ret = gone_ioctl(question->request);
+        ret = core_gone_ioctl(question->request, question->args);
     }
     return copy_back(arg, before, question->args, size) ? -EFAULT : ret;
 }
@@ -218,7 +194,8 @@ static long copy_ioctl(int fd, uint32_t index, const struct uf_io_copy *copy, un
         ret = copy_pieces(fd, index, copy, &done);
     } while (ret > 0 && (uint64_t)done < copy->len);
     if (ret == -ESRCH || ret == -EBADF || (done == 0 && ret == -EINVAL)) {
-        return ret; /* and the last word stays what it was */
+        /* And the last word stays what it was. */
+        return ret == -ESRCH ? core_gone_ioctl(UF_IO_COPY, copy) : ret;
     }
     done = done ? done : ret;
     if (core_copy_out(arg + offsetof(struct uf_io_copy, copy), &done, sizeof done)) {
@@ -229,9 +206,26 @@ static long copy_ioctl(int fd, uint32_t index, const struct uf_io_copy *copy, un
 
 static bool is_known(uint32_t request)
 {
-    return request == UF_IO_API || request == UF_IO_EXTEND || request == UF_IO_SET_MODE ||
-           request == UF_IO_REGISTER || request == UF_IO_UNREGISTER ||
-           gone_ioctl(request) != -EINVAL;
+    switch (request) {
+    case UF_IO_API:
+    case UF_IO_EXTEND:
+    case UF_IO_SET_MODE:
+    case UF_IO_REGISTER:
+    case UF_IO_UNREGISTER:
+    case UF_IO_COPY:
+    case UF_IO_ZEROPAGE:
+    case UF_IO_CONTINUE:
+    case UF_IO_POISON:
+    case UF_IO_MOVE:
+    case UF_IO_WRITEPROTECT:
+    case UF_IO_RWPROTECT:
+    case UF_IO_WAKE:
+    case UF_IO_ACK:
+    case UF_IO_DEATH:
+        return true;
+    default:
+        return false;
+    }
 }
 
 long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg)
@@ -412,7 +406,8 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
     if (ret > 0 && core_copy_out(buf, msgs, (size_t)ret)) {
         return -EFAULT;
     }
-    return ret == -ESRCH ? -EAGAIN : ret; /* of a process that is gone nothing comes */
+    /* Of a process that is gone nothing comes. */
+    return ret != -ESRCH ? ret : len < sizeof *msgs ? -EINVAL : -EAGAIN;
 }
 
 /* What is pending, as the other side sees it. */

@@ -35,6 +35,7 @@ enum key {
     KEY_DEVICE,
     KEY_TRAP,
     KEY_DEAD_MANAGER,
+    KEY_GONE,
 };
 
 static const struct argp_option options[] = {
@@ -64,6 +65,10 @@ static const struct argp_option options[] = {
     {"dead-manager", KEY_DEAD_MANAGER, "NAME", 0,
      "What becomes of those who wait for a manager in another process that dies: zero, sigbus or "
      "wait[:SECONDS] (for a successor, 60 by default, then sigbus)",
+     0},
+    {"gone", KEY_GONE, "NAME", 0,
+     "What a manager is answered when the process of the memory is gone: esrch (default) or enospc "
+     "(as before Linux 4.13)",
      0},
     {"device", KEY_DEVICE, "MODE:UID:GID", 0,
      "Mode, owner and group of /dev/userfaultfd (with --policy=kernel)", 0},
@@ -248,6 +253,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     static const char *const backends[] = {"auto", "kernel", "user", NULL};
     static const char *const policies[] = {"open", "kernel", NULL};
+    static const char *const gone[] = {"esrch", "enospc", NULL};
     static const char *device;
     struct run *run = state->input;
 
@@ -264,6 +270,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_DEAD_MANAGER:
         set_dead_manager(state, arg);
+        return 0;
+    case KEY_GONE:
+        set_one_of(state, "gone", "USERFAULT_GONE", gone, arg);
         return 0;
     case KEY_DENY_KERNEL:
         if (!USERFAULT_SECCOMP)

@@ -74,8 +74,17 @@ bool core_spins(void)
 long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
 {
     struct context *ctx = context_of_id(id);
+    struct uf_io_move *move = arg;
 
-    return ctx ? context_ioctl(ctx, req, arg) : -ESRCH;
+    if (!ctx) {
+        return -ESRCH;
+    }
+    if ((uint32_t)req == UF_IO_MOVE && (atomic_load(&ctx->features) & CONTEXT_READY)) {
+        long ret = core_check_settled(ctx, &move->move);
+
+        return ret ? ret : -EINVAL; /* nobody moves pages of another process */
+    }
+    return context_ioctl(ctx, req, arg);
 }
 
 /* Looked at again: what has been read since is closed, and another descriptor may have its number.

@@ -201,6 +201,9 @@ static void check_values(const struct core_options *options, bool device, bool d
     if (!death) {
         complain(log, "USERFAULT_DEAD_MANAGER", "not zero, sigbus or wait[:SECONDS]; left aside");
     }
+    if (!one_of(variable("USERFAULT_GONE"), "esrch", "enospc", "enospc")) {
+        complain(log, "USERFAULT_GONE", "not esrch or enospc; taken for esrch");
+    }
     if (!device) {
         complain(log, "USERFAULT_DEVICE", "not MODE:UID:GID in numbers; taken for 0000:0:0");
     }
@@ -231,6 +234,7 @@ void options_read(struct core_options *ret)
         .nostage = in_list(force, "nostage"),
         .page_bytes = sysconf(_SC_PAGESIZE),
         .budget = budget && budget_readable(budget) ? strtol(budget, NULL, 10) : 0,
+        .gone_nospace = is(variable("USERFAULT_GONE"), "enospc"),
         .log_fd = open_log(),
         .stats = map_stats(),
     };

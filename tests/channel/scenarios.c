@@ -132,8 +132,8 @@ static void move(struct side *side)
                               .src = (uintptr_t)side->mem,
                               .len = POINTS_PAGE};
 
-    if (side_copy(side, 0, 1))
-        side_ioctl_or(side, UF_IO_MOVE, &move, -ESRCH);
+    if (side_copy(side, 0, 1)) /* which is for the process itself */
+        MUST_BE(side_ioctl(side, UF_IO_MOVE, &move), got_ == -EINVAL);
 }
 
 static void continue_(struct side *side)

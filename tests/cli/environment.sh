@@ -36,7 +36,8 @@ done
 for value in none wait: wait:x sigbus:1; do
     told USERFAULT_DEAD_MANAGER $value 'not zero, sigbus or wait[:SECONDS]; left aside'
 done
-for right in USERFAULT_BACKEND=user USERFAULT_POLICY=open USERFAULT_POLICY= USERFAULT_DEVICE=0660:0:107 \
+told USERFAULT_GONE ENOSPC 'not esrch or enospc; taken for esrch'
+for right in USERFAULT_GONE=enospc USERFAULT_BACKEND=user USERFAULT_POLICY=open USERFAULT_POLICY= USERFAULT_DEVICE=0660:0:107 \
     USERFAULT_VMA_BUDGET=4000 USERFAULT_TRAP=libc USERFAULT_DEAD_MANAGER=wait:5; do
     exits 0 "$right" by_hand env "$right" "$PROBE" syscall 1
     expect_no "is nothing to be told" '^userfault:'

@@ -10,7 +10,8 @@ launcher=$BUILD/userfault
 begin_cli() {
     [ -x "$launcher" ] || skip_all "the launcher is not built"
     begin
-    unset USERFAULT_POLICY USERFAULT_VMA_BUDGET USERFAULT_FORCE USERFAULT_DEVICE USERFAULT_DEAD_MANAGER
+    unset USERFAULT_POLICY USERFAULT_VMA_BUDGET USERFAULT_FORCE USERFAULT_DEVICE USERFAULT_DEAD_MANAGER \
+        USERFAULT_GONE
     # The launcher hands over the same to whatever library there is.
     export USERFAULT_PRELOAD="$STUB"
 }

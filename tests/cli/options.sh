@@ -52,6 +52,12 @@ done
 for value in '' none wait: wait:x zero:3 wait:-1 wait:1000001; do
     usage "no dead manager of '$value'" "--dead-manager=$value"
 done
+for value in esrch enospc; do
+    handed "gone: $value" USERFAULT_GONE=$value --gone=$value
+done
+for value in '' eperm esrch,enospc; do
+    usage "no gone of '$value'" "--gone=$value"
+done
 handed "forced degradations" USERFAULT_FORCE=noguard,nomem,nocachestat,nospin,noscan,noprocmap,nostage,stage \
     --force=noguard,nomem,nocachestat,nospin,noscan,noprocmap,nostage,stage
 for value in '' no noguard,,nomem 'noguard,'; do

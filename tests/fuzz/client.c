@@ -60,6 +60,13 @@ bool core_bell_name(int fd, struct core_bell *ret)
 /* Descriptors that came over the channel and are the program's, unless they are closed again. */
 static bool arrived[FDS_TOP];
 
+/* Which arguments it looks at first is core's. */
+long core_gone_ioctl(uint32_t request, const void *args)
+{
+    (void)args;
+    return request == UF_IO_WAKE ? 0 : -ESRCH;
+}
+
 void core_fd_arrived(int fd)
 {
     MUST(fd >= 0 && fd < FDS_TOP && !arrived[fd]);

@@ -34,6 +34,7 @@ struct core_options {
     long budget;
     /* Of every context: UF_DEATH_MODE_..., and how long a successor is waited for. */
     uint32_t death_mode, death_timeout_ms;
+    bool gone_nospace;      /* a process that is gone: ENOSPC, not ESRCH */
     int log_fd;             /* -1: silent */
     struct uf_stats *stats; /* NULL: private */
     /* The caller's thread id without a system call, or NULL; see preload/tid.c. */

@@ -84,6 +84,10 @@ struct core_serve_fork {
  */
 long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count,
                      struct core_serve_fork *ret_fork);
+/* What an ioctl answers for a context whose process is gone; @args: its structure, 32 bytes at
+ * least.
+ */
+long core_gone_ioctl(uint32_t request, const void *args);
 /* A duplicate of the bell, which the caller closes; -errno. Context: core_fds_lock() */
 int core_serve_bell(uint32_t id, const struct core_serve_fork *fork);
 /* The descriptor has arrived: whether its message was unread until now. */
