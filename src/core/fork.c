@@ -230,6 +230,21 @@ static void forget_unmapped(const struct range *range)
     }
 }
 
+/* The parent filled it through /proc/self/mem, of which the child may have none: in a chroot, say.
+ */
+static void make_way_in(struct range *part)
+{
+    struct paging_area *area = &part->area;
+
+    if (paging_env.mem || area->alias || area->kind == PAGING_SHARED || area->watched ||
+        paging_is_huge(area)) {
+        return;
+    }
+    if (paging_plain_shadow(area) || ranges_replace(area->start, area->end, part)) {
+        core_log("fork: no mapping is left to fill the child's memory through, at ", area->start);
+    }
+}
+
 /* It is registered here too, with the context that goes on. Locks are not inherited. */
 static void keep(const struct range *range)
 {
@@ -245,6 +260,7 @@ static void keep(const struct range *range)
         struct paging_area area = paging_slice(&part.area, start, end);
 
         paging_forked(&area, tables);
+        make_way_in(&part);
     }
 }
 

@@ -20,6 +20,7 @@ struct monitored {
     int (*child)(const struct monitored *m);
     int forks;
     bool closes; /* its own descriptor, before it forks */
+    bool jailed; /* before it forks, it goes where there is nothing, not even /proc */
 };
 
 /* ------------------------------------------------------------------ the monitored process */
@@ -30,6 +31,15 @@ static void await_order(int sock)
 
     if (read(sock, &byte, 1) != 1)
         _exit(91);
+}
+
+static void go_to_jail(void)
+{
+    char path[] = "/tmp/conformance.XXXXXX";
+    int dir = mkdtemp(path) ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+
+    if (dir < 0 || rmdir(path) != 0 || fchdir(dir) != 0 || chroot(".") != 0 || close(dir) != 0)
+        _exit(93);
 }
 
 _Noreturn static void monitored_main(struct monitored *m)
@@ -44,6 +54,8 @@ _Noreturn static void monitored_main(struct monitored *m)
         _exit(90);
     if (m->closes)
         close(m->uffd);
+    if (m->jailed)
+        go_to_jail();
     for (int i = 0; i < m->forks; i++) {
         await_order(m->sock);
         pid_t pid = fork();
@@ -171,6 +183,23 @@ static void no_room(enum mem_kind kind)
     int lowest = lowest_free();
     CHECK_ERRNO(read(m.uffd, (void *)page_size, sizeof(struct uf_msg)), EFAULT);
     serve_read(&m, lowest, 1);
+    CHECK_EXITED(child_wait(m.pid), 0);
+}
+
+/* The child cannot open /proc/self/mem, nor whatever else it would have looked at there. */
+static void jailed(enum mem_kind kind)
+{
+    struct monitored m = {.jailed = true};
+
+    monitored_start(&m, kind, 1, forks_again);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 2), m.source + 2 * page_size, page_size), 0);
+    order(&m);
+    int child = next_fork(m.uffd), grandchild = next_fork(child);
+    uffd_next_fault(grandchild, mem_page(&m.mem, 1), 0);
+    if (!(KIND(kind) & ANY_SHARED))
+        CHECK_EQ(uffd_copy(child, mem_page(&m.mem, 2), m.source, page_size), -EEXIST);
+    CHECK_EQ(uffd_copy(child, mem_page(&m.mem, 3), m.source, page_size), 0);
+    CHECK_EQ(uffd_copy(grandchild, mem_page(&m.mem, 1), m.source + page_size, page_size), 0);
     CHECK_EXITED(child_wait(m.pid), 0);
 }
 
@@ -304,6 +333,8 @@ const struct conf_case fork_remote_cases[] = {
     {"remote/fork", RST_FORK, EVERY_KIND | HUGETLB, .features = EVENT_FORK, .run = forks},
     {"remote/fork-nested", RST_FORK, ONE_OF_EACH | HUGETLB_OF_EACH, .features = EVENT_FORK,
      .run = nested},
+    {"remote/fork-jailed", RST_FORK, EVERY_KIND | KIND(MEM_HUGE_PRIVATE), NEED_ROOT,
+     .features = EVENT_FORK, .run = jailed},
     {"remote/fork-no-number", RST_FORK, KIND(MEM_ANON), .features = EVENT_FORK, .run = no_number},
     {"remote/fork-no-room", RST_FORK, KIND(MEM_ANON), .features = EVENT_FORK, .run = no_room},
     {"remote/fork-killed", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = killed},
