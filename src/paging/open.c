@@ -240,33 +240,6 @@ int paging_restore(uintptr_t start, uintptr_t end, int prot)
     return (int)ret;
 }
 
-/* Hidden now: what another thread wrote there meanwhile is seen, and stays. */
-static void untouch(uintptr_t addr)
-{
-    if (paging_page_is_zero(addr)) {
-        sys_madvise(addr, PAGING_PAGE, paging_env.drop);
-    }
-}
-
-int paging_enter(struct paging_area *area)
-{
-    bool touch = area->rooted && !paging_page_here(area->start);
-    int ret;
-
-    /* Also a page that is there: it may be the kernel's page of zeroes. */
-    if (area->rooted && sys_madvise(area->start, PAGING_PAGE, MADV_POPULATE_WRITE) != 0) {
-        area->rooted = false;
-    }
-    ret = paging_hide(area);
-    if (touch && ret == 0) {
-        untouch(area->start);
-    } else if (touch && sys_mprotect(area->start, PAGING_PAGE, PROT_NONE) == 0) {
-        untouch(area->start);
-        paging_restore(area->start, area->start + PAGING_PAGE, area->prot);
-    }
-    return ret;
-}
-
 void paging_drop_zeroes(const struct paging_area *area)
 {
     for (uintptr_t at = area->start; at < area->end; at += PAGING_PAGE) {

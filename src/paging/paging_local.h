@@ -47,6 +47,9 @@ long paging_huge_move_in(const struct paging_area *area, uintptr_t page, const v
 long paging_fill_by_shadow(const struct paging_area *area, uintptr_t start, size_t len,
                            const void *src);
 
+/* Mark published what the page tables hold. Return: 0, -errno. */
+int paging_mark_here(const struct paging_area *area);
+
 /* Call `run` for each stretch of the area that the page tables hold, in memory or in swap. */
 int paging_each_here(const struct paging_area *area,
                      void (*run)(const struct paging_area *, uintptr_t, uintptr_t));

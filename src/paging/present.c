@@ -454,6 +454,11 @@ bool paging_has_copies(uintptr_t start, uintptr_t end)
     return n == -ENOTTY ? has_copies_by_read(start, end) : n > 0;
 }
 
+int paging_mark_here(const struct paging_area *area)
+{
+    return paging_each_here(area, mark_run);
+}
+
 /*
  * All of it is marked before any of it is opened: who opens near the budget compacts the chunk, and
  * guards drop the pages that they are put on.
@@ -467,7 +472,7 @@ int paging_adopt(const struct paging_area *area)
         return 0;
     }
     paging_each_used(area, drop_guards);
-    ret = paging_each_here(area, mark_run);
+    ret = paging_mark_here(area);
     if (ret == 0) {
         paging_each_used(area, open_in_chunk);
     }

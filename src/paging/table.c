@@ -123,6 +123,45 @@ static enum level level_in(const struct paging_leaf *leaf, uintptr_t addr)
         &leaf->page[(addr >> PAGING_SHIFT) % PAGING_LEAF_PAGES], memory_order_relaxed));
 }
 
+/* ---- eight bytes at a time: chunks begin at multiples of eight */
+
+#define EACH   0x0101010101010101u /* times a byte: that byte in each */
+#define AT_ONE (8 * PAGING_PAGE)
+
+static uint64_t *eight_at(const struct paging_leaf *leaf, uintptr_t addr)
+{
+    return (uint64_t *)&leaf->page[(addr >> PAGING_SHIFT) % PAGING_LEAF_PAGES];
+}
+
+/* Bytes that have any of @bits. */
+static unsigned bytes_with(uint64_t eight, unsigned bits)
+{
+    uint64_t any = 0;
+
+    for (unsigned i = 0; i < 8; i++) {
+        any |= bits & 1u << i ? eight >> i & EACH : 0;
+    }
+    return (unsigned)(any * EACH >> 56);
+}
+
+/* Whether the eight pages from @at on, a multiple, all have @level. */
+static bool eight_level(const struct paging_leaf *leaf, uintptr_t at, enum level level)
+{
+    static const unsigned bits[] = {
+        [LEVEL_NONE] = PAGE_OPEN,
+        [LEVEL_READ] = PAGE_OPEN | PAGE_READONLY,
+        [LEVEL_ALL] = PAGE_OPEN | PAGE_READONLY,
+    };
+    static const unsigned want[] = {
+        [LEVEL_NONE] = 0,
+        [LEVEL_READ] = PAGE_OPEN | PAGE_READONLY,
+        [LEVEL_ALL] = PAGE_OPEN,
+    };
+
+    return (__atomic_load_n(eight_at(leaf, at), __ATOMIC_RELAXED) & bits[level] * EACH) ==
+           want[level] * EACH;
+}
+
 /* Edges of the pages [first, last] with their successors, all pages of one chunk. */
 static unsigned count_edges(uintptr_t first, uintptr_t last)
 {
@@ -138,6 +177,9 @@ static unsigned count_edges(uintptr_t first, uintptr_t last)
     /* Within the chunk a look at the bytes is enough. */
     for (level = level_in(leaf, at); at <= last; level = next) {
         at += PAGING_PAGE;
+        while (at % AT_ONE == 0 && at + AT_ONE <= last && eight_level(leaf, at, level)) {
+            at += AT_ONE;
+        }
         next = at < next_chunk ? level_in(leaf, at) : level_of(at);
         edges += level != next;
     }
@@ -166,6 +208,39 @@ static uint16_t counted(uint16_t count, unsigned bits, unsigned old, unsigned no
     return (uint16_t)(count + !!(now & bits) - !!(old & bits));
 }
 
+static uint16_t counted_eight(uint16_t count, unsigned bits, uint64_t old, uint64_t now)
+{
+    return (uint16_t)(count + bytes_with(now, bits) - bytes_with(old, bits));
+}
+
+/* The bytes of [start, end), and the counts of what they say; in one chunk. */
+static void change_bytes(struct paging_leaf *leaf, struct paging_chunk *chunk, uintptr_t start,
+                         uintptr_t end, unsigned set, unsigned clear)
+{
+    for (uintptr_t at = start; at < end;) {
+        _Atomic uint8_t *slot = &leaf->page[(at >> PAGING_SHIFT) % PAGING_LEAF_PAGES];
+
+        if (at % AT_ONE == 0 && at + AT_ONE <= end) {
+            uint64_t *eight = eight_at(leaf, at);
+            uint64_t old = __atomic_load_n(eight, __ATOMIC_RELAXED);
+            uint64_t now = (old & ~(clear * EACH)) | set * EACH;
+
+            chunk->published = counted_eight(chunk->published, PAGE_PUBLISHED, old, now);
+            chunk->marked = counted_eight(chunk->marked, PAGE_MARKS, old, now);
+            __atomic_store_n(eight, now, __ATOMIC_RELEASE);
+            at += AT_ONE;
+        } else {
+            unsigned old = atomic_load_explicit(slot, memory_order_relaxed);
+            unsigned now = (old & ~clear) | set;
+
+            chunk->published = counted(chunk->published, PAGE_PUBLISHED, old, now);
+            chunk->marked = counted(chunk->marked, PAGE_MARKS, old, now);
+            atomic_store_explicit(slot, (uint8_t)now, memory_order_release);
+            at += PAGING_PAGE;
+        }
+    }
+}
+
 /* The part of a change that lies in one chunk. */
 static void change_in_chunk(uintptr_t start, uintptr_t end, unsigned set, unsigned clear)
 {
@@ -181,15 +256,7 @@ static void change_in_chunk(uintptr_t start, uintptr_t end, unsigned set, unsign
     if (start == base) {
         before_prev = count_edges(prev, prev);
     }
-    for (uintptr_t at = start; at < end; at += PAGING_PAGE) {
-        _Atomic uint8_t *slot = &leaf->page[(at >> PAGING_SHIFT) % PAGING_LEAF_PAGES];
-        unsigned old = atomic_load_explicit(slot, memory_order_relaxed);
-        unsigned now = (old & ~clear) | set;
-
-        chunk->published = counted(chunk->published, PAGE_PUBLISHED, old, now);
-        chunk->marked = counted(chunk->marked, PAGE_MARKS, old, now);
-        atomic_store_explicit(slot, (uint8_t)now, memory_order_release);
-    }
+    change_bytes(leaf, chunk, start, end, set, clear);
     recount(start, first, last, before);
     if (start == base) {
         recount(prev, prev, prev, before_prev);
@@ -229,7 +296,7 @@ void paging_chunk_flags(uintptr_t addr, unsigned set, unsigned clear)
 /* Over pages that are alike, by eight as long as that goes; as far as the leaf reaches. */
 static uintptr_t step_over(uintptr_t at, uintptr_t end, unsigned mask, unsigned want)
 {
-    const uint64_t each = 0x0101010101010101u, pages = end > at ? (end - at) >> PAGING_SHIFT : 0;
+    const uint64_t pages = end > at ? (end - at) >> PAGING_SHIFT : 0;
     struct paging_leaf *leaf = paging_leaf_of(at);
     size_t first = (at >> PAGING_SHIFT) % PAGING_LEAF_PAGES, i = first;
 
@@ -237,8 +304,8 @@ static uintptr_t step_over(uintptr_t at, uintptr_t end, unsigned mask, unsigned 
         return at;
     }
     while (i + 8 <= PAGING_LEAF_PAGES && i - first + 8 <= pages &&
-           (__atomic_load_n((uint64_t *)&leaf->page[i], __ATOMIC_SEQ_CST) & (mask * each)) ==
-               want * each) {
+           (__atomic_load_n((uint64_t *)&leaf->page[i], __ATOMIC_SEQ_CST) & (mask * EACH)) ==
+               want * EACH) {
         i += 8;
     }
     return at + ((i - first) << PAGING_SHIFT);

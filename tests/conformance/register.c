@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* UFFDIO_REGISTER: what registers, what does not, what becomes of pages already there. */
 
+#include <sched.h>
+
 #include "harness.h"
 
 #define RESOLVING ((1ull << UF_NR_COPY) | (1ull << UF_NR_WAKE) | (1ull << UF_NR_ZEROPAGE))
@@ -71,6 +73,63 @@ static void register_between_holes(enum mem_kind kind)
 static void register_then_holes(enum mem_kind kind)
 {
     register_runs(kind, true);
+}
+
+struct written {
+    struct mem mem;
+    atomic_size_t pages; /* by all writers, so far */
+};
+
+static void *write_each(void *arg)
+{
+    struct written *w = arg;
+
+    for (size_t n = 0; n < w->mem.len / page_size; n++) {
+        __atomic_fetch_add((uint32_t *)mem_page(&w->mem, n), 1, __ATOMIC_SEQ_CST);
+        atomic_fetch_add(&w->pages, 1);
+    }
+    return NULL;
+}
+
+/* A fault that began before the registration may be quicker, and wakes nobody. */
+static void provide_zeroes(int uffd, void *page)
+{
+    int ret = uffd_zero(uffd, page, page_size);
+
+    if (ret == -EEXIST)
+        ret = uffd_wake(uffd, page, page_size);
+    CHECK_EQ(ret, 0);
+}
+
+/* What others write while it is being registered is there afterwards, and nothing else is. */
+static void register_while_written(enum mem_kind kind)
+{
+    enum { PAGES = 2048, WRITERS = 2, ROUNDS = 8 };
+
+    for (int round = 0; round < ROUNDS; round++) {
+        struct written w = {.mem = mem_map(kind, PAGES)};
+        int uffd = uffd_open(0), running = WRITERS;
+        pthread_t threads[WRITERS];
+        struct uf_msg msg;
+
+        for (size_t n = 0; n < PAGES; n += 3)
+            *mem_page(&w.mem, n) = 0;
+        for (int i = 0; i < WRITERS; i++)
+            CHECK_EQ(pthread_create(&threads[i], NULL, write_each, &w), 0);
+        while (atomic_load(&w.pages) < PAGES / 8u)
+            sched_yield();
+        CHECK_EQ(uffd_register(uffd, w.mem.addr, w.mem.len), 0);
+        while (running > 0) {
+            if (pthread_tryjoin_np(threads[running - 1], NULL) == 0)
+                running--;
+            else if (read(uffd, &msg, sizeof(msg)) == (ssize_t)sizeof(msg))
+                provide_zeroes(uffd, (void *)(uintptr_t)msg.arg.pagefault.address);
+        }
+        for (size_t n = 0; n < PAGES; n++)
+            CHECK_EQ(*(uint32_t *)mem_page(&w.mem, n), WRITERS);
+        CHECK_EQ(munmap(w.mem.addr, w.mem.len), 0);
+        CHECK_EQ(close(uffd), 0);
+    }
 }
 
 /* A read of private memory that was never written is present too, though no page of its own. */
@@ -444,6 +503,7 @@ const struct conf_case register_cases[] = {
     {"register/live-stack", RST_DSGN, .run = register_live_stack},
     {"register/between-holes", RST_INIT, EVERY_PRIVATE, .run = register_between_holes},
     {"register/then-holes", RST_INIT, KIND(MEM_ANON), .run = register_then_holes},
+    {"register/while-written", RST_INIT, ONE_OF_EACH, .run = register_while_written},
     {"register/many-ranges", RST_DSGN, ONE_OF_EACH, .run = register_many_ranges},
     {.id = NULL},
 };
