@@ -57,20 +57,32 @@ static bool hide_gaps(const struct paging_area *area)
     return true;
 }
 
+/* The page that was written to, closed and dropped. False: out of mappings for that. */
+static bool take_touch_back(const struct paging_area *area)
+{
+    if (sys_mprotect(area->start, PAGING_PAGE, PROT_NONE) != 0) {
+        return false;
+    }
+    untouch(area->start);
+    return true;
+}
+
 int paging_enter(struct paging_area *area)
 {
-    bool touch = area->rooted && !paging_page_here(area->start);
+    bool touch = area->rooted && !paging_page_here(area->start), left;
     int ret;
 
     /* Also a page that is there: it may be the kernel's page of zeroes. */
     if (area->rooted && sys_madvise(area->start, PAGING_PAGE, MADV_POPULATE_WRITE) != 0) {
         area->rooted = false;
     }
-    if (touch && sys_mprotect(area->start, PAGING_PAGE, PROT_NONE) == 0) {
-        untouch(area->start);
-    }
-    ret = hide_gaps(area) ? 0 : paging_hide(area);
-    if (touch && ret != 0) {
+    left = touch && !take_touch_back(area);
+    ret = !left && hide_gaps(area) ? 0 : paging_hide(area);
+    if (ret == 0) {
+        if (left) {
+            untouch(area->start);
+        }
+    } else if (touch && (!left || take_touch_back(area))) {
         paging_restore(area->start, area->start + PAGING_PAGE, area->prot);
     }
     return ret;
