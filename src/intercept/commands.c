@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/dqblk_xfs.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <linux/io_uring.h>
 #include <linux/landlock.h>
 #include <linux/ptrace.h>
@@ -12,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "core/core.h"
@@ -135,6 +137,28 @@ static long filter(struct walk *walk, uintptr_t addr)
 
     return ret ? ret
                : walk_span(walk, (uintptr_t)prog.filter, prog.len * sizeof *prog.filter, ARCH_READ);
+}
+
+#ifndef SO_ATTACH_REUSEPORT_CBPF
+#define SO_ATTACH_REUSEPORT_CBPF 51
+#endif
+
+/* Programs of a filter are not in the option but behind it, and told in instructions. */
+static long socket_option(struct walk *walk, const struct icall_arg *arg, uintptr_t addr)
+{
+    const long *args = walk->args;
+    bool plain = (int)args[1] == SOL_SOCKET;
+
+    if (arg->how == ARG_SOCKET_OPTION_OUT) {
+        size_t item = plain && (int)args[2] == SO_GET_FILTER ? sizeof(struct sock_filter) : 1;
+
+        return walk_sized(walk, addr, (uintptr_t)args[arg->by - 1], item);
+    }
+    if ((plain && ((int)args[2] == SO_ATTACH_FILTER || (int)args[2] == SO_ATTACH_REUSEPORT_CBPF)) ||
+        ((int)args[1] == SOL_PACKET && (int)args[2] == PACKET_FANOUT_DATA)) {
+        return filter(walk, addr);
+    }
+    return walk_span(walk, addr, (unsigned)args[arg->by - 1], ARCH_READ);
 }
 
 static long change_mm(struct walk *walk, uintptr_t addr)
@@ -445,6 +469,9 @@ long walk_command(struct walk *walk, const struct icall_arg *arg, uintptr_t addr
     switch (arg->how) {
     case ARG_PRCTL:
         return process_control(walk, addr);
+    case ARG_SOCKET_OPTION:
+    case ARG_SOCKET_OPTION_OUT:
+        return socket_option(walk, arg, addr);
     case ARG_SEMCTL:
         return semaphores(walk, addr);
     case ARG_LDT:

@@ -275,6 +275,13 @@ struct drm_resources {
     uint64_t fbs, crtcs, connectors, encoders;
     uint32_t fb_count, crtc_count, connector_count, encoder_count, limits[4];
 };
+/* Of Linux 6.11: which mapping there is, its name and the build that it is of. */
+struct procmap_query {
+    uint64_t numbers[9];
+    uint32_t device[2], name_len, build_len;
+    uint64_t name, build;
+};
+#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
 #define DRM_VERSION   _IOWR('d', 0x00, struct drm_version)
 #define DRM_UNIQUE    _IOWR('d', 0x01, struct drm_unique)
 #define DRM_RESOURCES _IOWR('d', 0xa0, struct drm_resources)
@@ -307,6 +314,8 @@ static const struct inner inner[] = {
              sizeof(struct udmabuf_create_item)),
     FOLLOWED(VHOST_SET_MEM_TABLE, struct vhost_memory, nregions, ARG_IN,
              sizeof(struct vhost_memory_region)),
+    POINTS(PROCMAP_QUERY, struct procmap_query, build, build_len, ARG_OUT, 1),
+    POINTS(PROCMAP_QUERY, struct procmap_query, name, name_len, ARG_OUT, 1),
     POINTS(DRM_VERSION, struct drm_version, name, name_len, ARG_OUT, 1),
     POINTS(DRM_VERSION, struct drm_version, date, date_len, ARG_OUT, 1),
     POINTS(DRM_VERSION, struct drm_version, desc, desc_len, ARG_OUT, 1),

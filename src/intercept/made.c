@@ -3,6 +3,8 @@
  * Calls on hidden memory: brought in first, then made.
  *
  *     CALL_RETRY    make ── EFAULT? ── bring in the first closed page ── make again ...
+ *     CALL_WAIT     bring in everything, if something that it writes to is closed ── as CALL_RETRY
+ *     CALL_ASIDE    if that is so, make it on memory of ours and hand over its answer: aside.c
  *     CALL_READY    bring in and pin everything ── make
  *     CALL_RECV     bring in and pin what the descriptor has to give ── make (── EFAULT? as above)
  *     CALL_SEND     bring in and pin what the descriptor takes ── make (── EFAULT? as above)
@@ -191,26 +193,32 @@ static bool prepare(struct walk *walk)
     enum icall_mode mode = mode_of(walk->shape, walk->args);
     struct flow flow = {EVERYTHING, false, false, false};
 
-    if (mode == CALL_RETRY) {
+    if (mode == CALL_RETRY || mode == CALL_ASIDE) {
         if (has_futex_keys(walk) && walk_call(walk, WALK_LOOK)) {
             walk_call(walk, WALK_ALL);
         }
         walk->keys = false;
         return false;
     }
-    if (!walk_call(walk, WALK_LOOK)) {
-        return false;
+    if (!walk_call(walk, WALK_LOOK) ||
+        (walk->shape->fd && sys_failed(sys_fcntl((int)walk->args[0], F_GETFD, 0)))) {
+        return false; /* nothing is in the way, or it is refused before it comes to that */
     }
-    if (mode != CALL_READY) {
+    if (mode == CALL_SEND || mode == CALL_RECV) {
         flow = flow_of(walk);
     }
     return bring_in(walk, !flow.steps ? flow.max : flow.some ? 1 : 0) == 0 && flow.steps;
 }
 
+static bool may_repeat(enum icall_mode mode)
+{
+    return mode == CALL_RETRY || mode == CALL_WAIT || mode == CALL_ASIDE;
+}
+
 /* After EFAULT: another try? It may also be made in steps then. */
 static bool again(struct walk *walk, int *clean, bool *steps)
 {
-    struct flow flow = {.retry = mode_of(walk->shape, walk->args) == CALL_RETRY};
+    struct flow flow = {.retry = may_repeat(mode_of(walk->shape, walk->args))};
     long found;
 
     walk->opened = 0;
@@ -233,6 +241,24 @@ static bool again(struct walk *walk, int *clean, bool *steps)
     return found == 0 && walk->touched && (*clean)++ == 0;
 }
 
+static bool writes_closed(const struct icall_shape *shape, const long *args)
+{
+    for (int i = 0; i < 6; i++) {
+        const struct icall_arg *arg = &shape->arg[i];
+
+        if ((arg->how == ARG_OUT || arg->how == ARG_INOUT || arg->how == ARG_FDSET) &&
+            core_call_open((uintptr_t)args[i], walk_bytes(arg, args), ARCH_WRITE) == CORE_CLOSED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool icall_fills_closed(long nr, const long *args)
+{
+    return writes_closed(icall_shape_of(nr), args);
+}
+
 /*
  * The usual case: nothing is in the way, which takes a look for calls that send from one buffer,
  * and none for those that may be repeated. Return: whether it was made.
@@ -246,6 +272,10 @@ static bool made_at_once(const struct icall_shape *shape, const long *args, ical
         /* On a socket there may be an address too, in the last two. */
         if (shape->arg[1].how != ARG_DATA_IN || args[4] || args[5] ||
             core_call_open((uintptr_t)args[1], (size_t)args[2], ARCH_READ) == CORE_CLOSED) {
+            return false;
+        }
+    } else if (mode == CALL_WAIT || mode == CALL_ASIDE) {
+        if (writes_closed(shape, args)) {
             return false;
         }
     } else if (mode != CALL_RETRY || looks_up(shape)) {
@@ -267,11 +297,13 @@ static __attribute__((noinline)) long made_with_care(const struct icall_shape *s
 
     if (!made) {
         steps = prepare(&walk);
-    } else if (shape->mode != CALL_RETRY) {
+    } else if (!may_repeat((enum icall_mode)shape->mode)) {
         walk_call(&walk, WALK_LOOK);
     }
     while (!made || (ret == -EFAULT && !steps && again(&walk, &clean, &steps))) {
-        ret = steps ? walk_steps(&walk, make, cookie) : make(cookie, args);
+        ret = steps                       ? walk_steps(&walk, make, cookie)
+              : shape->mode == CALL_ASIDE ? walk_aside(shape, args, make, cookie)
+                                          : make(cookie, args);
         made = true;
     }
     core_call_end(&walk.call);
@@ -287,6 +319,9 @@ enum icall_way icall_way_of(long nr, int argc)
     }
     if (shape->mode == CALL_NONE) {
         return ICALL_REPEATS; /* it never answers EFAULT */
+    }
+    if (shape->mode == CALL_WAIT || shape->mode == CALL_ASIDE) {
+        return ICALL_FILLS;
     }
     for (int i = 2; i < argc; i++) {
         if (shape->mode != CALL_RETRY && shape->arg[i].how != ARG_VALUE) {
@@ -312,6 +347,16 @@ long icall_made_again(long nr, const long *args, icall_make *make, void *cookie)
     return core_active && shape ? made_with_care(shape, args, make, cookie, true) : -EFAULT;
 }
 
+/* From a pipe that is read, it moves the other way. */
+static long direction_of(long nr, const long *args)
+{
+    long status = nr == SYS_vmsplice ? sys_fcntl((int)args[0], F_GETFL, 0) : 0;
+
+    return !sys_failed(status) && nr == SYS_vmsplice && (status & O_ACCMODE) == O_RDONLY
+               ? ICALL_VMSPLICE_OUT
+               : nr;
+}
+
 static long made_somehow(long nr, const long *args, icall_make *make, void *cookie)
 {
     const struct icall_shape *shape = icall_shape_of(nr);
@@ -329,10 +374,11 @@ long icall_made(long nr, const long *args, icall_make *make, void *cookie)
 {
     long ret;
 
-    if (core_active && (nr == SYS_sendmsg || nr == SYS_sendmmsg)) {
+    if (core_active && (nr == SYS_sendmsg || nr == SYS_sendmmsg) &&
+        !sys_failed(sys_fcntl((int)args[0], F_GETFD, 0))) {
         icall_rights_leave(nr, args);
     }
-    ret = made_somehow(nr, args, make, cookie);
+    ret = made_somehow(direction_of(nr, args), args, make, cookie);
     if (ret >= 0 && (nr == SYS_recvmsg || nr == SYS_recvmmsg)) {
         icall_rights_arrive(nr, args, ret);
     }

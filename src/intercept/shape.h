@@ -8,6 +8,7 @@
 #ifndef INTERCEPT_SHAPE_H
 #define INTERCEPT_SHAPE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum icall_mode {
@@ -22,6 +23,11 @@ enum icall_mode {
      * the access is what the program gets, as from the kernel.
      */
     CALL_RETRY,
+    /* The same, but it waits, for so long, and then writes: what it writes to is brought in before
+     * if it is closed, or it would wait twice. */
+    CALL_WAIT,
+    /* The same, and it answers as much as there is room for: see aside.c. */
+    CALL_ASIDE,
     /* Failing with EFAULT it has consumed something: all that it may touch is brought in before. */
     CALL_READY,
     /* It moves data between buffers and a descriptor, the first argument: what it is going to touch
@@ -72,6 +78,8 @@ enum icall_how {
     ARG_ACTIONS, /* posix_spawn_file_actions_t */
     /* what a command, one of the arguments, says: commands.c; it may mean others as well */
     ARG_FCNTL,
+    ARG_SOCKET_OPTION,     /* that is set */
+    ARG_SOCKET_OPTION_OUT, /* that is asked for; `by` is where its length is */
     ARG_PRCTL,
     ARG_SEMCTL,
     ARG_MSGCTL,
@@ -102,6 +110,7 @@ struct icall_shape {
     uint8_t off;   /* position in the file: which argument, and 1; 0: the descriptor's own */
     uint8_t first; /* the argument that the kernel looks at first; the others follow, round about */
     struct icall_arg arg[6];
+    bool fd; /* looks at the descriptor, its first argument, before anything else */
 };
 
 /* NULL: a number beyond the table. */

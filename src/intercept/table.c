@@ -55,16 +55,21 @@
 #define LATER {CALL_LATER, 0, 0, 0, {__}}
 #define GONE  {CALL_GONE, 0, 0, 0, {__}}
 #define RETRY(...)    {CALL_RETRY, 0, 0, 0, {__VA_ARGS__}}
+#define WAIT(...)     {CALL_WAIT, 0, 0, 0, {__VA_ARGS__}}
+#define ASIDE(...)    {CALL_ASIDE, 0, 0, 0, {__VA_ARGS__}}
 #define READY(...)    {CALL_READY, 0, 0, 0, {__VA_ARGS__}}
-#define SEND(...)     {CALL_SEND, 0, 0, 0, {__VA_ARGS__}}
-#define RECV(...)     {CALL_RECV, 0, 0, 0, {__VA_ARGS__}}
+#define READY_FD(...) {CALL_READY, 0, 0, 0, {__VA_ARGS__}, true}
+#define SEND(...)     {CALL_SEND, 0, 0, 0, {__VA_ARGS__}, true}
+#define RECV(...)     {CALL_RECV, 0, 0, 0, {__VA_ARGS__}, true}
 /* argument n is looked at first */
 #define RETRY_FROM(n, ...) {CALL_RETRY, 0, 0, n, {__VA_ARGS__}}
+#define ASIDE_FROM(n, ...) {CALL_ASIDE, 0, 0, n, {__VA_ARGS__}}
+#define WAIT_FROM(n, ...)  {CALL_WAIT, 0, 0, n, {__VA_ARGS__}}
 #define READY_FROM(n, ...) {CALL_READY, 0, 0, n, {__VA_ARGS__}}
-#define RECV_AT(n, ...)   {CALL_RECV, 0, (n) + 1, 0, {__VA_ARGS__}}
-#define SEND_AT(n, ...)   {CALL_SEND, 0, (n) + 1, 0, {__VA_ARGS__}}
-#define SEND_MSG(n, ...)  {CALL_SEND, (n) + 1, 0, 0, {__VA_ARGS__}}
-#define RECV_MSG(n, ...)  {CALL_RECV, (n) + 1, 0, 0, {__VA_ARGS__}}
+#define RECV_AT(n, ...)   {CALL_RECV, 0, (n) + 1, 0, {__VA_ARGS__}, true}
+#define SEND_AT(n, ...)   {CALL_SEND, 0, (n) + 1, 0, {__VA_ARGS__}, true}
+#define SEND_MSG(n, ...)  {CALL_SEND, (n) + 1, 0, 0, {__VA_ARGS__}, true}
+#define RECV_MSG(n, ...)  {CALL_RECV, (n) + 1, 0, 0, {__VA_ARGS__}, true}
 
 #define INT  4
 #define LONG 8
@@ -74,7 +79,7 @@
 #define STAT sizeof(struct stat)
 
 enum {
-    SIGINFO = 128, SIGEVENT = 64, STATX = 256, SOCKADDR_MAX = 128, MQ_ATTR = 64, TIMER_SPEC = 32,
+    SIGINFO = 128, CHILD_INFO = 28 /* of it, as far as waitid() writes */, SIGEVENT = 64, STATX = 256, SOCKADDR_MAX = 128, MQ_ATTR = 64, TIMER_SPEC = 32,
     SCHED_ATTR_MAX = 4096, IO_EVENT = 32, STACK = 24, USTAT = 32, CACHESTAT = 40, URING_PARAMS = 120,
     MNT_REQ_MAX = 4096, IOCB_KEY = 12, SPAWN_ATTR = sizeof(posix_spawnattr_t), THREAD_NAME = 16,
 };
@@ -94,9 +99,9 @@ static const struct icall_shape shapes[] = {
     [SYS_vmsplice] = SEND(__, IOV_FROM(2)),
     /* what was moved is moved, also when it cannot be told how far */
     [SYS_sendfile] = READY(__, __, INOUT(LONG)),
-    [SYS_splice] = READY(__, INOUT(LONG), __, INOUT(LONG)),
-    [SYS_copy_file_range] = READY(__, INOUT(LONG), __, INOUT(LONG)),
-    [SYS_getdents64] = RETRY(__, OUT_N(2, 1)),
+    [SYS_splice] = READY_FD(__, INOUT(LONG), __, INOUT(LONG)),
+    [SYS_copy_file_range] = READY_FD(__, INOUT(LONG), __, INOUT(LONG)),
+    [SYS_getdents64] = ASIDE(__, OUT_N(2, 1)),
     [SYS_getrandom] = READY(OUT_N(1, 1)),
     [SYS_lseek] = NONE, [SYS_tee] = NONE, [SYS_readahead] = NONE, [SYS_fadvise64] = NONE,
     [SYS_sync] = NONE, [SYS_syncfs] = NONE, [SYS_fsync] = NONE, [SYS_fdatasync] = NONE,
@@ -109,15 +114,15 @@ static const struct icall_shape shapes[] = {
     [SYS_sendmmsg] = SEND_MSG(3, __, BY(ARG_MMSG_IN, 2)),
     [SYS_recvfrom] = RECV_MSG(3, __, TO(2), __, __, SIZED(5)),
     [SYS_recvmsg] = RECV_MSG(2, __, OF(ARG_MSG_OUT)),
-    [SYS_recvmmsg] = READY(__, BY(ARG_MMSG_OUT, 2), __, __, INOUT(TS)),
+    [SYS_recvmmsg] = READY_FD(__, BY(ARG_MMSG_OUT, 2), __, __, INOUT(TS)),
     [SYS_bind] = RETRY(__, IN_N(2, 1)),
     [SYS_connect] = RETRY(__, IN_N(2, 1)),
-    [SYS_accept] = READY(__, SIZED(2)),
-    [SYS_accept4] = READY(__, SIZED(2)),
+    [SYS_accept] = READY_FD(__, SIZED(2)),
+    [SYS_accept4] = READY_FD(__, SIZED(2)),
     [SYS_getsockname] = RETRY(__, SIZED(2)),
     [SYS_getpeername] = RETRY(__, SIZED(2)),
-    [SYS_getsockopt] = READY(__, __, __, SIZED(4)), /* SO_ERROR is gone once it was read */
-    [SYS_setsockopt] = RETRY(__, __, __, IN_N(4, 1)),
+    [SYS_getsockopt] = READY_FD(__, __, __, BY(ARG_SOCKET_OPTION_OUT, 4)), /* SO_ERROR is gone once it was read */
+    [SYS_setsockopt] = RETRY(__, __, __, BY(ARG_SOCKET_OPTION, 4)),
     [SYS_socketpair] = RETRY(__, __, __, OUT(2 * INT)),
     [SYS_socket] = NONE, [SYS_listen] = NONE, [SYS_shutdown] = NONE,
 
@@ -182,7 +187,7 @@ static const struct icall_shape shapes[] = {
     [SYS_utime] = RETRY(PATH, IN(2 * LONG)),
     [SYS_utimes] = RETRY(PATH, IN(2 * TV)),
     [SYS_futimesat] = RETRY(__, PATH, IN(2 * TV)),
-    [SYS_getdents] = RETRY(__, OUT_N(2, 1)),
+    [SYS_getdents] = ASIDE(__, OUT_N(2, 1)),
     [SYS_uselib] = RETRY(PATH),
     [SYS_ustat] = RETRY(__, OUT(USTAT)),
     [SYS_sysfs] = RETRY(OF(ARG_SYSFS)),
@@ -222,21 +227,21 @@ static const struct icall_shape shapes[] = {
 
     /* ---- descriptors */
     [SYS_pipe2] = RETRY(OUT(2 * INT)),
-    [SYS_ioctl] = RETRY(__, __, OF(ARG_IOCTL)),
+    [SYS_ioctl] = {CALL_RETRY, 0, 0, 0, {__, __, OF(ARG_IOCTL)}, true},
     [SYS_fcntl] = RETRY(__, __, OF(ARG_FCNTL)),
     /* how much of the time is left, the kernel writes without saying when it cannot */
     [SYS_ppoll] = READY_FROM(2, INOUT_N(1, sizeof(struct pollfd)), __, INOUT(TS), IN(MASK)),
     [SYS_pselect6] = READY_FROM(4, __, FDSET(0), FDSET(0), FDSET(0), INOUT(TS), OF(ARG_MASKPAIR)),
     [SYS_epoll_ctl] = RETRY(__, __, __, IN(sizeof(struct epoll_event))),
     [SYS_epoll_pwait] =
-        RETRY_FROM(3, __, OUT_N(2, sizeof(struct epoll_event)), __, __, IN(MASK)),
+        ASIDE_FROM(3, __, OUT_N(2, sizeof(struct epoll_event)), __, __, IN(MASK)),
     [SYS_epoll_pwait2] =
-        RETRY_FROM(3, __, OUT_N(2, sizeof(struct epoll_event)), __, IN(TS), IN(MASK)),
+        ASIDE_FROM(3, __, OUT_N(2, sizeof(struct epoll_event)), __, IN(TS), IN(MASK)),
 #ifdef SYS_poll
     [SYS_pipe] = RETRY(OUT(2 * INT)),
-    [SYS_poll] = RETRY(INOUT_N(1, sizeof(struct pollfd))),
+    [SYS_poll] = WAIT(INOUT_N(1, sizeof(struct pollfd))),
     [SYS_select] = READY_FROM(4, __, FDSET(0), FDSET(0), FDSET(0), INOUT(TV)),
-    [SYS_epoll_wait] = RETRY(__, OUT_N(2, sizeof(struct epoll_event))),
+    [SYS_epoll_wait] = ASIDE(__, OUT_N(2, sizeof(struct epoll_event))),
 #endif
     [SYS_epoll_create1] = NONE, [SYS_eventfd2] = NONE, [SYS_timerfd_create] = NONE,
     [SYS_close] = NONE, [SYS_close_range] = NONE, [SYS_dup] = NONE, [SYS_dup3] = NONE,
@@ -268,7 +273,7 @@ static const struct icall_shape shapes[] = {
 
     /* ---- processes: what was waited for is gone, also when it could not be told */
     [SYS_wait4] = READY(__, OUT(INT), __, OUT(sizeof(struct rusage))),
-    [SYS_waitid] = READY(__, __, OUT(SIGINFO), __, OUT(sizeof(struct rusage))),
+    [SYS_waitid] = READY(__, __, OUT(CHILD_INFO), __, OUT(sizeof(struct rusage))),
     [SYS_getrusage] = RETRY(__, OUT(sizeof(struct rusage))),
     [SYS_prlimit64] = READY(__, __, IN(2 * LONG), OUT(2 * LONG)),
     [SYS_getrlimit] = RETRY(__, OUT(2 * LONG)),
@@ -388,8 +393,8 @@ static const struct icall_shape shapes[] = {
     [SYS_io_getevents] = READY_FROM(4, __, __, __, OUT_N(2, IO_EVENT), IN(TS)),
     [SYS_io_pgetevents] = READY_FROM(4, __, __, __, OUT_N(2, IO_EVENT), IN(TS), OF(ARG_MASKPAIR)),
     [SYS_io_uring_setup] = READY(__, INOUT(URING_PARAMS)),
-    [SYS_io_uring_enter] = READY(__, __, __, __, OF(ARG_URING_ENTER)),
-    [SYS_io_uring_register] = READY(__, __, OF(ARG_URING_REGISTER)),
+    [SYS_io_uring_enter] = READY_FD(__, __, __, __, OF(ARG_URING_ENTER)),
+    [SYS_io_uring_register] = READY_FD(__, __, OF(ARG_URING_REGISTER)),
 
     /* ---- the machine, and what is let into the kernel */
     [SYS_add_key] = RETRY(STR, STR, IN_N(3, 1)),
@@ -441,9 +446,9 @@ static const struct icall_shape pseudo_shapes[ICALL_PSEUDO_END - ICALL_PSEUDO] =
     AT(FUTIMES) = RETRY(__, IN(2 * TV)),
     AT(FUTIMENS) = RETRY(__, IN(2 * TS)),
     AT(FUTIMESAT) = RETRY(__, PATH, IN(2 * TV)),
-    AT(POLL) = RETRY(INOUT_N(1, sizeof(struct pollfd))),
-    AT(PPOLL) = RETRY_FROM(2, INOUT_N(1, sizeof(struct pollfd)), __, IN(TS), IN(MASK)),
-    AT(SELECT) = RETRY(__, FDSET(0), FDSET(0), FDSET(0)),
+    AT(POLL) = WAIT(INOUT_N(1, sizeof(struct pollfd))),
+    AT(PPOLL) = WAIT_FROM(2, INOUT_N(1, sizeof(struct pollfd)), __, IN(TS), IN(MASK)),
+    AT(SELECT) = WAIT(__, FDSET(0), FDSET(0), FDSET(0)),
     AT(PIPE) = RETRY(OUT(2 * INT)),
     AT(WAIT) = READY(OUT(INT)),
     AT(WAIT3) = READY(OUT(INT), __, OUT(sizeof(struct rusage))),
@@ -452,6 +457,7 @@ static const struct icall_shape pseudo_shapes[ICALL_PSEUDO_END - ICALL_PSEUDO] =
     AT(FEXECVE) = READY(__, STRS, STRS),
     /* with all signals blocked, and by a child on this memory */
     AT(SPAWN) = READY(OUT(INT), PATH, OF(ARG_ACTIONS), IN(SPAWN_ATTR), STRS, STRS),
+    AT(VMSPLICE_OUT) = RECV(__, IOV_TO(2)),
     AT(RECV_CHK) = RECV_MSG(4, __, TO(2)),
     AT(MQ_GETATTR) = RETRY(__, OUT(MQ_ATTR)),
     AT(TIMES) = READY(OUT(sizeof(struct tms))), /* -EFAULT is a time to libc */

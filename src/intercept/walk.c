@@ -184,14 +184,17 @@ static long messages(struct walk *walk, uintptr_t addr, size_t count, bool out)
     return ret;
 }
 
-static size_t times(const struct walk *walk, const struct icall_arg *arg)
+size_t walk_bytes(const struct icall_arg *arg, const long *args)
 {
-    size_t count = arg->by ? (size_t)walk->args[arg->by - 1] : 1;
+    size_t count = arg->by ? (size_t)args[arg->by - 1] : 1;
 
+    if (arg->how == ARG_FDSET) {
+        return (int)count > 0 ? ((size_t)(int)count + 63) / 64 * 8 : 0;
+    }
     return count > INT_MAX / (arg->size ? arg->size : 1u) ? INT_MAX : count * arg->size;
 }
 
-static long sized(struct walk *walk, uintptr_t addr, uintptr_t len_at)
+long walk_sized(struct walk *walk, uintptr_t addr, uintptr_t len_at, size_t item)
 {
     int len;
     long ret;
@@ -200,8 +203,9 @@ static long sized(struct walk *walk, uintptr_t addr, uintptr_t len_at)
         return 0;
     }
     ret = walk_fetch(walk, len_at, &len, sizeof len, ARCH_WRITE);
-    return ret || len <= 0 ? ret
-                           : walk_span(walk, addr, at_most((size_t)len, OPTION_MAX), ARCH_WRITE);
+    return ret || len <= 0
+               ? ret
+               : walk_span(walk, addr, at_most((size_t)len, OPTION_MAX) * item, ARCH_WRITE);
 }
 
 static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t addr)
@@ -212,11 +216,11 @@ static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t a
     case ARG_VALUE:
         return 0;
     case ARG_IN:
-        return walk_span(walk, addr, times(walk, arg), ARCH_READ);
+        return walk_span(walk, addr, walk_bytes(arg, walk->args), ARCH_READ);
     case ARG_OUT:
-        return walk_span(walk, addr, times(walk, arg), ARCH_WRITE);
+        return walk_span(walk, addr, walk_bytes(arg, walk->args), ARCH_WRITE);
     case ARG_INOUT:
-        return walk_both(walk, addr, times(walk, arg));
+        return walk_both(walk, addr, walk_bytes(arg, walk->args));
     case ARG_DATA_IN:
         return data(walk, addr, by, ARCH_READ);
     case ARG_DATA_OUT:
@@ -244,9 +248,9 @@ static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t a
     case ARG_MMSG_OUT:
         return messages(walk, addr, by, true);
     case ARG_FDSET:
-        return walk_both(walk, addr, (at_most(by, INT_MAX) + 63) / 64 * 8);
+        return walk_both(walk, addr, walk_bytes(arg, walk->args));
     case ARG_SIZED:
-        return sized(walk, addr, by);
+        return walk_sized(walk, addr, by, 1);
     default:
         return walk_nested(walk, arg, addr);
     }

@@ -42,6 +42,14 @@ long walk_call(struct walk *walk, enum walk_mode mode);
 /* The call on a regular file, made in steps; the kernel's answer. See steps.c. */
 long walk_steps(struct walk *walk, icall_make *make, void *cookie);
 
+/* The call, its answer by way of memory of ours; see aside.c. */
+long walk_aside(const struct icall_shape *shape, const long *args, icall_make *make, void *cookie);
+
+/* How many bytes an argument is of that has so many items as another says; of FDSETs, too. */
+size_t walk_bytes(const struct icall_arg *arg, const long *args);
+/* As many bytes as the int behind `len_at` says, in items of so many; that is read, and written. */
+long walk_sized(struct walk *walk, uintptr_t addr, uintptr_t len_at, size_t item);
+
 /* ---- for nested.c. Return: 0 to go on, else what the walk ends with. */
 
 /* The kernel touches [addr, addr + len); nothing if either is 0. */

@@ -195,6 +195,17 @@ static __attribute__((noinline)) long repeats(long a, long b, long c, long d, lo
     return is_efault(ret, site->ret) ? call_with_care(site, ALL, true, saved) : ret;
 }
 
+static __attribute__((noinline)) long fills(long a, long b, long c, long d, long e,
+                                            struct preload_site *site)
+{
+    bool open = site->nr == ICALL_POLL &&
+                LIKELY(quick_writes((uintptr_t)a, (size_t)b * sizeof(struct pollfd)));
+
+    return !open && icall_fills_closed(site->nr, (const long[6]){a, b, c, d, e})
+               ? call_with_care(site, ALL, false, *own_errno())
+               : repeats(a, b, c, d, e, site);
+}
+
 static __attribute__((noinline)) long sends(long a, long b, long c, long d, long e,
                                             struct preload_site *site)
 {
@@ -281,6 +292,8 @@ __attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, 
     switch ((enum icall_way)site->way) {
     case ICALL_REPEATS:
         return repeats(a, b, c, d, e, site);
+    case ICALL_FILLS:
+        return fills(a, b, c, d, e, site);
     case ICALL_SENDS:
         return sends(a, b, c, d, e, site);
     case ICALL_RECEIVES:

@@ -5,6 +5,7 @@
  * not be saved: nothing outside of this file is called that might use them.
  */
 #include <errno.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 
 #include "intercept/calls.h"
@@ -76,6 +77,24 @@ static inline struct trap_answer receives(long nr, const long *args)
     return answer;
 }
 
+/* The buffer of poll(), epoll_wait() and getdents(). */
+static inline bool fills_open(long nr, const long *args)
+{
+    switch (nr) {
+#ifdef SYS_poll
+    case SYS_poll:
+        return quick_writes((uintptr_t)args[0], (unsigned)args[1] * sizeof(struct pollfd));
+    case SYS_epoll_wait:
+#endif
+    case SYS_epoll_pwait:
+        return quick_writes((uintptr_t)args[1], (unsigned)args[2] * sizeof(struct epoll_event));
+    case SYS_getdents64:
+        return quick_writes((uintptr_t)args[1], (unsigned)args[2]);
+    default:
+        return false;
+    }
+}
+
 static inline bool forbids(unsigned way, const long *args)
 {
     return ((way & WAY_FD) && core_fdmap_get((int)args[0])) ||
@@ -96,6 +115,11 @@ struct trap_answer trap_quick(long nr, const long *args)
         switch ((enum icall_way)(way & WAY)) {
         case ICALL_REPEATS:
             return made(nr, args);
+        case ICALL_FILLS:
+            if (fills_open(nr, args)) {
+                return made(nr, args);
+            }
+            break;
         case ICALL_SENDS:
             if (quick_reads((uintptr_t)args[1], (size_t)args[2])) {
                 return made(nr, args);

@@ -161,8 +161,8 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
 extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[], scan_cases[],
     call_rest_cases[];
 extern const struct conf_case call_kernel_cases[], call_newer_cases[], call_ioctl_cases[],
-    call_futex_cases[], call_space_cases[], call_unmapped_cases[], move_cases[], move_bulk_cases[],
-    huge_cases[], huge_parts_cases[];
+    call_futex_cases[], call_space_cases[], call_answers_cases[], call_unmapped_cases[],
+    move_cases[], move_bulk_cases[], huge_cases[], huge_parts_cases[];
 extern const struct conf_case asynchronous_cases[], frames_cases[], thp_cases[], thp_file_cases[],
     collapse_cases[], remote_cases[], events_cases[], event_wait_cases[], event_remap_cases[],
     event_random_cases[], acked_cases[], death_cases[], nested_cases[], fork_event_cases[],

@@ -142,7 +142,10 @@ enum icall_way {
     ICALL_REPEATS, /* make it; on EFAULT icall_made_again() */
     ICALL_SENDS,   /* the same, if the buffer (argument 1, of length 2) can be touched as it is */
     ICALL_RECEIVES,
+    ICALL_FILLS, /* ICALL_REPEATS, unless icall_fills_closed() */
 };
+/* Whether something that it writes to is closed, perhaps. */
+bool icall_fills_closed(long nr, const long *args);
 /* @argc: how many arguments it can have here: behind them is no pointer */
 enum icall_way icall_way_of(long nr, int argc);
 
@@ -176,6 +179,7 @@ enum icall_pseudo {
     ICALL_TIMES,               /* struct tms */
     ICALL_EVENTFD,             /* fd, counter */
     ICALL_THREAD_NAME,         /* thread, buffer */
+    ICALL_VMSPLICE_OUT,        /* fd, vectors, count: from a pipe to memory */
     ICALL_RECV_CHK,            /* fd, buffer, length, -, flags */
     ICALL_MQ_RECEIVE,          /* fd, buffer, length, priority */
     ICALL_MQ_GETATTR,          /* queue, struct mq_attr */

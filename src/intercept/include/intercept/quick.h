@@ -41,6 +41,15 @@ static inline bool quick_reads(uintptr_t addr, size_t len)
            (leaf ? quick_passes(addr, len, leaf, false) : quick_simple(addr, len, NULL));
 }
 
+/* Whether it can write to it. */
+static inline bool quick_writes(uintptr_t addr, size_t len)
+{
+    const struct paging_leaf *leaf = paging_leaf_of(addr);
+
+    return __builtin_expect(core_same_space() && len, true) &&
+           (leaf ? quick_passes(addr, len, leaf, true) : quick_simple(addr, len, NULL));
+}
+
 /* Whether a buffer lies where nothing is registered. */
 static inline bool quick_plain(uintptr_t addr, size_t len)
 {
