@@ -3,10 +3,12 @@
  * `userfault memcp`: a region of memory moves to another process or machine, is used meanwhile on
  * both sides, and is compared byte by byte.
  *
- *     memcp.c    the command line            side.c    one side of a migration, from end to end
- *     links.c    connections                 memory.c  the region, what it holds, verification
- *     work.c     the writer and the reader   series.c  samples over time, progress
- *     report.c, json.c, svg.c                what is told at the end
+ *     memcp.c    which sides run here     options.c, values.c  the command line
+ *     side.c     what both sides do       send.c, receive.c    one side, from end to end
+ *     links.c    sets of links            connect.c, accept.c, address.c  how they are made
+ *     words.c    numbers on a link        memory.c   the region, what it holds, verification
+ *     work.c     the writer, the reader   series.c   samples over time, progress
+ *     report.c, json.c, svg.c             what is told at the end
  *
  * Everything that crosses the wire is a struct of 64-bit numbers and nothing else, so that one
  * function encodes them all (words_send(), words_recv()).
@@ -122,7 +124,7 @@ void worker_join(struct worker *worker); /* one with a limit */
 uint64_t touch_quantile_ns(const uint64_t touch[TOUCH_BUCKETS], double share);
 uint64_t now_ns(void);
 
-/* ---- links.c */
+/* ---- links.c, connect.c, accept.c, words.c */
 
 struct links {
     struct uf_postcopy_links ends;
@@ -176,7 +178,7 @@ struct series {
 int series_start(struct series *series);
 void series_stop(struct series *series); /* takes the last sample */
 
-/* ---- side.c */
+/* ---- send.c, receive.c */
 
 /* What one side knows at the end; the sink's goes to the source. */
 struct result {

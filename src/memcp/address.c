@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* unix:PATH and tcp:HOST:PORT. */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "links.h"
+
+const char *address_after(const char *address, const char *scheme)
+{
+    size_t len = strlen(scheme);
+
+    return strncmp(address, scheme, len) == 0 ? address + len : NULL;
+}
+
+static int unix_address(const char *path, struct sockaddr_un *ret)
+{
+    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (!*path || strlen(path) >= sizeof(ret->sun_path)) {
+        say("unix:%s: a path of 1 to %zu bytes is needed", path, sizeof(ret->sun_path) - 1);
+        return EXIT_SETUP;
+    }
+    strcpy(ret->sun_path, path);
+    return 0;
+}
+
+/* HOST:PORT, [HOST]:PORT; no host: all of this machine's, or itself. Return: 0; told. */
+static int tcp_address(const char *text, bool passive, struct addrinfo **ret)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = passive ? AI_PASSIVE : 0};
+    char host[256];
+    const char *colon = strrchr(text, ':');
+    size_t len = colon ? (size_t)(colon - text) : 0;
+    int err;
+
+    if (!colon || !colon[1] || len >= sizeof(host)) {
+        say("tcp:%s: not HOST:PORT", text);
+        return EXIT_SETUP;
+    }
+    if (len > 1 && text[0] == '[' && text[len - 1] == ']') {
+        text++;
+        len -= 2;
+    }
+    memcpy(host, text, len);
+    host[len] = '\0';
+    err = getaddrinfo(*host ? host : NULL, colon + 1, &hints, ret);
+    if (err) {
+        say("%s, port %s: %s", *host ? host : "(this machine)", colon + 1, gai_strerror(err));
+        return EXIT_SETUP;
+    }
+    return 0;
+}
+
+#define UNSENT_MAX (64 << 10)
+
+/*
+ * A small message must not wait for a large one to be acknowledged. And what is in the socket is
+ * claimed: who touches it waits for all before it, so let there be little. Fails but on TCP.
+ */
+void address_tune(int fd, const struct link_options *options)
+{
+    uint64_t pace = options ? options->pace_bytes : 0;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){UNSENT_MAX}, sizeof(int));
+    if (pace)
+        setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof(pace));
+}
+
+int address_connect(const char *to, const struct link_options *options)
+{
+    const char *path = address_after(to, "unix:"), *host = address_after(to, "tcp:");
+    struct addrinfo *found = NULL;
+    struct sockaddr_un local;
+    int fd = -1, err = ECONNREFUSED;
+
+    if (path) {
+        if (unix_address(path, &local))
+            return -1;
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, (struct sockaddr *)&local, sizeof(local)) == 0)
+            return fd;
+        err = errno;
+    }
+    if (host && tcp_address(host, false, &found))
+        return -1;
+    for (struct addrinfo *at = found; at; at = at->ai_next) {
+        if (fd >= 0)
+            close(fd);
+        fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) == 0) {
+            freeaddrinfo(found);
+            address_tune(fd, options);
+            return fd;
+        }
+        err = errno;
+    }
+    if (found)
+        freeaddrinfo(found);
+    if (fd >= 0)
+        close(fd);
+    say("%s: %s; is `userfault memcp receive --listen=%s' running there?", to, strerror(err), to);
+    return -1;
+}
+
+static int listen_unix(const char *path)
+{
+    struct sockaddr_un local;
+    int fd;
+
+    if (unix_address(path, &local))
+        return -1;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&local, sizeof(local)) == 0 && listen(fd, 32) == 0) {
+        say("listening at unix:%s", path);
+        return fd;
+    }
+    say("unix:%s: %s%s", path, strerror(errno),
+        errno == EADDRINUSE ? "; remove it if nobody listens there any more" : "");
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+/* Port 0 is any: it is told, for who waits for it. */
+static void tell_port(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t len = sizeof(address);
+    char port[16];
+
+    if (getsockname(fd, (struct sockaddr *)&address, &len) == 0 &&
+        getnameinfo((struct sockaddr *)&address, len, NULL, 0, port, sizeof(port),
+                    NI_NUMERICSERV) == 0)
+        say("listening on TCP port %s", port);
+}
+
+static int listen_tcp(const char *host)
+{
+    struct addrinfo *found = NULL;
+    int fd = -1, err = 0;
+
+    if (tcp_address(host, true, &found))
+        return -1;
+    for (struct addrinfo *at = found; at && fd < 0; at = at->ai_next) {
+        fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0)
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+        if (fd < 0 || bind(fd, at->ai_addr, at->ai_addrlen) || listen(fd, 32)) {
+            err = errno;
+            if (fd >= 0)
+                close(fd);
+            fd = -1;
+        }
+    }
+    freeaddrinfo(found);
+    if (fd < 0)
+        say("tcp:%s: %s", host, strerror(err));
+    else
+        tell_port(fd);
+    return fd;
+}
+
+int address_listen(const char *on)
+{
+    const char *path = address_after(on, "unix:");
+
+    return path ? listen_unix(path) : listen_tcp(address_after(on, "tcp:"));
+}

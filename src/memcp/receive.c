@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* The sink: memory arrives, and is compared. */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "side.h"
+
+static int resume(void *arg, const void *blob, size_t len)
+{
+    struct side *side = arg;
+    int ret;
+
+    if (len != sizeof(side->state))
+        return -EPROTO;
+    memcpy(&side->state, blob, len);
+    side->result->writes_before = le64toh(side->state.writes);
+    side->result->reads_before = le64toh(side->state.reads);
+    atomic_store(&side->writer.done, side->result->writes_before);
+    atomic_store(&side->reader.done, side->result->reads_before);
+    if (side->plan.once)
+        side->reader.limit = side->memory.pages;
+    side_note_switch(side);
+    ret = worker_start(&side->writer);
+    return ret ? ret : worker_start(&side->reader);
+}
+
+/* Another program's numbers: each is looked at. Return: NULL; why not. */
+static const char *refusal(const struct plan *plan, uint64_t max_size)
+{
+    if (plan->version != PLAN_VERSION)
+        return "this version speaks another language: use the same on both sides";
+    if ((plan->page_bytes != PAGE && plan->page_bytes != (size_t)2 << 20) || !plan->size ||
+        plan->size % plan->page_bytes)
+        return "the size and the page size do not belong together";
+    if (plan->size > max_size)
+        return "the region is larger than --max-size here";
+    if (plan->writer.pattern >= PATTERNS || plan->reader.pattern >= PATTERNS ||
+        (plan->writer.pattern == PATTERN_HOT && plan->writer.hot_bytes < PAGE) ||
+        (plan->reader.pattern == PATTERN_HOT && plan->reader.hot_bytes < PAGE))
+        return "a pattern that is not known here";
+    return NULL;
+}
+
+static int answer(struct side *side, const char *why)
+{
+    const struct uf_postcopy_link *control = &side->links->ends.control;
+    uint64_t words[1 + WHY_MAX / 8] = {0};
+
+    if (why) {
+        words[0] = WHY_MAX / 8;
+        memcpy(words + 1, why, strnlen(why, WHY_MAX - 1));
+    }
+    return words_send(control, words, 1 + words[0]);
+}
+
+static int hear_sums(struct side *side)
+{
+    size_t count = side->memory.pages;
+
+    side->memory.sums = malloc(count * sizeof(*side->memory.sums));
+    if (!side->memory.sums)
+        return -ENOMEM;
+    return words_recv(&side->links->ends.control, side->memory.sums,
+                      count * WORDS(struct page_sum));
+}
+
+static int hear_plan(struct side *side)
+{
+    int ret = words_recv(&side->links->ends.control, &side->plan, WORDS(side->plan));
+    const char *why;
+
+    if (ret)
+        return side_fail(side, EXIT_FAILED, "the sender said nothing: %s",
+                         ret == -ECONNRESET ? "it has closed the connection" : strerror(-ret));
+    side->outcome->plan = side->plan;
+    why = refusal(&side->plan, side->options->max_size);
+    ret = why ? side_fail(side, EXIT_SETUP, "%s", why) : side_probe_backend(side);
+    if (ret == 0)
+        ret = side_map_memory(side);
+    if (ret == 0 && side->plan.has_table && hear_sums(side))
+        ret = side_fail(side, EXIT_FAILED, "the sums of the pages did not come");
+    if (answer(side, ret ? side->outcome->error : NULL))
+        return side_fail(side, EXIT_FAILED, "the sender is gone");
+    return ret;
+}
+
+static void sink_stats(const void *sink, struct uf_postcopy_stats *ret)
+{
+    uf_sink_stats(sink, ret);
+}
+
+static int tell_result(struct side *side)
+{
+    const struct uf_postcopy_link *control = &side->links->ends.control;
+    int ret = words_send(control, side->result, WORDS(*side->result));
+
+    if (ret == 0)
+        ret = words_send(control, side->series.samples, side->series.count * WORDS(struct sample));
+    return ret ? side_fail(side, EXIT_FAILED, "telling the sender the result: %s", strerror(-ret))
+               : 0;
+}
+
+static int arrive(struct side *side, struct uf_sink *sink)
+{
+    int ret = uf_sink_region(sink, side->memory.start, side->plan.size, side->plan.page_bytes);
+    struct uf_postcopy_stats stats;
+
+    side_begin_series(side, "sink", sink_stats, sink);
+    side->resident_before = side_status_bytes("VmRSS") + side->plan.size;
+    if (ret == 0)
+        ret = series_start(&side->series);
+    if (ret)
+        return side_fail(side, EXIT_SETUP, "starting: %s", strerror(-ret));
+    ret = uf_sink_run(sink, &side->links->ends);
+    if (side->reader.limit && ret == 0)
+        worker_join(&side->reader);
+    worker_stop(&side->reader);
+    worker_stop(&side->writer);
+    series_stop(&side->series);
+    uf_sink_stats(sink, &stats);
+    side_take_result(side, &stats, uf_sink_switched(sink), ret);
+    side->outcome->has_sink = true;
+    if (ret)
+        return side_fail(side, EXIT_FAILED, "failed %s the switch: %s",
+                         side->result->switched ? "behind" : "before", uf_sink_error(sink));
+    side_verify(side);
+    ret = tell_result(side);
+    return ret ? ret : side_judge(side->result);
+}
+
+static int receive_memory(struct side *side)
+{
+    struct uf_sink_options how = {.backend = side->options->backend, .resume = resume, .arg = side};
+    struct uf_sink *sink;
+    int ret = hear_plan(side);
+
+    if (ret)
+        return ret;
+    side_prepare_workers(side);
+    if (uf_sink_new(&sink, &how))
+        return side_fail(side, EXIT_SETUP, "no memory");
+    ret = arrive(side, sink);
+    uf_sink_free(sink);
+    return ret;
+}
+
+int side_receive(const struct side_options *options, const struct links *links,
+                 struct outcome *outcome)
+{
+    struct side *side = side_new(options, links, outcome, &outcome->sink);
+    int ret;
+
+    if (!side)
+        return EXIT_SETUP;
+    ret = receive_memory(side);
+    side_free(side, outcome->sink_samples);
+    return ret;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* The source: its memory goes away. */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "side.h"
+
+static int stop(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    struct side *side = arg;
+
+    worker_stop(&side->writer);
+    worker_stop(&side->reader);
+    side_note_switch(side);
+    side->state.writes = htole64(atomic_load(&side->writer.done));
+    side->state.reads = htole64(atomic_load(&side->reader.done));
+    *ret_blob = &side->state;
+    *ret_len = sizeof(side->state);
+    return 0;
+}
+
+static int fill_memory(struct side *side)
+{
+    const char *path = side->options->fill;
+    int ret = 0, fd;
+
+    if (!path) {
+        memory_fill(&side->memory);
+    } else {
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        ret = fd < 0 ? -errno : memory_load(&side->memory, fd);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (ret)
+        return side_fail(side, EXIT_SETUP, "%s: %s", path, strerror(-ret));
+    if (side->options->spoil)
+        side->memory.start[side->options->spoil_page * PAGE + PAGE / 2] ^= 1;
+    return 0;
+}
+
+/* The sink hears what to expect, and says whether it can. */
+static int agree(struct side *side)
+{
+    const struct uf_postcopy_link *control = &side->links->ends.control;
+    uint64_t why_len = 0, why[WHY_MAX / 8 + 1] = {0};
+    int ret = words_send(control, &side->plan, WORDS(side->plan));
+
+    if (ret == 0 && side->plan.has_table)
+        ret = words_send(control, side->memory.sums, side->memory.pages * WORDS(struct page_sum));
+    if (ret == 0)
+        ret = words_recv(control, &why_len, 1);
+    if (ret == 0 && why_len > WHY_MAX / 8)
+        ret = -EPROTO;
+    if (ret == 0 && why_len)
+        ret = words_recv(control, why, why_len);
+    if (ret)
+        return side_fail(side, EXIT_FAILED, "agreeing with the receiver: %s",
+                         ret == -ECONNRESET ? "it has closed the connection" : strerror(-ret));
+    for (char *at = (char *)why; *at; at++) /* another machine's words, on a terminal */
+        *at = *at < ' ' || *at > '~' ? '?' : *at;
+    return why_len ? side_fail(side, EXIT_SETUP, "the receiver: %s", (char *)why) : 0;
+}
+
+static void source_stats(const void *source, struct uf_postcopy_stats *ret)
+{
+    uf_source_stats(source, ret);
+}
+
+static int hear_result(struct side *side)
+{
+    const struct uf_postcopy_link *control = &side->links->ends.control;
+    struct outcome *outcome = side->outcome;
+    int ret = words_recv(control, &outcome->sink, WORDS(outcome->sink));
+
+    if (ret == 0 && outcome->sink.samples > SAMPLES_MAX)
+        ret = -EPROTO;
+    if (ret == 0)
+        ret = words_recv(control, outcome->sink_samples,
+                         outcome->sink.samples * WORDS(struct sample));
+    if (ret)
+        return side_fail(side, EXIT_FAILED,
+                         "everything moved, but the receiver did not say what it "
+                         "found: %s",
+                         strerror(-ret));
+    outcome->has_sink = true;
+    return 0;
+}
+
+static int source_failed(struct side *side, const struct uf_source *source)
+{
+    if (uf_source_switched(source))
+        return side_fail(side, EXIT_FAILED, "failed behind the switch: %s",
+                         uf_source_error(source));
+    side_verify(side);
+    return side_fail(side, EXIT_FAILED, "failed before the switch: %s; the memory here is %s",
+                     uf_source_error(source),
+                     side->result->verified.wrong ? "NOT as it was" : "whole");
+}
+
+static int migrate(struct side *side, struct uf_source *source)
+{
+    int ret = uf_source_region(source, side->memory.start, side->plan.size, side->plan.page_bytes);
+    struct uf_postcopy_stats stats;
+
+    side_begin_series(side, "source", source_stats, source);
+    side->resident_before = side_status_bytes("VmRSS");
+    if (ret == 0)
+        ret = worker_start(&side->writer);
+    if (ret == 0 && !side->plan.once)
+        ret = worker_start(&side->reader);
+    if (ret == 0)
+        ret = series_start(&side->series);
+    if (ret)
+        return side_fail(side, EXIT_SETUP, "starting: %s", strerror(-ret));
+    ret = uf_source_run(source, &side->links->ends);
+    series_stop(&side->series);
+    worker_stop(&side->writer);
+    worker_stop(&side->reader);
+    uf_source_stats(source, &stats);
+    side_take_result(side, &stats, uf_source_switched(source), ret);
+    side->outcome->has_source = true;
+    if (ret)
+        return source_failed(side, source);
+    ret = hear_result(side);
+    if (ret)
+        return ret;
+    return side->result->reads_wrong ? EXIT_WRONG : side_judge(&side->outcome->sink);
+}
+
+static int send_memory(struct side *side)
+{
+    struct uf_source_options how = {.backend = side->options->backend,
+                                    .rounds_max = side->options->rounds,
+                                    .downtime_ms = side->options->downtime_ms,
+                                    .bandwidth_bytes = side->options->bandwidth,
+                                    .stop = stop,
+                                    .arg = side};
+    struct uf_source *source;
+    int ret = side_probe_backend(side);
+
+    if (ret == 0)
+        ret = side_map_memory(side);
+    if (ret == 0)
+        ret = fill_memory(side);
+    if (ret == 0)
+        ret = agree(side);
+    if (ret)
+        return ret;
+    side_prepare_workers(side);
+    if (uf_source_new(&source, &how))
+        return side_fail(side, EXIT_SETUP, "no memory");
+    ret = migrate(side, source);
+    uf_source_free(source);
+    return ret;
+}
+
+int side_send(struct plan *plan, const struct side_options *options, const struct links *links,
+              struct outcome *outcome)
+{
+    struct side *side = side_new(options, links, outcome, &outcome->source);
+    int ret;
+
+    if (!side)
+        return EXIT_SETUP;
+    side->plan = outcome->plan = *plan;
+    ret = send_memory(side);
+    side_free(side, outcome->source_samples);
+    return ret;
+}
