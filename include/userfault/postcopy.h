@@ -150,7 +150,9 @@ struct uf_source_options {
     int (*stop)(void *arg, const void **ret_blob, size_t *ret_len_bytes);
     void *arg;
     uf_postcopy_reconnect *reconnect; /* NULL: a link that breaks ends the migration */
-    unsigned handshake_ms;            /* patience with the other side of new links; 0: 30000 */
+    /* Patience with the other side of new links, the first ones among them, while hands are shaken:
+     * of TLS, and a step of the protocol's each; -ETIMEDOUT. 0: 30000. */
+    unsigned handshake_ms;
 };
 
 /**
@@ -184,7 +186,7 @@ int uf_source_region(struct uf_source *source, void *start, size_t len_bytes, si
  * Return: 0 the sink has all; -ECANCELED; the error of stop(); -EPROTO the other side broke the
  *      protocol; -EBADMSG a checksum; -ECONNRESET, -EPIPE, ... of a link; -EREMOTEIO the sink
  *      failed; -EKEYREJECTED one side refuses the other's credentials, -ECONNABORTED a TLS
- *      session was cut off. After the switch an error means that pages may be lost:
+ *      session was cut off; -ETIMEDOUT the other side is silent while hands are shaken. After the switch an error means that pages may be lost:
  *      uf_source_switched(). Of links that broke and were not replaced it is the error of the
  *      first.
  */
@@ -233,7 +235,7 @@ struct uf_sink_options {
      * as if uf_sink_run() had returned, which it does with 0 then, also when this gives up.
      */
     uf_postcopy_reconnect *reconnect;
-    unsigned handshake_ms;
+    unsigned handshake_ms; /* as the source's */
 };
 
 int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options);

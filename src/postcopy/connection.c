@@ -28,8 +28,7 @@ static int secure_links(struct peer *peer, const struct uf_postcopy_tls *tls)
     char words[160];
     int ret = 0;
 
-    if (peer->rejoining) /* by this thread */
-        peer_deadline(peer, peer_now_ns() + (uint64_t)peer->handshake_ms * 1000000);
+    peer_patience(peer);
     for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
         struct link *link = peer_link(peer, i);
 
@@ -92,6 +91,11 @@ void peer_deadline(struct peer *peer, uint64_t deadline_ns)
         if (link)
             link->deadline_ns = deadline_ns;
     }
+}
+
+void peer_patience(struct peer *peer)
+{
+    peer_deadline(peer, peer_now_ns() + (uint64_t)peer->handshake_ms * 1000000);
 }
 
 void peer_tell(struct peer *peer, int error, const char *text)
@@ -184,7 +188,7 @@ static int attempt(struct peer *peer, const struct uf_postcopy_links *links,
     ret = peer_open(peer, links);
     if (ret)
         return ret;
-    peer_deadline(peer, peer_now_ns() + (uint64_t)peer->handshake_ms * 1000000);
+    peer_patience(peer);
     ret = rejoin(arg);
     /* A stranger hears why. The right one, if words were lost, is not to take it for the end. */
     if (ret == -ESTALE || ret == -EPROTO)

@@ -206,6 +206,8 @@ const char *link_strerror(int error)
         return "it was cut off: its TLS session was not ended";
     case -EKEYREJECTED:
         return "the other side refuses the TLS session";
+    case -ETIMEDOUT:
+        return "the other side is silent";
     default:
         return strerror(-error);
     }

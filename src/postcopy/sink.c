@@ -97,8 +97,10 @@ size_t uf_sink_lost(const struct uf_sink *sink, unsigned region, size_t from_byt
 static int greet(struct uf_sink *sink)
 {
     struct peer *peer = &sink->peer;
-    int ret = greet_as_sink(peer);
+    int ret;
 
+    peer_patience(peer);
+    ret = greet_as_sink(peer);
     if (ret == 0)
         ret = greet_check_regions(peer);
     for (unsigned i = 0; ret == 0 && i < peer->count; i++)
@@ -107,7 +109,11 @@ static int greet(struct uf_sink *sink)
         ret = lack_begin(sink);
     if (ret == 0)
         ret = greet_answer_regions(peer);
-    return ret ? ret : offer_take(sink);
+    peer_patience(peer); /* to empty the regions may have taken long */
+    if (ret == 0)
+        ret = offer_take(sink);
+    peer_deadline(peer, 0);
+    return ret;
 }
 
 /* ---- the control link before the switch */
@@ -291,7 +297,7 @@ static int await_bye(struct uf_sink *sink)
     struct peer *peer = &sink->peer;
     struct wire_header bye;
 
-    peer_deadline(peer, peer_now_ns() + (uint64_t)peer->handshake_ms * 1000000);
+    peer_patience(peer);
     return peer_expect(peer, &peer->control, WIRE_BYE, &bye);
 }
 

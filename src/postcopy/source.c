@@ -208,6 +208,24 @@ static int switch_and_push(struct uf_source *source)
     }
 }
 
+/* Each step has its time: before it answers the second the sink empties its regions. */
+static int greet(struct uf_source *source)
+{
+    struct peer *peer = &source->peer;
+    int ret;
+
+    peer_patience(peer);
+    ret = greet_as_source(peer);
+    peer_patience(peer);
+    if (ret == 0)
+        ret = greet_name_regions(peer);
+    peer_patience(peer);
+    if (ret == 0)
+        ret = offer_make(source);
+    peer_deadline(peer, 0);
+    return ret;
+}
+
 static int migrate(struct uf_source *source)
 {
     struct peer *peer = &source->peer;
@@ -216,11 +234,7 @@ static int migrate(struct uf_source *source)
     int ret = peer->count ? 0 : peer_fail(peer, -EINVAL, "no region was named");
 
     if (ret == 0)
-        ret = greet_as_source(peer);
-    if (ret == 0)
-        ret = greet_name_regions(peer);
-    if (ret == 0)
-        ret = offer_make(source);
+        ret = greet(source);
     if (ret == 0)
         ret = make_maps(source);
     if (ret == 0 && tracked)

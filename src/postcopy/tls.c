@@ -115,7 +115,7 @@ static int shake_hands(struct link *link, char *ret_words, size_t room)
             if (code != GNUTLS_E_FATAL_ALERT_RECEIVED)
                 gnutls_alert_send_appropriate(session, code);
         } else {
-            snprintf(ret_words, room, "%s", strerror(-ret));
+            snprintf(ret_words, room, "%s", link_strerror(ret));
         }
         return ret;
     }
