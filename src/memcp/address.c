@@ -29,8 +29,8 @@ static int unix_address(const char *path, struct sockaddr_un *ret)
     return 0;
 }
 
-/* HOST:PORT, [HOST]:PORT; no host: all of this machine's, or itself. Return: 0; told. */
-static int tcp_address(const char *text, bool passive, struct addrinfo **ret)
+/* HOST:PORT, [HOST]:PORT; no host: all of this machine's, or itself. Return: 0; told, or quiet. */
+static int tcp_address(const char *text, bool passive, bool quiet, struct addrinfo **ret)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                                    .ai_flags = passive ? AI_PASSIVE : 0};
@@ -50,14 +50,25 @@ static int tcp_address(const char *text, bool passive, struct addrinfo **ret)
     memcpy(host, text, len);
     host[len] = '\0';
     err = getaddrinfo(*host ? host : NULL, colon + 1, &hints, ret);
-    if (err) {
+    if (err && !quiet)
         say("%s, port %s: %s", *host ? host : "(this machine)", colon + 1, gai_strerror(err));
-        return EXIT_SETUP;
-    }
-    return 0;
+    return err ? EXIT_SETUP : 0;
 }
 
 #define UNSENT_MAX (64 << 10)
+
+/* That the other host is gone without a word is noticed, on a link that says nothing, too. */
+static void watch(int fd, unsigned patience_ms)
+{
+    const int idle_s = (int)(patience_ms / 2000) + 1, probes = 3;
+    const int between_s = (int)(patience_ms / 2000) / probes + 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof(patience_ms));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between_s, sizeof(between_s));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+}
 
 /*
  * A small message must not wait for a large one to be acknowledged. And what is in the socket is
@@ -65,48 +76,65 @@ static int tcp_address(const char *text, bool passive, struct addrinfo **ret)
  */
 void address_tune(int fd, const struct link_options *options)
 {
-    uint64_t pace = options ? options->pace_bytes : 0;
+    uint64_t pace = options->pace_bytes;
 
+    watch(fd, options->patience_ms);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){UNSENT_MAX}, sizeof(int));
     if (pace)
         setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof(pace));
 }
 
-int address_connect(const char *to, const struct link_options *options)
+/* A host that does not answer at all is not waited for as long as the kernel would. */
+static int connect_in_time(int fd, const struct sockaddr *address, socklen_t len,
+                           const struct link_options *options)
+{
+    const struct timeval patience = {.tv_sec = options->patience_ms / 1000,
+                                     .tv_usec = options->patience_ms % 1000 * 1000};
+    const struct timeval none = {0};
+    int ret;
+
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    ret = connect(fd, address, len) == 0 ? 0 : errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
+    return ret;
+}
+
+int address_connect(const char *to, const struct link_options *options, bool quiet)
 {
     const char *path = address_after(to, "unix:"), *host = address_after(to, "tcp:");
     struct addrinfo *found = NULL;
     struct sockaddr_un local;
-    int fd = -1, err = ECONNREFUSED;
+    int fd = -1, ret = -ECONNREFUSED;
 
     if (path) {
         if (unix_address(path, &local))
-            return -1;
+            return -EINVAL;
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && connect(fd, (struct sockaddr *)&local, sizeof(local)) == 0)
-            return fd;
-        err = errno;
+        ret = connect_in_time(fd, (struct sockaddr *)&local, sizeof(local), options);
+    } else if (tcp_address(host, false, quiet, &found)) {
+        return -EINVAL;
     }
-    if (host && tcp_address(host, false, &found))
-        return -1;
-    for (struct addrinfo *at = found; at; at = at->ai_next) {
+    for (struct addrinfo *at = found; at && ret; at = at->ai_next) {
         if (fd >= 0)
             close(fd);
         fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) == 0) {
-            freeaddrinfo(found);
-            address_tune(fd, options);
-            return fd;
-        }
-        err = errno;
+        ret = connect_in_time(fd, at->ai_addr, at->ai_addrlen, options);
     }
     if (found)
         freeaddrinfo(found);
+    if (ret == 0) {
+        address_tune(fd, options);
+        return fd;
+    }
     if (fd >= 0)
         close(fd);
-    say("%s: %s; is `userfault memcp receive --listen=%s' running there?", to, strerror(err), to);
-    return -1;
+    if (!quiet)
+        say("%s: %s; is `userfault memcp receive --listen=%s' running there?", to, strerror(-ret),
+            to);
+    return ret;
 }
 
 static int listen_unix(const char *path)
@@ -116,7 +144,7 @@ static int listen_unix(const char *path)
 
     if (unix_address(path, &local))
         return -1;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd >= 0 && bind(fd, (struct sockaddr *)&local, sizeof(local)) == 0 && listen(fd, 32) == 0) {
         say("listening at unix:%s", path);
         return fd;
@@ -146,10 +174,10 @@ static int listen_tcp(const char *host)
     struct addrinfo *found = NULL;
     int fd = -1, err = 0;
 
-    if (tcp_address(host, true, &found))
+    if (tcp_address(host, true, false, &found))
         return -1;
     for (struct addrinfo *at = found; at && fd < 0; at = at->ai_next) {
-        fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd >= 0)
             setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
         if (fd < 0 || bind(fd, at->ai_addr, at->ai_addrlen) || listen(fd, 32)) {

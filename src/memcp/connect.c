@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The source opens as many connections as it wants links; the first words on each say of which
- * session it is, which link, and how many there are, for they may arrive in any order.
+ * The source opens as many connections as it wants links, and one to talk; the first words on each
+ * say of which session it is, which link, and how many there are, for they may arrive in any order.
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -34,58 +35,130 @@ static int connect_command(const char *command, struct links *ret)
         say("a process for `%s': %s", command, strerror(errno));
         return EXIT_SETUP;
     }
-    ret->ends.control = (struct uf_postcopy_link){fds[0], fds[0]};
+    ret->ends.control = ret->talk = (struct uf_postcopy_link){fds[0], fds[0]};
     ret->transport = "a command";
     return 0;
 }
 
-static int introduce(struct links *links)
+static int introduce(struct links *links, unsigned index)
 {
-    struct introduction words = {.magic = MAGIC,
-                                 .has_urgent = links->ends.urgent.in >= 0,
-                                 .background = links->ends.background_count};
-    int ret = 0;
+    const struct introduction words = {.magic = MAGIC,
+                                       .session = links->session,
+                                       .attempt = links->attempt,
+                                       .index = index,
+                                       .has_urgent = links->options.has_urgent,
+                                       .background = links->options.background};
 
-    if (getrandom(&words.session, sizeof(words.session), 0) != sizeof(words.session))
-        ret = -EIO;
-    for (unsigned i = 0; ret == 0 && i < 2 + words.background; i++) {
-        words.index = i;
-        if (links_at(&links->ends, i)->out >= 0)
-            ret = words_send(links_at(&links->ends, i), &words, WORDS(words));
-    }
-    if (ret)
-        say("the connection was made, and lost: %s", strerror(-ret));
-    return ret ? EXIT_FAILED : 0;
+    return words_send(links_at(links, index), &words, WORDS(words), links->options.patience_ms);
 }
 
-static int connect_all(const char *to, const struct link_options *options, struct links *ret)
+static bool is_wanted(const struct links *links, unsigned index)
 {
+    return index == 1 ? links->options.has_urgent
+                      : index < 2 + links->options.background || index == TALK;
+}
+
+/* One that says what it is. Return: 0; -errno, and it is closed. */
+static int connect_one(struct links *links, unsigned index, bool quiet)
+{
+    struct uf_postcopy_link *link = links_at(links, index);
+    int ret = address_connect(links->address, &links->options, quiet);
+
+    if (ret < 0)
+        return ret;
+    link->in = link->out = ret;
+    ret = introduce(links, index);
+    if (ret && !quiet)
+        say("the connection was made, and lost: %s", strerror(-ret));
+    if (ret)
+        link_close(link);
+    return ret;
+}
+
+static int connect_all(struct links *links)
+{
+    const char *to = links->address;
+
     if (!address_after(to, "unix:") && !address_after(to, "tcp:")) {
         say("%s: not unix:PATH, tcp:HOST:PORT, exec:COMMAND or -", to);
         return EXIT_SETUP;
     }
-    ret->transport = address_after(to, "tcp:") ? "TCP" : "a unix socket";
-    ret->ends.background_count = options->background;
-    for (unsigned i = 0; i < 2 + options->background; i++) {
-        struct uf_postcopy_link *link = links_at(&ret->ends, i);
-
-        if (i == 1 && !options->has_urgent)
-            continue;
-        link->in = link->out = address_connect(to, options);
-        if (link->in < 0)
+    links->transport = address_after(to, "tcp:") ? "TCP" : "a unix socket";
+    links->ends.background_count = links->options.background;
+    for (unsigned i = 0; i <= TALK; i++) {
+        if (is_wanted(links, i) && connect_one(links, i, false))
             return EXIT_SETUP;
     }
     return 0;
 }
 
-int links_connect(const char *to, const struct link_options *options, struct links *ret)
+/* One connection for everything. */
+static int connect_streams(struct links *links)
 {
-    const char *command = address_after(to, "exec:");
-    int failed;
+    const char *command = address_after(links->address, "exec:");
+    int failed = command ? connect_command(command, links) : links_standard(links), lost;
 
-    links_clear(ret);
-    failed = command                ? connect_command(command, ret)
-             : strcmp(to, "-") == 0 ? links_standard(ret)
-                                    : connect_all(to, options, ret);
-    return failed ? failed : introduce(ret);
+    if (failed)
+        return failed;
+    lost = introduce(links, TALK);
+    if (lost)
+        say("the connection was made, and lost: %s", strerror(-lost));
+    return lost ? EXIT_FAILED : 0;
+}
+
+int links_connect(struct links *links)
+{
+    const char *to = links->address;
+
+    if (getrandom(&links->session, sizeof(links->session), 0) != sizeof(links->session)) {
+        say("no random number for the session: %s", strerror(errno));
+        return EXIT_SETUP;
+    }
+    return address_after(to, "exec:") || strcmp(to, "-") == 0 ? connect_streams(links)
+                                                              : connect_all(links);
+}
+
+/* ---- again */
+
+#define RETRY_NS ((uint64_t)100000000)
+
+/* Between tries the other side may come to itself. Return: whether there is still time. */
+static bool rest(struct links *links, uint64_t deadline_ns)
+{
+    uint64_t now = now_ns(), since = now - links->tried_ns;
+
+    if (now >= deadline_ns)
+        return false;
+    if (since < RETRY_NS)
+        poll(NULL, 0, (int)((RETRY_NS - since) / 1000000) + 1);
+    links->tried_ns = now_ns();
+    return true;
+}
+
+int links_connect_again(struct links *links, uint64_t deadline_ns)
+{
+    int ret = -ETIMEDOUT;
+
+    while (ret && rest(links, deadline_ns)) {
+        links_close_ends(links);
+        links->attempt++;
+        ret = 0;
+        for (unsigned i = 0; ret == 0 && i < TALK; i++) {
+            if (is_wanted(links, i))
+                ret = connect_one(links, i, true);
+        }
+    }
+    return ret;
+}
+
+int links_connect_talk(struct links *links, uint64_t deadline_ns)
+{
+    int ret = -ETIMEDOUT;
+
+    while (ret && rest(links, deadline_ns)) {
+        link_close(&links->talk);
+        links->attempt++;
+        ret = connect_one(links, TALK, true);
+    }
+    return ret;
 }

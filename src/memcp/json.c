@@ -37,11 +37,18 @@ static json_t *pace(const struct pace *pace)
 
 static json_t *plan(const struct plan *plan)
 {
-    return json_pack("{s:I,s:I,s:b,s:I,s:I,s:b,s:o,s:o}", "size", (json_int_t)plan->size,
-                     "page_size", (json_int_t)plan->page_bytes, "shared", (int)plan->shared, "seed",
-                     (json_int_t)plan->seed, "zero_percent", (json_int_t)plan->zero_percent,
-                     "from_file", (int)plan->has_table, "writer", pace(&plan->writer), "reader",
-                     pace(&plan->reader));
+    static const char *const tls[] = {NULL, "certificates", "key"};
+    static const char *const compress[] = {"off", "auto", "always"};
+    json_t *root = json_pack("{s:I,s:I,s:b,s:I,s:I,s:b,s:o,s:o}", "size", (json_int_t)plan->size,
+                             "page_size", (json_int_t)plan->page_bytes, "shared", (int)plan->shared,
+                             "seed", (json_int_t)plan->seed, "zero_percent",
+                             (json_int_t)plan->zero_percent, "from_file", (int)plan->has_table,
+                             "writer", pace(&plan->writer), "reader", pace(&plan->reader));
+
+    json_object_set_new(root, "tls", plan->tls ? json_string(tls[plan->tls]) : json_null());
+    json_object_set_new(root, "verify", json_boolean(plan->verify));
+    json_object_set_new(root, "compress", json_string(compress[plan->compress]));
+    return root;
 }
 
 static json_t *latency(const struct result *r)
@@ -96,6 +103,8 @@ static json_t *side(const struct result *r, const struct sample *samples)
     json_object_set_new(root, "downtime_ns", number(r->downtime_ns));
     json_object_set_new(root, "total_ns", number(r->total_ns));
     json_object_set_new(root, "switch_ns", number(r->switch_ns));
+    json_object_set_new(root, "recoveries", number(r->recoveries));
+    json_object_set_new(root, "paused_ns", number(r->paused_ns));
     json_object_set_new(root, "memory_bytes", number(r->memory_bytes));
     json_object_set_new(root, "writes", number(r->writes));
     json_object_set_new(root, "reads", number(r->reads));

@@ -15,31 +15,54 @@ unsigned links_count(const struct uf_postcopy_links *links)
     return 1 + (links->urgent.in >= 0) + links->background_count;
 }
 
-struct uf_postcopy_link *links_at(struct uf_postcopy_links *links, uint64_t index)
+struct uf_postcopy_link *links_at(struct links *links, uint64_t index)
 {
-    return index == 0   ? &links->control
-           : index == 1 ? &links->urgent
-                        : &links->background[index - 2];
+    return index == 0      ? &links->ends.control
+           : index == 1    ? &links->ends.urgent
+           : index == TALK ? &links->talk
+                           : &links->ends.background[index - 2];
 }
 
-void links_clear(struct links *links)
+void links_clear(struct links *links, const struct link_options *options)
 {
-    *links = (struct links){0};
-    for (unsigned i = 0; i < 2 + UF_POSTCOPY_BACKGROUND_MAX; i++)
-        *links_at(&links->ends, i) = (struct uf_postcopy_link){-1, -1};
+    *links = (struct links){.listener = -1, .options = *options};
+    for (unsigned i = 0; i <= TALK; i++)
+        *links_at(links, i) = (struct uf_postcopy_link){-1, -1};
+}
+
+void link_close(struct uf_postcopy_link *link)
+{
+    if (link->in >= 0)
+        close(link->in);
+    if (link->out >= 0 && link->out != link->in)
+        close(link->out);
+    *link = (struct uf_postcopy_link){-1, -1};
+}
+
+void links_close_ends(struct links *links)
+{
+    for (unsigned i = 0; i < TALK; i++)
+        link_close(links_at(links, i));
+}
+
+void links_unlisten(struct links *links)
+{
+    const char *path = links->listener >= 0 ? address_after(links->address, "unix:") : NULL;
+
+    if (links->listener >= 0)
+        close(links->listener);
+    if (path)
+        unlink(path);
+    links->listener = -1;
 }
 
 void links_close(struct links *links)
 {
-    for (unsigned i = 0; i < 2 + UF_POSTCOPY_BACKGROUND_MAX; i++) {
-        struct uf_postcopy_link *link = links_at(&links->ends, i);
-
-        if (link->in >= 0)
-            close(link->in);
-        if (link->out >= 0 && link->out != link->in)
-            close(link->out);
-        *link = (struct uf_postcopy_link){-1, -1};
-    }
+    links_unlisten(links);
+    if (links->talk.in == links->ends.control.in)
+        links->talk = (struct uf_postcopy_link){-1, -1};
+    links_close_ends(links);
+    link_close(&links->talk);
     if (links->command)
         waitpid(links->command, NULL, 0);
     links->command = 0;
@@ -47,7 +70,7 @@ void links_close(struct links *links)
 
 int links_standard(struct links *ret)
 {
-    ret->ends.control = (struct uf_postcopy_link){STDIN_FILENO, STDOUT_FILENO};
+    ret->ends.control = ret->talk = (struct uf_postcopy_link){STDIN_FILENO, STDOUT_FILENO};
     ret->transport = "standard input and output";
     if (!isatty(STDIN_FILENO) && !isatty(STDOUT_FILENO))
         return 0;
@@ -71,7 +94,7 @@ static int tcp_pair(int fds[2], const struct link_options *options)
         fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     close(listener);
     address_tune(fds[0], options);
-    address_tune(fds[1], NULL);
+    address_tune(fds[1], options);
     return fds[1] < 0 ? -1 : 0;
 }
 
@@ -96,23 +119,23 @@ static int pair(const char *over, const struct link_options *options,
 int links_pairs(const char *over, const struct link_options *options, struct links ret[2])
 {
     for (int side = 0; side < 2; side++) {
-        links_clear(&ret[side]);
+        links_clear(&ret[side], options);
         ret[side].ends.background_count = options->background;
         ret[side].transport = strcmp(over, "tcp") == 0    ? "TCP on loopback"
                               : strcmp(over, "pipe") == 0 ? "pipes"
                                                           : "unix sockets";
     }
-    for (unsigned i = 0; i < 2 + options->background; i++) {
+    for (unsigned i = 0; i <= TALK; i++) {
         struct uf_postcopy_link ends[2];
 
-        if (i == 1 && !options->has_urgent)
+        if ((i == 1 && !options->has_urgent) || (i >= 2 + options->background && i < TALK))
             continue;
         if (pair(over, options, ends)) {
             say("a pair of connections: %s", strerror(errno));
             return EXIT_SETUP;
         }
-        *links_at(&ret[0].ends, i) = ends[0];
-        *links_at(&ret[1].ends, i) = ends[1];
+        *links_at(&ret[0], i) = ends[0];
+        *links_at(&ret[1], i) = ends[1];
     }
     return 0;
 }

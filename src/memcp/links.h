@@ -8,29 +8,31 @@
 
 #include "memcp.h"
 
-#define MAGIC       0x3170636d656d6675u /* "ufmemcp1" */
-#define PATIENCE_MS 10000               /* for the first words of a connection */
+#define MAGIC 0x3270636d656d6675u /* "ufmemcp2" */
+#define TALK  (2 + UF_POSTCOPY_BACKGROUND_MAX)
 
 /* First on each connection. */
 struct introduction {
-    uint64_t magic, session, index, has_urgent, background;
+    uint64_t magic, session, attempt, index, has_urgent, background;
 };
 
 /* ---- address.c: what goes wrong is told */
 
 /* What follows a scheme; NULL: it is another one. */
 const char *address_after(const char *address, const char *scheme);
+/* quiet: nothing is told, for it is not the first time. Return: a socket; -errno. */
+int address_connect(const char *to, const struct link_options *options, bool quiet);
 /* Return: a socket; -1. */
-int address_connect(const char *to, const struct link_options *options);
 int address_listen(const char *on);
 void address_tune(int fd, const struct link_options *options);
 
 /* ---- links.c */
 
-/* 0 control, 1 urgent, 2 and on background. */
-struct uf_postcopy_link *links_at(struct uf_postcopy_links *links, uint64_t index);
-/* No link is there. */
-void links_clear(struct links *links);
+/* 0 control, 1 urgent, 2 and on background; TALK. */
+struct uf_postcopy_link *links_at(struct links *links, uint64_t index);
+/* The engine's. */
+void links_close_ends(struct links *links);
+void link_close(struct uf_postcopy_link *link);
 /* This program's standard input and output are the only link. Return: 0; an exit status, told. */
 int links_standard(struct links *ret);
 

@@ -94,29 +94,54 @@ static int open_progress(struct line *line)
 
 /* ---- the sides */
 
+/* Return: 0; an exit status, told. */
+static int load_credentials(struct line *line, bool server, struct uf_postcopy_tls **ret)
+{
+    struct uf_postcopy_tls_options who = line->tls;
+    const char *words = "";
+    int error;
+
+    *ret = NULL;
+    if (line->side.tls == TLS_OFF)
+        return 0;
+    who.server = server;
+    if (server)
+        who.psk_identity = NULL;
+    error = uf_postcopy_tls_new(ret, &who, &words);
+    if (error)
+        say("TLS: %s (%s)", words, strerror(-error));
+    return error ? EXIT_SETUP : 0;
+}
+
 static int send_to(struct line *line, struct outcome *outcome)
 {
     struct links links;
-    int ret = links_connect(line->to, &line->links, &links);
+    int ret = load_credentials(line, false, &line->side.credentials);
 
-    outcome->transport = links.transport;
-    outcome->links = links_count(&links.ends);
-    if (ret == 0)
-        ret = side_send(&line->plan, &line->side, &links, outcome);
+    if (ret)
+        return ret;
+    links_clear(&links, &line->links);
+    links.address = line->to;
+    ret = side_send(&line->plan, &line->side, &links, outcome);
     links_close(&links);
+    uf_postcopy_tls_free(line->side.credentials);
     return ret;
 }
 
 static int receive_at(struct line *line, struct outcome *outcome)
 {
     struct links links;
-    int ret = links_accept(line->listen_on, &links);
+    int ret = load_credentials(line, true, &line->side.credentials);
 
+    if (ret)
+        return ret;
+    ret = links_accept(line->listen_on, &line->links, &links);
     outcome->transport = links.transport;
     outcome->links = links_count(&links.ends);
     if (ret == 0)
         ret = side_receive(&line->side, &links, outcome);
     links_close(&links);
+    uf_postcopy_tls_free(line->side.credentials);
     return ret;
 }
 
@@ -125,25 +150,26 @@ _Noreturn static void be_sink(struct line *line, struct links links[2], struct o
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     links_close(&links[0]);
+    links[1].options.patience_ms =
+        0; /* the parent fills the memory first, and ends with this one */
     line->side.progress = NULL;
     _exit(side_receive(&line->side, &links[1], outcome));
 }
 
-static int alone(struct line *line, struct outcome *outcome)
+static int alone_over(struct line *line, struct links links[2], struct uf_postcopy_tls *sinks,
+                      struct outcome *outcome)
 {
-    const char *over = line->over ? line->over : "unix";
-    struct links links[2];
-    int ret = links_pairs(over, &line->links, links), status = 0;
+    int ret, status = 0;
     pid_t pid;
 
-    if (ret)
-        return ret;
     outcome->transport = links[0].transport;
     outcome->links = links_count(&links[0].ends);
     fflush(NULL);
     pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        line->side.credentials = sinks;
         be_sink(line, links, outcome);
+    }
     links_close(&links[1]);
     if (pid < 0) {
         say("a second process: %s", strerror(errno));
@@ -154,6 +180,23 @@ static int alone(struct line *line, struct outcome *outcome)
     links_close(&links[0]);
     if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status))
         say("the sink was ended by signal %d", WTERMSIG(status));
+    return ret;
+}
+
+static int alone(struct line *line, struct outcome *outcome)
+{
+    struct uf_postcopy_tls *sinks = NULL;
+    struct links links[2];
+    int ret = load_credentials(line, false, &line->side.credentials);
+
+    if (ret == 0)
+        ret = load_credentials(line, true, &sinks);
+    if (ret == 0)
+        ret = links_pairs(line->over ? line->over : "unix", &line->links, links);
+    if (ret == 0)
+        ret = alone_over(line, links, sinks, outcome);
+    uf_postcopy_tls_free(line->side.credentials);
+    uf_postcopy_tls_free(sinks);
     return ret;
 }
 

@@ -33,6 +33,8 @@
 #define EXIT_FAILED 2   /* it did not move, or not all of it */
 #define EXIT_SETUP  125 /* options, addresses, memory: before anything moved */
 
+#define RECONNECT_MAX_S 86400
+
 #define RATE_MAX UINT64_MAX /* as fast as it goes */
 
 enum pattern { PATTERN_SEQ, PATTERN_RANDOM, PATTERN_HOT, PATTERNS };
@@ -54,9 +56,16 @@ struct plan {
     uint64_t has_table;        /* filled from a file: sums of the pages follow */
     uint64_t once;             /* the reader reads each page once, then it is done */
     struct pace writer, reader;
+    uint64_t tls;         /* enum tls */
+    uint64_t verify;      /* the engine's checksum of the region */
+    uint64_t compress;    /* enum uf_postcopy_compression */
+    uint64_t reconnect_s; /* when links break behind the switch: for how long; 0: not at all */
+    uint64_t reconnects;  /* so often at most; 0: any */
 };
 
-#define PLAN_VERSION 1
+enum tls { TLS_OFF, TLS_CERTIFICATES, TLS_KEY };
+
+#define PLAN_VERSION 2
 #define WORDS(type)  (sizeof(type) / sizeof(uint64_t))
 
 /* ---- memory.c */
@@ -126,28 +135,56 @@ uint64_t now_ns(void);
 
 /* ---- links.c, connect.c, accept.c, words.c */
 
-struct links {
-    struct uf_postcopy_links ends;
-    const char *transport; /* in words */
-    pid_t command;         /* exec: whose ends they are; 0 */
-};
-
 struct link_options {
     bool has_urgent;
     unsigned background;
-    uint64_t pace_bytes; /* SO_MAX_PACING_RATE; 0: none */
+    uint64_t pace_bytes;  /* SO_MAX_PACING_RATE; 0: none */
+    unsigned patience_ms; /* with a side that is silent though it has to say something */
 };
 
+struct links {
+    struct uf_postcopy_links ends; /* the engine's */
+    struct uf_postcopy_link talk;  /* ours; with one connection for everything it is control */
+    const char *transport;         /* in words */
+    struct link_options options;
+    pid_t command;             /* exec: whose ends they are; 0 */
+    const char *address;       /* to connect to, or listened at; NULL: pairs */
+    int listener;              /* -1: none (any more) */
+    uint64_t session, attempt; /* the source draws the one, and counts the other */
+    uint64_t tried_ns;         /* when it did that last */
+};
+
+/* No link is there. */
+void links_clear(struct links *links, const struct link_options *options);
 unsigned links_count(const struct uf_postcopy_links *links);
-/* unix:PATH, tcp:HOST:PORT, exec:COMMAND, - . Return: 0; an exit status, told. */
-int links_connect(const char *to, const struct link_options *options, struct links *ret);
-int links_accept(const char *listen_on, struct links *ret);
+/* To its address: unix:PATH, tcp:HOST:PORT, exec:COMMAND, - . Return: 0; an exit status, told. */
+int links_connect(struct links *links);
+/* The same, and wait for who comes. */
+int links_accept(const char *listen_on, const struct link_options *options, struct links *ret);
 /* Both ends in this process, for its child. over: unix, tcp, pipe. */
 int links_pairs(const char *over, const struct link_options *options, struct links ret[2]);
+/*
+ * New ones in the place of the engine's, or of talk, until then; of the source, and of the sink.
+ * Return: 0; -ENOTCONN the source talks, for it is through with the engine's; -errno.
+ */
+int links_connect_again(struct links *links, uint64_t deadline_ns);
+int links_connect_talk(struct links *links, uint64_t deadline_ns);
+int links_accept_again(struct links *links, uint64_t deadline_ns);
+int links_accept_talk(struct links *links, uint64_t deadline_ns);
+/* No more connections are wanted. */
+void links_unlisten(struct links *links);
 void links_close(struct links *links);
-/* Numbers, little-endian, all of them. Return: 0, -errno; -ECONNRESET at the end. */
-int words_send(const struct uf_postcopy_link *link, const void *words, size_t count);
-int words_recv(const struct uf_postcopy_link *link, void *words, size_t count);
+/*
+ * Numbers, little-endian, all of them. patience_ms: for each 4 KiB; 0: as long as it takes. Return:
+ * 0, -errno; -ECONNRESET at the end, -ETIMEDOUT.
+ */
+int words_send(const struct uf_postcopy_link *link, const void *words, size_t count,
+               unsigned patience_ms);
+int words_recv(const struct uf_postcopy_link *link, void *words, size_t count,
+               unsigned patience_ms);
+const char *words_strerror(int error); /* of the other side */
+/* Return: 0; -ETIMEDOUT; -errno. deadline_ns: 0: none. */
+int await_fd(int fd, short events, uint64_t deadline_ns);
 
 /* ---- series.c */
 
@@ -186,7 +223,7 @@ struct result {
     uint64_t user_backend;
     uint64_t start_ns, switch_ns; /* of the switch, since this side began */
     uint64_t rounds, precopy, background, urgent, zero, lost, discarded, bytes, requests,
-        requests_dropped, downtime_ns, total_ns, blocked_ns;
+        requests_dropped, downtime_ns, total_ns, blocked_ns, recoveries, paused_ns;
     uint64_t latency[UF_POSTCOPY_BUCKETS];
     struct verified verified;
     uint64_t writes, writes_before, reads, reads_before, reads_wrong, reads_lost;
@@ -208,6 +245,10 @@ struct side_options {
     FILE *progress;
     bool progress_json;
     bool quiet;
+    bool reconnect_given; /* sink: this, not what the source says */
+    unsigned reconnect_s, reconnects;
+    enum tls tls; /* sink: what the source's has to be */
+    struct uf_postcopy_tls *credentials;
 };
 
 struct outcome {
@@ -221,10 +262,9 @@ struct outcome {
 };
 
 /* Return: an exit status; what went wrong is in outcome->error. */
-int side_send(struct plan *plan, const struct side_options *options, const struct links *links,
+int side_send(struct plan *plan, const struct side_options *options, struct links *links,
               struct outcome *outcome);
-int side_receive(const struct side_options *options, const struct links *links,
-                 struct outcome *outcome);
+int side_receive(const struct side_options *options, struct links *links, struct outcome *outcome);
 
 /* ---- the end */
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The command line. */
 #include <argp.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,6 +31,16 @@ enum key {
     KEY_PROGRESS,
     KEY_QUIET,
     KEY_SPOIL,
+    KEY_VERIFY,
+    KEY_COMPRESS,
+    KEY_PATIENCE,
+    KEY_RECONNECT,
+    KEY_TLS_CA,
+    KEY_TLS_CERT,
+    KEY_TLS_KEY,
+    KEY_TLS_HOST,
+    KEY_TLS_PSK,
+    KEY_TLS_IDENTITY,
 };
 
 static const struct argp_option options[] = {
@@ -66,6 +75,25 @@ static const struct argp_option options[] = {
     {"bandwidth", KEY_BANDWIDTH, "RATE", 0,
      "Bytes a second at most, urgent pages excepted, as 100M or 1Gbit", 3},
     {"fq-rate", KEY_FQ_RATE, "RATE", 0, "The kernel paces each TCP connection to so much", 3},
+    {"verify", KEY_VERIFY, NULL, 0, "The library compares a checksum of the region, too", 3},
+    {"compress", KEY_COMPRESS, "HOW", OPTION_ARG_OPTIONAL,
+     "What nobody waits for: off, auto (while it is measured to be faster; if nothing is named) or "
+     "always",
+     3},
+    {"patience", KEY_PATIENCE, "SECONDS", 0,
+     "How long the other side may be silent while it has to say something (30)", 3},
+    {"reconnect", KEY_RECONNECT, "SECONDS[,N]", 0,
+     "When connections break behind the switch: try so long to make new ones, N times at most. "
+     "receive: not as the sender says",
+     3},
+    {NULL, 0, NULL, 0, "Encrypted, by TLS 1.3, with certificates or a key, on both sides:", 5},
+    {"tls-ca", KEY_TLS_CA, "FILE", 0, "PEM: who signs the other side's certificate", 5},
+    {"tls-cert", KEY_TLS_CERT, "FILE", 0, "PEM: this side's certificate", 5},
+    {"tls-key", KEY_TLS_KEY, "FILE", 0, "PEM: its key", 5},
+    {"tls-host", KEY_TLS_HOST, "NAME", 0,
+     "In the other side's certificate (send: the host of --to=tcp:...; receive: any)", 5},
+    {"tls-psk", KEY_TLS_PSK, "FILE", 0, "Keys, as of psktool(1)", 5},
+    {"tls-identity", KEY_TLS_IDENTITY, "NAME", 0, "send: which of the keys", 5},
     {NULL, 0, NULL, 0, "What is told:", 4},
     {"json", KEY_JSON, "FILE", OPTION_ARG_OPTIONAL,
      "Statistics as JSON to FILE (-, the default: standard output, in place of the text)", 4},
@@ -87,10 +115,6 @@ static const char doc[] =
     "2 it did not move; 125 wrong options, or no memory, connection or facility. "
     "userfault-memcp(1) says what the numbers mean.";
 
-static struct {
-    bool writer, reader;
-} percent;
-
 static void set_fill(struct line *line, const char *text)
 {
     char *end;
@@ -102,48 +126,32 @@ static void set_fill(struct line *line, const char *text)
         line->side.fill = text;
 }
 
-/* ---- options */
-
-static void need(struct argp_state *state, bool good, const char *what)
+static error_t parse_tls(int key, char *arg, struct argp_state *state)
 {
-    if (!good)
-        argp_error(state, "%s", what);
-}
+    struct line *line = state->input;
 
-/* What hangs together, once all is known. */
-static void settle(struct argp_state *state, struct line *line)
-{
-    struct plan *plan = &line->plan;
-    uint64_t file_bytes = 0;
-
-    need(state, line->role == ROLE_SEND || !line->to, "--to is for `send'");
-    need(state, line->role == ROLE_RECEIVE || !line->listen_on, "--listen is for `receive'");
-    need(state, line->role == ROLE_ALONE || !line->over, "--over is for both sides in one");
-    need(state, line->role != ROLE_SEND || line->to, "send: --to=ADDRESS says where to");
-    if (line->side.fill) {
-        FILE *file = fopen(line->side.fill, "re");
-
-        if (!file || fseeko(file, 0, SEEK_END) != 0)
-            argp_failure(state, EXIT_SETUP, errno, "--fill: %s", line->side.fill);
-        else
-            file_bytes = (uint64_t)ftello(file);
-        if (file)
-            fclose(file);
-        plan->has_table = 1;
+    switch (key) {
+    case KEY_TLS_CA:
+        line->tls.ca_file = arg;
+        return 0;
+    case KEY_TLS_CERT:
+        line->tls.cert_file = arg;
+        return 0;
+    case KEY_TLS_KEY:
+        line->tls.key_file = arg;
+        return 0;
+    case KEY_TLS_HOST:
+        line->tls.host = arg;
+        return 0;
+    case KEY_TLS_PSK:
+        line->tls.psk_file = arg;
+        return 0;
+    case KEY_TLS_IDENTITY:
+        line->tls.psk_identity = arg;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
-    plan->page_bytes = line->huge ? (size_t)2 << 20 : PAGE;
-    if (!plan->size)
-        plan->size = file_bytes ? file_bytes : (uint64_t)256 << 20;
-    plan->size = (plan->size + plan->page_bytes - 1) / plan->page_bytes * plan->page_bytes;
-    if (percent.writer)
-        plan->writer.rate = plan->writer.rate * (plan->size / PAGE) / 100 + 1;
-    if (percent.reader)
-        plan->reader.rate = plan->reader.rate * (plan->size / PAGE) / 100 + 1;
-    need(state, line->side.spoil_page < plan->size / PAGE, "--spoil: there is no such page");
-    /* Two streams can carry what one connection carries, and no more. */
-    if (line->one_socket ||
-        (line->to && (strcmp(line->to, "-") == 0 || strncmp(line->to, "exec:", 5) == 0)))
-        line->links = (struct link_options){.pace_bytes = line->links.pace_bytes};
 }
 
 static error_t parse_told(int key, char *arg, struct argp_state *state)
@@ -172,13 +180,14 @@ static error_t parse_told(int key, char *arg, struct argp_state *state)
         line->side.spoil_page = value_number(state, "spoil", arg, UINT32_MAX);
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_tls(key, arg, state);
     }
 }
 
 static error_t parse_how(int key, char *arg, struct argp_state *state)
 {
     static const char *const overs[] = {"unix", "tcp", "pipe", NULL};
+    static const char *const compressions[] = {"off", "auto", "always", NULL};
     struct line *line = state->input;
 
     switch (key) {
@@ -194,6 +203,7 @@ static error_t parse_how(int key, char *arg, struct argp_state *state)
     case KEY_LINKS:
         line->links.background =
             value_number(state, "background-links", arg, UF_POSTCOPY_BACKGROUND_MAX);
+        line->links_given = true;
         return 0;
     case KEY_ONE_SOCKET:
         line->one_socket = true;
@@ -212,6 +222,19 @@ static error_t parse_how(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_FQ_RATE:
         line->links.pace_bytes = value_rate(state, "fq-rate", arg);
+        return 0;
+    case KEY_VERIFY:
+        line->plan.verify = 1;
+        return 0;
+    case KEY_COMPRESS:
+        line->plan.compress =
+            value_word(state, "compress", arg ? arg : "auto", compressions, "off, auto or always");
+        return 0;
+    case KEY_RECONNECT:
+        value_reconnect(state, "reconnect", arg, &line->side);
+        return 0;
+    case KEY_PATIENCE:
+        line->links.patience_ms = 1000 * value_number(state, "patience", arg, 86400);
         return 0;
     default:
         return parse_told(key, arg, state);
@@ -246,10 +269,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         line->plan.zero_percent = value_number(state, "zero", arg, 100);
         return 0;
     case KEY_WRITER:
-        value_pace(state, "writer", arg, &line->plan.writer, &percent.writer, NULL);
+        value_pace(state, "writer", arg, &line->plan.writer, &line->writer_percent, NULL);
         return 0;
     case KEY_READER:
-        value_pace(state, "reader", arg, &line->plan.reader, &percent.reader, &line->plan.once);
+        value_pace(state, "reader", arg, &line->plan.reader, &line->reader_percent,
+                   &line->plan.once);
         return 0;
     case ARGP_KEY_ARG:
         if (state->arg_num > 0 || (strcmp(arg, "send") != 0 && strcmp(arg, "receive") != 0))
@@ -257,7 +281,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         line->role = strcmp(arg, "send") == 0 ? ROLE_SEND : ROLE_RECEIVE;
         return 0;
     case ARGP_KEY_SUCCESS:
-        settle(state, line);
+        options_settle(state, line);
         return 0;
     default:
         return parse_how(key, arg, state);
@@ -281,7 +305,7 @@ int options_parse(int argc, char **argv, struct line *ret)
                  .writer = {.pattern = PATTERN_RANDOM, .rate = 1000},
                  .reader = {.pattern = PATTERN_RANDOM, .rate = 1000}},
         .side = {.backend = UF_BACKEND_AUTO, .rounds = 5, .max_size = half_of_ram()},
-        .links = {.has_urgent = true, .background = 1},
+        .links = {.has_urgent = true, .background = 1, .patience_ms = 30000},
     };
     argp_err_exit_status = EXIT_SETUP;
     if (argp_parse(&argp, argc, argv, 0, NULL, ret) != 0)

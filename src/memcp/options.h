@@ -14,6 +14,9 @@ struct line {
     struct plan plan;
     struct side_options side;
     struct link_options links;
+    struct uf_postcopy_tls_options tls;
+    bool links_given;                    /* --background-links */
+    bool writer_percent, reader_percent; /* their rates are shares of the region */
     const char *to, *listen_on, *over;
     bool one_socket, huge;
     const char *json, *svg, *progress;
@@ -23,6 +26,9 @@ struct line {
 /* Ends the process where something is wrong with the options. Return: 0; an exit status. */
 int options_parse(int argc, char **argv, struct line *ret);
 
+/* settle.c: what is not on the command line follows from what is; refuses as values.c does. */
+void options_settle(struct argp_state *state, struct line *line);
+
 /* ---- values.c: who cannot read a value says so, and ends the process */
 
 uint64_t value_size(struct argp_state *state, const char *option, const char *text);
@@ -31,6 +37,9 @@ unsigned value_number(struct argp_state *state, const char *option, const char *
 /* @words: ends with NULL; which: the same, for people. Return: its place among them. */
 unsigned value_word(struct argp_state *state, const char *option, const char *text,
                     const char *const *words, const char *which);
+/* SECONDS[,N] */
+void value_reconnect(struct argp_state *state, const char *option, const char *text,
+                     struct side_options *ret);
 /* ret_percent: the rate is a share of the region; ret_once: NULL where that is no pattern. */
 void value_pace(struct argp_state *state, const char *option, const char *text, struct pace *pace,
                 bool *ret_percent, uint64_t *ret_once);

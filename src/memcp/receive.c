@@ -15,6 +15,8 @@ static int resume(void *arg, const void *blob, size_t len)
     if (len != sizeof(side->state))
         return -EPROTO;
     memcpy(&side->state, blob, len);
+    if (le64toh(side->state.plan) != side->plan_hash)
+        return -EBADMSG;
     side->result->writes_before = le64toh(side->state.writes);
     side->result->reads_before = le64toh(side->state.reads);
     atomic_store(&side->writer.done, side->result->writes_before);
@@ -27,32 +29,39 @@ static int resume(void *arg, const void *blob, size_t len)
 }
 
 /* Another program's numbers: each is looked at. Return: NULL; why not. */
-static const char *refusal(const struct plan *plan, uint64_t max_size)
+static const char *refusal(const struct plan *plan, const struct side_options *options)
 {
     if (plan->version != PLAN_VERSION)
         return "this version speaks another language: use the same on both sides";
     if ((plan->page_bytes != PAGE && plan->page_bytes != (size_t)2 << 20) || !plan->size ||
         plan->size % plan->page_bytes)
         return "the size and the page size do not belong together";
-    if (plan->size > max_size)
+    if (plan->size > options->max_size)
         return "the region is larger than --max-size here";
     if (plan->writer.pattern >= PATTERNS || plan->reader.pattern >= PATTERNS ||
         (plan->writer.pattern == PATTERN_HOT && plan->writer.hot_bytes < PAGE) ||
         (plan->reader.pattern == PATTERN_HOT && plan->reader.hot_bytes < PAGE))
         return "a pattern that is not known here";
+    if (plan->tls != options->tls)
+        return options->tls == TLS_OFF ? "the sender wants TLS: start this side with --tls-..., too"
+               : plan->tls == TLS_OFF  ? "this side wants TLS: send with --tls-..., too"
+                                       : "one side has certificates, the other one a key";
+    if (plan->reconnect_s > RECONNECT_MAX_S)
+        return "no connection is waited for longer than a day";
+    if (plan->verify > 1 || plan->compress > UF_POSTCOPY_COMPRESS_ALWAYS)
+        return "an option that is not known here";
     return NULL;
 }
 
 static int answer(struct side *side, const char *why)
 {
-    const struct uf_postcopy_link *control = &side->links->ends.control;
     uint64_t words[1 + WHY_MAX / 8] = {0};
 
     if (why) {
         words[0] = WHY_MAX / 8;
         memcpy(words + 1, why, strnlen(why, WHY_MAX - 1));
     }
-    return words_send(control, words, 1 + words[0]);
+    return words_send(&side->links->talk, words, 1 + words[0], side->links->options.patience_ms);
 }
 
 static int hear_sums(struct side *side)
@@ -62,20 +71,28 @@ static int hear_sums(struct side *side)
     side->memory.sums = malloc(count * sizeof(*side->memory.sums));
     if (!side->memory.sums)
         return -ENOMEM;
-    return words_recv(&side->links->ends.control, side->memory.sums,
-                      count * WORDS(struct page_sum));
+    return words_recv(&side->links->talk, side->memory.sums, count * WORDS(struct page_sum),
+                      side->links->options.patience_ms);
 }
 
 static int hear_plan(struct side *side)
 {
-    int ret = words_recv(&side->links->ends.control, &side->plan, WORDS(side->plan));
+    int ret = words_recv(&side->links->talk, &side->plan, WORDS(side->plan),
+                         side->links->options.patience_ms);
     const char *why;
 
     if (ret)
-        return side_fail(side, EXIT_FAILED, "the sender said nothing: %s",
-                         ret == -ECONNRESET ? "it has closed the connection" : strerror(-ret));
+        return side_fail(side, EXIT_FAILED, "the sender said nothing: %s", words_strerror(ret));
     side->outcome->plan = side->plan;
-    why = refusal(&side->plan, side->options->max_size);
+    side->reconnect_s =
+        side->options->reconnect_given ? side->options->reconnect_s : side->plan.reconnect_s;
+    side->reconnects =
+        side->options->reconnect_given ? side->options->reconnects : side->plan.reconnects;
+    if (side->links->listener < 0)
+        side->reconnect_s = 0;
+    else if (!side->reconnect_s)
+        links_unlisten(side->links);
+    why = refusal(&side->plan, side->options);
     ret = why ? side_fail(side, EXIT_SETUP, "%s", why) : side_probe_backend(side);
     if (ret == 0)
         ret = side_map_memory(side);
@@ -91,15 +108,51 @@ static void sink_stats(const void *sink, struct uf_postcopy_stats *ret)
     uf_sink_stats(sink, ret);
 }
 
-static int tell_result(struct side *side)
+/* The engine's links broke; when the source talks instead, it knows that all is here. */
+static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
 {
-    const struct uf_postcopy_link *control = &side->links->ends.control;
-    int ret = words_send(control, side->result, WORDS(*side->result));
+    struct side *side = arg;
+    uint64_t deadline_ns = side_note_break(side, error);
+    int failed = deadline_ns ? links_accept_again(side->links, deadline_ns) : -ETIMEDOUT;
+
+    *ret = side->links->ends;
+    return failed;
+}
+
+/*
+ * That it was heard may be what is lost: then this waits for a source that comes again, in vain,
+ * and has told it none the less. Return: 0: heard; -errno; ret_told: nothing is left but that.
+ */
+static int tell_words(struct side *side, bool *ret_told)
+{
+    const struct uf_postcopy_link *talk = &side->links->talk;
+    const unsigned patience_ms = side->links->options.patience_ms;
+    uint64_t heard;
+    int ret = words_send(talk, side->result, WORDS(*side->result), patience_ms);
 
     if (ret == 0)
-        ret = words_send(control, side->series.samples, side->series.count * WORDS(struct sample));
-    return ret ? side_fail(side, EXIT_FAILED, "telling the sender the result: %s", strerror(-ret))
-               : 0;
+        ret = words_send(talk, side->series.samples, side->series.count * WORDS(struct sample),
+                         patience_ms);
+    *ret_told |= ret == 0;
+    return ret ? ret : words_recv(talk, &heard, 1, patience_ms);
+}
+
+static int tell_result(struct side *side)
+{
+    uint64_t deadline_ns = side_reconnect_until(side);
+    bool told = false;
+    int ret = tell_words(side, &told);
+
+    while (ret && now_ns() < deadline_ns) {
+        ret = links_accept_talk(side->links, deadline_ns);
+        if (ret == 0)
+            ret = tell_words(side, &told);
+    }
+    if (ret && told && !side->options->quiet)
+        say("the sender did not say that it has heard the result: %s", words_strerror(ret));
+    return told ? 0
+                : side_fail(side, EXIT_FAILED, "telling the sender the result: %s",
+                            words_strerror(ret));
 }
 
 static int arrive(struct side *side, struct uf_sink *sink)
@@ -138,6 +191,9 @@ static int receive_memory(struct side *side)
 
     if (ret)
         return ret;
+    how.reconnect = side->reconnect_s ? reconnect : NULL;
+    how.handshake_ms = side->links->options.patience_ms;
+    side->plan_hash = side_plan_hash(side);
     side_prepare_workers(side);
     if (uf_sink_new(&sink, &how))
         return side_fail(side, EXIT_SETUP, "no memory");
@@ -146,14 +202,14 @@ static int receive_memory(struct side *side)
     return ret;
 }
 
-int side_receive(const struct side_options *options, const struct links *links,
-                 struct outcome *outcome)
+int side_receive(const struct side_options *options, struct links *links, struct outcome *outcome)
 {
     struct side *side = side_new(options, links, outcome, &outcome->sink);
     int ret;
 
     if (!side)
         return EXIT_SETUP;
+    links->ends.tls = options->credentials;
     ret = receive_memory(side);
     side_free(side, outcome->sink_samples);
     return ret;

@@ -133,7 +133,8 @@ static void head_lines(const struct outcome *outcome, FILE *out, const struct re
             outcome->plan.shared ? "shared" : "private",
             outcome->plan.page_bytes > PAGE ? "huge" : "anonymous", seconds,
             size_text(seconds > 0 ? (double)r->bytes / seconds : 0, rate, sizeof(rate)));
-    fprintf(out, "  links      %u, %s\n  backend    ", outcome->links, outcome->transport);
+    fprintf(out, "  links      %u, %s%s\n  backend    ", outcome->links, outcome->transport,
+            outcome->plan.tls ? ", TLS" : "");
     if (outcome->has_source)
         fprintf(out, "%s at the source%s", backend_of(&outcome->source),
                 outcome->has_sink ? ", " : "\n");
@@ -155,6 +156,9 @@ void report_print(const struct outcome *outcome, FILE *out)
     fprintf(out, "  on the links %s; %llu requests, %llu of them for what was on its way\n",
             size_text((double)r->bytes, text, sizeof(text)), (unsigned long long)r->requests,
             (unsigned long long)r->requests_dropped);
+    if (r->recoveries)
+        fprintf(out, "  recovered  %llu times, %.1f ms without a connection\n",
+                (unsigned long long)r->recoveries, (double)r->paused_ns / 1e6);
     if (!outcome->has_sink)
         return;
     worker_line(outcome, out, "writer", &outcome->plan.writer, sink->writes_before, sink->writes);

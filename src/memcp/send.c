@@ -18,6 +18,7 @@ static int stop(void *arg, const void **ret_blob, size_t *ret_len)
     side_note_switch(side);
     side->state.writes = htole64(atomic_load(&side->writer.done));
     side->state.reads = htole64(atomic_load(&side->reader.done));
+    side->state.plan = htole64(side->plan_hash);
     *ret_blob = &side->state;
     *ret_len = sizeof(side->state);
     return 0;
@@ -43,24 +44,37 @@ static int fill_memory(struct side *side)
     return 0;
 }
 
+/* Not before all is ready: who is connected to waits for words, and not for ever. */
+static int connect_now(struct side *side)
+{
+    struct links *links = side->links;
+    int ret = links->address ? links_connect(links) : 0;
+
+    links->ends.tls = side->options->credentials;
+    side->outcome->transport = links->transport;
+    side->outcome->links = links_count(&links->ends);
+    return ret;
+}
+
 /* The sink hears what to expect, and says whether it can. */
 static int agree(struct side *side)
 {
-    const struct uf_postcopy_link *control = &side->links->ends.control;
+    const struct uf_postcopy_link *talk = &side->links->talk;
+    const unsigned patience_ms = side->links->options.patience_ms;
     uint64_t why_len = 0, why[WHY_MAX / 8 + 1] = {0};
-    int ret = words_send(control, &side->plan, WORDS(side->plan));
+    int ret = words_send(talk, &side->plan, WORDS(side->plan), patience_ms);
 
     if (ret == 0 && side->plan.has_table)
-        ret = words_send(control, side->memory.sums, side->memory.pages * WORDS(struct page_sum));
+        ret = words_send(talk, side->memory.sums, side->memory.pages * WORDS(struct page_sum),
+                         patience_ms);
     if (ret == 0)
-        ret = words_recv(control, &why_len, 1);
+        ret = words_recv(talk, &why_len, 1, patience_ms);
     if (ret == 0 && why_len > WHY_MAX / 8)
         ret = -EPROTO;
     if (ret == 0 && why_len)
-        ret = words_recv(control, why, why_len);
+        ret = words_recv(talk, why, why_len, patience_ms);
     if (ret)
-        return side_fail(side, EXIT_FAILED, "agreeing with the receiver: %s",
-                         ret == -ECONNRESET ? "it has closed the connection" : strerror(-ret));
+        return side_fail(side, EXIT_FAILED, "agreeing with the receiver: %s", words_strerror(ret));
     for (char *at = (char *)why; *at; at++) /* another machine's words, on a terminal */
         *at = *at < ' ' || *at > '~' ? '?' : *at;
     return why_len ? side_fail(side, EXIT_SETUP, "the receiver: %s", (char *)why) : 0;
@@ -71,24 +85,53 @@ static void source_stats(const void *source, struct uf_postcopy_stats *ret)
     uf_source_stats(source, ret);
 }
 
-static int hear_result(struct side *side)
+/* The engine's links broke. */
+static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
 {
-    const struct uf_postcopy_link *control = &side->links->ends.control;
+    struct side *side = arg;
+    uint64_t deadline_ns = side_note_break(side, error);
+    int failed = deadline_ns ? links_connect_again(side->links, deadline_ns) : -ETIMEDOUT;
+
+    *ret = side->links->ends;
+    return failed;
+}
+
+/* ---- what the sink found */
+
+/* Return: 0; -errno. The sink, which may have to say it again, hears that it was heard. */
+static int hear_words(struct side *side)
+{
+    const struct uf_postcopy_link *talk = &side->links->talk;
+    const unsigned patience_ms = side->links->options.patience_ms;
+    const uint64_t heard = 1;
     struct outcome *outcome = side->outcome;
-    int ret = words_recv(control, &outcome->sink, WORDS(outcome->sink));
+    int ret = words_recv(talk, &outcome->sink, WORDS(outcome->sink), 0); /* it verifies first */
 
     if (ret == 0 && outcome->sink.samples > SAMPLES_MAX)
         ret = -EPROTO;
     if (ret == 0)
-        ret = words_recv(control, outcome->sink_samples,
-                         outcome->sink.samples * WORDS(struct sample));
-    if (ret)
-        return side_fail(side, EXIT_FAILED,
-                         "everything moved, but the receiver did not say what it "
-                         "found: %s",
-                         strerror(-ret));
-    outcome->has_sink = true;
-    return 0;
+        ret = words_recv(talk, outcome->sink_samples, outcome->sink.samples * WORDS(struct sample),
+                         patience_ms);
+    if (ret == 0)
+        words_send(talk, &heard, 1, patience_ms);
+    return ret;
+}
+
+static int hear_result(struct side *side)
+{
+    uint64_t deadline_ns = side_reconnect_until(side);
+    int ret = hear_words(side);
+
+    while (ret && now_ns() < deadline_ns) {
+        ret = links_connect_talk(side->links, deadline_ns);
+        if (ret == 0)
+            ret = hear_words(side);
+    }
+    side->outcome->has_sink = ret == 0;
+    return ret ? side_fail(side, EXIT_FAILED,
+                           "everything moved, but the receiver did not say what it found: %s",
+                           words_strerror(ret))
+               : 0;
 }
 
 static int source_failed(struct side *side, const struct uf_source *source)
@@ -138,7 +181,11 @@ static int send_memory(struct side *side)
                                     .rounds_max = side->options->rounds,
                                     .downtime_ms = side->options->downtime_ms,
                                     .bandwidth_bytes = side->options->bandwidth,
+                                    .verify = side->plan.verify,
+                                    .compression = side->plan.compress,
+                                    .handshake_ms = side->links->options.patience_ms,
                                     .stop = stop,
+                                    .reconnect = side->reconnect_s ? reconnect : NULL,
                                     .arg = side};
     struct uf_source *source;
     int ret = side_probe_backend(side);
@@ -148,9 +195,12 @@ static int send_memory(struct side *side)
     if (ret == 0)
         ret = fill_memory(side);
     if (ret == 0)
+        ret = connect_now(side);
+    if (ret == 0)
         ret = agree(side);
     if (ret)
         return ret;
+    side->plan_hash = side_plan_hash(side);
     side_prepare_workers(side);
     if (uf_source_new(&source, &how))
         return side_fail(side, EXIT_SETUP, "no memory");
@@ -159,7 +209,7 @@ static int send_memory(struct side *side)
     return ret;
 }
 
-int side_send(struct plan *plan, const struct side_options *options, const struct links *links,
+int side_send(struct plan *plan, const struct side_options *options, struct links *links,
               struct outcome *outcome)
 {
     struct side *side = side_new(options, links, outcome, &outcome->source);
@@ -168,6 +218,8 @@ int side_send(struct plan *plan, const struct side_options *options, const struc
     if (!side)
         return EXIT_SETUP;
     side->plan = outcome->plan = *plan;
+    side->reconnect_s = plan->reconnect_s;
+    side->reconnects = plan->reconnects;
     ret = send_memory(side);
     side_free(side, outcome->source_samples);
     return ret;

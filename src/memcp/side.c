@@ -102,6 +102,8 @@ static void take_stats(struct side *side, const struct uf_postcopy_stats *stats)
     r->downtime_ns = stats->downtime_ns;
     r->total_ns = stats->total_ns;
     r->blocked_ns = stats->blocked_ns;
+    r->recoveries = stats->recoveries;
+    r->paused_ns = stats->paused_ns;
     memcpy(r->latency, stats->latency, sizeof(r->latency));
     r->memory_bytes = beyond > side->resident_before ? beyond - side->resident_before : 0;
     r->start_ns = side->series.start_ns;
@@ -137,6 +139,52 @@ void side_note_switch(struct side *side)
     atomic_store(&side->switch_ns, now_ns() - side->series.start_ns);
 }
 
+uint64_t side_reconnect_until(const struct side *side)
+{
+    return side->reconnect_s ? now_ns() + side->reconnect_s * 1000000000 : 0;
+}
+
+/* The time is that of one break, however many links are tried. */
+uint64_t side_note_break(struct side *side, int error)
+{
+    struct uf_postcopy_stats stats;
+    bool anew, tell;
+
+    side->series.stats(side->series.side, &stats);
+    anew = !side->breaks || stats.recoveries > side->recovered;
+    side->recovered = stats.recoveries;
+    tell = anew || !side->told_no_good; /* the rest is like it */
+    side->told_no_good = !anew;
+    if (tell && !side->options->quiet)
+        say("%s: %s", anew ? "the connection broke" : "the new connection is no good",
+            words_strerror(error));
+    if (anew) {
+        side->breaks++;
+        side->deadline_ns = side_reconnect_until(side);
+    }
+    return side->reconnects && side->breaks > side->reconnects ? 0
+           : now_ns() < side->deadline_ns                      ? side->deadline_ns
+                                                               : 0;
+}
+
+static uint64_t hash_words(uint64_t hash, const void *words, size_t count)
+{
+    const uint64_t *from = words;
+
+    for (size_t i = 0; i < count; i++)
+        hash = mix(hash ^ mix(from[i] + i));
+    return hash;
+}
+
+uint64_t side_plan_hash(const struct side *side)
+{
+    uint64_t hash = hash_words(0, &side->plan, WORDS(side->plan));
+
+    return side->memory.sums
+               ? hash_words(hash, side->memory.sums, side->memory.pages * WORDS(struct page_sum))
+               : hash;
+}
+
 void side_verify(struct side *side)
 {
     if (memory_verify(&side->memory, side->result->writes, &side->result->verified))
@@ -148,7 +196,7 @@ int side_judge(const struct result *r)
     return r->verified.wrong || r->reads_wrong || r->reads_lost ? EXIT_WRONG : 0;
 }
 
-struct side *side_new(const struct side_options *options, const struct links *links,
+struct side *side_new(const struct side_options *options, struct links *links,
                       struct outcome *outcome, struct result *result)
 {
     struct side *side = calloc(1, sizeof(*side));

@@ -21,12 +21,14 @@
 /* The blob. */
 struct state {
     uint64_t writes, reads;
+    uint64_t
+        plan; /* what the source has told as plan: it goes by in the clear, and this does not */
 };
 
 struct side {
     struct plan plan;
     const struct side_options *options;
-    const struct links *links;
+    struct links *links;
     struct outcome *outcome;
     struct result *result;
     struct memory memory;
@@ -35,6 +37,11 @@ struct side {
     _Atomic uint64_t switch_ns;
     uint64_t resident_before;
     struct state state;
+    uint64_t plan_hash;
+    uint64_t reconnect_s, reconnects; /* as the plan's, or what the sink was told itself */
+    uint64_t breaks, recovered;       /* so far */
+    uint64_t deadline_ns;             /* of new links in the place of those that broke */
+    bool told_no_good;                /* of those that were made since */
 };
 
 /* The first reason stays. Return: status. */
@@ -51,11 +58,16 @@ void side_begin_series(struct side *side, const char *who,
 void side_take_result(struct side *side, const struct uf_postcopy_stats *stats, bool switched,
                       int ret);
 void side_note_switch(struct side *side);
+/* As a deadline of what is tried now; 0: nothing is to be tried. */
+uint64_t side_reconnect_until(const struct side *side);
+/* The engine's links broke, or the ones after them are no good. Return: a deadline; 0: give up. */
+uint64_t side_note_break(struct side *side, int error);
+uint64_t side_plan_hash(const struct side *side);
 void side_verify(struct side *side);
 /* Return: an exit status. */
 int side_judge(const struct result *r);
 /* Return: NULL: no memory. */
-struct side *side_new(const struct side_options *options, const struct links *links,
+struct side *side_new(const struct side_options *options, struct links *links,
                       struct outcome *outcome, struct result *result);
 void side_free(struct side *side, struct sample *ret_samples);
 

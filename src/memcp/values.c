@@ -140,3 +140,22 @@ void value_pace(struct argp_state *state, const char *option, const char *text, 
                    "share as 10%%; nor none",
                    option, text, ret_once ? ", once" : "");
 }
+
+void value_reconnect(struct argp_state *state, const char *option, const char *text,
+                     struct side_options *ret)
+{
+    unsigned long seconds = 0, times = 0;
+    const bool good = *text >= '0' && *text <= '9';
+    char *end = (char *)(uintptr_t)text;
+
+    if (good)
+        seconds = strtoul(text, &end, 10);
+    if (good && *end == ',' && end[1] >= '1' && end[1] <= '9')
+        times = strtoul(end + 1, &end, 10);
+    if (!good || *end || seconds > RECONNECT_MAX_S || times > UINT32_MAX)
+        argp_error(state, "--%s=%s: not seconds, up to a day, and perhaps how often, as 60 or 60,3",
+                   option, text);
+    ret->reconnect_given = true;
+    ret->reconnect_s = (unsigned)seconds;
+    ret->reconnects = (unsigned)times;
+}

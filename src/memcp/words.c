@@ -1,17 +1,40 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers on a link. */
+/*
+ * Numbers on a link, a part after the other: each of them is waited for as long as the other side
+ * is given, in which all of it has to come, not a byte now and then.
+ */
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "memcp.h"
 
-static int write_all(int fd, const char *bytes, size_t len)
+#define PART 512 /* numbers; 4 KiB: of so much poll() says that it does not block */
+
+int await_fd(int fd, short events, uint64_t deadline_ns)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = events};
+    int n;
+
+    do {
+        uint64_t now = now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+
+        n = poll(&poll_fd, 1, deadline_ns ? (int)((left + 999999) / 1000000) : -1);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n == 0 ? -ETIMEDOUT : 0;
+}
+
+static int write_all(int fd, const char *bytes, size_t len, uint64_t deadline_ns)
 {
     while (len > 0) {
-        ssize_t n = write(fd, bytes, len);
+        int ret = await_fd(fd, POLLOUT, deadline_ns);
+        ssize_t n = ret ? ret : write(fd, bytes, len);
 
-        if (n < 0 && errno != EINTR)
+        if (ret)
+            return ret;
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
             return -errno;
         bytes += n > 0 ? n : 0;
         len -= n > 0 ? (size_t)n : 0;
@@ -19,14 +42,17 @@ static int write_all(int fd, const char *bytes, size_t len)
     return 0;
 }
 
-static int read_all(int fd, char *bytes, size_t len)
+static int read_all(int fd, char *bytes, size_t len, uint64_t deadline_ns)
 {
     while (len > 0) {
-        ssize_t n = read(fd, bytes, len);
+        int ret = await_fd(fd, POLLIN, deadline_ns);
+        ssize_t n = ret ? ret : read(fd, bytes, len);
 
+        if (ret)
+            return ret;
         if (n == 0)
             return -ECONNRESET;
-        if (n < 0 && errno != EINTR)
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
             return -errno;
         bytes += n > 0 ? n : 0;
         len -= n > 0 ? (size_t)n : 0;
@@ -34,28 +60,51 @@ static int read_all(int fd, char *bytes, size_t len)
     return 0;
 }
 
-int words_send(const struct uf_postcopy_link *link, const void *words, size_t count)
+static uint64_t deadline(unsigned patience_ms)
+{
+    return patience_ms ? now_ns() + (uint64_t)patience_ms * 1000000 : 0;
+}
+
+int words_send(const struct uf_postcopy_link *link, const void *words, size_t count,
+               unsigned patience_ms)
 {
     const uint64_t *from = words;
-    uint64_t part[512];
+    uint64_t part[PART];
     int ret = 0;
 
-    for (size_t at = 0; ret == 0 && at < count; at += 512) {
-        size_t n = count - at < 512 ? count - at : 512;
+    for (size_t at = 0; ret == 0 && at < count; at += PART) {
+        size_t n = count - at < PART ? count - at : PART;
 
         for (size_t i = 0; i < n; i++)
             part[i] = htole64(from[at + i]);
-        ret = write_all(link->out, (const char *)part, n * sizeof(part[0]));
+        ret = write_all(link->out, (const char *)part, n * sizeof(part[0]), deadline(patience_ms));
     }
     return ret;
 }
 
-int words_recv(const struct uf_postcopy_link *link, void *words, size_t count)
+int words_recv(const struct uf_postcopy_link *link, void *words, size_t count, unsigned patience_ms)
 {
     uint64_t *to = words;
-    int ret = read_all(link->in, words, count * sizeof(*to));
+    int ret = 0;
 
-    for (size_t i = 0; ret == 0 && i < count; i++)
-        to[i] = le64toh(to[i]);
+    for (size_t at = 0; ret == 0 && at < count; at += PART) {
+        size_t n = count - at < PART ? count - at : PART;
+
+        ret = read_all(link->in, (char *)(to + at), n * sizeof(*to), deadline(patience_ms));
+        for (size_t i = at; ret == 0 && i < at + n; i++)
+            to[i] = le64toh(to[i]);
+    }
     return ret;
+}
+
+const char *words_strerror(int error)
+{
+    switch (error) {
+    case -ECONNRESET:
+        return "it has closed the connection";
+    case -ETIMEDOUT:
+        return "it is silent";
+    default:
+        return strerror(-error);
+    }
 }

@@ -94,7 +94,8 @@ int peer_recover(struct peer *peer, int (*rejoin)(void *arg), void *arg);
 int peer_given_up(struct peer *peer, int error);
 /* Of everything that waits for a link. 0: none. */
 void peer_deadline(struct peer *peer, uint64_t deadline_ns);
-/* A deadline for the next step of a handshake: who says nothing must not hold this side for ever. */
+/* A deadline for the next step of a handshake: who says nothing must not hold this side for ever.
+ */
 void peer_patience(struct peer *peer);
 
 /* The link that a number of HELLO names: 0 control, 1 urgent, 2... background. */

@@ -1,0 +1,344 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`userfault memcp`: what its connections can be: encrypted, compressed, compared, cut and made again,
+silent; and what does not go together."""
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+from sides import BACKEND, BUSY, MIB, end, heard, run, side, start, wrong_in
+from relay import Relay
+from tap import plan, point, skip
+
+KEYS_SH = os.environ["KEYS_SH"]
+MARK = b"what nobody but the receiver is to read, "  # 41 bytes
+MAGIC, TALK = 0x3270636d656d6675, 18
+QUIET = ["--reader=none", "--writer=none"]
+FAILED, SETUP = 2, 125
+
+
+def key(folder, name="psk", identity="migration"):
+    """For the sender, and for the receiver."""
+    file = f"--tls-psk={folder}/{name}"
+    return [file, f"--tls-identity={identity}"], [file]
+
+
+def certificates(folder, name, *more):
+    return [f"--tls-ca={folder}/ca.pem", f"--tls-cert={folder}/{name}.pem",
+            f"--tls-key={folder}/{name}.key", *more]
+
+
+class Pair:
+    """A sender and a receiver, and a relay between them."""
+
+    def __init__(self, sends=(), receives=(), **relay):
+        self.folder = tempfile.mkdtemp(prefix="userfault-test.")
+        self.sink = start("receive", f"--listen=unix:{self.folder}/sink", side(), *receives)
+        heard(self.sink, "(listening)")
+        self.relay = Relay(f"{self.folder}/relay", f"{self.folder}/sink", **relay)
+        self.relay.start()
+        self.source = start("send", f"--to=unix:{self.folder}/relay", side(), "--json", *sends)
+
+    def end(self):
+        """Of each: status, standard output, standard error."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, self.folder)
+            return end(self.source), end(self.sink)
+
+
+def both_right(source, sink):
+    """Nothing: all is well."""
+    if source[0] or sink[0]:
+        return f"{source[0]}: {source[2]} and {sink[0]}: {sink[2]}"
+    found = json.loads(source[1])["sink"]
+    wrong = found["verified"]["wrong"] + found["verified"]["wrong_when_read"] + \
+        found["verified"]["lost_when_touched"]
+    return f"{found['verified']}" if wrong or found["verified"]["pages"] == 0 else ""
+
+
+# ------------------------------------------------------------------ what the library is asked for
+
+def moved_bytes(*words):
+    status, out, err = run(side(), "--rounds=0", "--json", *QUIET, *words)
+    found = json.loads(out) if status == 0 else None
+    return (found["source"]["bytes"], wrong_in(found, found["plan"]["size"])) if found else (0, err)
+
+
+def check_verify():
+    plain, wrong = moved_bytes("--size=4M")
+    more, wrong_too = moved_bytes("--size=4M", "--verify")
+    point(not wrong and not wrong_too and more == plain + 40 + 8,
+          "a checksum of the region is sent, and right", (plain, more, wrong, wrong_too))
+
+
+def check_compress(folder):
+    path = os.path.join(folder, "text")
+    with open(path, "wb") as file:
+        file.write((MARK * (4 * MIB // len(MARK) + 1))[:4 * MIB])
+    for how, packed in ("off", False), ("always", True):
+        sent, wrong = moved_bytes(f"--fill={path}", f"--compress={how}")
+        point(not wrong and (0 < sent < MIB if packed else sent > 4 * MIB), f"compress={how}",
+              (sent, wrong))
+    sent, wrong = moved_bytes(f"--fill={path}", "--compress", "--bandwidth=8M")
+    point(not wrong and 0 < sent < 3 * MIB, "compress: where that is faster", (sent, wrong))
+
+
+# ------------------------------------------------------------------ encrypted
+
+def check_tls(keys):
+    for over in "unix", "tcp", "pipe":
+        for name, words in (("a key", key(keys)[0]),
+                            ("certificates", certificates(keys, "both", "--tls-host=host.test"))):
+            status, out, err = run(side(), "--size=8M", "--json", f"--over={over}", *words, *BUSY)
+            found = json.loads(out) if status == 0 else None
+            wrong = wrong_in(found, 8 * MIB) if found else err
+            point(found and not wrong and found["plan"]["tls"], f"{name}, over {over}", wrong)
+
+
+def check_secret(keys, folder):
+    path = os.path.join(folder, "secret")
+    with open(path, "wb") as file:
+        file.write(MARK * 20000)
+    named = certificates(keys, "client", "--tls-host=host.test")
+    for name, sends, receives in (("plain", [], []), ("a key", *key(keys)),
+                                  ("certificates", named, certificates(keys, "server"))):
+        pair = Pair(["--rounds=2", f"--fill={path}", *sends, *BUSY], receives, mark=MARK)
+        wrong = both_right(*pair.end())
+        point(not wrong and pair.relay.found == (name == "plain"), f"what can be read: {name}", wrong)
+
+
+def check_tls_refused(keys):
+    client = certificates(keys, "client", "--tls-host=host.test")
+    server = certificates(keys, "server")
+    sends, receives = key(keys)
+    for name, sends, receives, status, words in (
+            ("another key", key(keys, "psk-other")[0], receives, FAILED, "TLS"),
+            ("a key of another name", key(keys, "psk-stranger", "stranger")[0], receives, FAILED, "TLS"),
+            ("another host", certificates(keys, "client", "--tls-host=other.test"), server, FAILED, "TLS"),
+            ("another authority", certificates(keys, "foreign", "--tls-host=host.test"), server, FAILED,
+             "TLS"),
+            ("a receiver without", client, [], SETUP, "start this side with --tls-"),
+            ("a sender without", [], server, SETUP, "this side wants TLS"),
+            ("a key and certificates", sends, server, SETUP, "the other one a key")):
+        source, sink = Pair(["--size=1M", *sends], receives).end()
+        point(source[0] == sink[0] == status and words in source[2] and words in sink[2],
+              f"refused: {name}", (source, sink))
+    for words, pattern in (([f"--tls-psk={keys}/none", "--tls-identity=x"], "cannot be read"),
+                           (key(keys, identity="nobody")[0], "no key of this identity"),
+                           (certificates(keys, "none", "--tls-host=x"), "No such file")):
+        status, _, err = run(*words)
+        point(status == SETUP and pattern in err, f"refused: {pattern}", (status, err))
+
+
+# ------------------------------------------------------------------ cut
+
+def check_cut_at(keys):
+    """Behind so many bytes: from behind the switch on to the last word about what was found."""
+    sends = ["--size=4M", "--rounds=0", "--reconnect=30", *BUSY]
+    receives = ["--reconnect=5"]  # when the very last word is lost it waits in vain
+    for name, more, listens in ("plain", [], []), ("TLS", *key(keys)) if keys else ("plain", [], []):
+        pair = Pair([*sends, *more], [*receives, *listens])
+        wrong, whole = both_right(*pair.end()), pair.relay.passed
+        point(not wrong and whole > 4 * MIB, f"{name}, not cut", wrong)
+        places = [whole * i // 12 for i in range(1, 12)] + \
+            [whole - back for back in (60000, 30000, 12000, 6000, 3000, 1000, 300, 5)]
+        for at in places:
+            pair = Pair([*sends, *more], [*receives, *listens], cuts=[at])
+            source, sink = pair.end()
+            wrong = both_right(source, sink)
+            found = json.loads(source[1]) if not wrong else {}
+            if not wrong and at < whole * 11 // 12:
+                wrong = "" if found["source"]["recoveries"] == 1 and \
+                    found["source"]["paused_ns"] > 0 else found["source"]["recoveries"]
+            point(not wrong, f"{name}, cut behind {at} of {whole} bytes", wrong)
+        pair = Pair([*sends, *more], [*receives, *listens], cuts=places)
+        wrong = both_right(*pair.end())
+        point(not wrong, f"{name}, cut at all of these", wrong)
+
+
+def until_switch(pair):
+    """By the sender's progress."""
+    for line in pair.source.stderr:
+        if line.startswith(b"{") and json.loads(line)["phase"] == "postcopy":
+            return
+
+
+def until_more(pair):
+    """Until more has been sent than by the next line of progress."""
+    first = None
+    for line in pair.source.stderr:
+        if line.startswith(b"{"):
+            share = json.loads(line)["share"]
+            first = share if first is None else first
+            if share > first:
+                return
+
+
+def check_cut_for_good():
+    slow = ["--size=64M", "--bandwidth=4M", "--rounds=0", "--progress", *QUIET]
+    for name, sends, receives in (("for a second", ["--reconnect=1"], []),
+                                  ("not at all", [], [])):
+        pair = Pair([*slow, *sends], receives)
+        until_switch(pair)
+        pair.relay.close()
+        source, sink = pair.end()
+        good = source[0] == sink[0] == FAILED and "behind the switch" in source[2] and \
+            "behind the switch" in sink[2]
+        again = "no connection was made again"
+        point(good and (again in source[2]) == (again in sink[2]) == bool(sends),
+              f"cut for good, tried {name}", (source, sink))
+    pair = Pair([*slow, "--reconnect=60,1"])
+    until_switch(pair)
+    pair.relay.cut()
+    heard(pair.source, "(the connection broke)")
+    until_more(pair)
+    pair.relay.cut()
+    source, sink = pair.end()
+    point(source[0] == sink[0] == FAILED, "cut more often than it may be", (source, sink))
+    pair = Pair([*slow, "--reconnect=60"], ["--reconnect=0"])
+    until_switch(pair)
+    pair.relay.cut()
+    status, _, err = end(pair.sink)
+    point(status == FAILED and "behind the switch" in err, "a receiver that does not take part", err)
+    pair.source.send_signal(signal.SIGTERM)
+    pair.end()
+
+
+def check_cut_before():
+    pair = Pair(["--size=64M", "--bandwidth=8M", "--progress", "--reconnect=60", *QUIET])
+    pair.source.stderr.readline()
+    pair.relay.cut()
+    source, sink = pair.end()
+    point(source[0] == FAILED and "before the switch" in source[2] and "is whole" in source[2],
+          "cut before the switch: the memory stays at the sender", source)
+    point(sink[0] == FAILED and "before the switch" in sink[2], "and the receiver ends", sink)
+
+
+# ------------------------------------------------------------------ silent
+
+def introduction(index, session=7, background=1):
+    return struct.pack("<6Q", MAGIC, session, 0, index, 1, background)
+
+
+def call(path, words=b""):
+    caller = socket.socket(socket.AF_UNIX)
+    caller.connect(path)
+    caller.sendall(words)
+    return caller
+
+
+def check_silent(folder):
+    path = os.path.join(folder, "silent")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(8)
+        status, _, err = run("send", f"--to=unix:{path}", side(), "--size=1M", "--patience=1")
+        point(status == FAILED and "silent" in err, "a receiver that says nothing", (status, err))
+    path = os.path.join(folder, "sink")
+    strangers = (b"", introduction(0)[:20], b"GET / HTTP/1.0\r\n\r\n" * 4, introduction(5), introduction(0))
+    sink = start("receive", f"--listen=unix:{path}", side(), "--patience=1")
+    heard(sink, "(listening)")
+    callers = [call(path, words) for words in strangers]
+    heard(sink, "(of 4 connections 1 came)")
+    status, out, err = run("send", f"--to=unix:{path}", side(), "--size=4M", "--json", *BUSY)
+    point(status == 0 and not wrong_in(json.loads(out), 4 * MIB), "strangers, and then a sender", err)
+    status, out, err = end(sink)
+    point(status == 0 and ", 0 wrong;" in out, "and the receiver says the same", (status, out, err))
+    for caller in callers:
+        caller.close()
+    sink = start("receive", f"--listen=unix:{path}", side(), "--patience=1")
+    heard(sink, "(listening)")
+    callers = [call(path, introduction(index)) for index in (0, 1, 2, TALK)]
+    status, _, err = end(sink)
+    point(status == FAILED and "said nothing: it is silent" in err, "a sender that says nothing",
+          (status, err))
+    for caller in callers:
+        caller.close()
+
+
+def check_many_strangers(folder):
+    """More than are listened to at a time."""
+    path = os.path.join(folder, "sink")
+    sink = start("receive", f"--listen=unix:{path}", side())
+    heard(sink, "(listening)")
+    callers = [call(path) for _ in range(40)]
+    status, out, err = run("send", f"--to=unix:{path}", side(), "--size=4M", "--json", *BUSY)
+    point(status == 0 and not wrong_in(json.loads(out), 4 * MIB), "forty strangers that stay", err)
+    point(end(sink)[0] == 0, "and the receiver ends well")
+    for caller in callers:
+        caller.close()
+
+
+# ------------------------------------------------------------------ what does not go together
+
+def check_combinations(folder):
+    receive, send = ["receive", f"--listen=unix:{folder}/x"], ["send", f"--to=unix:{folder}/x"]
+    files = ["--tls-ca=a", "--tls-cert=b", "--tls-key=c"]
+    refused = (
+        ([*receive, "--verify"], "the sender's to say"), ([*receive, "--compress"], "the sender's to say"),
+        (["--one-socket", "--background-links=2"], "leaves none"), (["--compress=more"], "not off, auto"),
+        (["send", "--to=-", "--background-links=2"], "are one connection"),
+        ([*send, "--fq-rate=1Gbit"], "is for TCP"), (["--patience=0"], "1 or more"),
+        (["--patience=x"], "not a number"), (["--reconnect=5"], "is for `send' and `receive'"),
+        (["send", "--to=-", "--reconnect=5"], "cannot be made again"),
+        (["receive", "--reconnect=5"], "cannot be made again"), ([*send, "--reconnect=5,"], "not seconds"),
+        ([*send, "--reconnect=100000"], "up to a day"), ([*send, "--reconnect=5,0"], "not seconds"),
+        ([*send, "--reconnect=often"], "not seconds"),
+        ([*send, "--tls-ca=a"], "need all of"), ([*send, *files], "--tls-host=NAME"),
+        ([*files], "--tls-host=NAME"), ([*send, *files, "--tls-psk=d"], "either a key"),
+        ([*send, "--tls-psk=d"], "--tls-identity=NAME"), ([*send, "--tls-identity=d"], "for --tls-psk"),
+        ([*receive, "--tls-psk=d", "--tls-identity=e"], "the sender's to say"),
+        ([*receive, *files, "--tls-identity=e"], "for --tls-psk"),
+        (["send", "--to=exec:cat", "--tls-psk=d", "--tls-identity=e"], "let the command encrypt"),
+        (["receive", "--tls-psk=d"], "let the command encrypt"),
+    )
+    for words, pattern in refused:
+        status, _, err = run(*words)
+        point(status == SETUP and pattern in err, f"refused: {' '.join(words).replace(folder, '')}",
+              (status, err))
+
+
+def make_keys(folder):
+    """Return: a folder of them; why not."""
+    made = subprocess.run([KEYS_SH, folder], stdout=subprocess.PIPE, text=True, check=False)
+    status, _, err = run(f"--tls-psk={folder}/psk", "--tls-identity=migration", "--size=1M", "--quiet")
+    if made.returncode == 77 or (status == SETUP and "built without" in err):
+        return None, made.stdout.strip() or err.strip()
+    return folder, ""
+
+
+def main():
+    status, _, err = run(side(), "--size=1M", "--quiet")
+    if status == SETUP:
+        print(f"1..0 # SKIP {err.strip()}")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="userfault-test.") as folder, \
+            tempfile.TemporaryDirectory(prefix="userfault-test.") as made:
+        keys, why = make_keys(made)
+        check_verify()
+        check_compress(folder)
+        if keys:
+            check_tls(keys)
+            check_secret(keys, folder)
+            check_tls_refused(keys)
+        else:
+            skip("TLS", why)
+        check_cut_at(keys)
+        check_cut_for_good()
+        check_cut_before()
+        check_silent(folder)
+        check_many_strangers(folder)
+        check_combinations(folder)
+    return plan()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

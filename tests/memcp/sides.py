@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""`userfault memcp`, run by tests: its sides, and what their numbers must be."""
+import os
+import re
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+BACKEND = sys.argv[1]
+COMMAND = [os.path.join(os.environ["BUILD"], "userfault"), "memcp"]
+PATIENCE = 60  # seconds; only a failure takes that long
+MIB = 1 << 20
+BUSY = ["--writer=random:20k", "--reader=hot=2M:max"]
+
+
+def start(*words, **how):
+    how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+    return subprocess.Popen([*COMMAND, *words], **how)
+
+
+def end(process):
+    """Status, standard output, standard error."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return "no end", "", ""
+    return process.returncode, (out or b"").decode(), (err or b"").decode()
+
+
+def run(*words):
+    return end(start(*words))
+
+
+def side():
+    return f"--backend={BACKEND}"
+
+
+# ------------------------------------------------------------------ what the numbers must be
+
+def late(pages):
+    return pages["background"] + pages["urgent"] + pages["zero"]
+
+
+def wrong_in(found, size, page=4096):
+    """What is not as it should be of one migration; nothing: ""."""
+    source, sink = found["source"], found["sink"]
+    pages = source["pages"]
+    series = source["series"]
+    checks = {
+        "version": found["version"] == 1 and found["error"] is None,
+        "plan": found["plan"]["size"] == size and found["plan"]["page_size"] == page,
+        "backend": {source["backend"], sink["backend"]} == {BACKEND},
+        "verified": sink["verified"]["pages"] == size // 4096,
+        "wrong": not any((sink["verified"]["wrong"], sink["verified"]["lost_when_touched"],
+                          source["reads_wrong"], sink["reads_wrong"])),
+        "every page once behind the switch": late(pages) ==
+            (pages["discarded"] if source["rounds"] else size // page),
+        # an urgent page that is zero is urgent at one side, and zero at the other
+        "both sides count the same": late(sink["pages"]) == late(pages) and
+            all(sink["pages"][kind] == pages[kind] for kind in ("precopy", "discarded")),
+        "no page is lost": not pages["lost"] and not sink["pages"]["lost"],
+        "series grow": all(before[kind] <= after[kind] for before, after in zip(series, series[1:])
+                           for kind in ("at_ns", "precopy", "background", "urgent", "bytes")),
+        "and end where the sums are": series[-1]["background"] == pages["background"] and
+            series[-1]["precopy"] == pages["precopy"],
+        "the writer went on at the sink": sink["writes"] > sink["writes_before"] or
+            not found["plan"]["writer"],
+        "what it did at the source was told": sink["writes_before"] == source["writes"],
+        "downtime": 0 < source["downtime_ns"] < source["total_ns"],
+        "latency": sum(bucket["count"] for bucket in sink["latency"]) <= sink["requests"],
+    }
+    return ", ".join(name for name, good in checks.items() if not good)
+
+
+def heard(process, pattern):
+    """Its first line on standard error that says so; what is in it."""
+    for line in process.stderr:
+        match = re.search(pattern, line.decode())
+        if match:
+            return match[1]
+    return ""
