@@ -32,6 +32,7 @@ void arrive_wait(struct program *ret)
 struct journey {
     int listener;
     unsigned patience_s;
+    const struct uf_postcopy_tls *tls;
     size_t heap_bytes;
     struct uf_postcopy_links links;
 };
@@ -46,7 +47,8 @@ static int reconnect(void *arg, int broken, struct uf_postcopy_links *ret)
     fprintf(stderr, "lua-live: the connection broke: %s\n", strerror(-broken));
     links_close(&journey->links);
     while (poll(&sender, 1, (int)journey->patience_s * 1000) > 0) {
-        if (links_accept(journey->listener, &journey->heap_bytes, &journey->links, why) == 0) {
+        if (links_accept(journey->listener, journey->tls, &journey->heap_bytes, &journey->links,
+                         why) == 0) {
             *ret = journey->links;
             return 0;
         }
@@ -108,9 +110,10 @@ static bool receive(struct uf_sink *sink, const struct journey *journey, size_t 
     return !error;
 }
 
-static bool arrive_once(int listener, enum uf_backend backend, unsigned patience_s)
+static bool arrive_once(int listener, enum uf_backend backend, unsigned patience_s,
+                        const struct uf_postcopy_tls *tls)
 {
-    struct journey journey = {.listener = listener, .patience_s = patience_s};
+    struct journey journey = {.listener = listener, .patience_s = patience_s, .tls = tls};
     const struct uf_sink_options options = {.backend = backend,
                                             .resume = resume,
                                             .arg = &journey,
@@ -121,7 +124,7 @@ static bool arrive_once(int listener, enum uf_backend backend, unsigned patience
     bool done = false;
     int error;
 
-    if (links_accept(listener, &heap_bytes, &journey.links, why)) {
+    if (links_accept(listener, tls, &heap_bytes, &journey.links, why)) {
         fprintf(stderr, "lua-live: nothing arrived: %s\n", why);
         return false;
     }
@@ -139,13 +142,14 @@ static bool arrive_once(int listener, enum uf_backend backend, unsigned patience
     return done;
 }
 
-void arrive(int listener, enum uf_backend backend, unsigned patience_s)
+void arrive(int listener, enum uf_backend backend, unsigned patience_s,
+            const struct uf_postcopy_tls *tls)
 {
     const struct sigaction held = {.sa_handler = hold_still};
     struct sigaction before;
 
     uf_sigaction(SIGBUS, &held, &before); /* sigaction() would put out the facility's own */
-    while (!arrive_once(listener, backend, patience_s))
+    while (!arrive_once(listener, backend, patience_s, tls))
         ;
     uf_sigaction(SIGBUS, &before, NULL);
 }

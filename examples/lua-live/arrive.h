@@ -12,7 +12,8 @@
  * the switch is told, and the next sender waited for; one behind it ends the process: EXIT_LOST.
  * patience_s: how long to wait for a sender whose connection broke behind it
  */
-void arrive(int listener, enum uf_backend backend, unsigned patience_s);
+void arrive(int listener, enum uf_backend backend, unsigned patience_s,
+            const struct uf_postcopy_tls *tls);
 /* Until there is a program to be run, most of which may still be on its way. */
 void arrive_wait(struct program *ret);
 

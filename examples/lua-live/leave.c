@@ -99,6 +99,7 @@ static int stop(void *arg, const void **ret_blob, size_t *ret_len_bytes)
  */
 struct journey {
     const struct leave_request *request;
+    struct uf_postcopy_tls *tls;
     struct uf_postcopy_links links;
 };
 
@@ -112,7 +113,8 @@ static int reconnect(void *arg, int broken, struct uf_postcopy_links *ret)
     fprintf(stderr, "lua-live: the connection broke: %s\n", strerror(-broken));
     links_close(&journey->links);
     for (unsigned i = 0; i < tries; i++) {
-        if (!links_connect(journey->request->to, arena_bytes(), &journey->links, why)) {
+        if (!links_connect(journey->request->to, arena_bytes(), journey->tls, &journey->links,
+                           why)) {
             *ret = journey->links;
             return 0;
         }
@@ -164,6 +166,7 @@ static void leave(const struct leave_request *request, enum uf_backend backend,
         .rounds_max = request->rounds,
         .downtime_ms = request->downtime_ms,
         .bandwidth_bytes = request->bandwidth_bytes,
+        .verify = request->verify,
         .stop = stop,
         .arg = &journey,
         .reconnect = request->patience_s ? reconnect : NULL,
@@ -171,8 +174,10 @@ static void leave(const struct leave_request *request, enum uf_backend backend,
     struct uf_source *source;
     char why[LINKS_WHY_MAX];
 
-    if (links_connect(request->to, arena_bytes(), &journey.links, why)) {
+    if (links_key(request->key_file, false, &journey.tls, why) ||
+        links_connect(request->to, arena_bytes(), journey.tls, &journey.links, why)) {
         snprintf(reply->text, sizeof(reply->text), "not moved, it goes on here: %s", why);
+        uf_postcopy_tls_free(journey.tls);
         return;
     }
     if (!uf_source_new(&source, &options)) {
@@ -182,6 +187,7 @@ static void leave(const struct leave_request *request, enum uf_backend backend,
         uf_source_free(source);
     }
     links_close(&journey.links);
+    uf_postcopy_tls_free(journey.tls);
 }
 
 /* ---- requests */
@@ -228,6 +234,7 @@ void leave_serve(int listener, enum uf_backend backend, struct program *ours, co
             continue;
         if (is_ours(fd) && !net_recv(fd, &request, sizeof(request))) {
             request.to[sizeof(request.to) - 1] = 0;
+            request.key_file[sizeof(request.key_file) - 1] = 0;
             leave(&request, backend, &reply);
             fprintf(stderr, "lua-live: %s\n", reply.text);
             net_send(fd, &reply, sizeof(reply));

@@ -15,9 +15,9 @@
 #define EXIT_LOST  11
 
 struct leave_request {
-    char to[256];
+    char to[256], key_file[256];
     uint64_t bandwidth_bytes;
-    uint32_t rounds, downtime_ms, patience_s;
+    uint32_t rounds, downtime_ms, patience_s, verify;
 };
 
 struct leave_reply {

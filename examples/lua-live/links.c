@@ -112,8 +112,24 @@ static int greet(int fd, const struct hello *hello, char why[LINKS_WHY_MAX])
     return error || !why[0] ? error : -ECONNREFUSED;
 }
 
-int links_connect(const char *name, size_t heap_bytes, struct uf_postcopy_links *ret,
-                  char why[LINKS_WHY_MAX])
+int links_key(const char *file, bool server, struct uf_postcopy_tls **ret, char why[LINKS_WHY_MAX])
+{
+    const struct uf_postcopy_tls_options who = {
+        .server = server, .psk_file = file, .psk_identity = server ? NULL : "lua-live"};
+    const char *words = "";
+    int error;
+
+    *ret = NULL;
+    if (!*file)
+        return 0;
+    error = uf_postcopy_tls_new(ret, &who, &words);
+    if (error)
+        snprintf(why, LINKS_WHY_MAX, "%.60s: %.60s", file, words);
+    return error;
+}
+
+int links_connect(const char *name, size_t heap_bytes, const struct uf_postcopy_tls *tls,
+                  struct uf_postcopy_links *ret, char why[LINKS_WHY_MAX])
 {
     struct hello hello;
     int error = make_hello(heap_bytes, &hello);
@@ -134,6 +150,7 @@ int links_connect(const char *name, size_t heap_bytes, struct uf_postcopy_links 
         links_close(ret);
         no_links(ret);
     }
+    ret->tls = tls;
     return error;
 }
 
@@ -169,8 +186,8 @@ static int welcome(int fd, struct hello *ours, char why[LINKS_WHY_MAX])
     return error;
 }
 
-int links_accept(int listener, size_t *ret_heap_bytes, struct uf_postcopy_links *ret,
-                 char why[LINKS_WHY_MAX])
+int links_accept(int listener, const struct uf_postcopy_tls *tls, size_t *ret_heap_bytes,
+                 struct uf_postcopy_links *ret, char why[LINKS_WHY_MAX])
 {
     struct hello ours;
     int error = make_hello(0, &ours);
@@ -179,8 +196,10 @@ int links_accept(int listener, size_t *ret_heap_bytes, struct uf_postcopy_links 
     if (error)
         snprintf(why, LINKS_WHY_MAX, "this program was linked without a build id");
     for (; !error && ours.link < LINKS; ours.link++) {
-        int fd = net_accept(listener, 0);
+        int fd;
 
+        be_patient(listener, ours.link ? PATIENCE : 0); /* for the first as long as it takes */
+        fd = net_accept(listener, 0);
         if (fd < 0)
             snprintf(why, LINKS_WHY_MAX, "accept: %s", strerror(-fd));
         else
@@ -193,5 +212,6 @@ int links_accept(int listener, size_t *ret_heap_bytes, struct uf_postcopy_links 
     } else {
         *ret_heap_bytes = ours.heap_bytes;
     }
+    ret->tls = tls;
     return error;
 }

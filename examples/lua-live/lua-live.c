@@ -5,11 +5,15 @@
  *
  *     lua-live run [--heap=MIB] [--serve=ADDRESS] [--backend=NAME] SCRIPT [ARGUMENT...]
  *     lua-live receive --listen=ADDRESS [--serve=ADDRESS] [--backend=NAME] [--patience=S]
- *     lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] [--patience=S] PID ADDRESS
+ *              [--key=FILE]
+ *     lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] [--patience=S] [--key=FILE]
+ *              [--verify] PID ADDRESS
  *
  * ADDRESS: unix:PATH or tcp:HOST:PORT. Who can reach the address of --listen can have this process
- * run what he likes: it is for a directory of one's own, or a network that is trusted.
+ * run what he likes: it is for a directory of one's own, or a network that is trusted; unless
+ * both sides have a --key, which encrypts, too: psktool --username=lua-live --pskfile=FILE
  *
+ * --verify: the receiver compares a checksum of the heap at the end.
  * --patience: how many seconds to try for a new connection when one breaks behind the switch; 30.
  *
  * run and receive end with the script: 0, or 1 after an error; 10: it has moved; 11: it was lost.
@@ -26,18 +30,22 @@
 #include "arrive.h"
 #include "interpreter.h"
 #include "leave.h"
+#include "links.h"
 #include "net.h"
 #include "server.h"
 
 static struct {
     size_t heap_mib;
-    const char *listen, *serve;
+    const char *listen, *serve, *key_file;
     enum uf_backend backend;
     unsigned rounds, downtime_ms, patience_s;
     uint64_t bandwidth_bytes;
-} options = {.heap_mib = 1024, .backend = UF_BACKEND_AUTO, .rounds = 5, .patience_s = 30};
+    bool verify;
+} options = {
+    .heap_mib = 1024, .backend = UF_BACKEND_AUTO, .rounds = 5, .patience_s = 30, .key_file = ""};
 
 static struct program program;
+static struct uf_postcopy_tls *key; /* of who receives; NULL: none */
 static int listener, control;
 
 static int usage(void)
@@ -45,9 +53,9 @@ static int usage(void)
     fprintf(stderr, "usage: lua-live run [--heap=MIB] [--serve=ADDRESS] [--backend=NAME] SCRIPT "
                     "[ARGUMENT...]\n"
                     "       lua-live receive --listen=ADDRESS [--serve=ADDRESS] [--backend=NAME] "
-                    "[--patience=S]\n"
+                    "[--patience=S] [--key=FILE]\n"
                     "       lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] "
-                    "[--patience=S] PID ADDRESS\n");
+                    "[--patience=S] [--key=FILE] [--verify] PID ADDRESS\n");
     return 2;
 }
 
@@ -62,7 +70,7 @@ static int failed(const char *what, int error)
 static void *serve_requests(void *arg)
 {
     if (options.listen) {
-        arrive(listener, options.backend, options.patience_s);
+        arrive(listener, options.backend, options.patience_s, key);
         net_unlisten(listener, options.listen);
     }
     leave_serve(control, options.backend, &program, options.serve);
@@ -104,9 +112,11 @@ static int run(int argc, char **argv)
 
 static int receive(void)
 {
-    char name[NET_NAME_MAX];
-    int error;
+    char name[NET_NAME_MAX], why[LINKS_WHY_MAX];
+    int error = links_key(options.key_file, true, &key, why);
 
+    if (error)
+        return failed(why, error);
     listener = net_listen(options.listen);
     if (listener < 0)
         return failed(options.listen, listener);
@@ -126,6 +136,7 @@ static int send_away(const char *pid, const char *to)
     struct leave_request request = {.rounds = options.rounds,
                                     .downtime_ms = options.downtime_ms,
                                     .patience_s = options.patience_s,
+                                    .verify = options.verify,
                                     .bandwidth_bytes = options.bandwidth_bytes};
     struct leave_reply reply;
     int fd = leave_connect(atoi(pid)), error;
@@ -135,6 +146,9 @@ static int send_away(const char *pid, const char *to)
     if (strlen(to) >= sizeof(request.to))
         return failed(to, -ENAMETOOLONG);
     strcpy(request.to, to);
+    if (strlen(options.key_file) >= sizeof(request.key_file))
+        return failed(options.key_file, -ENAMETOOLONG);
+    strcpy(request.key_file, options.key_file);
     error = net_send(fd, &request, sizeof(request));
     if (!error)
         error = net_recv(fd, &reply, sizeof(reply));
@@ -173,6 +187,8 @@ static bool parse(int argc, char **argv)
                                           {"downtime", required_argument, NULL, 'd'},
                                           {"bandwidth", required_argument, NULL, 'w'},
                                           {"patience", required_argument, NULL, 'p'},
+                                          {"key", required_argument, NULL, 'k'},
+                                          {"verify", no_argument, NULL, 'v'},
                                           {0}};
     bool good = true;
     int c;
@@ -199,6 +215,12 @@ static bool parse(int argc, char **argv)
             break;
         case 'p':
             options.patience_s = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'k':
+            options.key_file = optarg;
+            break;
+        case 'v':
+            options.verify = true;
             break;
         case 'w':
             options.bandwidth_bytes = strtoull(optarg, NULL, 10);

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """examples/lua-live: a Lua program moves while it is asked; no answer may be wrong, no change lost."""
-import itertools
 import os
 import queue
 import re
@@ -16,8 +15,8 @@ import time
 
 sys.dont_write_bytecode = True  # nothing is left in the source tree
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
-import tap
-from tap import plan, point
+from relay import Relay
+from tap import plan, point, skip
 
 LUA_LIVE, LEDGER, REFUSE, LAUNCHER = (os.environ[name] for name in ("LUA_LIVE", "LEDGER", "REFUSE",
                                                                     "LAUNCHER"))
@@ -362,48 +361,12 @@ def failures_behind():
                 expect(results[0][0], 1, results)
 
 
-class Relay(threading.Thread):
-    """Between the sides of a migration: every connection is passed on, until it is cut."""
-
-    def __init__(self, path, to):
-        super().__init__(daemon=True)
-        self.to, self.pairs = to.partition(":")[2], []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(16)
-
-    def run(self):
-        while True:
-            ends = [self.listener.accept()[0], socket.socket(socket.AF_UNIX)]
-            ends[1].connect(self.to)
-            self.pairs.append(ends)
-            for one, other in (ends, ends[::-1]):
-                threading.Thread(target=self.pass_on, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def pass_on(one, other):
-        try:
-            while data := one.recv(65536):
-                other.sendall(data)
-            other.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def cut(self):
-        pairs, self.pairs = self.pairs, []
-        for end in itertools.chain(*pairs):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it is closed already
-
-
 def cuts():
     """The connection breaks behind the switch, three times: it goes on with another one."""
     with Scene() as scene:
         here = scene.begin(SMALL)
         there, to = scene.receive()
-        relay = Relay(f"{scene.folder}/relay", to)
+        relay = Relay(f"{scene.folder}/relay", to.partition(":")[2])
         relay.start()
         results = []
         sending = threading.Thread(target=lambda: results.append(
@@ -421,6 +384,50 @@ def cuts():
         expect((results[0][0], here.ended()), (0, MOVED), results)
         there.wait("all of it is here")
         scene.client.works(there.pid)
+        scene.end()
+
+
+def keys_refused():
+    """Why there is no TLS here; nothing: there is."""
+    if not shutil.which("psktool"):
+        return "no psktool (Debian: gnutls-bin)"
+    side = Side("receive", "--listen=unix:/nowhere/none", "--key=/nowhere/none")
+    side.ended()
+    return "built without GnuTLS" if "built without" in "".join(side.seen) else ""
+
+
+def make_key(path):
+    subprocess.run(["psktool", "--username=lua-live", "--keysize=32", f"--pskfile={path}"], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return f"--key={path}"
+
+
+def with_a_key():
+    """Encrypted, and compared at the end; who has another key, or none, is refused, and it goes on."""
+    with Scene() as scene:
+        good, other = make_key(f"{scene.folder}/key"), make_key(f"{scene.folder}/other")
+        here = scene.begin(SMALL)
+        there, to = scene.receive(options=(good,))
+        relay = Relay(f"{scene.folder}/relay", to.partition(":")[2], mark=b"ledger.lua")
+        relay.start()
+        for options in (), (other,), ("--key=/nowhere/none",):
+            code, words = send(here.pid, to, *options)
+            note(words)
+            expect((code, "it goes on here" in words), (1, True), words)
+        scene.move(here, there, f"unix:{scene.folder}/relay", "--verify", good)
+        expect(relay.found, False, "the script could be read on the way")
+        scene.end()
+
+
+def a_plain_one():
+    """The same, as a proof that the relay reads."""
+    with Scene() as scene:
+        here = scene.begin(SMALL)
+        there, to = scene.receive()
+        relay = Relay(f"{scene.folder}/relay", to.partition(":")[2], mark=b"ledger.lua")
+        relay.start()
+        scene.move(here, there, f"unix:{scene.folder}/relay", "--verify")
+        expect(relay.found, True, "what passes is not what was expected")
         scene.end()
 
 
@@ -541,11 +548,6 @@ def attempt(name, what):
         point(False, name, f"{type(error).__name__}: {error}".replace("\n", "\n# "))
 
 
-def skip(name, why):
-    tap.points += 1
-    print(f"ok {tap.points} - {name} # SKIP {why}")
-
-
 def backend_refused():
     """Whether the kernel's facility is not to be had here; why."""
     if "kernel" not in (BACKEND, OTHER):
@@ -589,6 +591,12 @@ def main():
     attempt("a failure before the switch leaves it running", failures_before)
     attempt("a failure behind the switch is told, and nobody runs it", failures_behind)
     attempt("the connection breaks behind the switch", cuts)
+    attempt("a checksum of the heap is compared", a_plain_one)
+    why = keys_refused()
+    if why:
+        skip("with a key", why)
+    else:
+        attempt("with a key", with_a_key)
     attempt("in the middle of coroutines and sorts", coroutines)
     attempt("a script ends as it ends", ends)
     attempt("a script ends while it is sent", ends_on_the_way)
