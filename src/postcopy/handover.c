@@ -6,8 +6,9 @@
 
 #define BLOB_PART ((size_t)1 << 20)
 #define RUNS_PART 4096 /* of a DISCARD */
-#define LOOKS_MAX 16   /* before the program stops */
-#define PAGES_FEW 16   /* to drop takes no time */
+#define RUN_PAGES ((size_t)1 << 16)
+#define LOOKS_MAX 16 /* before the program stops */
+#define PAGES_FEW 16 /* to drop takes no time */
 
 int handover_cancel(struct uf_source *source)
 {
@@ -39,7 +40,29 @@ static int send_runs(struct uf_source *source, unsigned region, const uint8_t *p
     return peer_send(&source->peer, &source->peer.control, header, payload);
 }
 
-/* What is missing now, but was sent before, must not be seen there. */
+/* The first run that is set in both, at or behind from; cut where either would have to be read far.
+ */
+static size_t next_of_both(const struct bitmap *one, const struct bitmap *other, size_t from,
+                           size_t *ret_first)
+{
+    size_t a, b, n, m;
+
+    for (; (n = bitmap_next(one, from, RUN_PAGES, &a)) > 0; from = b) {
+        m = bitmap_next(other, a, RUN_PAGES, &b);
+        if (m == 0)
+            break;
+        if (b < a + n) {
+            *ret_first = b;
+            return b + m < a + n ? m : a + n - b;
+        }
+    }
+    return 0;
+}
+
+/*
+ * What is missing now, but was sent before, must not be seen there. What never was is not there:
+ * zeroes, most of all.
+ */
 static int discard(struct uf_source *source, const struct bitmap *map, unsigned index)
 {
     const struct region *region = &source->peer.regions[index];
@@ -48,7 +71,7 @@ static int discard(struct uf_source *source, const struct bitmap *map, unsigned 
     unsigned runs = 0;
     int ret = 0;
 
-    while (ret == 0 && (count = bitmap_next(map, at, SIZE_MAX, &first)) > 0) {
+    while (ret == 0 && (count = next_of_both(map, &source->sent[index], at, &first)) > 0) {
         struct wire_run run = {first * region->page, count * region->page};
 
         wire_put_run(payload + runs++ * WIRE_RUN, &run);

@@ -141,10 +141,10 @@ static int send_run(struct uf_source *source, struct link *link, struct pack *pa
     return ret;
 }
 
-static void leave_for_later(struct uf_source *source, const struct claim *run)
+static void mark(struct uf_source *source, struct bitmap *maps, const struct claim *run)
 {
     pthread_mutex_lock(&source->map_lock);
-    bitmap_set(&source->later[run->region], run->first, run->count);
+    bitmap_set(&maps[run->region], run->first, run->count);
     pthread_mutex_unlock(&source->map_lock);
 }
 
@@ -165,9 +165,11 @@ static int send_claim(struct pusher *pusher, struct claim claim)
         run.first = claim.first + done;
         run.count = run_of(bytes + done * region->page, region->page, claim.count - done, &zero);
         if (zero && pusher->precopy) {
-            leave_for_later(source, &run);
+            mark(source, source->later, &run);
             continue;
         }
+        if (pusher->precopy)
+            mark(source, source->sent, &run);
         ret = send_run(source, pusher->link, pusher->pack, &run, bytes + done * region->page, zero);
         if (pusher->precopy)
             PEER_COUNT(&source->peer, pages_precopy, run.count);

@@ -93,7 +93,8 @@ static int make_maps(struct uf_source *source)
 
     source->missing = calloc(peer->count, sizeof(*source->missing));
     source->later = calloc(peer->count, sizeof(*source->later));
-    if (!source->missing || !source->later)
+    source->sent = calloc(peer->count, sizeof(*source->sent));
+    if (!source->missing || !source->later || !source->sent)
         ret = -ENOMEM;
     for (unsigned i = 0; ret == 0 && i < peer->count; i++) {
         size_t pages = peer->regions[i].len / peer->regions[i].page;
@@ -101,6 +102,8 @@ static int make_maps(struct uf_source *source)
         ret = bitmap_init(&source->missing[i], pages);
         if (ret == 0 && source->options.rounds_max)
             ret = bitmap_init(&source->later[i], pages);
+        if (ret == 0 && source->options.rounds_max)
+            ret = bitmap_init(&source->sent[i], pages);
         if (ret == 0)
             bitmap_set(&source->missing[i], 0, pages);
     }
@@ -114,10 +117,13 @@ static void free_maps(struct uf_source *source)
             bitmap_fini(&source->missing[i]);
         if (source->later)
             bitmap_fini(&source->later[i]);
+        if (source->sent)
+            bitmap_fini(&source->sent[i]);
     }
     free(source->missing);
     free(source->later);
-    source->missing = source->later = NULL;
+    free(source->sent);
+    source->missing = source->later = source->sent = NULL;
 }
 
 /* Whether what is left can be sent within the downtime that was asked for. */

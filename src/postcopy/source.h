@@ -27,6 +27,7 @@ struct uf_source {
     pthread_mutex_t map_lock; /* of missing, later, cursor */
     struct bitmap *missing;
     struct bitmap *later; /* precopy: zeroes, left for the switch; then what was written last */
+    struct bitmap *sent;  /* precopy: what went over, once at least: the sink may hold it */
     struct {
         unsigned region;
         size_t page;

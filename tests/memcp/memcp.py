@@ -46,6 +46,15 @@ def check_alone():
     migration("a share of the region", "--writer=seq:300%", "--reader=seq:50%")
 
 
+def check_sparse():
+    """Zeroes go at the switch, and what was never sent is not discarded."""
+    status, out, err = run(side(), "--size=16M", "--zero=60", "--rounds=3", "--writer=none",
+                           "--reader=none", "--json")
+    pages = json.loads(out)["source"]["pages"] if status == 0 else {}
+    point(status == 0 and pages["zero"] > 1000 and pages["precopy"] + pages["zero"] == 4096 and
+          pages["discarded"] == 0, "zeroes are not discarded", err or pages)
+
+
 def check_huge():
     pool = os.environ["HOLD_POOL"]
     if not pool:
@@ -256,6 +265,7 @@ def main():
         return 0
     with tempfile.TemporaryDirectory(prefix="userfault-test.") as folder:
         check_alone()
+        check_sparse()
         check_huge()
         check_addresses(folder)
         check_streams(folder)
