@@ -11,7 +11,9 @@
 
 #include "peer.h"
 
-#define LAST_WORD_MS 100
+#ifndef POSTCOPY_LAST_WORD_MS
+#define POSTCOPY_LAST_WORD_MS 100
+#endif
 
 int peer_init(struct peer *peer, enum uf_backend backend)
 {
@@ -135,7 +137,7 @@ static int link_broke(struct peer *peer, const struct link *link, int error, con
     va_list args;
 
     if (link != &peer->control && pauses(peer))
-        poll(&stop, 1, LAST_WORD_MS);
+        poll(&stop, 1, POSTCOPY_LAST_WORD_MS);
     va_start(args, format);
     error = fail(peer, true, error, format, args);
     va_end(args);

@@ -7,6 +7,7 @@
 
 #include "pack.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -59,18 +60,52 @@ static size_t put_runs(struct writer *w, uint8_t *payload, const struct wire_hea
     return (size_t)count * WIRE_RUN;
 }
 
-/* So many bytes of a kind. Return: how many they are when packed. */
-static size_t put_packed(uint8_t *payload, size_t len)
+/* So many bytes of zeroes, or of few kinds, packed: made once for each. */
+struct frame {
+    uint8_t bytes[PAGE];
+    size_t len; /* 0: not yet */
+};
+
+static void make_frame(struct frame *frame, size_t len, bool zero)
 {
-    static const uint8_t bytes[2 * PAGE];
+    static uint8_t content[HUGE];
     struct pack *pack = pack_new(true, 0);
     const void *packed;
-    size_t n = len <= sizeof(bytes) ? pack_try(pack, bytes, len, &packed) : 0;
 
-    if (n)
-        memcpy(payload, packed, n);
+    for (size_t i = 0; i < len; i++)
+        content[i] = zero ? 0 : (uint8_t)(i * i / 7 % 31);
+    frame->len = pack_try(pack, content, len, &packed);
+    if (frame->len > sizeof(frame->bytes))
+        frame->len = sizeof(frame->bytes);
+    if (frame->len)
+        memcpy(frame->bytes, packed, frame->len);
     pack_free(pack);
-    return n;
+}
+
+/* Return: how many bytes they are when packed. */
+static size_t put_packed(uint8_t *payload, size_t len, bool zero)
+{
+    static struct frame frames[3][2];
+    struct frame *frame = &frames[len == PAGE ? 0 : len == 2 * PAGE ? 1 : 2][zero];
+
+    if (len > HUGE)
+        return 0;
+    if (!frame->len)
+        make_frame(frame, len, zero);
+    memcpy(payload, frame->bytes, frame->len);
+    return frame->len;
+}
+
+/* A bit a page, all set: nothing has arrived. */
+static size_t put_missing(const struct writer *w, struct wire_header *header, unsigned index,
+                          uint8_t *payload)
+{
+    const struct played_region *region = &played_regions[index % w->hostile->regions];
+
+    header->region = index % w->hostile->regions;
+    header->length = region->len;
+    memset(payload, index / 4 % 2 ? 0x15 : 0xff, 8);
+    return (region->len / region->page + 7) / 8;
 }
 
 /* What a message of this type should say. Return: its payload's length. */
@@ -85,6 +120,7 @@ static size_t right_fields(struct writer *w, struct wire_header *header, uint8_t
     if (header->type == WIRE_HELLO) {
         header->region = w->link;
         header->offset = SESSION;
+        header->length = w->hostile->connection;
     } else if (of_pages) {
         header->region = index % w->hostile->regions;
         region = &played_regions[header->region];
@@ -98,6 +134,10 @@ static size_t right_fields(struct writer *w, struct wire_header *header, uint8_t
         w->blob_at += 50;
         return 50;
     }
+    if (header->type == WIRE_STATE)
+        header->offset = index % 4;
+    if (header->type == WIRE_MISSING)
+        return put_missing(w, header, index, payload);
     if (header->type == WIRE_OFFER)
         header->offset = w->hostile->offer;
     if (header->type == WIRE_DIGEST)
@@ -105,7 +145,7 @@ static size_t right_fields(struct writer *w, struct wire_header *header, uint8_t
     if ((header->type == WIRE_REGIONS && w->hostile->to_sink) || header->type == WIRE_DISCARD)
         return put_runs(w, payload, header);
     if (header->type == WIRE_PACKED)
-        return put_packed(payload, header->length);
+        return put_packed(payload, header->length, index / 64 % 2);
     if (header->type == WIRE_PAGES)
         return header->length < ROOM ? header->length : ROOM;
     return header->type == WIRE_FAILED ? index % 8 : 0;
@@ -125,7 +165,9 @@ static void put_message(struct writer *w, uint16_t type, uint8_t flags)
         header.offset = script_number(w->script);
         header.length = script_number(w->script);
     }
-    if (flags & CONTENT)
+    if (flags & CONTENT && type == WIRE_PACKED && len && script_byte(w->script) % 2) /* a frame */
+        payload[script_bytes(w->script, 2) % len] ^= script_byte(w->script);
+    else if (flags & CONTENT)
         len = script_fill(w->script, payload, script_byte(w->script));
     header.payload = (uint32_t)len;
     if (flags & PAYLOAD) {
@@ -157,6 +199,52 @@ static void put_on_all(struct writer *w, uint16_t type, bool pages_only)
     w->link = before;
 }
 
+/* The same number of what its kind should say. */
+static void put_with(struct writer *w, uint16_t type, uint8_t number)
+{
+    struct script one = {&number, &number + 1}, *script = w->script;
+
+    w->script = &one;
+    put_message(w, type, 0);
+    w->script = script;
+}
+
+/* Over another connection: the sink says how far it is. */
+static void put_honest_again(struct writer *w, uint8_t stage)
+{
+    put_on_all(w, WIRE_HELLO, false);
+    w->link = 0;
+    put_message(w, WIRE_REGIONS, 0);
+    if (w->hostile->to_sink && stage == 5)
+        put_message(w, WIRE_BYE, 0);
+    if (w->hostile->to_sink)
+        return;
+    put_with(w, WIRE_STATE,
+             stage == 4   ? WIRE_STATE_SWITCHED
+             : stage == 5 ? WIRE_STATE_COMPLETE
+                          : WIRE_STATE_PREPARED);
+    for (unsigned i = 0; stage == 4 && i < w->hostile->regions; i++)
+        put_with(w, WIRE_MISSING, (uint8_t)i);
+    if (stage == 4)
+        put_message(w, WIRE_READY, 0);
+}
+
+/* Many messages with pages, from page to page of one region after the other, round and round. */
+static void put_many(struct writer *w, uint16_t type, unsigned count)
+{
+    unsigned region = 0, page = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct played_region *at = &played_regions[region];
+
+        put_with(w, type, (uint8_t)(region + 4 * page + 64 * (i / 4 % 2)));
+        if (++page * at->page >= at->len) {
+            page = 0;
+            region = (region + 1) % w->hostile->regions;
+        }
+    }
+}
+
 /* What an honest side would say in some stage. It takes nothing from the script, so that what
  * follows keeps its meaning. */
 static void put_honest(struct writer *w, uint8_t stage)
@@ -164,7 +252,9 @@ static void put_honest(struct writer *w, uint8_t stage)
     struct script none = {0}, *script = w->script;
 
     w->script = &none;
-    if (stage % 4 == 0) {
+    if (stage >= 4) {
+        put_honest_again(w, stage);
+    } else if (stage % 4 == 0) {
         put_on_all(w, WIRE_HELLO, false);
         w->link = 0;
         put_message(w, WIRE_REGIONS, 0);
@@ -198,8 +288,13 @@ static void read_steps(struct writer *w)
             uint8_t raw[64];
 
             put(w, w->link, raw, script_fill(w->script, raw, script_byte(w->script) % 64));
+        } else if (type % 32 == 31 && w->part) {
+            break;
         } else if (type % 32 == 31) {
             w->part = 1;
+        } else if (type >= 128 && (type % 32 == WIRE_PAGES || type % 32 == WIRE_ZERO ||
+                                   type % 32 == WIRE_PACKED)) {
+            put_many(w, type % 32, type / 64 == 2 ? 12 : 60);
         } else if (type % 32 >= 24) {
             put_honest(w, type % 32 - 24);
         } else {
@@ -330,6 +425,17 @@ static void *converse(void *arg)
     return NULL;
 }
 
+int hostile_again(struct hostile *hostile, struct script *script, struct uf_postcopy_links *links)
+{
+    hostile_end(hostile, links);
+    links->control.in = -1;
+    if (script->at == script->end || ++hostile->connection == CONNECTIONS_MAX)
+        return -ECONNREFUSED;
+    hostile_read(hostile, script, links);
+    hostile_start(hostile);
+    return 0;
+}
+
 void hostile_start(struct hostile *hostile)
 {
     MUST(pthread_create(&thread, NULL, converse, hostile) == 0);
@@ -337,6 +443,8 @@ void hostile_start(struct hostile *hostile)
 
 void hostile_end(struct hostile *hostile, const struct uf_postcopy_links *links)
 {
+    if (links->control.in < 0) /* it was ended, and nothing came after it */
+        return;
     close(links->control.in);
     if (links->urgent.in >= 0)
         close(links->urgent.in);

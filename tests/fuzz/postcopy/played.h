@@ -51,8 +51,10 @@ bool facility_closed(void); /* no context is open */
 
 /* ---- hostile.c */
 
-#define LINKS_MAX 4
-#define SEGMENT   ((size_t)48 << 10)
+#define LINKS_MAX       4
+#define CONNECTIONS_MAX 4
+#define HANDSHAKE_MS    60 /* longer than the other side is silent between its parts */
+#define SEGMENT         ((size_t)48 << 10)
 
 /* What one link brings: at first, and once the engine has said what is waited for. */
 struct hostile_link {
@@ -66,15 +68,21 @@ struct hostile {
     unsigned count; /* control, urgent or none, then background */
     unsigned regions;
     bool to_sink;
-    uint64_t offer; /* what an honest side would ask for, or grant */
-    uint16_t gate;  /* the message of the engine, on control, that opens the second part */
+    uint64_t offer;      /* what an honest side would ask for, or grant */
+    uint16_t gate;       /* the message of the engine, on control, that opens the second part */
+    unsigned connection; /* which one this is, from 0 on */
     /* Each message of the engine's. Context: the hostile side's thread. */
     void (*said)(const struct wire_header *header, unsigned link);
 };
 
-/* Links as the script wants them, and what comes by them. ret_links: the engine's ends. */
+/*
+ * Links as the script wants them, and what comes by them. ret_links: the engine's ends. Two ends of
+ * a part end a connection's script: what follows is for the next, see hostile_again().
+ */
 void hostile_read(struct hostile *hostile, struct script *script,
                   struct uf_postcopy_links *ret_links);
+/* As the engine's reconnect(): another connection, if the script has more. Return: 0; -errno. */
+int hostile_again(struct hostile *hostile, struct script *script, struct uf_postcopy_links *links);
 void hostile_start(struct hostile *hostile);
 /* After the engine's ends were closed by this. */
 void hostile_end(struct hostile *hostile, const struct uf_postcopy_links *links);

@@ -11,6 +11,8 @@
 #define BOUND(links) ((links) * (size_t)WIRE_PAYLOAD_MAX + UF_POSTCOPY_BLOB_MAX + 65536)
 
 static struct hostile hostile;
+static struct script input;
+static struct uf_postcopy_links links; /* the engine's ends */
 static int resumes, resume_error;
 
 static int resume(void *arg, const void *blob, size_t len_bytes)
@@ -22,6 +24,16 @@ static int resume(void *arg, const void *blob, size_t len_bytes)
     resumes++;
     MUST(len_bytes <= UF_POSTCOPY_BLOB_MAX && (len_bytes > 0 || sum == 0));
     return resume_error;
+}
+
+static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
+{
+    int ret_error;
+
+    MUST(error < 0);
+    ret_error = hostile_again(&hostile, &input, &links);
+    *ret = links;
+    return ret_error;
 }
 
 /* The sink's requests are for pages of its regions. */
@@ -73,24 +85,28 @@ static void check_end(struct uf_sink *sink, int ret)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct script script = {data, data + size};
     struct uf_sink_options options = {.resume = resume};
-    struct uf_postcopy_links links;
     struct uf_sink *sink;
-    uint8_t shape = script_byte(&script);
+    uint8_t shape;
     int ret;
 
+    input = (struct script){data, data + size};
+    shape = script_byte(&input);
     hostile.regions = shape & 1 ? 3 : 2;
     hostile.to_sink = true;
     hostile.offer = (shape & 4 ? WIRE_OFFER_DIGEST : 0) | (shape & 8 ? WIRE_OFFER_PACKED : 0);
     hostile.gate = WIRE_READY;
     hostile.said = said;
+    hostile.connection = 0;
+    if (shape & 16)
+        options.reconnect = reconnect;
+    options.handshake_ms = HANDSHAKE_MS;
     resumes = 0;
     resume_error = shape & 2 ? -EIO : 0;
     memory_reset(hostile.regions, false);
-    read_facility(&script);
-    hostile_read(&hostile, &script, &links);
-    alloc_bound(BOUND(hostile.count));
+    read_facility(&input);
+    hostile_read(&hostile, &input, &links);
+    alloc_bound(BOUND(options.reconnect ? LINKS_MAX : hostile.count));
     MUST(uf_sink_new(&sink, &options) == 0);
     for (unsigned i = 0; i < hostile.regions; i++)
         MUST(uf_sink_region(sink, played_regions[i].start, played_regions[i].len,

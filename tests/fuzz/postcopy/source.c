@@ -8,11 +8,13 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* As userfault-postcopy(7) states it: a message a link, and one that is packed, three bits a page.
+/* As userfault-postcopy(7) states it: a message a link, and one that is packed, four bits a page.
  */
 #define BOUND(links) ((links)*2 * HUGE + 131072)
 
 static struct hostile hostile;
+static struct script input;
+static struct uf_postcopy_links links; /* the engine's ends */
 static int stop_error;
 static bool with_rounds;
 static uint64_t sent[REGIONS]; /* a bit a page: sent behind the switch */
@@ -24,6 +26,19 @@ static int stop(void *arg, const void **ret_blob, size_t *ret_len_bytes)
     *ret_blob = blob;
     *ret_len_bytes = sizeof(blob);
     return stop_error;
+}
+
+static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
+{
+    int ret_error;
+
+    MUST(error < 0);
+    hostile_end(&hostile, &links);
+    links.control.in = -1;
+    memset(sent, 0, sizeof(sent)); /* what is lost goes again */
+    ret_error = hostile_again(&hostile, &input, &links);
+    *ret = links;
+    return ret_error;
 }
 
 static void said(const struct wire_header *header, unsigned link)
@@ -75,7 +90,8 @@ static void check_end(struct uf_source *source, int ret)
     MUST(ret <= 0 && (ret == 0 || ret == stop_error || uf_source_error(source)[0]));
     if (ret == 0) {
         MUST(uf_source_switched(source));
-        for (unsigned i = 0; !with_rounds && i < hostile.regions; i++) /* all, and each once */
+        for (unsigned i = 0; !with_rounds && !hostile.connection && i < hostile.regions; i++)
+            /* all, and each once */
             MUST(sent[i] == ((uint64_t)1 << played_regions[i].len / played_regions[i].page) - 1);
     }
     uf_source_free(source);
@@ -85,16 +101,20 @@ static void check_end(struct uf_source *source, int ret)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct script script = {data, data + size};
     struct uf_source_options options = {.stop = stop};
-    struct uf_postcopy_links links;
     struct uf_source *source;
-    uint8_t shape = script_byte(&script);
+    uint8_t shape;
     int ret;
 
+    input = (struct script){data, data + size};
+    shape = script_byte(&input);
     hostile.regions = shape & 1 ? 3 : 2;
     hostile.gate = WIRE_DONE;
     hostile.said = said;
+    hostile.connection = 0;
+    if (shape & 16)
+        options.reconnect = reconnect;
+    options.handshake_ms = HANDSHAKE_MS;
     stop_error = shape & 2 ? -EIO : 0;
     options.rounds_max = shape / 4 % 3;
     options.verify = shape & 64;
@@ -105,9 +125,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     with_rounds = options.rounds_max > 0;
     memset(sent, 0, sizeof(sent));
     memory_reset(hostile.regions, true);
-    read_facility(&script);
-    hostile_read(&hostile, &script, &links);
-    alloc_bound(BOUND(hostile.count));
+    read_facility(&input);
+    hostile_read(&hostile, &input, &links);
+    alloc_bound(BOUND(options.reconnect ? LINKS_MAX : hostile.count));
     MUST(uf_source_new(&source, &options) == 0);
     for (unsigned i = 0; i < hostile.regions; i++)
         MUST(uf_source_region(source, played_regions[i].start, played_regions[i].len,
