@@ -49,15 +49,15 @@ static char *stack, *tls;
 /*
  * An exec that nobody saw (the instruction itself) leaves the memory to this process alone, in
  * which nothing is the program's any more. Asking for a word of it is permitted to whoever shares
- * it.
+ * it. Of a program whose first thread has ended, and others not, nobody is told (ESRCH).
  */
 static bool program_has(const uint64_t *mark)
 {
     uint64_t got = ~*mark;
     struct iovec local = {&got, sizeof got}, remote = {(void *)(uintptr_t)mark, sizeof *mark};
+    long n = sys_call(SYS_process_vm_readv, program, &local, 1, &remote, 1, 0);
 
-    return sys_call(SYS_process_vm_readv, program, &local, 1, &remote, 1, 0) == sizeof got &&
-           got == *mark;
+    return n == -ESRCH || (n == sizeof got && got == *mark);
 }
 
 static bool look(bool wait)

@@ -149,7 +149,7 @@ uint32_t events_claim(uint32_t ctx_id, uint32_t kind, const uint64_t arg[3])
  * A signal that the program does not block, and that is to end the process or stop it, does so now,
  * as it would while the kernel waits. All others wait for the wait to end.
  */
-static void let_default_in(const uint64_t *mask)
+void events_let_default_in(const uint64_t *mask)
 {
     struct sys_sigaction action;
     uint64_t pending = 0, in = 0;
@@ -194,7 +194,7 @@ void events_await(struct event *event, const uint64_t *mask)
             continue;
         }
         if (sys_futex_wait(&event->word, word | SLEEPS, &rel) == -ETIMEDOUT) {
-            let_default_in(mask);
+            events_let_default_in(mask);
             if (ticks++ % TICKS == 0) {
                 slot_ring(ctx, &event->word);
                 context_release_if_closed(ctx);

@@ -85,6 +85,9 @@ bool events_wanted_of(const struct range *range, uint64_t feature);
 void events_tell(struct events *events);
 /* The same, where all signals are blocked. @mask: those that the program blocks */
 void events_tell_blocked(struct events *events, const uint64_t *mask);
+#define EVENT_TICK_NS 20000000 /* how long a signal that ends the process may have to wait */
+/* Called so often in a wait with all signals blocked, whose mask would be @mask. */
+void events_let_default_in(const uint64_t *mask);
 /* The same, and the layout of their contexts goes on changing until they are cancelled. */
 void events_tell_before(struct events *events);
 

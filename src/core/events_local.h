@@ -8,8 +8,6 @@
 #include "events.h"
 #include "slots.h"
 
-#define EVENT_TICK_NS 20000000 /* how long a signal that ends the process may have to wait */
-
 struct event {
     SLOT_HEAD;
     uint32_t ctx;

@@ -30,6 +30,7 @@ struct fork {
     struct core_guard guard;
     struct events events; /* one for each context that goes on in the child */
     int ends[2];          /* handles of the pair, the parent's and the child's; with events */
+    bool suspends; /* CLONE_VFORK: the parent goes on when the child has called exec, or ended */
 };
 
 static struct fork under_way;
@@ -110,7 +111,7 @@ static void prepare_heirs(struct fork *fork)
     }
 }
 
-void core_fork_prepare(void)
+static void prepare(bool heirs)
 {
     struct fork fork = {.ends = {-1, -1}};
 
@@ -122,10 +123,26 @@ void core_fork_prepare(void)
     core_enter(&fork.guard);
     core_edit_lock(fork.guard.tid);
     paging_lock_all(fork.guard.tid);
-    if (core_remote && core_own_table() && events_fork_used()) {
+    if (core_remote && core_own_table() && events_fork_used() && heirs) {
         prepare_heirs(&fork);
     }
     under_way = fork; /* only now: another thread may be between prepare and parent */
+}
+
+void core_fork_prepare(void)
+{
+    prepare(true);
+}
+
+void core_fork_prepare_plain(void)
+{
+    prepare(false);
+}
+
+bool core_fork_suspends(void)
+{
+    under_way.suspends = under_way.events.told.first;
+    return under_way.suspends;
 }
 
 /* ---- the parent, after */
@@ -142,17 +159,36 @@ static bool await_ready(int end)
     return n == 1;
 }
 
+/* As CLONE_VFORK has it: until the child's end is closed, by exec or with the child. */
+static void await_release(int end, const uint64_t *mask)
+{
+    char byte;
+
+    while (sys_recv(end, &byte, 1, MSG_DONTWAIT) == -EAGAIN) {
+        const struct timespec tick = {.tv_nsec = EVENT_TICK_NS};
+        struct pollfd fd = {.fd = end, .events = POLLIN};
+
+        if (sys_call(SYS_ppoll, &fd, 1, &tick, NULL, 8) == 0) {
+            events_let_default_in(mask);
+        }
+    }
+}
+
 /* Whoever is told may take its time; what is to end the process does. */
 static void tell_of_child(struct fork *fork)
 {
-    const uint64_t blocked = CORE_ALL_SIGNALS;
+    const uint64_t blocked = CORE_ALL_SIGNALS, *before;
     uint64_t mask;
 
     sys_sigmask(SIG_BLOCK, &blocked, &mask);
+    before = fork->guard.masked ? &fork->guard.mask : &mask;
     core_unhide(fork->ends[1]);
     if (await_ready(core_hidden(fork->ends[0]))) {
-        events_tell_blocked(&fork->events, fork->guard.masked ? &fork->guard.mask : &mask);
+        events_tell_blocked(&fork->events, before);
         sys_call(SYS_sendto, core_hidden(fork->ends[0]), "", 1, MSG_NOSIGNAL, NULL, 0);
+        if (fork->suspends) {
+            await_release(core_hidden(fork->ends[0]), before);
+        }
     } else {
         events_cancel(&fork->events, 0);
     }
@@ -334,7 +370,6 @@ static void await_go(int end)
     if (n != 1) {
         sys_call(SYS_exit_group, 0);
     }
-    sys_close(end);
 }
 
 /* @seen: by a hook, so that what is under way is this child's */
@@ -362,6 +397,9 @@ static void child(bool seen)
         core_fd_leaves();
         await_go(end);
         contexts_release_closed(); /* what was not read is nobody's */
+    }
+    if (heirs && fork.suspends) {
+        core_hide(end); /* it hangs up by exec, or at the end */
     } else if (end >= 0) {
         sys_close(end);
     }

@@ -139,14 +139,38 @@ uint64_t icall_clone_prepare(long nr, const long *args)
     return words.flags;
 }
 
+/* The arguments of clone3, as far as any are known. */
+union clone_args {
+    uint64_t flags;
+    unsigned char bytes[128];
+};
+
+/* Without CLONE_VFORK. @copy: of what clone3 is given, made before, since locks are held now */
+static void let_parent_go_on(long nr, long *args, union clone_args *copy)
+{
+    if (nr != SYS_clone3) {
+        args[0] &= ~(long)CLONE_VFORK;
+    } else if ((size_t)args[1] <= sizeof copy->bytes) {
+        copy->flags &= ~(uint64_t)CLONE_VFORK;
+        args[0] = (long)copy;
+    }
+}
+
 static long fork_like(long nr, long a, long b, long c, long d, long e)
 {
-    const long args[6] = {a, b, c, d, e};
-    long ret;
+    long args[6] = {a, b, c, d, e}, ret;
+    uint64_t flags = icall_clone_prepare(nr, args);
+    union clone_args copy;
 
-    icall_clone_prepare(nr, args);
+    if ((flags & CLONE_VFORK) && nr == SYS_clone3 && (size_t)b <= sizeof copy.bytes &&
+        core_copy_in(&copy, (const void *)a, (size_t)b)) {
+        return -EFAULT;
+    }
     core_fork_prepare();
-    ret = sys_call6(nr, a, b, c, d, e, 0);
+    if ((flags & CLONE_VFORK) && core_fork_suspends()) {
+        let_parent_go_on(nr, args, &copy);
+    }
+    ret = sys_call6(nr, args[0], args[1], args[2], args[3], args[4], 0);
     if (ret == 0) {
         core_forked();
     } else {

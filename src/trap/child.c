@@ -48,7 +48,10 @@ struct trap_child *trap_child_begin(long nr, const long *args)
     if (shares && !(flags & CLONE_SETTLS)) {
         core_share_tls();
     }
-    if (!shares) {
+    if (!shares && (flags & CLONE_VFORK)) {
+        core_fork_prepare_plain(); /* the parent sleeps until the child goes on, and could tell
+                                      nobody */
+    } else if (!shares) {
         core_fork_prepare();
     }
     sys_sigmask(SIG_SETMASK, &all, &record->mask);

@@ -266,6 +266,75 @@ static void ways(enum mem_kind kind)
     }
 }
 
+static int child_execs(void *arg)
+{
+    if (family_reads(arg) == 0)
+        execlp("sleep", "sleep", "infinity", NULL);
+    return 1;
+}
+
+static void suspended_by(enum mem_kind kind, enum fork_way way, bool execs)
+{
+    struct family f;
+
+    family_new(&f, kind, 0, UF_REGISTER_MODE_MISSING);
+    family_fill(&f, f.uffd, 0);
+    f.forking.way = way;
+    f.forking.suspends = true;
+    forking_start(&f.forking, execs ? child_execs : family_reads, &f);
+    int child = next_fork(f.uffd);
+    uffd_await(child);
+    cause_check_waits(&f.forking.cause);
+    family_serve(&f, child, 1);
+    pid_t pid = forking_join(&f.forking);
+    CHECK_EQ(kill(pid, execs ? SIGKILL : 0), 0); /* it has ended, or is another image */
+    if (execs)
+        CHECK_SIGNALED(child_wait(pid), SIGKILL);
+    else
+        CHECK_EXITED(child_wait(pid), 0);
+    uffd_check_silent(f.uffd);
+    CHECK(close(child) == 0 && close(f.uffd) == 0); /* lest it wants to know of the next one */
+}
+
+/* CLONE_VFORK with a copy of the memory: nobody but the manager lets the child go on. */
+static void suspends(enum mem_kind kind)
+{
+    const char *trap = getenv("USERFAULT_TRAP");
+
+    if (conf_env.user_backend && trap && strcmp(trap, "all") == 0)
+        case_skip("with --trap=all nobody is told");
+    for (enum fork_way way = WAY_CLONE; way <= WAY_RAW_CLONE3; way++) {
+        suspended_by(kind, way, false);
+        suspended_by(kind, way, true);
+    }
+}
+
+static int demonised(void *arg)
+{
+    struct family *f = arg;
+
+    if (daemon(1, 1) != 0) /* whose parent exits by itself, with 0 */
+        return 1;
+    return write(f->gate[1], family_reads(f) == 0 ? "y" : "n", 1) == 1 ? 0 : 2;
+}
+
+/* By a child, since it is another one that goes on. */
+static void daemons(enum mem_kind kind)
+{
+    struct family f;
+    char byte;
+    pid_t pid;
+
+    family_new(&f, kind, 0, UF_REGISTER_MODE_MISSING);
+    family_fill(&f, f.uffd, 0);
+    int child = family_fork(&f, demonised, &pid), grandchild = next_fork(child);
+    family_serve(&f, grandchild, 1);
+    CHECK_EQ(read(f.gate[0], &byte, 1), 1);
+    CHECK_EQ(byte, 'y');
+    CHECK_EXITED(child_wait(pid), 0);
+    CHECK_EQ(uffd_zero(child, mem_page(&f.mem, 2), page_size), -ESRCH);
+}
+
 /* Where memory is shared, or none of it is registered, there is nothing to tell. */
 static void nothing_to_tell(enum mem_kind kind)
 {
@@ -378,6 +447,8 @@ const struct conf_case fork_wait_cases[] = {
     {"events/fork-inherited", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = inherited},
     {"events/fork-nested", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = nested},
     {"events/fork-ways", RST_FORK, ANON_PRIVATE, .features = EVENT_FORK, .run = ways},
+    {"events/fork-suspends", "clone(2)", ANON_PRIVATE, .features = EVENT_FORK, .run = suspends},
+    {"events/fork-daemon", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = daemons},
     {"events/fork-nothing", RST_FORK, KIND(MEM_ANON), .features = EVENT_FORK,
      .run = nothing_to_tell},
     {"events/fork-crowd", RST_FORK, KIND(MEM_ANON), .features = EVENT_FORK, .seconds = 30,

@@ -21,20 +21,20 @@ static long make_child(const struct forking *forking)
 {
     struct {
         uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
-    } args = {.exit_signal = SIGCHLD};
-    int terminal;
+    } args = {.flags = forking->suspends ? CLONE_VFORK : 0, .exit_signal = SIGCHLD};
+    int terminal, flags = (int)args.flags | SIGCHLD;
 
     switch (forking->way) {
     case WAY_FORK_ONLY:
         return _Fork();
     case WAY_CLONE:
-        return clone(clone_main, (char *)malloc(STACK_BYTES) + STACK_BYTES, SIGCHLD,
+        return clone(clone_main, (char *)malloc(STACK_BYTES) + STACK_BYTES, flags,
                      (void *)(uintptr_t)forking);
     case WAY_RAW_CLONE:
 #ifdef __aarch64__
-        return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        return syscall(SYS_clone, flags, 0, 0, 0, 0);
 #else
-        return syscall(SYS_fork);
+        return forking->suspends ? syscall(SYS_clone, flags, 0, 0, 0, 0) : syscall(SYS_fork);
 #endif
     case WAY_RAW_CLONE3:
         return syscall(SYS_clone3, &args, sizeof(args));

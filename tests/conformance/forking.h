@@ -9,11 +9,20 @@
 
 #define EVENT_FORK UF_FEATURE_EVENT_FORK
 
-enum fork_way { WAY_FORK, WAY_FORK_ONLY, WAY_CLONE, WAY_RAW_CLONE, WAY_RAW_CLONE3, WAY_PTY, WAYS };
+enum fork_way {
+    WAY_FORK,
+    WAY_FORK_ONLY,
+    WAY_CLONE,
+    WAY_RAW_CLONE,
+    WAY_RAW_CLONE3,
+    WAY_PTY,
+    WAYS,
+};
 
 struct forking {
     struct cause cause;
     enum fork_way way;
+    bool suspends;           /* by clone: until the child has ended, or called exec */
     int (*child)(void *arg); /* its return is the exit status */
     void *arg;
 };

@@ -3,6 +3,9 @@
  * What a manager in another process is answered when the process of the memory is gone, argument by
  * argument; and what it may not do while it is there.
  */
+#include <sys/socket.h>
+
+#include "../rights.h"
 #include "forking.h"
 #include "monitored.h"
 
@@ -172,6 +175,67 @@ static void moves_no_childs(enum mem_kind kind)
     CHECK_EXITED(child_wait(pid), 0);
 }
 
+struct left {
+    struct mem mem;
+    int uffd, sock;
+};
+
+static void *reads_alone(void *arg)
+{
+    struct left *left = arg;
+    char byte;
+
+    _exit(read(left->sock, &byte, 1) == 1 ? (unsigned char)*mem_page(&left->mem, 1) : 91);
+}
+
+_Noreturn static void leave_to_a_thread(int sock, enum mem_kind kind)
+{
+    static struct left left; /* the stack of who has ended is nobody's */
+    pthread_t thread;
+
+    left = (struct left){mem_map(kind, PAGES), uffd_open(0), sock};
+    if (uffd_register(left.uffd, left.mem.addr, left.mem.len) != 0 ||
+        !rights_send(sock, &left.mem, sizeof(left.mem), &left.uffd, 1, 0) ||
+        pthread_create(&thread, NULL, reads_alone, &left) != 0)
+        _exit(92);
+    pthread_exit(NULL);
+}
+
+static void await_zombie(pid_t pid)
+{
+    char path[48], line[512] = "", state = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    while (state != 'Z') {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        CHECK(fd >= 0 && read(fd, line, sizeof(line) - 1) > 0);
+        CHECK_EQ(close(fd), 0);
+        state = strrchr(line, ')')[2];
+    }
+}
+
+/* A process goes on when its first thread has ended. */
+static void first_thread_ends(enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+    int ends[2];
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    m.pid = fork();
+    CHECK(m.pid >= 0);
+    if (m.pid == 0)
+        leave_to_a_thread(ends[1], kind);
+    CHECK(rights_receive(ends[0], &m.mem, sizeof(m.mem), &m.uffd, MSG_CMSG_CLOEXEC));
+    await_zombie(m.pid);
+    CHECK_EQ(uffd_copy(m.uffd, m.mem.addr, source, page_size), 0);
+    CHECK_EQ(write(ends[0], "", 1), 1);
+    uffd_next_fault(m.uffd, mem_page(&m.mem, 1), 0);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 1), source, page_size), 0);
+    CHECK_EXITED(child_wait(m.pid), (unsigned char)*source);
+}
+
 #define MAN_IOCTL "ioctl_userfaultfd(2)"
 
 const struct conf_case remote_gone_cases[] = {
@@ -180,6 +244,7 @@ const struct conf_case remote_gone_cases[] = {
     {"remote/gone-by-exec", MAN_IOCTL, ONE_OF_EACH, .run = gone_by_exec},
     {"remote/gone-nospace", "rst: Non-cooperative userfaultfd, ENOSPC", KIND(MEM_ANON), NEED_OURS,
      .run = gone_nospace},
+    {"remote/first-thread-ends", "pthread_exit(3)", ONE_OF_EACH, .run = first_thread_ends},
     {"remote/moves-nothing", MAN_IOCTL, KIND(MEM_ANON),
      .features = UF_FEATURE_MOVE | UF_FEATURE_EVENT_UNMAP, .run = moves_nothing},
     {"events/fork-moves-nothing", MAN_IOCTL, KIND(MEM_ANON),

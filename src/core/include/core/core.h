@@ -273,6 +273,14 @@ static inline int core_short_way_tid(void)
 /* ---- fork */
 
 void core_fork_prepare(void);
+/* The same, and managers are told nothing of the child, whose memory is plain. */
+void core_fork_prepare_plain(void);
+/*
+ * The call that comes next has CLONE_VFORK, and a copy of the memory. Return: it is to be made
+ * without, since the parent has something to do while the child waits: core_fork_parent() returns
+ * when it may go on.
+ */
+bool core_fork_suspends(void);
 void core_fork_parent(void);
 /* In the child, as soon as it runs. */
 void core_forked(void);
