@@ -356,6 +356,10 @@ static long keep_bell(int fd, uint32_t index, const struct arrival *arrival, str
     long answer;
 
     if (arrival->fd < 0) {
+        question.flag = 1;
+        if (arrival->fd == -EMFILE) {
+            ask_briefly(fd, index, &question);
+        }
         return arrival->fd;
     }
     core_fd_arrived(arrival->fd);

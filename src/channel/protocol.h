@@ -44,7 +44,8 @@ enum channel_op {
                       args, answered: struct channel_next */
     CHANNEL_POLL,  /* flag: the descriptor does not block */
     CHANNEL_QUIET, /* the bell was emptied */
-    CHANNEL_TOOK,  /* args: struct channel_fork, whose descriptor was taken in; the bell emptied */
+    CHANNEL_TOOK,  /* args: struct channel_fork, whose descriptor was taken in; the bell emptied.
+                      flag: there was no room for it */
 };
 
 struct channel_lane {

@@ -136,6 +136,10 @@ static long perform(const struct served *one, unsigned n, struct wire_request *r
         core_serve_emptied(one->id);
         return 0;
     case CHANNEL_TOOK:
+        if (request->flag) {
+            core_serve_put_back(one->id, request->fork.slot, request->fork.word);
+            return -EAGAIN;
+        }
         ret = core_serve_forked(one->id, reader_of(one), request->fork.slot, request->fork.word)
                   ? 0
                   : -EAGAIN;

@@ -430,6 +430,13 @@ bool events_fork_waits(struct context *ctx, uint32_t slot, uint32_t word)
     return fork_waits(ctx, slot, word, &now);
 }
 
+void events_put_back(struct context *ctx, uint32_t slot, uint32_t word)
+{
+    if (events_fork_waits(ctx, slot, word)) {
+        table[slot].ticket = atomic_fetch_add(&ctx->ticket, 1);
+    }
+}
+
 bool events_take_fork(struct context *ctx, uint32_t reader, uint32_t slot, uint32_t word)
 {
     uint32_t now;

@@ -109,6 +109,8 @@ enum events_taken events_take(struct context *ctx, uint32_t reader, struct uf_ms
                               struct core_serve_fork *ret_fork);
 /* Whether it is unread as yet, and so its bell is what it was. Any slot, any word. */
 bool events_fork_waits(struct context *ctx, uint32_t slot, uint32_t word);
+/* Nobody had room for its descriptor: it comes after all others. Any slot, any word. */
+void events_put_back(struct context *ctx, uint32_t slot, uint32_t word);
 /* Whether it was unread until now. */
 bool events_take_fork(struct context *ctx, uint32_t reader, uint32_t slot, uint32_t word);
 /* Whether the layout of a context's memory is changing: not now, its ioctls say. */

@@ -69,6 +69,9 @@ static long next_message(struct context *ctx, uint32_t reader, struct uf_msg *re
         if (taken == EVENTS_FORK) {
             one = install(ctx, &fork, ret);
         }
+        if (one < 0) {
+            events_put_back(ctx, fork.slot, fork.word); /* as the kernel */
+        }
         if (one) {
             return one;
         }

@@ -129,6 +129,15 @@ bool core_serve_forked(uint32_t id, uint32_t reader, uint32_t slot, uint32_t wor
     return ctx && events_take_fork(ctx, reader, slot, word);
 }
 
+void core_serve_put_back(uint32_t id, uint32_t slot, uint32_t word)
+{
+    struct context *ctx = context_of_id(id);
+
+    if (ctx) {
+        events_put_back(ctx, slot, word);
+    }
+}
+
 short core_serve_poll(uint32_t id, bool nonblock)
 {
     return context_poll(context_of_id(id), nonblock);

@@ -20,6 +20,8 @@ struct monitored {
     int (*child)(const struct monitored *m);
     int forks;
     bool closes; /* its own descriptor, before it forks */
+    bool unmaps; /* another thread of it does, page 2, when told so by `other` */
+    int other[2];
     bool jailed; /* before it forks, it goes where there is nothing, not even /proc */
 };
 
@@ -42,12 +44,29 @@ static void go_to_jail(void)
         _exit(93);
 }
 
+static void *unmap_main(void *arg)
+{
+    struct monitored *m = arg;
+
+    await_order(m->other[0]);
+    munmap(mem_page(&m->mem, 2), page_size);
+    return NULL;
+}
+
+static void start_to_unmap(struct monitored *m)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, unmap_main, m) != 0)
+        _exit(94);
+}
+
 _Noreturn static void monitored_main(struct monitored *m)
 {
     int bad = 0;
 
     close(m->report[0]);
-    m->uffd = uffd_open(EVENT_FORK);
+    m->uffd = uffd_open(EVENT_FORK | (m->unmaps ? UF_FEATURE_EVENT_UNMAP : 0));
     if (uffd_register(m->uffd, m->mem.addr, m->mem.len) != 0)
         _exit(92);
     if (!rights_send(m->sock, "", 1, &m->uffd, 1, 0))
@@ -56,6 +75,8 @@ _Noreturn static void monitored_main(struct monitored *m)
         close(m->uffd);
     if (m->jailed)
         go_to_jail();
+    if (m->unmaps)
+        start_to_unmap(m);
     for (int i = 0; i < m->forks; i++) {
         await_order(m->sock);
         pid_t pid = fork();
@@ -82,6 +103,7 @@ static void monitored_start(struct monitored *m, enum mem_kind kind, int forks,
     m->forks = forks;
     m->child = child;
     CHECK_EQ(pipe2(m->report, O_CLOEXEC), 0);
+    CHECK_EQ(pipe2(m->other, O_CLOEXEC), 0);
     CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     fflush(stdout);
     m->pid = fork();
@@ -169,6 +191,30 @@ static void no_number(enum mem_kind kind)
     int child = next_fork(m.uffd);
     CHECK_EQ(child, lowest);
     serve_read(&m, child, 1);
+    CHECK_EXITED(child_wait(m.pid), 0);
+}
+
+/* What is told later can be read then, when it comes. */
+static void no_number_for_one(enum mem_kind kind)
+{
+    struct monitored m = {.unmaps = true};
+    struct rlimit before;
+    struct uf_msg msg;
+
+    monitored_start(&m, kind, 1, reads);
+    order(&m);
+    uffd_await(m.uffd);
+    CHECK_EQ(write(m.other[1], "u", 1), 1);
+    CHECK_EQ(uffd_zero(m.uffd, mem_page(&m.mem, 3), page_size), -EAGAIN);
+    exhaust_numbers(&before);
+    CHECK_ERRNO(read(m.uffd, &msg, sizeof(msg)), EMFILE);
+    do {
+        errno = 0;
+    } while (read(m.uffd, &msg, sizeof(msg)) != sizeof(msg) && errno == EMFILE);
+    CHECK_EQ(msg.event, UF_EVENT_UNMAP);
+    CHECK_ERRNO(read(m.uffd, &msg, sizeof(msg)), EMFILE);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    serve_read(&m, next_fork(m.uffd), 1);
     CHECK_EXITED(child_wait(m.pid), 0);
 }
 
@@ -336,6 +382,8 @@ const struct conf_case fork_remote_cases[] = {
     {"remote/fork-jailed", RST_FORK, EVERY_KIND | KIND(MEM_HUGE_PRIVATE), NEED_ROOT,
      .features = EVENT_FORK, .run = jailed},
     {"remote/fork-no-number", RST_FORK, KIND(MEM_ANON), .features = EVENT_FORK, .run = no_number},
+    {"remote/fork-no-number-for-one", RST_FORK, KIND(MEM_ANON),
+     .features = EVENT_FORK | UF_FEATURE_EVENT_UNMAP, .run = no_number_for_one},
     {"remote/fork-no-room", RST_FORK, KIND(MEM_ANON), .features = EVENT_FORK, .run = no_room},
     {"remote/fork-killed", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = killed},
     {"remote/fork-child-killed", RST_FORK, KIND(MEM_ANON), .features = EVENT_FORK,

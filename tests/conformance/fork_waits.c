@@ -134,6 +134,31 @@ static void no_number(enum mem_kind kind)
     CHECK_EXITED(child_wait(forking_join(&f.forking)), 0);
 }
 
+/* ... and keeps no other from being read. */
+static void no_number_for_one(enum mem_kind kind)
+{
+    struct rlimit before;
+    struct uf_msg msg;
+    struct family f;
+
+    family_new(&f, kind, UF_FEATURE_EVENT_UNMAP, UF_REGISTER_MODE_MISSING);
+    struct cause unmap = {cause_munmap, mem_page(&f.mem, 2), .len = page_size};
+    f.forking.way = WAY_FORK_ONLY; /* libc's locks are not held meanwhile */
+    forking_start(&f.forking, child_ends, &f);
+    uffd_await(f.uffd);
+    cause_check_waits(&f.forking.cause);
+    cause_start(&unmap);
+    cause_check_waits(&unmap);
+    int lowest = exhaust_numbers(&before);
+    CHECK_ERRNO(read(f.uffd, &msg, sizeof(msg)), EMFILE);
+    event_check(f.uffd, UF_EVENT_UNMAP, mem_page(&f.mem, 2), mem_page(&f.mem, 3));
+    CHECK_EQ(cause_join(&unmap), 0);
+    CHECK_ERRNO(read(f.uffd, &msg, sizeof(msg)), EMFILE);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_EQ(next_fork(f.uffd), lowest);
+    CHECK_EXITED(child_wait(forking_join(&f.forking)), 0);
+}
+
 /* Where the message cannot be put it is lost, and its descriptor stays. */
 static void no_room(enum mem_kind kind)
 {
@@ -441,6 +466,8 @@ const struct conf_case fork_wait_cases[] = {
     {"events/fork-closed", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = closed},
     {"events/fork-outlives", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = outlives},
     {"events/fork-no-number", MAN_FORK, KIND(MEM_ANON), .features = EVENT_FORK, .run = no_number},
+    {"events/fork-no-number-for-one", MAN_FORK, KIND(MEM_ANON),
+     .features = EVENT_FORK | UF_FEATURE_EVENT_UNMAP, .run = no_number_for_one},
     {"events/fork-no-room", MAN_FORK, KIND(MEM_ANON), .features = EVENT_FORK, .run = no_room},
     {"events/fork-contexts", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = contexts},
     {"events/fork-one-asked", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = one_asked},

@@ -291,6 +291,14 @@ bool core_serve_forked(uint32_t id, uint32_t reader, uint32_t slot, uint32_t wor
     return slot == 8 && word == 9;
 }
 
+void core_serve_put_back(uint32_t id, uint32_t slot, uint32_t word)
+{
+    (void)slot;
+    (void)word;
+    MUST(id == ID);
+    scribble_all(script);
+}
+
 short core_serve_poll(uint32_t id, bool nonblock)
 {
     MUST(id == ID);

@@ -92,6 +92,8 @@ long core_gone_ioctl(uint32_t request, const void *args);
 int core_serve_bell(uint32_t id, const struct core_serve_fork *fork);
 /* The descriptor has arrived: whether its message was unread until now. */
 bool core_serve_forked(uint32_t id, uint32_t reader, uint32_t slot, uint32_t word);
+/* It has not, for want of room: the message comes after all others. */
+void core_serve_put_back(uint32_t id, uint32_t slot, uint32_t word);
 /*
  * A manager is there; and is not any more. @count: so many the context has now. Either may be said
  * twice: the server is killed in between, and its successor says it again.
