@@ -90,7 +90,7 @@ struct uf_postcopy_links {
  *
  * Called until the two sides agree over a set of links. Meanwhile the sink's program runs on, but
  * for its threads that touch what is missing. The other side sees the break when its sockets are
- * shut down; where it cannot (a host is gone, a cable is cut) it does when TCP gives up, or when
+ * shut down; where it cannot (a host is gone, a cable is cut) it does behind silence_ms, or when
  * its caller calls shutdown(2) on one of its links.
  * Context: a thread of the migration, one call at a time. May block, for as long as it likes.
  * Return: 0; a negative errno gives up.
@@ -153,6 +153,14 @@ struct uf_source_options {
     /* Patience with the other side of new links, the first ones among them, while hands are shaken:
      * of TLS, and a step of the protocol's each; -ETIMEDOUT. 0: 30000. */
     unsigned handshake_ms;
+    /*
+     * A TCP link whose other end acknowledges nothing for so long, though it was sent something or
+     * asked whether it is there, is broken: -ETIMEDOUT. One that nothing travels on is noticed
+     * after two seconds at the earliest. 0: 30000, unless the caller has set TCP_USER_TIMEOUT or
+     * SO_KEEPALIVE on the socket, which stay then. Other links know no silence: who is gone there
+     * has closed them.
+     */
+    unsigned silence_ms;
 };
 
 /**
@@ -235,7 +243,7 @@ struct uf_sink_options {
      * as if uf_sink_run() had returned, which it does with 0 then, also when this gives up.
      */
     uf_postcopy_reconnect *reconnect;
-    unsigned handshake_ms; /* as the source's */
+    unsigned handshake_ms, silence_ms; /* as the source's */
 };
 
 int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options);

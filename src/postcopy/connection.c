@@ -47,13 +47,14 @@ int peer_open(struct peer *peer, const struct uf_postcopy_links *links)
         return peer_fail(peer, -EINVAL, "more than %d background links",
                          UF_POSTCOPY_BACKGROUND_MAX);
     peer->ends = *links;
-    ret = link_init(&peer->control, &links->control, peer->stop_fd);
+    ret = link_init(&peer->control, &links->control, peer->stop_fd, peer->silence_ms);
     if (ret == 0 && links->urgent.in >= 0) {
-        ret = link_init(&peer->urgent, &links->urgent, peer->stop_fd);
+        ret = link_init(&peer->urgent, &links->urgent, peer->stop_fd, peer->silence_ms);
         peer->has_urgent = ret == 0;
     }
     for (unsigned i = 0; ret == 0 && i < links->background_count; i++) {
-        ret = link_init(&peer->background[i], &links->background[i], peer->stop_fd);
+        ret =
+            link_init(&peer->background[i], &links->background[i], peer->stop_fd, peer->silence_ms);
         peer->background_count += ret == 0;
     }
     if (ret)

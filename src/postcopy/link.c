@@ -20,7 +20,8 @@ static int set_nonblocking(int fd, int *ret_flags)
     return 0;
 }
 
-int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_fd)
+int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_fd,
+              unsigned silence_ms)
 {
     int ret = set_nonblocking(ends->in, &link->in_flags);
 
@@ -43,6 +44,10 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->rounds = 0;
     link->synced = false;
     atomic_store(&link->bytes, 0);
+    silence_limit(link->in, silence_ms, &link->in_silence);
+    link->out_silence.set = 0;
+    if (link->out != link->in)
+        silence_limit(link->out, silence_ms, &link->out_silence);
     pthread_mutex_init(&link->send_lock, NULL);
     return 0;
 }
@@ -53,6 +58,8 @@ void link_fini(struct link *link)
         return;
     tls_end(link);
     link->open = false;
+    silence_restore(link->in, &link->in_silence);
+    silence_restore(link->out, &link->out_silence);
     fcntl(link->in, F_SETFL, link->in_flags);
     if (link->out != link->in)
         fcntl(link->out, F_SETFL, link->out_flags);

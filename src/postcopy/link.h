@@ -7,15 +7,17 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "silence.h"
 #include "tls.h"
 #include "userfault/postcopy.h"
 #include "wire.h"
 
 struct link {
     int in, out;
-    int stop_fd;               /* an eventfd: readable when nothing is to be waited for any more */
-    uint64_t deadline_ns;      /* of all waits, by CLOCK_MONOTONIC; 0: none */
-    int in_flags, out_flags;   /* to restore */
+    int stop_fd;             /* an eventfd: readable when nothing is to be waited for any more */
+    uint64_t deadline_ns;    /* of all waits, by CLOCK_MONOTONIC; 0: none */
+    int in_flags, out_flags; /* to restore */
+    struct silence in_silence, out_silence;
     pthread_mutex_t send_lock; /* a message at a time */
     _Atomic uint64_t bytes;    /* both ways */
     bool open;
@@ -26,8 +28,9 @@ struct link {
     bool synced;     /* sink: SYNC came by it, no pages do until the switch */
 };
 
-/* Return: 0; -errno of fcntl(2), -EBADF. */
-int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_fd);
+/* silence_ms: see silence_limit(). Return: 0; -errno of fcntl(2), -EBADF. */
+int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_fd,
+              unsigned silence_ms);
 /* The descriptors are again as they were, and stay open. */
 void link_fini(struct link *link);
 

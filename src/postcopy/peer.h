@@ -32,7 +32,7 @@ struct peer {
     uint64_t session, connection;     /* the migration, and which connection of it */
     uf_postcopy_reconnect *reconnect; /* NULL: none */
     void *reconnect_arg;
-    unsigned handshake_ms;
+    unsigned handshake_ms, silence_ms;
     struct uf_postcopy_links ends; /* of the links */
 
     pthread_mutex_t lock; /* of what follows */

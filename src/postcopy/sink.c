@@ -35,6 +35,7 @@ int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options)
     sink->options = *options;
     sink->fd = sink->touches_stop = -1;
     peer_reconnects(&sink->peer, options->reconnect, options->arg, options->handshake_ms);
+    sink->peer.silence_ms = options->silence_ms;
     pthread_mutex_init(&sink->lock, NULL);
     pthread_cond_init(&sink->changed, NULL);
     pthread_mutex_init(&sink->speak_lock, NULL);

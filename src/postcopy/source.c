@@ -36,6 +36,7 @@ int uf_source_new(struct uf_source **ret, const struct uf_source_options *option
     if (!source->options.downtime_ms)
         source->options.downtime_ms = DOWNTIME_MS;
     peer_reconnects(&source->peer, options->reconnect, options->arg, options->handshake_ms);
+    source->peer.silence_ms = options->silence_ms;
     pthread_mutex_init(&source->map_lock, NULL);
     pthread_mutex_init(&source->urgent_lock, NULL);
     pthread_mutex_init(&source->rate_lock, NULL);

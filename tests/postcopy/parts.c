@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* The map of pages, and messages as bytes. */
+/* The map of pages, messages as bytes, packing, and what a socket is told of silence. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "bitmap.h"
 #include "pack.h"
+#include "silence.h"
 #include "wire.h"
 
 static int points, failed;
@@ -164,8 +169,48 @@ static void check_choice(void)
     point(packed_of(0.001) < 10, "over a fast one hardly anything");
 }
 
+static int option_of(int fd, int level, int option)
+{
+    socklen_t len = sizeof(int);
+    int value = -1;
+
+    return getsockopt(fd, level, option, &value, &len) ? -1 : value;
+}
+
+/* What it was before, it is behind. */
+static void check_silence(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int idle = option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE);
+    struct silence before;
+
+    silence_limit(fd, 0, &before);
+    point(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 30000 &&
+              option_of(fd, SOL_SOCKET, SO_KEEPALIVE) == 1 &&
+              option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE) == 15,
+          "silence is limited");
+    silence_restore(fd, &before);
+    point(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 0 &&
+              option_of(fd, SOL_SOCKET, SO_KEEPALIVE) == 0 &&
+              option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE) == idle,
+          "and is not any more");
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &(int){7}, sizeof(int));
+    silence_limit(fd, 0, &before);
+    point(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 7 &&
+              option_of(fd, SOL_SOCKET, SO_KEEPALIVE) == 0,
+          "the caller's own limit stays");
+    silence_limit(fd, 4000, &before);
+    point(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 4000 &&
+              option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL) == 1,
+          "unless he names another one");
+    silence_restore(fd, &before);
+    point(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 7, "which is his again");
+    close(fd);
+}
+
 int main(void)
 {
+    check_silence();
     check_pack();
     check_choice();
     check_bitmap();
