@@ -28,6 +28,7 @@
  * has changed it. */
 static char *want;
 static const struct sides_how *how;
+static struct sides_told *told; /* of each side */
 static char *start[SIDES_REGIONS];
 static int line;
 static struct uf_source *source;
@@ -137,6 +138,12 @@ static int reconnect(void *arg, int error, struct uf_postcopy_links *links)
     return ret;
 }
 
+static void tell(int side, int result, const struct uf_postcopy_stats *stats, const char *words)
+{
+    told[side] = (struct sides_told){.stats = *stats, .result = result};
+    snprintf(told[side].words, sizeof(told[side].words), "%s", words);
+}
+
 /* ---- the source */
 
 static _Atomic bool stopping;
@@ -195,11 +202,13 @@ static int run_source(const struct uf_postcopy_links *links)
 {
     struct uf_source_options options = {.backend = how->backend,
                                         .rounds_max = how->rounds,
+                                        .downtime_ms = how->downtime_ms,
                                         .bandwidth_bytes = how->bandwidth,
                                         .verify = true,
                                         .stop = stop,
                                         .reconnect = reconnect,
-                                        .handshake_ms = how->handshake_ms};
+                                        .handshake_ms = how->handshake_ms,
+                                        .silence_ms = how->silence_ms};
     struct uf_postcopy_stats stats;
     uint64_t random = 7;
     int ret;
@@ -223,6 +232,7 @@ static int run_source(const struct uf_postcopy_links *links)
     if (ret == -EPERM || ret == -ENOSYS)
         return 77;
     uf_source_stats(source, &stats);
+    tell(0, ret, &stats, uf_source_error(source));
     for (size_t i = 0; stopping && i < pages(); i++) {
         if (memcmp(page_at(i), kept + i * how->page, how->page))
             return WRONG;
@@ -325,7 +335,9 @@ static int run_sink(const struct uf_postcopy_links *links)
     struct uf_sink_options options = {.backend = how->backend,
                                       .resume = resume,
                                       .reconnect = reconnect,
-                                      .handshake_ms = how->handshake_ms};
+                                      .handshake_ms = how->handshake_ms,
+                                      .silence_ms = how->silence_ms};
+    struct uf_postcopy_stats stats;
     struct uf_sink *sink;
     int ret;
 
@@ -340,6 +352,8 @@ static int run_sink(const struct uf_postcopy_links *links)
     ret = uf_sink_run(sink, links);
     if (resumed)
         join_threads();
+    uf_sink_stats(sink, &stats);
+    tell(1, ret, &stats, uf_sink_error(sink));
     for (size_t i = 0; ret == 0 && i < pages(); i++)
         wrong = wrong || lost[i] || memcmp(page_at(i), want + i * how->page, how->page);
     if (wrong || (ret == 0 && !resumed) || (ret && !*uf_sink_error(sink)) ||
@@ -373,7 +387,8 @@ static void close_all(const int *fds)
     }
 }
 
-static void start_side(struct sides *sides, int side, int *ours[2], int theirs[2][LINKS_MAX])
+/* ours: the other ends, if the test has them; NULL. */
+static void start_side(struct sides *sides, int side, int *const *ours, int *const *theirs)
 {
     struct uf_postcopy_links links;
     int lines[2];
@@ -395,8 +410,10 @@ static void start_side(struct sides *sides, int side, int *ours[2], int theirs[2
     close(lines[0]);
     if (side == 1)
         close(sides->line[0]);
-    close_all(ours[0]);
-    close_all(ours[1]);
+    if (ours) {
+        close_all(ours[0]);
+        close_all(ours[1]);
+    }
     close_all(theirs[!side]);
     take_credentials(side);
     put_links(&links, theirs[side]);
@@ -404,25 +421,44 @@ static void start_side(struct sides *sides, int side, int *ours[2], int theirs[2
     _exit(side ? run_sink(&links) : run_source(&links));
 }
 
-bool sides_start(struct sides *sides, const struct sides_how *with, int *ret_ends[2])
+static void map_shared(void)
 {
-    int theirs[2][LINKS_MAX];
     static size_t bytes;
 
-    how = with;
     if (want)
         munmap(want, bytes);
     bytes = pages() * how->page;
     want = map(bytes, true, false);
-    if (!want)
+    told = told ? told : (void *)map(2 * sizeof(*told), true, false);
+    if (!want || !told)
         die("mmap");
+    memset(told, 0, 2 * sizeof(*told));
+}
+
+static void start_sides(struct sides *sides, int *const *ours, int *const *theirs)
+{
+    map_shared();
     for (int side = 0; side < 2; side++)
-        make_pairs(ret_ends[side], theirs[side]);
-    for (int side = 0; side < 2; side++)
-        start_side(sides, side, ret_ends, theirs);
+        start_side(sides, side, ours, theirs);
     for (int side = 0; side < 2; side++)
         close_all(theirs[side]);
+}
+
+bool sides_start(struct sides *sides, const struct sides_how *with, int *ret_ends[2])
+{
+    int fds[2][LINKS_MAX], *theirs[2] = {fds[0], fds[1]};
+
+    how = with;
+    for (int side = 0; side < 2; side++)
+        make_pairs(ret_ends[side], theirs[side]);
+    start_sides(sides, ret_ends, theirs);
     return true;
+}
+
+void sides_start_over(struct sides *sides, const struct sides_how *with, int *theirs[2])
+{
+    how = with;
+    start_sides(sides, NULL, theirs);
 }
 
 int sides_await(const struct sides *sides, int side)
@@ -437,19 +473,29 @@ int sides_await(const struct sides *sides, int side)
 
 void sides_answer(const struct sides *sides, const struct sides_how *with, int side, int *ret_ends)
 {
+    int theirs[LINKS_MAX];
+
+    how = with;
+    if (ret_ends)
+        make_pairs(ret_ends, theirs);
+    sides_answer_over(sides, with, side, ret_ends ? theirs : NULL);
+}
+
+void sides_answer_over(const struct sides *sides, const struct sides_how *with, int side,
+                       int *theirs)
+{
     union {
         char bytes[CMSG_SPACE(sizeof(int[LINKS_MAX]))];
         struct cmsghdr align;
     } control = {0};
-    char word = ret_ends ? TAKE_THESE : GIVE_UP;
+    char word = theirs ? TAKE_THESE : GIVE_UP;
     struct iovec part = {&word, 1};
     struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
-    int theirs[LINKS_MAX], passed[LINKS_MAX] = {0};
+    int passed[LINKS_MAX] = {0};
     unsigned count = 0;
 
     how = with;
-    if (ret_ends) {
-        make_pairs(ret_ends, theirs);
+    if (theirs) {
         for (unsigned i = 0; i < sides_links(how); i++) {
             if (theirs[i] >= 0)
                 passed[count++] = theirs[i];
@@ -462,8 +508,13 @@ void sides_answer(const struct sides *sides, const struct sides_how *with, int s
         memcpy(CMSG_DATA(&control.align), passed, count * sizeof(int));
     }
     sendmsg(sides->line[side], &msg, MSG_NOSIGNAL); /* who is gone needs none */
-    if (ret_ends)
+    if (theirs)
         close_all(theirs);
+}
+
+const struct sides_told *sides_told(int side)
+{
+    return &told[side];
 }
 
 int sides_end(const struct sides *sides, int side)

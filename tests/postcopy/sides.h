@@ -24,7 +24,7 @@ struct sides_how {
     size_t pages[SIDES_REGIONS], page;
     unsigned rounds, background;
     bool urgent;
-    unsigned handshake_ms;
+    unsigned handshake_ms, silence_ms, downtime_ms;
     uint64_t bandwidth;
     bool cancels;         /* the source, when it is asked for links */
     const char *psk_file; /* the links are TLS sessions, by the key of "test" there; NULL: plain */
@@ -33,6 +33,13 @@ struct sides_how {
 struct sides {
     pid_t pid[2]; /* source, sink */
     int line[2];  /* what they ask with */
+};
+
+/* What a side said at its end. */
+struct sides_told {
+    struct uf_postcopy_stats stats;
+    int result; /* of uf_*_run() */
+    char words[256];
 };
 
 /* A link of each side's: a number of HELLO. Return: how many there are, at most. */
@@ -44,6 +51,8 @@ static inline unsigned sides_links(const struct sides_how *how)
 /* ret_ends: of the test, to the source and to the sink, by number; -1: no such link. Return: false:
  * this kind of memory is not to be had. */
 bool sides_start(struct sides *sides, const struct sides_how *how, int *ret_ends[2]);
+/* The same over links of the test's, which it does not keep: of the source, of the sink. */
+void sides_start_over(struct sides *sides, const struct sides_how *how, int *theirs[2]);
 /*
  * Wait until the side asks for links, or has ended. Return: the error that it asks with, < 0; 0: it
  * has ended.
@@ -51,6 +60,10 @@ bool sides_start(struct sides *sides, const struct sides_how *how, int *ret_ends
 int sides_await(const struct sides *sides, int side);
 /* Give the side that asks links, the other ends of these; NULL: none, give up. */
 void sides_answer(const struct sides *sides, const struct sides_how *how, int side, int *ret_ends);
+void sides_answer_over(const struct sides *sides, const struct sides_how *how, int side,
+                       int *theirs);
+/* Of a side that has ended, and could say something; else zeroes. */
+const struct sides_told *sides_told(int side);
 /* Wait for its end. Return: enum sides_end; 77; 128 + a signal. */
 int sides_end(const struct sides *sides, int side);
 

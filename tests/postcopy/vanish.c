@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The network between two sides is cut at every message that a migration knows, without a word:
+ * packets vanish. It is restored
+ *
+ *     soon:     TCP has tried again once, and goes on by itself; nobody else has noticed
+ *     halfway:  one side has given the links up; the other hears of it then
+ *     late:     both have, each by itself (silence_ms)
+ *
+ * Behind the switch new links are made then, before it the program goes on at the source. Every
+ * byte is compared (sides.c).
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "network.h"
+#include "sides.h"
+#include "workers.h"
+
+#define AT_ONCE 24
+/* Two questions, with a second for each answer: this may be a busy machine. */
+#define SILENCE_MS   2500
+#define HANDSHAKE_MS 1500 /* longer than TCP needs for its second try */
+/* Bytes a second: so that a page that is written to means another round, or who touches pages is
+ * quicker than the push. */
+#define BANDWIDTH_ROUNDS 2000000
+#define BANDWIDTH_URGENT 1000000
+
+enum when { SOON, HALFWAY, LATE, WHENS };
+enum phase { BEFORE, BEHIND, EITHER }; /* the switch; where it breaks, if it does */
+
+static const char *const when_names[] = {"soon", "halfway", "late"};
+
+struct state {
+    const char *name;
+    unsigned rounds;
+    enum phase phase;
+    struct network_cut at, again; /* the latter behind the first one; its type 0: none */
+};
+
+enum { SOURCE, SINK };
+enum { CONTROL, URGENT, BACKGROUND, ANY = -1 };
+
+static const struct state states[] = {
+    {"HELLO", 2, BEFORE, {SOURCE, CONTROL, WIRE_HELLO, 1}, {0}},
+    {"HELLO of the last link", 2, BEFORE, {SOURCE, BACKGROUND + 1, WIRE_HELLO, 1}, {0}},
+    {"HELLO of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_HELLO, 1}, {0}},
+    {"REGIONS", 2, BEFORE, {SOURCE, CONTROL, WIRE_REGIONS, 1}, {0}},
+    {"REGIONS of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_REGIONS, 1}, {0}},
+    {"OFFER", 2, BEFORE, {SOURCE, CONTROL, WIRE_OFFER, 1}, {0}},
+    {"OFFER of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_OFFER, 1}, {0}},
+    {"the first pages", 2, BEFORE, {SOURCE, BACKGROUND, WIRE_PAGES, 1}, {0}},
+    {"the fourth pages", 2, BEFORE, {SOURCE, BACKGROUND, WIRE_PAGES, 4}, {0}},
+    {"round 2", 3, BEFORE, {SOURCE, BACKGROUND, WIRE_ROUND, 1}, {0}},
+    {"round 3", 3, BEFORE, {SOURCE, BACKGROUND + 1, WIRE_ROUND, 2}, {0}},
+    {"SYNC", 2, BEFORE, {SOURCE, BACKGROUND, WIRE_SYNC, 1}, {0}},
+    {"PREPARE", 2, BEFORE, {SOURCE, CONTROL, WIRE_PREPARE, 1}, {0}},
+    {"PREPARE of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_PREPARE, 1}, {0}},
+    {"DISCARD", 2, BEFORE, {SOURCE, CONTROL, WIRE_DISCARD, 1}, {0}},
+    {"the second PREPARE", 2, BEFORE, {SOURCE, CONTROL, WIRE_PREPARE, 2}, {0}},
+    {"the second PREPARE of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_PREPARE, 2}, {0}},
+    {"BLOB", 2, EITHER, {SOURCE, CONTROL, WIRE_BLOB, 1}, {0}},
+    {"SWITCH", 2, BEHIND, {SOURCE, CONTROL, WIRE_SWITCH, 1}, {0}},
+    {"READY", 2, BEHIND, {SINK, CONTROL, WIRE_READY, 1}, {0}},
+    {"RESUMED", 2, BEHIND, {SINK, CONTROL, WIRE_RESUMED, 1}, {0}},
+    {"a request", 0, BEHIND, {SINK, URGENT, WIRE_REQUEST, 1}, {0}},
+    {"a later request", 0, BEHIND, {SINK, URGENT, WIRE_REQUEST, 3}, {0}},
+    {"an urgent page", 0, BEHIND, {SOURCE, URGENT, WIRE_PAGES, 1}, {0}},
+    {"the first push", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_PAGES, 1}, {0}},
+    {"a later push", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_PAGES, 4}, {0}},
+    {"zeroes", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_ZERO, 1}, {0}},
+    {"DIGEST", 2, BEHIND, {SOURCE, CONTROL, WIRE_DIGEST, 1}, {0}},
+    {"DONE", 2, BEHIND, {SOURCE, BACKGROUND, WIRE_DONE, 1}, {0}},
+    {"COMPLETE", 2, BEHIND, {SINK, CONTROL, WIRE_COMPLETE, 1}, {0}},
+    {"BYE", 2, BEHIND, {SOURCE, CONTROL, WIRE_BYE, 1}, {0}},
+#define FIRST                                                                                      \
+    {                                                                                              \
+        SINK, CONTROL, WIRE_READY, 1                                                               \
+    }
+    {"READY, and HELLO of the next links", 2, BEHIND, FIRST, {SOURCE, ANY, WIRE_HELLO, 1}},
+    {"READY, and STATE", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_STATE, 1}},
+    {"READY, and MISSING", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_MISSING, 2}},
+    {"READY, and pages that come again", 2, BEHIND, FIRST, {SOURCE, BACKGROUND, WIRE_PAGES, 1}},
+    {"READY, and COMPLETE", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_COMPLETE, 1}},
+};
+
+struct plan {
+    const struct state *state;
+    enum when when;
+    enum uf_backend backend;
+};
+
+struct story {
+    struct network network;
+    struct sides sides;
+    struct sides_how how;
+    unsigned cuts, asked[2];
+    uint64_t tries;
+};
+
+static bool expect(FILE *out, bool good, const char *what)
+{
+    if (!good)
+        fprintf(out, "wrong: %s\n", what);
+    return good;
+}
+
+static bool make_links(struct story *story, int fds[2][NETWORK_LINKS])
+{
+    bool wanted[NETWORK_LINKS] = {true, true, true, true};
+    int *ends[2] = {fds[0], fds[1]};
+
+    return network_connect(&story->network, wanted, sides_links(&story->how), ends) == 0;
+}
+
+/* Whether a line of either side, or of both, can be read; the network's own bell is not heard. */
+static bool has_spoken(const struct story *story, bool both)
+{
+    struct pollfd fds[2] = {{.fd = story->sides.line[0], .events = POLLIN},
+                            {.fd = story->sides.line[1], .events = POLLIN}};
+    int n = poll(fds, 2, 0);
+
+    return both ? n == 2 : n > 0;
+}
+
+/* Until a side says something, or a packet vanishes. */
+static void await_any(const struct story *story, bool sides_too)
+{
+    struct pollfd fds[3] = {{.fd = story->network.event_fd, .events = POLLIN},
+                            {.fd = story->sides.line[0], .events = POLLIN},
+                            {.fd = story->sides.line[1], .events = POLLIN}};
+
+    if (poll(fds, sides_too ? 3 : 1, SIDES_PATIENCE * 1000) <= 0)
+        abort();
+}
+
+/* The cut, and what is waited for until it is restored. Return: whether it came to that. */
+static bool cut_once(struct story *story, enum when when)
+{
+    uint64_t tries = 0;
+
+    while (!network_swallowed(&story->network, &tries)) {
+        if (has_spoken(story, false)) { /* whose last packets may be on their way */
+            network_settle(&story->network);
+            if (!network_swallowed(&story->network, &tries))
+                return false;
+            break;
+        }
+        await_any(story, true);
+    }
+    while (when == SOON && !tries && !has_spoken(story, true)) {
+        await_any(story, false);
+        network_swallowed(&story->network, &tries);
+    }
+    while (when == HALFWAY && !has_spoken(story, false))
+        await_any(story, true);
+    if (when == LATE) {
+        struct pollfd line = {.events = POLLIN};
+
+        for (int side = 0; side < 2; side++) {
+            line.fd = story->sides.line[side];
+            if (poll(&line, 1, SIDES_PATIENCE * 1000) <= 0)
+                abort();
+        }
+    }
+    story->cuts++;
+    story->tries += tries;
+    network_restore(&story->network);
+    return true;
+}
+
+/* Return: whether both asked for new links, and have them. */
+static bool again(struct story *story, const struct network_cut *cut)
+{
+    int fds[2][NETWORK_LINKS];
+    bool both = true;
+
+    for (int side = 0; side < 2; side++) {
+        bool asks = sides_await(&story->sides, side) < 0;
+
+        story->asked[side] += asks;
+        both &= asks;
+    }
+    if (cut)
+        network_cut_at(&story->network, cut);
+    both = both && make_links(story, fds);
+    for (int side = 0; side < 2; side++)
+        sides_answer_over(&story->sides, &story->how, side, both ? fds[side] : NULL);
+    return both;
+}
+
+static bool judge(FILE *out, const struct story *story, const struct plan *plan, const int ends[2])
+{
+    const struct state *state = plan->state;
+    const struct sides_told *source = sides_told(0), *sink = sides_told(1);
+    unsigned wanted = state->again.type && plan->when != SOON ? 2 : 1;
+    bool before = ends[0] == BEFORE_SWITCH, good;
+    uint64_t late =
+        sink->stats.pages_background + sink->stats.pages_urgent + sink->stats.pages_zero;
+    uint64_t pages = story->how.pages[0] + story->how.pages[1];
+    uint64_t dropped = story->how.rounds ? sink->stats.pages_discarded : pages;
+
+    good = expect(out, story->cuts == wanted, "the migration came to this message");
+    if (plan->when == SOON) {
+        good &= expect(out, !story->asked[0] && !story->asked[1], "nobody noticed");
+        good &= expect(out, !source->stats.recoveries && story->tries > 0, "TCP tried again");
+    } else if (before) {
+        good &= expect(out, state->phase != BEHIND && !story->asked[0], "the source goes on");
+        /* The sink, if it was first, may have said so. */
+        good &= expect(out,
+                       source->result == -ETIMEDOUT || source->result == -ECONNRESET ||
+                           source->result == -EPIPE ||
+                           (source->result == -EREMOTEIO && plan->when == HALFWAY),
+                       "its error is a link's");
+        return good & expect(out, ends[1] == BEFORE_SWITCH, "the sink has not resumed");
+    }
+    good &= expect(out, !before || state->phase != BEHIND, "behind the switch");
+    good &= expect(out, ends[0] == ALL_RIGHT && ends[1] == ALL_RIGHT, "both end well");
+    good &= expect(out, plan->when == SOON || state->phase != BEFORE, "before the switch");
+    /* Zeroes may come, too. What is dropped once more, when it is not known whether it was, is
+     * counted once more. */
+    good &= expect(out,
+                   late <= pages && (late >= dropped || state->at.type == WIRE_SWITCH ||
+                                     state->at.type == WIRE_BLOB),
+                   "each page that was missing arrived once");
+    return good;
+}
+
+static enum worker_result migrate(FILE *out, struct story *story, const struct plan *plan,
+                                  char *ret_why)
+{
+    const struct network_cut *next = &plan->state->at;
+    int fds[2][NETWORK_LINKS], *theirs[2] = {fds[0], fds[1]}, ends[2];
+
+    network_cut_at(&story->network, next);
+    if (!make_links(story, fds))
+        return WORKER_BAD;
+    sides_start_over(&story->sides, &story->how, theirs);
+    do {
+        if (next && !cut_once(story, plan->when))
+            fprintf(out, "no such message\n");
+        next = next == &plan->state->at && plan->state->again.type ? &plan->state->again : NULL;
+    } while (again(story, next));
+    for (int side = 0; side < 2; side++)
+        ends[side] = sides_end(&story->sides, side);
+    if (ends[0] == 77 || ends[1] == 77) {
+        strcpy(ret_why, "this backend is not to be had here");
+        return WORKER_SKIP;
+    }
+    if (judge(out, story, plan, ends))
+        return WORKER_GOOD;
+    for (int side = 0; side < 2; side++)
+        fprintf(out, "the %s ended with %d (%d, %s), asked %u times\n", side ? "sink" : "source",
+                ends[side], sides_told(side)->result, sides_told(side)->words, story->asked[side]);
+    return WORKER_BAD;
+}
+
+static uint64_t bandwidth_of(const struct state *state)
+{
+    if (state->rounds == 3)
+        return BANDWIDTH_ROUNDS;
+    return state->rounds == 0 && state->at.link == URGENT ? BANDWIDTH_URGENT : 0;
+}
+
+static enum worker_result run(const void *arg, FILE *out, char ret_why[128])
+{
+    static struct story story;
+    const struct plan *plan = arg;
+    unsigned background = 1;
+    const char *why = network_open(&story.network, &(struct path_how){0}, 1);
+    enum worker_result result;
+
+    if (why) {
+        snprintf(ret_why, 128, "%s", why);
+        return WORKER_SKIP;
+    }
+    /* One link, which all pages travel on, but where it is about two. */
+    if (plan->state->rounds == 3 || plan->state->at.link > BACKGROUND)
+        background = 2;
+    story.how = (struct sides_how){.backend = plan->backend,
+                                   .pages = {203, 117},
+                                   .page = 4096,
+                                   .rounds = plan->state->rounds,
+                                   .background = background,
+                                   .urgent = true,
+                                   .bandwidth = bandwidth_of(plan->state),
+                                   .downtime_ms = 1,
+                                   .handshake_ms = plan->when == SOON ? 0 : HANDSHAKE_MS,
+                                   .silence_ms = plan->when == SOON ? 0 : SILENCE_MS};
+    result = migrate(out, &story, plan, ret_why);
+    network_close(&story.network);
+    return result;
+}
+
+#define STATES     (sizeof(states) / sizeof(states[0]))
+#define POINTS_MAX (STATES * WHENS)
+
+int main(int argc, char **argv)
+{
+    static struct plan plans[POINTS_MAX];
+    static struct worker_point points[POINTS_MAX];
+    enum uf_backend backend =
+        argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
+    const char *only = argc > 2 ? argv[2] : "";
+    unsigned count = 0;
+
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; i < STATES; i++) {
+        for (enum when when = 0; when < WHENS; when++) {
+            struct worker_point *point = &points[count];
+
+            if (when == SOON && states[i].again.type)
+                continue;
+            plans[count] = (struct plan){&states[i], when, backend};
+            *point = (struct worker_point){.run = run, .arg = &plans[count]};
+            snprintf(point->name, sizeof(point->name), "cut at %s, restored %s", states[i].name,
+                     when_names[when]);
+            count += strstr(point->name, only) != NULL;
+        }
+    }
+    return workers_run(points, count, AT_ONCE) != 0;
+}
