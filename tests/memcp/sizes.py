@@ -10,10 +10,11 @@ import sys
 
 sys.dont_write_bytecode = True  # nothing is left in the source tree
 import memcp
-from tap import plan
+import sides
+from tap import plan, skip
 
-memcp.PATIENCE = 900  # seconds, for 4 GiB on a busy machine
-MIB = memcp.MIB
+sides.PATIENCE = 900  # seconds, for 4 GiB on a busy machine
+MIB = sides.MIB
 SPARE = 2048 * MIB  # beyond what both sides map
 SIZES = ((1, "anon"), (64, "anon"), (64, "shared"))
 FULL = ((1024, "anon"), (1024, "shared"), (4096, "anon"))
@@ -30,9 +31,9 @@ def move(mib, memory, *words, page=4096):
     name = f"{mib} MiB, {memory}{' of huge pages' if page > 4096 else ''}"
     needed = 2 * mib * MIB + SPARE
     if page == 4096 and available() < needed:
-        memcp.skip(name, f"{needed // MIB} MiB of memory are not free")
+        skip(name, f"{needed // MIB} MiB of memory are not free")
         return
-    memcp.migration(name, f"--memory={memory}", *words, *memcp.BUSY, size=mib * MIB, page=page)
+    memcp.migration(name, f"--memory={memory}", *words, *sides.BUSY, size=mib * MIB, page=page)
 
 
 def move_huge(mib, memory):
@@ -40,7 +41,7 @@ def move_huge(mib, memory):
     name = f"{mib} MiB, {memory} of huge pages"
     pool = os.environ["HOLD_POOL"]
     if not pool or available() < 2 * mib * MIB + SPARE:
-        memcp.skip(name, "their holder is not built" if not pool else "too little memory is free")
+        skip(name, "their holder is not built" if not pool else "too little memory is free")
         return
     with subprocess.Popen([pool, str(mib + 8)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True) as holder:
@@ -48,12 +49,12 @@ def move_huge(mib, memory):
         if why == "ok":
             move(mib, memory, "--huge-pages", "--zero=0", page=2 * MIB)
         else:
-            memcp.skip(name, why)
+            skip(name, why)
         holder.stdin.close()
 
 
 def main():
-    status, _, err = memcp.run(memcp.side(), "--size=1M", "--quiet")
+    status, _, err = sides.run(sides.side(), "--size=1M", "--quiet")
     if status == 125:
         print(f"1..0 # SKIP {err.strip()}")
         return 0
