@@ -35,6 +35,7 @@ static const char *const texts[] = {
     [CORE_FIXED_ALTSTACK] = "an alternate signal stack, where frames must fit: at ",
     [CORE_FIXED_STACK] = "the stack of a thread, where a signal's frame must fit: at ",
     [CORE_FIXED_GUEST] = "memory of a KVM guest, whose faults cannot wait: at ",
+    [CORE_FIXED_GUARD] = "guard pages, of which our own could not be told: at ",
     [CORE_FIXED_SEAL] = "mseal(), after which no page could be opened: at ",
     [CORE_FIXED_KEY] = "a protection key, which opening a page would not keep: at ",
 };
@@ -146,6 +147,7 @@ static bool still(const struct fixed *entry)
         return thread_lives(entry);
     case CORE_FIXED_GUEST:
         return is_guest(entry->owner);
+    case CORE_FIXED_GUARD:
     case CORE_FIXED_SEAL:
     case CORE_FIXED_KEY:
         break;

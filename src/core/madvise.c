@@ -303,6 +303,11 @@ long core_madvise(uintptr_t addr, size_t len, int advice)
         return sys_madvise(addr, len, advice);
     }
     switch (advice) {
+    case MADV_GUARD_INSTALL:
+    case MADV_GUARD_REMOVE: /* as of a kernel that has none */
+        return core_fixed_refused(CORE_FIXED_GUARD, addr, core_page_up(len))
+                   ? -EINVAL
+                   : sys_madvise(addr, len, advice);
     case MADV_DONTNEED:
     case MADV_DONTNEED_LOCKED:
         return core_remove(addr, addr + core_page_up(len), advice, drop_next);

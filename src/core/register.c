@@ -224,6 +224,10 @@ static int enter_area(struct paging_area *area)
         !paging_env.mem && area->kind != PAGING_SHARED && !paging_is_huge(area) && !area->watched;
     int ret = 0;
 
+    /* Guards are ours where memory is registered: the program's would not be told from them. */
+    if (!paging_is_huge(area)) {
+        sys_madvise(area->start, area->end - area->start, MADV_GUARD_REMOVE);
+    }
     if (area->missing || area->minor || area->rwp || shadow) {
         ret = paging_enter(area);
     } else {

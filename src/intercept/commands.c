@@ -152,7 +152,7 @@ static long socket_option(struct walk *walk, const struct icall_arg *arg, uintpt
     if (arg->how == ARG_SOCKET_OPTION_OUT) {
         size_t item = plain && (int)args[2] == SO_GET_FILTER ? sizeof(struct sock_filter) : 1;
 
-        return walk_sized(walk, addr, (uintptr_t)args[arg->by - 1], item);
+        return walk_sized(walk, addr, (uintptr_t)args[arg->by - 1], 65536, item);
     }
     if ((plain && ((int)args[2] == SO_ATTACH_FILTER || (int)args[2] == SO_ATTACH_REUSEPORT_CBPF)) ||
         ((int)args[1] == SOL_PACKET && (int)args[2] == PACKET_FANOUT_DATA)) {

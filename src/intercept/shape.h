@@ -55,7 +55,9 @@ enum icall_how {
     ARG_MMSG_IN, /* `by` of struct mmsghdr */
     ARG_MMSG_OUT,
     ARG_FDSET, /* as many bits as argument `by` says, in words */
-    ARG_SIZED, /* as many bytes as the int behind argument `by` says; that is read, and written */
+    /* as many bytes as the int behind argument `by` says, at most `size` if that is not 0; the int
+     * is read, and written */
+    ARG_SIZED,
     /* structures of which other arguments say what they are, or that point further: nested.c */
     ARG_HEADED,    /* as many bytes as its own first 32 bits say, at most `size`; also written */
     ARG_HEADED_IN, /* the same, only read */

@@ -47,6 +47,7 @@
 #define STRS          {ARG_STRINGS, 0, 0}
 #define FDSET(n)      {ARG_FDSET, (n) + 1, 0}
 #define SIZED(n)      {ARG_SIZED, (n) + 1, 0}
+#define NAMED(n)      {ARG_SIZED, (n) + 1, SOCKADDR_MAX} /* the address of a socket */
 #define BY(how, n)    {how, (n) + 1, 0}
 #define OF(how)       {how, 0, 0}
 
@@ -112,15 +113,15 @@ static const struct icall_shape shapes[] = {
     [SYS_sendto] = SEND_MSG(3, __, FROM(2), __, __, IN_N(5, 1)),
     [SYS_sendmsg] = SEND_MSG(2, __, OF(ARG_MSG_IN)),
     [SYS_sendmmsg] = SEND_MSG(3, __, BY(ARG_MMSG_IN, 2)),
-    [SYS_recvfrom] = RECV_MSG(3, __, TO(2), __, __, SIZED(5)),
+    [SYS_recvfrom] = RECV_MSG(3, __, TO(2), __, __, NAMED(5)),
     [SYS_recvmsg] = RECV_MSG(2, __, OF(ARG_MSG_OUT)),
     [SYS_recvmmsg] = READY_FD(__, BY(ARG_MMSG_OUT, 2), __, __, INOUT(TS)),
     [SYS_bind] = RETRY(__, IN_N(2, 1)),
     [SYS_connect] = RETRY(__, IN_N(2, 1)),
-    [SYS_accept] = READY_FD(__, SIZED(2)),
-    [SYS_accept4] = READY_FD(__, SIZED(2)),
-    [SYS_getsockname] = RETRY(__, SIZED(2)),
-    [SYS_getpeername] = RETRY(__, SIZED(2)),
+    [SYS_accept] = READY_FD(__, NAMED(2)),
+    [SYS_accept4] = READY_FD(__, NAMED(2)),
+    [SYS_getsockname] = RETRY(__, NAMED(2)),
+    [SYS_getpeername] = RETRY(__, NAMED(2)),
     [SYS_getsockopt] = READY_FD(__, __, __, BY(ARG_SOCKET_OPTION_OUT, 4)), /* SO_ERROR is gone once it was read */
     [SYS_setsockopt] = RETRY(__, __, __, BY(ARG_SOCKET_OPTION, 4)),
     [SYS_socketpair] = RETRY(__, __, __, OUT(2 * INT)),

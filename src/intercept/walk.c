@@ -13,7 +13,8 @@
 
 #define PAGE_LEFT(addr) (4096 - ((addr)&4095))
 #define MSGS_MAX        1024  /* UIO_MAXIOV, of vectors and of messages */
-#define OPTION_MAX      65536 /* longer than any address, option or control data */
+#define OPTION_MAX      65536 /* longer than any option or control data */
+#define NAME_MAX_BYTES  128   /* of a socket's address: more is never touched */
 
 static long look(struct walk *walk, uintptr_t addr, size_t len, enum arch_access access)
 {
@@ -160,8 +161,8 @@ static long message(struct walk *walk, uintptr_t addr, bool out)
     long ret = walk_fetch(walk, addr, &msg, sizeof msg, access);
 
     if (ret == 0) {
-        ret =
-            walk_span(walk, (uintptr_t)msg.msg_name, at_most(msg.msg_namelen, OPTION_MAX), access);
+        ret = walk_span(walk, (uintptr_t)msg.msg_name, at_most(msg.msg_namelen, NAME_MAX_BYTES),
+                        access);
     }
     if (ret == 0) {
         ret = walk_span(walk, (uintptr_t)msg.msg_control, at_most(msg.msg_controllen, OPTION_MAX),
@@ -194,7 +195,7 @@ size_t walk_bytes(const struct icall_arg *arg, const long *args)
     return count > INT_MAX / (arg->size ? arg->size : 1u) ? INT_MAX : count * arg->size;
 }
 
-long walk_sized(struct walk *walk, uintptr_t addr, uintptr_t len_at, size_t item)
+long walk_sized(struct walk *walk, uintptr_t addr, uintptr_t len_at, size_t max, size_t item)
 {
     int len;
     long ret;
@@ -203,9 +204,8 @@ long walk_sized(struct walk *walk, uintptr_t addr, uintptr_t len_at, size_t item
         return 0;
     }
     ret = walk_fetch(walk, len_at, &len, sizeof len, ARCH_WRITE);
-    return ret || len <= 0
-               ? ret
-               : walk_span(walk, addr, at_most((size_t)len, OPTION_MAX) * item, ARCH_WRITE);
+    return ret || len <= 0 ? ret
+                           : walk_span(walk, addr, at_most((size_t)len, max) * item, ARCH_WRITE);
 }
 
 static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t addr)
@@ -250,7 +250,7 @@ static long argument(struct walk *walk, const struct icall_arg *arg, uintptr_t a
     case ARG_FDSET:
         return walk_both(walk, addr, walk_bytes(arg, walk->args));
     case ARG_SIZED:
-        return walk_sized(walk, addr, by, 1);
+        return walk_sized(walk, addr, by, arg->size ? arg->size : OPTION_MAX, 1);
     default:
         return walk_nested(walk, arg, addr);
     }

@@ -47,8 +47,8 @@ long walk_aside(const struct icall_shape *shape, const long *args, icall_make *m
 
 /* How many bytes an argument is of that has so many items as another says; of FDSETs, too. */
 size_t walk_bytes(const struct icall_arg *arg, const long *args);
-/* As many bytes as the int behind `len_at` says, in items of so many; that is read, and written. */
-long walk_sized(struct walk *walk, uintptr_t addr, uintptr_t len_at, size_t item);
+/* As many items, of so many bytes, as the int behind `len_at` says; that is read, and written. */
+long walk_sized(struct walk *walk, uintptr_t addr, uintptr_t len_at, size_t max, size_t item);
 
 /* ---- for nested.c. Return: 0 to go on, else what the walk ends with. */
 

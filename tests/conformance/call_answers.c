@@ -246,6 +246,38 @@ static void not_come_to(struct place *p)
     CHECK_EQ(place_faults(p), 0);
 }
 
+/* No address of a socket is longer than 128 bytes, whatever its length is said to be. */
+static void long_names(struct place *p)
+{
+    char *room = place_out(p, 4 * page_size),
+         *next = room + page_size - (uintptr_t)room % page_size;
+    struct sockaddr_storage *name = (void *)(next - sizeof(*name));
+    socklen_t len = 4096;
+    struct iovec one = {.iov_base = "x", .iov_len = 1};
+    struct msghdr msg = {.msg_name = name, .msg_namelen = 100000, .msg_iov = &one, .msg_iovlen = 1};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0), ends[2];
+    char got[4];
+
+    for (size_t i = 0; i < sizeof(*name); i++)
+        ((volatile char *)name)[i] = 0; /* is there, and may be written to */
+    place_faults(p);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)name, &len), 0);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+    CHECK_EQ(sendmsg(ends[0], &(struct msghdr){.msg_iov = &one, .msg_iovlen = 1}, 0), 1);
+    len = 4096;
+    CHECK_EQ(recvfrom(ends[1], got, sizeof(got), 0, (struct sockaddr *)name, &len), 1);
+    CHECK(sendmsg(fd, &msg, 0) == -1 && errno != EFAULT);
+    CHECK_EQ(place_faults(p), 0);
+    close(fd);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void call_long_names(enum mem_kind kind)
+{
+    place_each(kind, long_names);
+}
+
 static void call_not_come_to(enum mem_kind kind)
 {
     place_each(kind, not_come_to);
@@ -261,6 +293,7 @@ const struct conf_case call_answers_cases[] = {
     {"call/filters", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_filters},
     {"call/from-pipe", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_from_pipe},
     {"call/mapping-asked", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_mapping_asked},
+    {"call/long-names", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_long_names},
     {"call/not-come-to", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_not_come_to},
     {.id = NULL},
 };

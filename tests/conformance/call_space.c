@@ -80,6 +80,43 @@ static void sealed_mapping(enum mem_kind kind)
     check_traps(uffd, mem.addr);
 }
 
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE  103
+#endif
+
+/* Whoever touches them is no business of the manager's. */
+static void guard_pages(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    if (!conf_env.user_backend && madvise(mem.addr, page_size, MADV_GUARD_INSTALL) == -1)
+        case_skip("no guard pages");
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_GUARD_INSTALL), 0);
+    CHECK_EQ(touch_caught(mem.addr, false, NULL), SIGSEGV);
+    CHECK_EQ(madvise(mem.addr, page_size, MADV_GUARD_REMOVE), 0);
+    check_traps(uffd, mem.addr);
+}
+
+/* Content is neither lost nor found by them; the pages beside, and those of before, can be had. */
+static void guards_do_no_harm(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 4);
+    char *source = source_new(4, 1);
+    int uffd = uffd_open(0);
+    bool has = madvise(mem_page(&mem, 3), page_size, MADV_GUARD_INSTALL) == 0;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+    CHECK(madvise(mem.addr, mem.len, MADV_GUARD_REMOVE) == 0 || errno == EINVAL);
+    CHECK(pattern_holds(mem.addr, 1));
+    check_traps(uffd, mem_page(&mem, 1));
+    if (has)
+        check_traps(uffd, mem_page(&mem, 3));
+}
+
 /* ------------------------------------------------------------------ all memory is locked */
 
 static void check_locked(struct mem *mem, struct pager *pager, size_t pages)
@@ -192,6 +229,10 @@ const struct conf_case call_space_cases[] = {
     {"space/sealed-mapping", RST_NCP, KIND(MEM_ANON), 0,
      .differs = "mseal(2) of registered memory is refused: no page could be opened any more",
      .run = sealed_mapping},
+    {"space/guard-pages", RST_NCP, ONE_OF_EACH, 0,
+     .differs = "guard pages of registered memory are ours: the program's are refused",
+     .run = guard_pages},
+    {"space/guards-do-no-harm", RST_NCP, EVERY_KIND, 0, .run = guards_do_no_harm},
     {"space/all-locked", RST_QEMU, EVERY_KIND | HUGETLB, NEED_FULL, .run = all_locked},
     {"space/opened-empty", RST_NCP, FILE_SHARED | FILE_PRIVATE, 0, .run = opened_empty},
     {"space/sealed-file", RST_NCP, 0, 0, .run = sealed_file},

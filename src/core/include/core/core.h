@@ -229,7 +229,8 @@ enum core_fixed_kind {
     CORE_FIXED_ALTSTACK, /* of thread `owner` */
     CORE_FIXED_STACK,    /* that the program gave to thread `owner` */
     CORE_FIXED_GUEST,    /* slot `number` of the KVM guest behind descriptor `owner` */
-    CORE_FIXED_SEAL,     /* these two are not remembered: what has one is seen by its mapping */
+    CORE_FIXED_GUARD,    /* these are not remembered: what has one is seen by its mapping */
+    CORE_FIXED_SEAL,
     CORE_FIXED_KEY,
 };
 
