@@ -145,30 +145,39 @@ union clone_args {
     unsigned char bytes[128];
 };
 
-/* Without CLONE_VFORK. @copy: of what clone3 is given, made before, since locks are held now */
-static void let_parent_go_on(long nr, long *args, union clone_args *copy)
+/* Without those flags. @copy: of what clone3 is given, made before, since locks are held now */
+static void drop_flags(long nr, long *args, union clone_args *copy, uint64_t flags)
 {
     if (nr != SYS_clone3) {
-        args[0] &= ~(long)CLONE_VFORK;
+        args[0] &= ~(long)flags;
     } else if ((size_t)args[1] <= sizeof copy->bytes) {
-        copy->flags &= ~(uint64_t)CLONE_VFORK;
+        copy->flags &= ~flags;
         args[0] = (long)copy;
     }
+}
+
+uint64_t icall_clone_drops(uint64_t flags)
+{
+    /* A child would close in its parent what is the facility's own. */
+    uint64_t drop = core_active ? flags & CLONE_FILES : 0;
+
+    return (flags & CLONE_VFORK) && core_fork_suspends() ? drop | CLONE_VFORK : drop;
 }
 
 static long fork_like(long nr, long a, long b, long c, long d, long e)
 {
     long args[6] = {a, b, c, d, e}, ret;
-    uint64_t flags = icall_clone_prepare(nr, args);
+    uint64_t flags = icall_clone_prepare(nr, args), drop;
     union clone_args copy;
 
-    if ((flags & CLONE_VFORK) && nr == SYS_clone3 && (size_t)b <= sizeof copy.bytes &&
-        core_copy_in(&copy, (const void *)a, (size_t)b)) {
+    if ((flags & (CLONE_VFORK | CLONE_FILES)) && nr == SYS_clone3 &&
+        (size_t)b <= sizeof copy.bytes && core_copy_in(&copy, (const void *)a, (size_t)b)) {
         return -EFAULT;
     }
     core_fork_prepare();
-    if ((flags & CLONE_VFORK) && core_fork_suspends()) {
-        let_parent_go_on(nr, args, &copy);
+    drop = icall_clone_drops(flags);
+    if (drop) {
+        drop_flags(nr, args, &copy, drop);
     }
     ret = sys_call6(nr, args[0], args[1], args[2], args[3], args[4], 0);
     if (ret == 0) {

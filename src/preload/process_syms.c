@@ -90,9 +90,7 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
         return real_fn(fn, stack, flags, arg, parent_tid, tls, child_tid);
     }
     core_fork_prepare();
-    if ((flags & CLONE_VFORK) && core_fork_suspends()) {
-        flags &= ~CLONE_VFORK;
-    }
+    flags &= ~(int)icall_clone_drops((unsigned)flags);
     pid = real_fn(clone_child, stack, flags, &start, parent_tid, tls, child_tid);
     core_fork_parent();
     return pid;

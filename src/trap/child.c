@@ -6,6 +6,7 @@
  * child that has the parent's memory. One with a copy of the memory reads the copy. A child that is
  * killed before it ran leaves a record taken; there are enough.
  */
+#include <linux/close_range.h>
 #include <sched.h>
 #include <stdbool.h>
 
@@ -48,9 +49,10 @@ struct trap_child *trap_child_begin(long nr, const long *args)
     if (shares && !(flags & CLONE_SETTLS)) {
         core_share_tls();
     }
-    if (!shares && (flags & CLONE_VFORK)) {
-        core_fork_prepare_plain(); /* the parent sleeps until the child goes on, and could tell
-                                      nobody */
+    if (!shares && (flags & (CLONE_VFORK | CLONE_FILES))) {
+        /* The parent sleeps until the child goes on, or would close what the child has yet to use.
+         */
+        core_fork_prepare_plain();
     } else if (!shares) {
         core_fork_prepare();
     }
@@ -67,6 +69,9 @@ void trap_child_end(long pid)
     }
     for (int i = 0; i < RECORDS; i++) {
         atomic_store(&records[i].users, 0); /* of threads that are not here */
+    }
+    if (core_active) {
+        sys_call(SYS_close_range, ~0u, ~0u, CLOSE_RANGE_UNSHARE); /* lest it close its parent's */
     }
     rewrite_forked();
     core_forked();

@@ -334,6 +334,36 @@ static void suspends(enum mem_kind kind)
     }
 }
 
+/* CLONE_FILES: what the child does to its descriptors is not done to its parent's. */
+static void shares_descriptors(enum mem_kind kind)
+{
+    const char *trap = getenv("USERFAULT_TRAP");
+    bool told = !conf_env.user_backend || !trap || strcmp(trap, "all") != 0;
+    struct family f;
+    pid_t pid;
+
+    family_new(&f, kind, 0, UF_REGISTER_MODE_MISSING);
+    family_fill(&f, f.uffd, 0);
+    f.forking.shares = true;
+    for (enum fork_way way = WAY_CLONE; told && way <= WAY_RAW_CLONE3; way++) {
+        f.forking.way = way;
+        int child = family_fork(&f, family_reads, &pid);
+        family_serve(&f, child, 1);
+        CHECK_EXITED(child_wait(pid), 0);
+    }
+    if (!told) { /* then it is plain, and its parent's all the same what it was */
+        f.forking.way = WAY_CLONE;
+        forking_start(&f.forking, child_ends, &f);
+        CHECK_EXITED(child_wait(forking_join(&f.forking)), 0);
+    }
+    family_fill(&f, f.uffd, 2);
+    check_traps(f.uffd, mem_page(&f.mem, 3));
+    f.forking.way = WAY_FORK;
+    int child = family_fork(&f, family_reads, &pid);
+    family_serve(&f, child, 1);
+    CHECK_EXITED(child_wait(pid), 0);
+}
+
 static int demonised(void *arg)
 {
     struct family *f = arg;
@@ -475,6 +505,8 @@ const struct conf_case fork_wait_cases[] = {
     {"events/fork-nested", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = nested},
     {"events/fork-ways", RST_FORK, ANON_PRIVATE, .features = EVENT_FORK, .run = ways},
     {"events/fork-suspends", "clone(2)", ANON_PRIVATE, .features = EVENT_FORK, .run = suspends},
+    {"events/fork-shares-descriptors", "clone(2)", ANON_PRIVATE, .features = EVENT_FORK,
+     .run = shares_descriptors},
     {"events/fork-daemon", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK, .run = daemons},
     {"events/fork-nothing", RST_FORK, KIND(MEM_ANON), .features = EVENT_FORK,
      .run = nothing_to_tell},

@@ -21,7 +21,8 @@ static long make_child(const struct forking *forking)
 {
     struct {
         uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
-    } args = {.flags = forking->suspends ? CLONE_VFORK : 0, .exit_signal = SIGCHLD};
+    } args = {.flags = (forking->suspends ? CLONE_VFORK : 0) | (forking->shares ? CLONE_FILES : 0),
+              .exit_signal = SIGCHLD};
     int terminal, flags = (int)args.flags | SIGCHLD;
 
     switch (forking->way) {
@@ -34,7 +35,7 @@ static long make_child(const struct forking *forking)
 #ifdef __aarch64__
         return syscall(SYS_clone, flags, 0, 0, 0, 0);
 #else
-        return forking->suspends ? syscall(SYS_clone, flags, 0, 0, 0, 0) : syscall(SYS_fork);
+        return args.flags ? syscall(SYS_clone, flags, 0, 0, 0, 0) : syscall(SYS_fork);
 #endif
     case WAY_RAW_CLONE3:
         return syscall(SYS_clone3, &args, sizeof(args));

@@ -23,6 +23,7 @@ struct forking {
     struct cause cause;
     enum fork_way way;
     bool suspends;           /* by clone: until the child has ended, or called exec */
+    bool shares;             /* by clone: descriptors */
     int (*child)(void *arg); /* its return is the exit status */
     void *arg;
 };

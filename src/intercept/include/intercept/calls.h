@@ -67,6 +67,9 @@ void icall_thread_begins(void *addr, size_t len);
 void icall_clone_words(uint64_t flags, uint64_t parent, uint64_t child, uint64_t pidfd);
 /* The same for a system call by number. Return: its flags, 0 if it has none. */
 uint64_t icall_clone_prepare(long nr, const long *args);
+/* After core_fork_prepare(): which flags the call, that copies the memory, is to be made without.
+ */
+uint64_t icall_clone_drops(uint64_t flags);
 
 /* An ioctl that gives a KVM guest memory; ICALL_PASS: it is none. */
 long icall_guest_memory(int fd, unsigned long req, void *arg);
