@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A source and a scripted sink. Each time the source asks whether what changed has been dropped, the
- * program has written again, to fewer pages: before it stops nearly all of them are dropped, behind
- * that only the last ones, none of them twice; and what was dropped comes once, as it was at last.
+ * A source and a scripted sink. Each time the source asks whether what changed has been dropped,
+ * the program has written again, to fewer pages: before it stops nearly all of them are dropped,
+ * behind that only the last ones, none of them twice; and what was dropped comes once, as it was at
+ * last.
  *
  *     PREPARE 0   80 pages      behind SYNC
  *             1   40            nothing: zeroes, which never were sent, are not
