@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "offer.h"
+#include "slice.h"
 #include "source.h"
 
 void answer_note_resumed(struct uf_source *source)
@@ -38,6 +39,7 @@ static void *answer_urgent(void *arg)
     struct wire_header header;
     int ret = 0;
 
+    slice_shorten();
     while (ret == 0) {
         ret = link_recv_header(link, &header);
         if (ret == 0)
@@ -54,6 +56,8 @@ static void *answer_control(void *arg)
     struct peer *peer = &source->peer;
     struct wire_header header;
 
+    if (!peer->has_urgent)
+        slice_shorten();
     while (peer_recv(peer, &peer->control, &header) == 0) {
         if (header.type == WIRE_COMPLETE && !header.payload && atomic_load(&source->done_said)) {
             atomic_store(&source->complete, true);

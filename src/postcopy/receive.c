@@ -7,6 +7,7 @@
 #include "offer.h"
 #include "pack.h"
 #include "sink.h"
+#include "slice.h"
 
 /*
  * A page may come again by another link: not before what came first is in place. A link that has
@@ -73,6 +74,8 @@ static void *receive(void *arg)
     struct wire_header header;
     int ret = buffer ? 0 : peer_fail(peer, -ENOMEM, "no memory for a link's buffer");
 
+    if (receiver->link == &peer->urgent)
+        slice_shorten();
     while (ret == 0) {
         ret = peer_recv(peer, receiver->link, &header);
         if (ret == 0)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "sink.h"
+#include "slice.h"
 
 /* The last place is for all that find none of their own. */
 static struct uf_postcopy_thread *thread_of(struct uf_sink *sink, uint32_t tid)
@@ -109,6 +110,7 @@ static void *serve(void *arg)
                             {.fd = sink->touches_stop, .events = POLLIN}};
     struct uf_msg msgs[16];
 
+    slice_shorten();
     while (!peer_error(&sink->peer) && !fds[1].revents) {
         ssize_t n;
 
