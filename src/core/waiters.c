@@ -496,6 +496,9 @@ static bool still_traps(const struct core_report *report, uint32_t ctx_id)
         nested_told(&range, report->flags, report->addr) != ctx_id || range.busy) {
         return false;
     }
+    if (byte & PAGE_POISONED) {
+        return false; /* whoever did it has woken those who waited then */
+    }
     if (report->flags & UF_PAGEFAULT_FLAG_WP) {
         return range.area.wp && (byte & PAGE_WRITES);
     }

@@ -428,9 +428,51 @@ static void copy_over_kept(enum mem_kind kind)
     uffd_check_silent(uffd);
 }
 
+#define MEETINGS 2000
+
+static atomic_int meetings_begun, meetings_done, meetings_bus;
+
+static void *meet_main(void *arg)
+{
+    for (int n = 1; n <= MEETINGS; n++) {
+        while (atomic_load(&meetings_begun) < n)
+            sched_yield();
+        meetings_bus += touch_caught(arg, n % 2, NULL) == SIGBUS;
+        atomic_store(&meetings_done, n);
+    }
+    return NULL;
+}
+
+/*
+ * Who is about to wait when the page is poisoned does not: nothing else is to come. In the kernel
+ * (6.18) the page still looks missing to him, and he waits for a wake that has been.
+ */
+static void meets_touch(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(0);
+    pthread_t thread;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, meet_main, mem.addr), 0);
+    for (int n = 1; n <= MEETINGS; n++) {
+        atomic_store(&meetings_begun, n);
+        for (volatile int i = 0; i < n * 37 % 2000; i++)
+            ;
+        CHECK_EQ(uffd_poison(uffd, mem.addr, page_size, 0, NULL), 0);
+        while (atomic_load(&meetings_done) < n)
+            sched_yield();
+        CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    }
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(atomic_load(&meetings_bus), MEETINGS);
+}
+
 const struct conf_case poison_cases[] = {
     {"poison/access", MAN, EVERY_KIND | HUGETLB, POISON, .run = access_ends},
     {"poison/answers-fault", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, POISON, .run = answers_fault},
+    {"poison/meets-touch", MAN, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_OURS, UF_FEATURE_POISON,
+     .run = meets_touch},
     {"poison/errors", MAN, EVERY_KIND | HUGETLB, POISON, .run = errors},
     {"poison/copy-over-it", MAN, EVERY_KIND | HUGETLB, POISON, .run = overwritten},
     {"poison/copy-over-kept", MAN, EVERY_KIND | HUGETLB, POISON, .run = copy_over_kept},
