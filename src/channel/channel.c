@@ -3,6 +3,7 @@
 #include "client.h"
 #include "core/remote.h"
 #include "local.h"
+#include "served.h"
 
 static void fork_child(void)
 {
@@ -15,10 +16,12 @@ static const struct core_remote remote = {
     .ioctl = client_ioctl,
     .read = client_read,
     .poll = client_poll,
+    .spin = client_spin,
     .drain = client_drain,
     .tells = client_enabled,
     .set_flags = client_forget,
     .closed = client_closed,
+    .offered = served_offered,
     .leaves = server_start,
     .exec_prepare = server_exec_prepare,
     .exec_failed = server_exec_failed,

@@ -15,6 +15,7 @@
 #include "core/core.h"
 #include "lanes.h"
 #include "local.h"
+#include "posted.h"
 #include "sys/file.h"
 
 /* ---- asking */
@@ -311,6 +312,40 @@ static void receive_bell(const struct remote *remote, bool cloexec, struct arriv
     }
 }
 
+/*
+ * What hangs on the board. The bell rings as long as something hangs there: if it did not, the
+ * other side has to be told. Return: bytes; 0: it is to be asked; -ESRCH.
+ */
+static long read_board(int fd, uint32_t index, struct uf_msg *msgs, size_t len)
+{
+    struct wire_request quiet = {.op = CHANNEL_QUIET};
+    struct client_guard guard;
+    long ret = client_enter(&guard, fd, index);
+    size_t count;
+    bool missed = false;
+
+    if (ret) {
+        return ret;
+    }
+    count = posted_read(guard.remote, msgs, len / sizeof *msgs);
+    BASE_POINT();
+    ret = (long)(count * sizeof *msgs);
+    if (count && (client_dead(guard.remote) || !wire_faults_sound(msgs, count))) {
+        client_gone(guard.remote);
+        ret = -ESRCH;
+    } else if (count && posted_rung(guard.remote) && !posted_more(guard.remote)) {
+        empty_bell(fd);
+        BASE_POINT();
+        posted_emptied(guard.remote);
+        missed = posted_more(guard.remote);
+    }
+    client_leave(&guard);
+    if (missed) {
+        ask_briefly(fd, index, &quiet);
+    }
+    return ret;
+}
+
 /* Messages as far as there is room, and what comes next. Return: bytes, or -errno. */
 static long ask_read(int fd, uint32_t index, struct uf_msg *msgs, size_t len,
                      struct channel_next *ret_next, struct arrival *ret_arrival)
@@ -405,7 +440,13 @@ static long read_all(int fd, uint32_t index, struct uf_msg *msgs, size_t len)
 long client_read(int fd, uint32_t index, void *buf, size_t len)
 {
     struct uf_msg msgs[16];
-    long ret = read_all(fd, index, msgs, len < sizeof msgs ? len : sizeof msgs);
+    long ret;
+
+    len = len < sizeof msgs ? len : sizeof msgs;
+    ret = read_board(fd, index, msgs, len);
+    if (ret == 0) {
+        ret = read_all(fd, index, msgs, len);
+    }
 
     if (ret > 0 && core_copy_out(buf, msgs, (size_t)ret)) {
         return -EFAULT;
@@ -423,6 +464,20 @@ static short ask_poll(int fd, uint32_t index, bool nonblock)
     return ret == -ESRCH && nonblock ? 0 : ret < 0 ? POLLERR : (short)ret;
 }
 
+/* Whether a message hangs on the board. */
+static bool is_posted(int fd, uint32_t index)
+{
+    struct client_guard guard;
+    bool ret;
+
+    if (client_enter(&guard, fd, index)) {
+        return false;
+    }
+    ret = posted_any(guard.remote) && !client_dead(guard.remote);
+    client_leave(&guard);
+    return ret;
+}
+
 /*
  * Once the context is enabled, the bell tells: it rings as long as something is pending. It may
  * ring for what has been resolved since; then a read finds nothing.
@@ -432,6 +487,9 @@ short client_poll(int fd, uint32_t index, bool nonblock)
     char byte;
     short ret;
 
+    if (nonblock && client_enabled(fd, index) && is_posted(fd, index)) {
+        return POLLIN | POLLRDNORM;
+    }
     if (!nonblock || !client_enabled(fd, index)) {
         ret = ask_poll(fd, index, nonblock);
         if (nonblock && ret != POLLERR) {
@@ -440,6 +498,19 @@ short client_poll(int fd, uint32_t index, bool nonblock)
         return ret;
     }
     return sys_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 ? POLLIN | POLLRDNORM : 0;
+}
+
+bool client_spin(int fd, uint32_t index)
+{
+    struct client_guard guard;
+    bool found;
+
+    if (!client_enabled(fd, index) || client_enter(&guard, fd, index)) {
+        return false;
+    }
+    found = posted_spin(guard.remote);
+    client_leave(&guard);
+    return found;
 }
 
 void client_drain(int fd, uint32_t index)

@@ -10,16 +10,20 @@
 #include "core/remote.h"
 #include "protocol.h"
 
+#define CHANNEL_TICK_MS 20 /* so long nobody who waits is without a look at who has gone */
+
 /* A context of another process. */
 struct remote {
     _Atomic uint32_t state; /* enum remote_state */
     _Atomic uint32_t users; /* threads between client_enter() and client_leave() */
     uint32_t opener;        /* thread id; REMOTE_OPENING */
     struct core_bell bell;
-    _Atomic uint32_t misses; /* waits in a row that spinning did not end */
-    atomic_bool enabled;     /* UFFDIO_API was called */
-    struct channel *shared;  /* NULL: not open */
-    int socket;              /* handle */
+    _Atomic uint32_t misses;      /* waits in a row that spinning did not end, for answers */
+    _Atomic uint32_t read_misses; /* ... for messages */
+    atomic_bool enabled;          /* UFFDIO_API was called */
+    struct channel *shared;       /* NULL: not open */
+    int socket;                   /* handle */
+    int death; /* handle of what tells that the process has ended; -1: nothing does */
 };
 
 /* In between, the channel stays, and all signals are blocked. */
@@ -39,6 +43,8 @@ void client_forget(int fd, uint32_t index);
 void client_gone(struct remote *remote);
 /* Whether its process, or the server there, has ended; false while nobody knows. */
 bool client_hung_up(const struct remote *remote);
+/* Whether the process itself has: what hangs on its board is nobody's. True if it is not told. */
+bool client_dead(const struct remote *remote);
 /* The tick at which so much time is over. */
 uint64_t client_deadline(int ms);
 /* Wait until the word is not `from` any more. False: nobody will change it. */

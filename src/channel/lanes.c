@@ -8,16 +8,20 @@
 #include "base/point.h"
 #include "core/remote.h"
 #include "local.h"
+#include "posted.h"
 #include "sys/file.h"
 #include "sys/thread.h"
 
 #define LOOK_EVERY        1024 /* turns without a lane */
-#define ASKER_YIELD_EVERY 512  /* spins: mostly the answer comes before, from another processor */
+#define OFFER_YIELD_EVERY 32
+#define ASKER_YIELD_EVERY 512 /* spins: mostly the answer comes before, from another processor */
 
 /* The thread that had it was killed. */
 static bool take_over(struct channel_lane *lane, uint32_t word)
 {
-    return (word & CHANNEL_STATES) != CHANNEL_ASKED && (word & CHANNEL_STATES) != CHANNEL_FREE &&
+    uint32_t state = word & CHANNEL_STATES;
+
+    return state != CHANNEL_ASKED && state != CHANNEL_TAKEN && state != CHANNEL_FREE &&
            base_thread_dead((int)__atomic_load_n(&lane->holder, __ATOMIC_RELAXED)) &&
            atomic_compare_exchange_strong(&lane->state, &word, CHANNEL_HELD);
 }
@@ -64,28 +68,70 @@ long lanes_hold(struct remote *remote, unsigned *ret_n)
     return 0;
 }
 
+static void ring(const struct remote *remote)
+{
+    sys_call(SYS_sendto, core_hidden(remote->socket), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+}
+
+static bool is_under_way(uint32_t word)
+{
+    uint32_t state = word & CHANNEL_STATES;
+
+    return state == CHANNEL_ASKED || state == CHANNEL_OFFERED || state == CHANNEL_TAKEN;
+}
+
+/* Who was to do it sleeps on: on a processor that others have, or it is stopped. */
+static void ask_server(const struct remote *remote, struct channel_lane *lane, uint32_t word)
+{
+    if ((word & CHANNEL_STATES) == CHANNEL_OFFERED &&
+        atomic_compare_exchange_strong(&lane->state, &word,
+                                       (word & ~CHANNEL_STATES) | CHANNEL_ASKED)) {
+        BASE_POINT();
+        ring(remote);
+    }
+}
+
+/* By the clock: whoever shares the word can end each wait at once, as often as he likes. */
+static bool sleep_answered(const struct remote *remote, struct channel_lane *lane)
+{
+    const struct timespec tick = {.tv_nsec = CHANNEL_TICK_MS * 1000000};
+    uint64_t offered = client_deadline(CHANNEL_TICK_MS), limit = client_deadline(CHANNEL_ANSWER_MS);
+    uint32_t word;
+
+    while (is_under_way(word = atomic_load(&lane->state))) {
+        uint64_t now = base_cpu_ticks();
+
+        if (now > limit ||
+            (channel_wait(&lane->state, word, &tick) == -ETIMEDOUT && client_hung_up(remote))) {
+            return !is_under_way(atomic_load(&lane->state));
+        }
+        if (now > offered) {
+            ask_server(remote, lane, atomic_load(&lane->state));
+        }
+    }
+    return true;
+}
+
 static bool await_answer(struct remote *remote, struct channel_lane *lane)
 {
     uint64_t until = channel_spin_until(&remote->misses);
-    unsigned spins = 0;
-    uint32_t word;
+    unsigned spins = 1;
+    bool offered = (atomic_load(&lane->state) & CHANNEL_STATES) != CHANNEL_ASKED;
 
+    spins = offered ? 0 : 1;
     while (base_cpu_ticks() < until) {
         if ((atomic_load(&lane->state) & CHANNEL_STATES) == CHANNEL_ANSWERED) {
             base_spin_learn(&remote->misses, true);
             return true;
         }
-        base_cpu_pause();
-        if (++spins % ASKER_YIELD_EVERY == 0) {
+        if (spins++ % (offered ? OFFER_YIELD_EVERY : ASKER_YIELD_EVERY) == 0) {
             sys_call(SYS_sched_yield);
         }
+        base_cpu_pause();
     }
     base_spin_learn(&remote->misses, false);
-    word = atomic_fetch_or(&lane->state, CHANNEL_SLEEPS);
-    if ((word & CHANNEL_STATES) != CHANNEL_ASKED) {
-        return true;
-    }
-    return client_await(remote, &lane->state, CHANNEL_ASKED | CHANNEL_SLEEPS, CHANNEL_ANSWER_MS);
+    atomic_fetch_or(&lane->state, CHANNEL_SLEEPS);
+    return sleep_answered(remote, lane);
 }
 
 void lanes_ask(struct remote *remote, unsigned n, const struct wire_request *question)
@@ -98,11 +144,13 @@ void lanes_ask(struct remote *remote, unsigned n, const struct wire_request *que
     lane->data_len = question->data_len;
     memcpy(lane->args, question->args, sizeof lane->args);
     BASE_POINT();
+    if (posted_offer(remote, n, question)) {
+        return;
+    }
     atomic_store(&lane->state, CHANNEL_ASKED);
     BASE_POINT();
     if (!atomic_load(&remote->shared->head.awake)) {
-        sys_call(SYS_sendto, core_hidden(remote->socket), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL,
-                 0);
+        ring(remote);
     }
     BASE_POINT();
 }

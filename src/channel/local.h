@@ -63,6 +63,7 @@ int client_recognise(int fd);
 long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg);
 long client_read(int fd, uint32_t index, void *buf, size_t len);
 short client_poll(int fd, uint32_t index, bool nonblock);
+bool client_spin(int fd, uint32_t index);
 void client_drain(int fd, uint32_t index);
 void client_closed(void);
 void client_fork_child(void);

@@ -11,6 +11,16 @@
  *            <─ ANSWERED: result in the lane ──────────
  *            -> FREE
  *
+ * Messages of faults hang on the board (core/place.h), the channel's first page, from which the
+ * asker takes them himself. What resolves one he offers to the thread that waits for it:
+ *
+ *       lane HELD -> OFFERED, place OFFER, wake > that thread, or the server when that has gone:
+ *                                                 TAKEN, does it
+ *            <─ ANSWERED: result in the lane ────
+ *
+ * With his answer to a hello the server sends a descriptor that tells when the process has ended:
+ * what hangs on the board is nobody's then.
+ *
  * A message of a fork brings a descriptor. The server sends it over the pair, with a struct
  * channel_fork; the asker takes it in and asks whether the message is still unread: CHANNEL_TOOK.
  *
@@ -23,7 +33,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define CHANNEL_MAGIC 0x756663686e6c3032ull
+#include "core/place.h"
+
+#define CHANNEL_MAGIC 0x756663686e6c3033ull
 #define CHANNEL_LANES 4
 #define CHANNEL_PAGE  4096
 #define CHANNEL_DATA  (2u << 20) /* bytes of pages, or messages, that go along: one huge page */
@@ -34,6 +46,8 @@ enum channel_state {
     CHANNEL_HELD,
     CHANNEL_ASKED,
     CHANNEL_ANSWERED,
+    CHANNEL_OFFERED, /* to who waits for a fault */
+    CHANNEL_TAKEN,   /* somebody does what was offered */
 };
 #define CHANNEL_STATES 7u
 #define CHANNEL_SLEEPS 8u /* the asker is in futex(2) */
@@ -65,6 +79,7 @@ struct channel_head {
 } __attribute__((aligned(CHANNEL_PAGE)));
 
 struct channel {
+    struct core_board board; /* first: it is mapped by itself */
     struct channel_head head;
     struct channel_lane lane[CHANNEL_LANES];
     unsigned char data[CHANNEL_LANES][CHANNEL_DATA];

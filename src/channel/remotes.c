@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Which contexts of other processes this one has descriptors of, and a channel for each. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/uio.h>
 
 #include "base/lock.h"
 #include "base/point.h"
+#include "base/text.h"
 #include "client.h"
 #include "core/core.h"
 #include "local.h"
@@ -21,7 +23,6 @@
 #ifndef CHANNEL_ACCEPT_MS
 #define CHANNEL_ACCEPT_MS 10000 /* until it is answered */
 #endif
-#define TICK_MS 20
 
 #ifndef MFD_CLOEXEC
 #define MFD_CLOEXEC       1
@@ -39,6 +40,13 @@ enum remote_state {
 static struct remote *remotes;
 static struct base_lock remotes_lock;
 
+static void close_end(int handle)
+{
+    if (handle >= 0) {
+        core_unhide(handle);
+    }
+}
+
 /* ---- the table */
 
 static void close_channel(struct remote *remote)
@@ -46,6 +54,8 @@ static void close_channel(struct remote *remote)
     if (remote->shared) {
         sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
         core_unhide(remote->socket);
+        close_end(remote->death);
+        remote->death = -1;
         remote->shared = NULL;
     }
 }
@@ -91,6 +101,7 @@ static int add(const struct core_bell *bell)
         if (atomic_load(&remotes[i].state) == REMOTE_FREE) {
             remotes[i].bell = *bell;
             remotes[i].shared = NULL;
+            remotes[i].death = -1;
             atomic_store(&remotes[i].enabled, false);
             atomic_store(&remotes[i].state, REMOTE_NEW);
             return (int)i;
@@ -207,6 +218,15 @@ bool client_hung_up(const struct remote *remote)
     return sys_call(SYS_ppoll, &fd, 1, &none, NULL, 8) > 0;
 }
 
+bool client_dead(const struct remote *remote)
+{
+    struct pollfd fds[] = {{.fd = core_hidden(remote->socket)},
+                           {.fd = core_hidden(remote->death), .events = POLLIN}};
+    const struct timespec none = {0};
+
+    return sys_call(SYS_ppoll, fds, 2, &none, NULL, 8) != 0;
+}
+
 uint64_t client_deadline(int ms)
 {
     return base_cpu_ticks() + (uint64_t)ms * 1000 * base_cpu_ticks_per_us();
@@ -215,7 +235,7 @@ uint64_t client_deadline(int ms)
 /* By the clock: whoever shares the word can end each wait at once, as often as he likes. */
 bool client_await(const struct remote *remote, _Atomic uint32_t *word, uint32_t from, int limit_ms)
 {
-    const struct timespec tick = {.tv_nsec = TICK_MS * 1000000};
+    const struct timespec tick = {.tv_nsec = CHANNEL_TICK_MS * 1000000};
     uint64_t limit = client_deadline(limit_ms);
 
     while (atomic_load(word) == from) {
@@ -269,11 +289,54 @@ static long open_ends(struct remote *remote, struct ends *ret)
                              : 0;
 }
 
-static void close_end(int handle)
+/*
+ * Whether it tells of a process, and no more: another file's poll() may wait as long as its maker
+ * likes. Its name is the kernel's own, without a question to who made it.
+ */
+static bool tells_of_process(int fd)
 {
-    if (handle >= 0) {
-        core_unhide(handle);
+    static const char want[] = "anon_inode:[pidfd]";
+    char path[32], name[sizeof want] = "";
+    struct base_text text = base_text_on(path, sizeof path);
+
+    base_text_str(&text, "/proc/self/fd/");
+    base_text_dec(&text, (uint64_t)fd);
+    path[text.len] = '\0';
+    return sys_call(SYS_readlinkat, AT_FDCWD, path, name, sizeof name) == sizeof want - 1 &&
+           memcmp(name, want, sizeof want - 1) == 0;
+}
+
+/* What was sent with the answer to the hello. Return: a handle; -1: nothing of use. */
+static int receive_death(const struct remote *remote)
+{
+    char control[CMSG_LEN(2 * sizeof(int))] __attribute__((aligned(8)));
+    char byte;
+    struct iovec vec = {&byte, 1};
+    struct msghdr msg = {
+        .msg_iov = &vec,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof control,
+    };
+    struct wire_bell came;
+    int ret = -1;
+
+    core_fds_lock(); /* it is in no child before it is hidden */
+    wire_take_bell(
+        &msg,
+        sys_call(SYS_recvmsg, core_hidden(remote->socket), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC),
+        &came);
+    if (came.fd[1] >= 0) {
+        sys_close(came.fd[1]);
     }
+    BASE_POINT();
+    if (came.fd[0] >= 0 && tells_of_process(came.fd[0])) {
+        ret = hide(came.fd[0]);
+    } else if (came.fd[0] >= 0) {
+        sys_close(came.fd[0]);
+    }
+    core_fds_unlock();
+    return ret < 0 ? -1 : ret;
 }
 
 static long open_channel(struct remote *remote, int bell)
@@ -289,6 +352,7 @@ static long open_channel(struct remote *remote, int bell)
     remote->socket = ends.ours;
     BASE_POINT();
     if (ret == 0 && accepted(remote, &ret)) {
+        remote->death = receive_death(remote);
         return 0;
     }
     if (remote->shared) {
@@ -319,7 +383,7 @@ static long say_who(struct remote *remote, int fd)
 /* Another thread says hello: until it has, or was killed doing so. Context: as say_who() */
 static void await_opener(struct remote *remote)
 {
-    const struct timespec tick = {.tv_nsec = TICK_MS * 1000000};
+    const struct timespec tick = {.tv_nsec = CHANNEL_TICK_MS * 1000000};
     uint32_t opener = remote->opener;
 
     base_lock_release(&remotes_lock);
@@ -393,6 +457,7 @@ void client_fork_child(void)
         atomic_store(&remotes[i].state, REMOTE_FREE); /* memory and sockets stay the parent's */
         atomic_store(&remotes[i].users, 0);
         remotes[i].shared = NULL;
+        remotes[i].death = -1;
     }
     atomic_store(&remotes_lock.word, 0);
 }

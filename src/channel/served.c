@@ -20,22 +20,28 @@
 #include "sys/mem.h"
 #include "wire.h"
 
-#define SERVED_MAX 256
+#define SERVED_MAX CORE_BOARDS_MAX
 #define LATER_MS   20   /* then what was not answered is looked at again */
 #define IDLE_MS    5000 /* then it is looked whether there is still a program to serve for */
 #define BLIND_MS   200  /* where nothing tells that the program has ended */
 #define ROUND_MAX  64   /* datagrams: who sends without end is not listened to without end */
 
-/* One that asks. Only the server touches these, and a forked child, which has none. */
+/*
+ * One that asks. Only the server touches these, and a forked child, which has none; and who does
+ * what was offered to it.
+ */
 static struct served {
-    struct channel *shared;    /* NULL: is not served, or not any more */
-    int socket;                /* handle of a hidden descriptor; -1: none */
-    uint32_t id;               /* of the context; 0: the place is free */
+    struct channel *_Atomic shared; /* NULL: is not served, or not any more */
+    struct channel *ending;         /* then, until no waiter works in it; NULL: none does */
+    _Atomic uint32_t working;       /* waiters that may use shared */
+    int socket;                     /* handle of a hidden descriptor; -1: none */
+    uint32_t id;                    /* of the context; 0: the place is free */
+    bool told;                 /* it finds out when the program ends, and so may have a board */
     bool later[CHANNEL_LANES]; /* was not answered yet, see CORE_LATER */
 } served[SERVED_MAX];
 static unsigned served_top; /* nobody is served from there on */
 
-static bool any_later;
+static bool any_later, any_ending;
 
 static int program;    /* its process id */
 static int death = -1; /* handle of a descriptor that says when it has ended */
@@ -46,16 +52,21 @@ static int death = -1; /* handle of a descriptor that says when it has ended */
  * The source of the pages has come along. As much as has not lies nowhere: the copy finds that
  * out when it comes to it.
  */
-static long serve_copy(const struct served *one, const unsigned char *data,
-                       struct wire_request *request)
+static long serve_copy(uint32_t id, const unsigned char *data, struct wire_request *request)
 {
     uint64_t source = request->copy.src;
     long ret;
 
     request->copy.src = request->copy.len <= request->data_len ? (uintptr_t)data : 0;
-    ret = core_serve_ioctl(one->id, request->request, request->args);
+    ret = core_serve_ioctl(id, request->request, request->args);
     request->copy.src = source;
     return ret;
+}
+
+static long resolve(uint32_t id, const unsigned char *data, struct wire_request *request)
+{
+    return request->request == UF_IO_COPY ? serve_copy(id, data, request)
+                                          : core_serve_ioctl(id, request->request, request->args);
 }
 
 /* Return: 0, -errno when it cannot be sent now. */
@@ -125,9 +136,7 @@ static long perform(const struct served *one, unsigned n, struct wire_request *r
         if (request->request == UF_IO_ACK) {
             return core_serve_ack(one->id, request->args, one->later[n]);
         }
-        return request->request == UF_IO_COPY
-                   ? serve_copy(one, data, request)
-                   : core_serve_ioctl(one->id, request->request, request->args);
+        return resolve(one->id, data, request);
     case CHANNEL_READ:
         return serve_read(one, data, request);
     case CHANNEL_POLL:
@@ -156,15 +165,47 @@ static bool program_lives(void)
     return sys_call(SYS_getppid) == program;
 }
 
-/* Return: enum served_what */
-static unsigned serve_lane(struct served *one, unsigned n)
+static void answer(struct channel_lane *lane, const struct wire_request *request, long result)
+{
+    uint32_t word;
+
+    lane->result = result;
+    BASE_POINT();
+    lane->data_len = request->data_len;
+    memcpy(lane->args, request->args, sizeof request->args);
+    BASE_POINT();
+    word = atomic_exchange(&lane->state, CHANNEL_ANSWERED);
+    BASE_POINT();
+    if (word & CHANNEL_SLEEPS) {
+        channel_wake(&lane->state);
+    }
+}
+
+/* What was offered is done by one of those who may. */
+static bool take(struct channel_lane *lane)
+{
+    uint32_t word = atomic_load(&lane->state);
+
+    do {
+        if ((word & CHANNEL_STATES) != CHANNEL_OFFERED) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&lane->state, &word,
+                                           (word & ~CHANNEL_STATES) | CHANNEL_TAKEN));
+    BASE_POINT();
+    return true;
+}
+
+/* @offers: also what was offered to others. Return: enum served_what */
+static unsigned serve_lane(struct served *one, unsigned n, bool offers)
 {
     struct channel_lane *lane = &one->shared->lane[n];
-    uint32_t word = atomic_load(&lane->state);
+    uint32_t state = atomic_load(&lane->state) & CHANNEL_STATES;
     struct wire_request request;
     long result;
 
-    if ((word & CHANNEL_STATES) != CHANNEL_ASKED || !program_lives()) {
+    if ((state != CHANNEL_ASKED && !(offers && state == CHANNEL_OFFERED)) || !program_lives() ||
+        (state == CHANNEL_OFFERED && !take(lane))) {
         return 0;
     }
     wire_take_request(lane, &request);
@@ -172,34 +213,47 @@ static unsigned serve_lane(struct served *one, unsigned n)
     result = perform(one, n, &request);
     one->later[n] =
         request.op == CHANNEL_IOCTL && request.request == UF_IO_ACK && result == CORE_LATER;
-    if (one->later[n]) {
+    if (one->later[n] && state == CHANNEL_ASKED) {
         any_later = true;
         return 0;
     }
-    lane->result = result;
-    BASE_POINT();
-    lane->data_len = request.data_len;
-    memcpy(lane->args, request.args, sizeof request.args);
-    BASE_POINT();
-    word = atomic_exchange(&lane->state, CHANNEL_ANSWERED);
-    BASE_POINT();
-    if (word & CHANNEL_SLEEPS) {
-        channel_wake(&lane->state);
-    }
+    answer(lane, &request, result);
     return request.op == CHANNEL_READ && request.data_len ? SERVED_MORE : SERVED_ANY;
 }
 
 unsigned served_all(void)
 {
+    bool offers = core_board_offers_left();
     unsigned any = 0;
 
     any_later = false;
     for (unsigned i = 0; i < served_top; i++) {
         for (unsigned n = 0; served[i].shared && n < CHANNEL_LANES; n++) {
-            any |= serve_lane(&served[i], n);
+            any |= serve_lane(&served[i], n, offers);
         }
     }
     return any;
+}
+
+/*
+ * Whatever lies there, a waiter does no more than what resolves faults. The memory stays while it
+ * is counted as working: it looks after it has counted, and drop() the other way round.
+ */
+void served_offered(uint32_t index, unsigned n)
+{
+    struct served *one = &served[index];
+    struct channel *shared;
+    struct wire_request request;
+
+    atomic_fetch_add(&one->working, 1);
+    shared = atomic_load(&one->shared);
+    if (shared && take(&shared->lane[n])) {
+        wire_take_request(&shared->lane[n], &request);
+        BASE_POINT();
+        answer(&shared->lane[n], &request,
+               wire_resolves(&request) ? resolve(one->id, shared->data[n], &request) : -EINVAL);
+    }
+    atomic_fetch_sub(&one->working, 1);
 }
 
 void served_set_awake(bool awake)
@@ -223,6 +277,38 @@ static uint32_t managers_of(uint32_t id)
     return count;
 }
 
+/* The memory goes when nobody works in it any more: that is asked for again. */
+static void end(struct served *one)
+{
+    struct channel *memory = one->ending;
+
+    if (memory && atomic_load(&one->working)) {
+        any_ending = true;
+        return;
+    }
+    one->ending = NULL;
+    BASE_POINT();
+    if (memory) {
+        sys_munmap((uintptr_t)memory, sizeof *memory);
+    }
+    one->id = 0;
+    while (served_top && !served[served_top - 1].id) {
+        served_top--;
+    }
+}
+
+static void end_all(void)
+{
+    unsigned top = served_top;
+
+    any_ending = false;
+    for (unsigned i = 0; i < top; i++) {
+        if (served[i].ending && !served[i].shared) {
+            end(&served[i]);
+        }
+    }
+}
+
 /*
  * What is left of one that is served no more. Whoever comes after a server that was killed does it
  * again, so what cannot be done twice is done last.
@@ -231,6 +317,8 @@ static void clear(struct served *one)
 {
     int socket = one->socket;
 
+    core_board_close((uint32_t)(one - served));
+    BASE_POINT();
     core_serve_left(one->id, reader_of(one), managers_of(one->id));
     BASE_POINT();
     one->socket = -1;
@@ -238,21 +326,31 @@ static void clear(struct served *one)
         core_unhide(socket);
     }
     BASE_POINT();
-    one->id = 0;
-    while (served_top && !served[served_top - 1].id) {
-        served_top--;
+    end(one);
+}
+
+/* A context has one board: the first that asks has it, and then the next. */
+static void offer_board(const struct served *one)
+{
+    if (one->told) {
+        core_board_open((uint32_t)(one - served), one->id, &one->shared->board);
     }
 }
 
 static void drop(struct served *one)
 {
-    struct channel *shared = one->shared;
+    uint32_t id = one->id;
 
-    one->shared = NULL;
+    one->ending = one->shared;
+    BASE_POINT();
+    atomic_store(&one->shared, NULL);
     BASE_POINT();
     clear(one);
-    BASE_POINT();
-    sys_munmap((uintptr_t)shared, sizeof *shared);
+    for (unsigned i = 0; i < served_top; i++) {
+        if (served[i].shared && served[i].id == id) {
+            offer_board(&served[i]);
+        }
+    }
 }
 
 void served_resume(void)
@@ -307,6 +405,26 @@ static struct channel *map_shared(int memory)
     return sys_failed(ret) ? NULL : (struct channel *)ret;
 }
 
+/* By which the asker knows when the program has ended. Return: whether it was sent. */
+static bool send_death(const struct served *one)
+{
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec vec = {(void *)"", 1};
+    struct msghdr msg = {
+        .msg_iov = &vec,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof control,
+    };
+    int fd = death >= 0 ? core_hidden(death) : -1;
+
+    if (fd < 0) {
+        return false;
+    }
+    wire_put_fds(&msg, &fd, 1);
+    return sys_call(SYS_sendmsg, core_hidden(one->socket), &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+}
+
 static void answer_hello(struct channel *shared, uint32_t how)
 {
     atomic_store(&shared->head.accepted, how);
@@ -327,7 +445,9 @@ static struct served *find_place(void)
 static void make_place(void)
 {
     for (unsigned i = 0; !find_place() && i < SERVED_MAX; i++) {
-        hear(&served[i]);
+        if (served[i].shared) {
+            hear(&served[i]);
+        }
     }
 }
 
@@ -358,6 +478,8 @@ static bool accept_hello(int memory, int socket, int bell)
     BASE_POINT();
     atomic_store(&shared->head.awake, 1);
     core_serve_came(id, managers_of(id));
+    one->told = send_death(one);
+    offer_board(one);
     answer_hello(shared, 1);
     return true;
 }
@@ -412,7 +534,7 @@ static void receive_hellos(void)
 /* Until it looks again by itself. @due: ms, or -1 */
 static struct timespec sleep_limit(bool wait, long due)
 {
-    long ms = !wait ? 0 : any_later ? LATER_MS : death >= 0 ? IDLE_MS : BLIND_MS;
+    long ms = !wait ? 0 : any_later || any_ending ? LATER_MS : death >= 0 ? IDLE_MS : BLIND_MS;
 
     ms = due >= 0 && due < ms ? due : ms;
     return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -447,6 +569,9 @@ bool served_look(bool wait)
     }
     if (fds[0].revents) {
         receive_hellos();
+    }
+    if (any_ending) {
+        end_all();
     }
     return true;
 }

@@ -5,6 +5,7 @@
 #define CHANNEL_SERVED_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* @program: the parent of the process that serves; @death: a handle that is readable when it is no
  * more; -1: it is looked for now and then */
@@ -18,6 +19,8 @@ enum served_what {
 
 /* Serves each lane that asks, once. Return: what it did; 0: nothing. */
 unsigned served_all(void);
+/* A waiter does what was offered to it in that lane, unless somebody else does. */
+void served_offered(uint32_t index, unsigned n);
 /* What those who ask are told: whether they need to ring. */
 void served_set_awake(bool awake);
 /* Who rings, says hello, or hangs up; @wait: until one does. Return: false when the program has

@@ -56,6 +56,24 @@ void wire_take_request(const struct channel_lane *lane, struct wire_request *ret
     memcpy(ret->args, lane->args, sizeof ret->args);
 }
 
+bool wire_resolves(const struct wire_request *request)
+{
+    if (request->op != CHANNEL_IOCTL) {
+        return false;
+    }
+    switch (request->request) {
+    case UF_IO_COPY:
+    case UF_IO_ZEROPAGE:
+    case UF_IO_CONTINUE:
+    case UF_IO_POISON:
+    case UF_IO_WRITEPROTECT:
+    case UF_IO_RWPROTECT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* ---- to the asker */
 
 static uint64_t word_at(const unsigned char *args, size_t at)
@@ -64,6 +82,17 @@ static uint64_t word_at(const unsigned char *args, size_t at)
 
     memcpy(&word, args + at, sizeof word);
     return word;
+}
+
+/* Of a copy the structure begins with dst, src, len; else with start, len. */
+void wire_resolved(const struct wire_request *request, uint64_t *ret_start, uint64_t *ret_end)
+{
+    bool copies = request->request == UF_IO_COPY;
+    uint64_t len = word_at(request->args, copies ? offsetof(struct uf_io_copy, len)
+                                                 : offsetof(struct uf_io_range, len));
+
+    *ret_start = word_at(request->args, 0);
+    *ret_end = *ret_start + len;
 }
 
 /* How many bytes were asked for, where the last word says how many were done. */
@@ -146,6 +175,16 @@ bool wire_take_answer(const struct channel_lane *lane, const struct wire_request
     default:
         return ret->result <= 0;
     }
+}
+
+bool wire_faults_sound(const struct uf_msg *msgs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (msgs[i].event != UF_EVENT_PAGEFAULT) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool wire_messages_sound(const struct uf_msg *msgs, size_t bytes)

@@ -47,6 +47,14 @@ struct wire_request {
 
 void wire_take_request(const struct channel_lane *lane, struct wire_request *ret);
 
+/*
+ * Whether it is an ioctl that resolves faults, and no more than that: such one may be offered to
+ * who waits.
+ */
+bool wire_resolves(const struct wire_request *request);
+/* Where it does so; only of those. */
+void wire_resolved(const struct wire_request *request, uint64_t *ret_start, uint64_t *ret_end);
+
 /* ---- to the asker */
 
 struct wire_answer {
@@ -66,6 +74,8 @@ struct wire_answer {
 bool wire_take_answer(const struct channel_lane *lane, const struct wire_request *asked,
                       struct wire_answer *ret);
 
+/* Whether all are of faults. */
+bool wire_faults_sound(const struct uf_msg *msgs, size_t count);
 /* Whether none says that it is of a fork: those are made here, by who has the descriptor. */
 bool wire_messages_sound(const struct uf_msg *msgs, size_t bytes);
 

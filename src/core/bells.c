@@ -264,7 +264,8 @@ void bells_close_heirs(void)
 
 bool context_ring(struct context *ctx)
 {
-    uint64_t before = atomic_load(&ctx->unheard), now = before;
+    _Atomic uint64_t *unheard = context_unheard(ctx);
+    uint64_t before = atomic_load(unheard), now = before;
     const char byte = 1;
 
     /*
@@ -278,8 +279,7 @@ bool context_ring(struct context *ctx)
                  ctx->bell.len) != 1) {
         return false; /* too many bells ring unheard: the waiter tries again */
     }
-    while (now >> 32 == before >> 32 &&
-           !atomic_compare_exchange_weak(&ctx->unheard, &now, now + 1)) {
+    while (now >> 32 == before >> 32 && !atomic_compare_exchange_weak(unheard, &now, now + 1)) {
     }
     return true;
 }
@@ -297,10 +297,10 @@ static bool hear(int fd, uint32_t count)
 
 void context_emptied(struct context *ctx)
 {
-    uint64_t now = atomic_load(&ctx->unheard);
+    _Atomic uint64_t *unheard = context_unheard(ctx);
+    uint64_t now = atomic_load(unheard);
 
-    while (!atomic_compare_exchange_weak(&ctx->unheard, &now,
-                                         (now + EMPTIED) & ~(uint64_t)UINT32_MAX)) {
+    while (!atomic_compare_exchange_weak(unheard, &now, (now + EMPTIED) & ~(uint64_t)UINT32_MAX)) {
     }
 }
 
@@ -329,7 +329,7 @@ void core_drain(int fd)
         return;
     }
     /* Taken before they are received, so that two who drain do not receive each for both. */
-    unheard = atomic_fetch_and(&ctx->unheard, ~(uint64_t)UINT32_MAX);
+    unheard = atomic_fetch_and(context_unheard(ctx), ~(uint64_t)UINT32_MAX);
     drain(ctx, fd, (uint32_t)unheard);
 }
 

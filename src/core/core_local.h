@@ -203,13 +203,14 @@ struct context {
     _Atomic uint64_t features;   /* as enabled, CONTEXT_READY set */
     _Atomic uint64_t extensions; /* UF_EXTENSION_... */
     struct managers managers;
-    _Atomic uint64_t ticket;           /* order of messages */
-    _Atomic uint64_t spin_until;       /* a reader spins until this tick: it need not be rung */
-    _Atomic uint32_t spin_misses;      /* waits in a row that spinning did not end */
-    _Atomic uint64_t unheard;          /* datagrams in the bell, and how often it was emptied */
-    int hub, probe;                    /* the sockets of the time when it was made */
-    int flags;                         /* O_CLOEXEC and O_NONBLOCK as it was made */
-    struct bell_name heir;             /* while a fork is under way: the child's; or its len is 0 */
+    _Atomic uint64_t ticket;      /* order of messages */
+    _Atomic uint64_t spin_until;  /* a reader spins until this tick: it need not be rung */
+    _Atomic uint32_t spin_misses; /* waits in a row that spinning did not end */
+    _Atomic uint64_t unheard;     /* datagrams in the bell, and how often it was emptied; or: */
+    _Atomic uint32_t board;       /* index + 1; 0: none. See core/place.h */
+    int hub, probe;               /* the sockets of the time when it was made */
+    int flags;                    /* O_CLOEXEC and O_NONBLOCK as it was made */
+    struct bell_name heir;        /* while a fork is under way: the child's; or its len is 0 */
     _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
     struct context_callback {
         core_caller *caller;
@@ -280,10 +281,14 @@ void context_emptied(struct context *ctx);
 bool context_ring(struct context *ctx);
 /* The same, if something is still to be read. */
 void context_ring_on(struct context *ctx);
+/* Where it is counted: the manager that has its board sees it, too. */
+_Atomic uint64_t *context_unheard(struct context *ctx);
+/* A reader spins until this tick. */
+uint64_t context_spin_until(struct context *ctx);
 /* Whether as many were sent as were heard, as far as they are counted. */
 static inline bool context_silent(struct context *ctx)
 {
-    return (uint32_t)atomic_load(&ctx->unheard) == 0;
+    return (uint32_t)atomic_load(context_unheard(ctx)) == 0;
 }
 /* The hub is another process's now; make one of our own. */
 void contexts_stale(void);
@@ -375,9 +380,13 @@ void waiters_tell_again(uint32_t ctx_id);
 /* Take the oldest unread message. */
 bool waiters_take(struct context *ctx, struct uf_msg *ret);
 bool waiters_pending(uint32_t ctx_id);
+/* ... without a place on a board. */
+bool waiters_pending_apart(uint32_t ctx_id);
 /* How many messages are pending, and how many threads wait whose messages were read. */
 void waiters_count(uint32_t ctx_id, uint64_t *ret_pending, uint64_t *ret_read);
 void waiters_reset(void);
+/* Who waits with a message on that board does so without; UINT32_MAX: on any. */
+void waiters_unpost(uint32_t board);
 
 /* Whether there is something to be read: faults, or events. */
 bool core_pending(uint32_t ctx_id);

@@ -9,6 +9,7 @@
 #include "core/remote.h"
 #include "core_local.h"
 #include "events.h"
+#include "places.h"
 #include "sys/file.h"
 
 const struct core_remote *core_remote;
@@ -118,6 +119,9 @@ long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *
     ret = context_read(ctx, reader, msgs, count * sizeof *msgs, ret_fork);
     if (emptied) {
         context_ring_on(ctx);
+    }
+    if (waiters_pending_apart(id)) {
+        places_note_more(ctx);
     }
     return ret;
 }

@@ -18,6 +18,7 @@ enum state {
     SLOT_PENDING,
     SLOT_READ,
     SLOT_WOKEN,
+    SLOT_POSTED, /* of faults: PENDING or READ, as its place says (places.h) */
 };
 #define STATE_MASK 7u
 #define SLEEPS     8u  /* the waiter is in futex(2): wake it there */
@@ -52,7 +53,7 @@ static inline bool slot_waits(uint32_t word)
 {
     uint32_t state = word & STATE_MASK;
 
-    return state == SLOT_PENDING || state == SLOT_READ;
+    return state == SLOT_PENDING || state == SLOT_READ || state == SLOT_POSTED;
 }
 
 /*

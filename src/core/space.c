@@ -143,6 +143,14 @@ void core_end_short_way(void)
     atomic_store(&core_short_way, 0);
 }
 
+/* Those who wait already may end so, too. */
+void core_note_cancels(void)
+{
+    if (!atomic_exchange(&core_cancels, true)) {
+        waiters_unpost(UINT32_MAX);
+    }
+}
+
 void core_share_tls(void)
 {
     atomic_store(&core_tls_shared, true);

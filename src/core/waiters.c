@@ -3,8 +3,9 @@
  * Waiters: a slot for every thread that waits on a fault.
  *
  *     FREE -> CLAIMED -> PENDING -> READ -> WOKEN -> FREE
- *                           |                ^
- *                           +----------------+   resolved before it was read
+ *                |          |                ^
+ *                |          +----------------+   resolved before it was read
+ *                +-> POSTED -----------------+   for a manager elsewhere: see places.h
  *
  * State and generation are one word, which is also the futex. There is no list and no counter: a
  * waiter can be killed at any instruction, and "something is pending" is found by looking.
@@ -20,7 +21,9 @@
 #include "base/lock.h"
 #include "base/point.h"
 #include "base/spin.h"
+#include "core/remote.h"
 #include "core_local.h"
+#include "places.h"
 #include "slots.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
@@ -35,12 +38,14 @@
 #define LONG_SHARE     16  /* then there is no spinning for so many times as long */
 #define FIRST_SLEEP_NS 10000000 /* then ring again, if need be */
 #define RING_WAIT_US   1000     /* how long a reader waits for a bell that is being rung */
+#define OFFERS_MAX     16       /* one after the other, before signals are let in */
 #define SLEEP_SECONDS  1        /* look for a context whose last close nobody saw */
 
 struct slot {
     SLOT_HEAD;
     uint32_t ctx;
-    uint32_t flags; /* UF_PAGEFAULT_FLAG_... */
+    uint16_t flags; /* UF_PAGEFAULT_FLAG_... */
+    place_ref place;
     uint64_t addr;
     uint64_t ticket;
     ucontext_t *uc; /* of the trapped access; only its own thread uses it */
@@ -69,14 +74,56 @@ void waiters_reset(void)
 
     for (uint32_t i = 0; i < top; i++) {
         slots[i].since = 0;
+        slots[i].place = 0;
         atomic_store(&slots[i].owned, 0);
     }
+    places_reset();
 }
 
 static void slot_free(struct slot *slot, uint32_t word)
 {
     slot->since = 0;
     atomic_store(&slot->owned, owned_by(next_free(word), 0));
+}
+
+/* With its place. Context: its thread. Return: whether it had one whose message was read. */
+static bool slot_leave(struct slot *slot, uint32_t word)
+{
+    place_ref place = slot->place;
+    bool read = false;
+
+    if (place) {
+        slot->place = 0;
+        read = places_leave(place);
+    }
+    slot_free(slot, word);
+    return read;
+}
+
+/* The message hangs on a place: which, and whether it is still the one that the word tells of. */
+struct posted {
+    place_ref place;
+    uint32_t generation;
+};
+
+static bool slot_posted(const struct slot *slot, uint32_t word, struct posted *ret)
+{
+    if ((word & STATE_MASK) != SLOT_POSTED) {
+        return false;
+    }
+    ret->place = __atomic_load_n(&slot->place, __ATOMIC_ACQUIRE);
+    if (!ret->place) {
+        return false; /* its thread has just left */
+    }
+    ret->generation = places_generation(ret->place);
+    return !((atomic_load(&slot->word) ^ word) & ~(uint32_t)(SLEEPS | RINGS));
+}
+
+static bool posted_unread(const struct slot *slot, uint32_t word)
+{
+    struct posted at;
+
+    return slot_posted(slot, word, &at) && places_state(at.place, at.generation) == PLACE_PENDING;
 }
 
 static void slots_reap(void);
@@ -128,7 +175,7 @@ static void slots_reap(void)
     for (uint32_t i = 0; i < top; i++) {
         uint32_t word = atomic_load(&slots[i].word);
 
-        if ((word & STATE_MASK) >= SLOT_CLAIMED) {
+        if ((word & STATE_MASK) >= SLOT_CLAIMED && (word & STATE_MASK) != SLOT_POSTED) {
             slot_bury(&slots[i], word);
         }
     }
@@ -141,7 +188,7 @@ static void slots_reap(void)
 static bool slot_pending(struct slot *slot, uint32_t word)
 {
     if ((word & STATE_MASK) != SLOT_PENDING) {
-        return false;
+        return posted_unread(slot, word); /* of a thread that lives as long as its process */
     }
     if (base_cpu_ticks() - __atomic_load_n(&slot->alive, __ATOMIC_RELAXED) <
         STALE_US * base_cpu_ticks_per_us()) {
@@ -200,11 +247,13 @@ void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t f
 
         while (slot_waits(word)) {
             uint32_t woken = (word & ~(STATE_MASK | SLEEPS)) | SLOT_WOKEN;
+            struct posted at;
+            bool posted = slot_posted(slot, word, &at);
 
             if (!slot_matches(slot, ctx_id, start, end) || (slot->flags & flags) != flags) {
                 break;
             }
-            if ((word & STATE_MASK) == SLOT_PENDING) {
+            if ((word & STATE_MASK) == SLOT_PENDING || posted_unread(slot, word)) {
                 STAT(withdrawn);
             }
             if (atomic_compare_exchange_weak(&slot->word, &word, woken)) {
@@ -212,9 +261,42 @@ void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t f
                 if (word & SLEEPS) {
                     sys_futex_wake(&slot->word, 1);
                 }
+                if (posted) {
+                    places_withdraw(context_of_id(ctx_id), at.place, at.generation);
+                }
                 slot_await_ring(context_of_id(ctx_id), &slot->word, word);
                 break;
             }
+        }
+    }
+}
+
+/* The slot's word from POSTED on: as if there never had been a place. */
+static void slot_unpost(struct slot *slot, uint32_t word, bool read)
+{
+    uint32_t state = read ? SLOT_READ : SLOT_PENDING, generation = word & ~(GENERATION - 1);
+
+    while ((word & STATE_MASK) == SLOT_POSTED && (word & ~(GENERATION - 1)) == generation &&
+           !atomic_compare_exchange_weak(&slot->word, &word, (word & ~STATE_MASK) | state)) {
+    }
+}
+
+void waiters_unpost(uint32_t board)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        struct context *ctx = context_of_id(slots[i].ctx);
+        uint32_t word = atomic_load(&slots[i].word);
+        struct posted at;
+
+        if (slot_posted(&slots[i], word, &at) &&
+            (board == UINT32_MAX || places_board(at.place) == board)) {
+            bool read = places_withdraw(ctx, at.place, at.generation);
+
+            BASE_POINT();
+            slot_unpost(&slots[i], word, read);
+            places_note_more(ctx);
         }
     }
 }
@@ -225,12 +307,17 @@ void waiters_tell_again(uint32_t ctx_id)
 
     for (uint32_t i = 0; i < top; i++) {
         uint32_t word = atomic_load(&slots[i].word);
+        struct posted at;
 
+        if (slots[i].ctx == ctx_id && slot_posted(&slots[i], word, &at)) {
+            places_tell_again(at.place, at.generation);
+        }
         while ((word & STATE_MASK) == SLOT_READ && slots[i].ctx == ctx_id &&
                !atomic_compare_exchange_weak(&slots[i].word, &word,
                                              (word & ~STATE_MASK) | SLOT_PENDING)) {
         }
     }
+    places_note_more(context_of_id(ctx_id));
 }
 
 bool waiters_pending(uint32_t ctx_id)
@@ -239,6 +326,18 @@ bool waiters_pending(uint32_t ctx_id)
 
     for (uint32_t i = 0; i < top; i++) {
         if (slots[i].ctx == ctx_id && slot_pending(&slots[i], atomic_load(&slots[i].word))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool waiters_pending_apart(uint32_t ctx_id)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        if (slots[i].ctx == ctx_id && (atomic_load(&slots[i].word) & STATE_MASK) == SLOT_PENDING) {
             return true;
         }
     }
@@ -254,8 +353,11 @@ void waiters_count(uint32_t ctx_id, uint64_t *ret_pending, uint64_t *ret_read)
         uint32_t word = atomic_load(&slots[i].word);
 
         if (slots[i].ctx == ctx_id) {
-            *ret_pending += slot_pending(&slots[i], word);
-            *ret_read += (word & STATE_MASK) == SLOT_READ;
+            bool pending = slot_pending(&slots[i], word);
+            uint32_t state = word & STATE_MASK;
+
+            *ret_pending += pending;
+            *ret_read += state == SLOT_READ || (state == SLOT_POSTED && !pending);
         }
     }
 }
@@ -275,6 +377,23 @@ void core_fill_message(const struct context *ctx, const struct core_report *repo
     }
 }
 
+/* From unread to read. False: it is not as seen any more. */
+static bool slot_read(struct context *ctx, struct slot *slot, uint32_t word,
+                      const struct posted *at)
+{
+    if (at) {
+        return places_take(ctx, at->place, at->generation);
+    }
+    /* The generation in the word says that what was copied belongs together. */
+    if (!atomic_compare_exchange_strong(&slot->word, &word, (word & ~STATE_MASK) | SLOT_READ)) {
+        return false;
+    }
+    STAT(messages);
+    BASE_POINT();
+    slot_await_ring(ctx, &slot->word, word);
+    return true;
+}
+
 bool waiters_take(struct context *ctx, struct uf_msg *ret)
 {
     uint32_t id = atomic_load(&ctx->id);
@@ -283,13 +402,15 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         uint32_t top = atomic_load(&slots_top);
         struct slot *oldest = NULL;
         uint64_t ticket = UINT64_MAX;
+        struct posted at;
         uint32_t word = 0;
+        bool posted;
 
         for (uint32_t i = 0; i < top; i++) {
             uint32_t seen = atomic_load(&slots[i].word);
 
-            if ((seen & STATE_MASK) == SLOT_PENDING && slots[i].ctx == id &&
-                slots[i].ticket < ticket) {
+            if (slots[i].ctx == id && slots[i].ticket < ticket &&
+                ((seen & STATE_MASK) == SLOT_PENDING || posted_unread(&slots[i], seen))) {
                 oldest = &slots[i];
                 ticket = slots[i].ticket;
                 word = seen;
@@ -303,12 +424,11 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
         }
         core_fill_message(ctx, &(struct core_report){oldest->addr, oldest->flags}, oldest->tid,
                           ret);
-        /* The generation in the word says that what was copied belongs together. */
-        if (atomic_compare_exchange_strong(&oldest->word, &word,
-                                           (word & ~STATE_MASK) | SLOT_READ)) {
-            STAT(messages);
-            BASE_POINT();
-            slot_await_ring(ctx, &oldest->word, word);
+        posted = (word & STATE_MASK) == SLOT_POSTED;
+        if (posted && !slot_posted(oldest, word, &at)) {
+            continue;
+        }
+        if (slot_read(ctx, oldest, word, posted ? &at : NULL)) {
             return true;
         }
     }
@@ -361,13 +481,26 @@ static void spin_once(struct slot *slot, unsigned *spins)
     }
 }
 
+/* Whether there is nothing for it to do but to wait. Context: its thread. */
+static bool slot_idle(const struct slot *slot)
+{
+    uint32_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    enum core_place_state state;
+
+    if ((word & STATE_MASK) != SLOT_POSTED) {
+        return slot_waits(word);
+    }
+    state = places_state(slot->place, places_generation(slot->place));
+    return state == PLACE_PENDING || state == PLACE_READ;
+}
+
 /* Spin until the state changes as wanted or the tick comes. */
 static bool spin_woken(struct slot *slot, uint64_t until)
 {
     unsigned spins = 0;
 
     do {
-        if (!slot_waits(atomic_load_explicit(&slot->word, memory_order_acquire))) {
+        if (!slot_idle(slot)) {
             return true;
         }
         spin_once(slot, &spins);
@@ -388,6 +521,19 @@ static void spin_learn(struct context *ctx, bool ended)
     base_spin_learn(&ctx->spin_misses, ended);
 }
 
+static bool slot_unread(const struct slot *slot)
+{
+    uint32_t word = atomic_load(&slot->word);
+
+    return (word & STATE_MASK) == SLOT_PENDING || posted_unread(slot, word);
+}
+
+static bool ring(struct context *ctx, struct slot *slot)
+{
+    return (atomic_load(&slot->word) & STATE_MASK) == SLOT_POSTED ? places_ring(ctx, slot->place)
+                                                                  : slot_ring(ctx, &slot->word);
+}
+
 /*
  * Tell the reader. One that spins sees the slot by itself; it says until when it will, and says
  * so before it last looks, so either it sees this slot or this thread sees that it left.
@@ -396,18 +542,18 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot, bool *ret_rung
 {
     uint64_t now = base_cpu_ticks();
     uint64_t limit = now + BASE_SPIN_US * base_cpu_ticks_per_us();
-    uint64_t until = atomic_load(&ctx->spin_until);
+    uint64_t until = context_spin_until(ctx);
     bool spin = worth_spinning(ctx);
     unsigned spins = 0;
     bool ended;
 
     if (until > now && until < limit && !atomic_load(&ctx->in_epoll)) {
-        while (atomic_load(&ctx->spin_until) > base_cpu_ticks() &&
-               (atomic_load(&slot->word) & STATE_MASK) == SLOT_PENDING) {
+        while (context_spin_until(ctx) > base_cpu_ticks() && base_cpu_ticks() < limit &&
+               slot_unread(slot)) {
             spin_once(slot, &spins);
         }
     }
-    *ret_rung = slot_ring(ctx, &slot->word); /* if it fails, sleep_woken() tries again */
+    *ret_rung = ring(ctx, slot); /* if it fails, sleep_woken() tries again */
     if (!spin) {
         if (cpus > 1 && !busy()) {
             base_spin_learn(&ctx->spin_misses, false);
@@ -417,6 +563,18 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot, bool *ret_rung
     ended = spin_woken(slot, limit);
     spin_learn(ctx, ended);
     return ended;
+}
+
+/* A bell that could not be rung, or whose drainer was killed; a close nobody saw. */
+static void look_around(struct context *ctx, struct slot *slot, bool *rung, struct timespec *rel)
+{
+    if (!*rung || rel->tv_sec || context_silent(ctx)) {
+        *rung = ring(ctx, slot);
+    }
+    rel->tv_sec = *rung ? SLEEP_SECONDS : 0;
+    rel->tv_nsec = *rung ? 0 : FIRST_SLEEP_NS;
+    context_release_if_closed(ctx);
+    context_serve_if_asked(ctx);
 }
 
 /*
@@ -447,19 +605,84 @@ static bool sleep_woken(struct context *ctx, struct slot *slot, const uint64_t *
             /* A handler ran that did not come through our entry: retry, as it would have. */
             return true;
         case -ETIMEDOUT:
-            /* A bell that could not be rung, or whose drainer was killed; a close nobody saw. */
-            if (!rung || rel.tv_sec || context_silent(ctx)) {
-                rung = slot_ring(ctx, &slot->word);
-            }
-            rel.tv_sec = rung ? SLEEP_SECONDS : 0;
-            rel.tv_nsec = rung ? 0 : FIRST_SLEEP_NS;
-            context_release_if_closed(ctx);
-            context_serve_if_asked(ctx);
+            look_around(ctx, slot, &rung, &rel);
             break;
         default:
             break;
         }
     }
+}
+
+/*
+ * What the manager has handed to this thread, which is to be woken by it. The place is READ before,
+ * so that whoever else has an offer need not wait.
+ */
+static void take_offer(struct slot *slot, uint32_t word)
+{
+    place_ref place = slot->place;
+
+    if (atomic_compare_exchange_strong(&places_at(place)->word, &word,
+                                       place_word(word, PLACE_READ))) {
+        BASE_POINT();
+        core_remote->offered(places_board(place), word >> PLACE_LANE_SHIFT & PLACE_LANE_MASK);
+    }
+}
+
+/*
+ * The same as sleep_woken(), for a message on a place; and where there is no board any more that.
+ * Whatever the word says that it should not, the access is made again.
+ */
+static bool sleep_posted(struct context *ctx, struct slot *slot, const uint64_t *mask, bool rung)
+{
+    const uint64_t all = CORE_ALL_SIGNALS;
+    struct timespec rel = {.tv_nsec = FIRST_SLEEP_NS};
+    _Atomic uint32_t *at = &places_at(slot->place)->word;
+    uint32_t generation = places_generation(slot->place), slot_word, word;
+    unsigned offers = 0;
+
+    while (((slot_word = atomic_load(&slot->word)) & STATE_MASK) == SLOT_POSTED) {
+        enum core_place_state state = places_state(slot->place, generation);
+
+        word = atomic_load(at);
+        switch (state) {
+        case PLACE_OFFER:
+            take_offer(slot, word);
+            if (++offers % OFFERS_MAX) {
+                continue;
+            }
+            word = ~word; /* of another generation: signals come in, and no more */
+            break;
+        case PLACE_DONE:
+        case PLACE_WITHDRAWN:
+            slot_unpost(slot, slot_word, state == PLACE_DONE);
+            continue;
+        case PLACE_PENDING:
+        case PLACE_READ:
+            if (!(word & PLACE_SLEEPS) &&
+                !atomic_compare_exchange_strong(at, &word, word | PLACE_SLEEPS)) {
+                continue;
+            }
+            break;
+        case PLACE_EMPTY:
+        case PLACE_CLAIMED:
+            return true;
+        }
+        switch (arch_wait(arch_wait_shared(at), word | PLACE_SLEEPS, &rel, mask, &all, slot)) {
+        case ARCH_WAIT_LEFT:
+            return false;
+        case -EINTR:
+            return true;
+        case -ETIMEDOUT:
+            look_around(ctx, slot, &rung, &rel);
+            break;
+        default:
+            break;
+        }
+    }
+    if (!slot_waits(slot_word)) {
+        return true;
+    }
+    return sleep_woken(ctx, slot, mask, ring(ctx, slot));
 }
 
 static void count_fault(uint64_t flags)
@@ -509,6 +732,42 @@ static bool still_traps(const struct core_report *report, uint32_t ctx_id)
            (report->flags & UF_PAGEFAULT_FLAG_MINOR ? range.area.minor : range.area.missing);
 }
 
+static void slot_fill(struct context *ctx, struct slot *slot, const struct core_report *report,
+                      ucontext_t *uc, uint64_t since)
+{
+    struct core_place *place;
+
+    slot->ctx = atomic_load(&ctx->id);
+    slot->flags = (uint16_t)report->flags;
+    slot->addr = report->addr;
+    slot->uc = uc;
+    slot->alive = since;
+    slot->asked = since;
+    slot->ticket = atomic_fetch_add(&ctx->ticket, 1);
+    slot->place = places_claim(ctx);
+    if (slot->place) {
+        place = places_at(slot->place);
+        place->ticket = slot->ticket;
+        core_fill_message(ctx, report, slot->tid, &place->msg);
+    }
+}
+
+/*
+ * Others see the message; on a place only now that it is known to stand, for nobody here is asked
+ * when it is taken there.
+ */
+static void post(struct context *ctx, struct slot *slot, uint32_t id)
+{
+    if (!slot->place) {
+        places_note_more(ctx);
+    } else if (places_stand(slot->place, id)) {
+        places_post(slot->place);
+    } else {
+        slot_unpost(slot, atomic_load(&slot->word), false);
+        places_note_more(ctx);
+    }
+}
+
 bool waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
                   ucontext_t *uc)
 {
@@ -516,32 +775,33 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
     uint64_t since = base_cpu_ticks();
     struct slot *slot = slot_claim();
     uint32_t word;
-    bool rung = false;
+    bool rung = false, posted, ended;
 
     if (!slot) {
         slots_reap();
         return false; /* the access is retried; by then a slot may be free */
     }
-    slot->ctx = id;
-    slot->flags = (uint32_t)report->flags;
-    slot->addr = report->addr;
-    slot->uc = uc;
-    slot->alive = since;
-    slot->asked = since;
-    slot->ticket = atomic_fetch_add(&ctx->ticket, 1);
+    slot_fill(ctx, slot, report, uc, since);
+    posted = slot->place;
     word = atomic_load(&slot->word);
-    atomic_store(&slot->word, (word & ~STATE_MASK) | SLOT_PENDING);
+    atomic_store(&slot->word, (word & ~STATE_MASK) | (posted ? SLOT_POSTED : SLOT_PENDING));
     atomic_thread_fence(memory_order_seq_cst);
     BASE_POINT();
     if (!still_traps(report, id) || atomic_load(&ctx->id) != id || managers_dead(ctx)) {
-        slot_free(slot, word);
+        slot_leave(slot, word);
         return false;
     }
+    post(ctx, slot, id);
+    BASE_POINT();
     count_fault(report->flags);
-    if (!ring_and_spin(ctx, slot, &rung) && !sleep_woken(ctx, slot, mask, rung)) {
+    ended = ring_and_spin(ctx, slot, &rung);
+    if (posted ? !sleep_posted(ctx, slot, mask, rung)
+               : !ended && !sleep_woken(ctx, slot, mask, rung)) {
         return false; /* not ours any more */
     }
-    slot_free(slot, atomic_load(&slot->word));
+    if (slot_leave(slot, atomic_load(&slot->word))) {
+        STAT(messages);
+    }
     count_latency(since);
     return true;
 }
@@ -557,10 +817,12 @@ ucontext_t *core_signal_entered(ucontext_t *uc)
     }
     trapped = slot->uc;
     word = atomic_load(&slot->word);
-    if ((word & STATE_MASK) == SLOT_PENDING) {
+    if ((word & STATE_MASK) == SLOT_PENDING || posted_unread(slot, word)) {
         STAT(withdrawn);
     }
-    slot_free(slot, word);
+    if (slot_leave(slot, word)) {
+        STAT(messages);
+    }
     return trapped ? trapped : uc;
 }
 
@@ -575,7 +837,8 @@ bool core_spin(int fd)
     bool found = false;
 
     if (!ctx) {
-        return false;
+        return token_remote(core_fdmap_get(fd)) &&
+               core_remote->spin(fd, remote_of(core_fdmap_get(fd)));
     }
     id = atomic_load(&ctx->id);
     if (!worth_spinning(ctx)) {

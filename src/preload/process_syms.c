@@ -46,7 +46,7 @@ EXPORT int pthread_cancel(pthread_t thread)
     if (!real_fn) {
         real_fn = REAL(pthread_cancel);
     }
-    core_cancels = true;
+    core_note_cancels();
     return real_fn(thread);
 }
 

@@ -8,6 +8,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
@@ -34,6 +36,7 @@
 static int uffd;
 static char *registered, *secret;
 static uint64_t seed = 1;
+static atomic_bool wrong;
 
 static uint64_t draw(void)
 {
@@ -146,6 +149,53 @@ static void random_requests(void)
     sys_call(SYS_kill, sys_call(SYS_getpid), SIGKILL);
 }
 
+/* A place's word: any, or as it is but for its state, which may say that a lane is to be looked at.
+ */
+static void scribble_place(struct core_place *place)
+{
+    uint32_t word = atomic_load(&place->word);
+
+    place->ticket = draw() % 4 ? place->ticket : draw();
+    if (draw() % 4 == 0)
+        place->msg.arg.pagefault.address = draw();
+    if (draw() % 3)
+        word = (word & ~(uint32_t)(PLACE_GENERATION - 1)) | (uint32_t)(draw() % PLACE_GENERATION);
+    else
+        word = (uint32_t)draw();
+    atomic_store(&place->word, word);
+    if (draw() % 2)
+        sys_call(SYS_futex, &place->word, 1 /* FUTEX_WAKE */, 1, NULL, NULL, 0);
+}
+
+/* Beside threads that wait for faults, until it is killed. */
+static void scribbled_board(void)
+{
+    struct channel *shared;
+    int socket;
+
+    shared = open_well(&socket);
+    while (shared) {
+        struct channel_lane *lane = &shared->lane[draw() % CHANNEL_LANES];
+        uint64_t args[] = {(uintptr_t)secret + draw() % PAGES * PAGE, draw(), PAGE, 0, 0};
+
+        for (int i = 0; i < 8; i++)
+            scribble_place(&shared->board.place[draw() % 8]);
+        atomic_store(&shared->board.top, (uint32_t)draw());
+        atomic_store(&shared->board.more, (uint32_t)draw() % 2);
+        atomic_store(&shared->board.unheard, draw() % 8 ? 0 : draw());
+        atomic_store(&shared->board.spin_until, draw() % 8 ? 0 : draw());
+        memcpy(lane->args, args, sizeof args);
+        lane->op = (uint32_t)(draw() % 6);
+        lane->request = draw() % 2 ? UFFDIO_COPY : UFFDIO_WRITEPROTECT;
+        lane->data_len = (uint32_t)draw();
+        atomic_store(&lane->state, draw() % 4 ? CHANNEL_OFFERED : (uint32_t)draw());
+        if (draw() % 16 == 0)
+            sys_call(SYS_sendto, socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+        if (draw() % 64 == 0)
+            sys_call(SYS_sched_yield);
+    }
+}
+
 static void nothing(void)
 {
 }
@@ -247,13 +297,55 @@ static void attack(void (*peer)(void))
     waitpid(child, NULL, 0);
 }
 
+#define TOUCHED 8 /* the first of the pages that threads touch; each is of one thread */
+#define TOUCHES 4
+
+static void *touch_main(void *arg)
+{
+    const char *first = arg;
+
+    for (size_t i = 0; i < TOUCHED; i++)
+        wrong |= first[i * PAGE] != 1;
+    return NULL;
+}
+
+/* Who waits gets its pages all the same, from the program or from another manager. */
+static void attack_waiters(void)
+{
+    pthread_t threads[TOUCHES];
+    pid_t peer = fork(), other;
+    int status;
+
+    if (peer == 0)
+        scribbled_board();
+    for (size_t i = 0; i < TOUCHES; i++)
+        pthread_create(&threads[i], NULL, touch_main, registered + TOUCHED * (i + 1) * PAGE);
+    for (size_t n = 0; n < TOUCHED; n++) {
+        for (int i = 0; i < 200; i++)
+            sched_yield(); /* the peer has some time to do its worst */
+        other = fork();
+        if (other == 0) {
+            for (size_t i = 2; i <= TOUCHES; i++)
+                copy_page(TOUCHED * i + n);
+            _exit(0);
+        }
+        copy_page(TOUCHED + n);
+        waitpid(other, &status, 0);
+    }
+    for (size_t i = 0; i < TOUCHES; i++)
+        pthread_join(threads[i], NULL);
+    kill(peer, SIGKILL);
+    waitpid(peer, &status, 0);
+    check(!wrong, "who waits beside a scribbled board is served");
+}
+
 int main(void)
 {
     struct uffdio_api api = {.api = UFFD_API};
     struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
     int before;
 
-    printf("1..17\n");
+    printf("1..22\n");
     secret = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     registered =
         mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -272,6 +364,8 @@ int main(void)
     check_well("random requests", 1, before);
     attack(many_channels);
     check_well("more channels than are served", 2, before);
+    attack_waiters();
+    check_well("a scribbled board", 4, before);
     kill_server();
     check_well("the server killed by itself", 3, before);
     return 0;

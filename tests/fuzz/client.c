@@ -187,6 +187,31 @@ static void send_bells(struct peer *peer)
                 MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+static bool is_asked(struct channel_lane *lane)
+{
+    uint32_t state = atomic_load(&lane->state) & CHANNEL_STATES;
+
+    return state == CHANNEL_ASKED || state == CHANNEL_OFFERED;
+}
+
+/* Messages on the board, whole ones or any bytes. */
+static void post(struct peer *peer)
+{
+    struct core_board *board = &peer->shared->board;
+    struct core_place *place = &board->place[script_byte(&peer->script) % CORE_PLACES];
+    uint8_t how = script_byte(&peer->script);
+
+    atomic_store(&board->top, how & 1 ? (uint32_t)script_number(&peer->script) : CORE_PLACES);
+    atomic_store(&board->more, how & 2 ? script_byte(&peer->script) : 0);
+    atomic_store(&board->unheard, how & 4 ? script_number(&peer->script) : 1);
+    place->msg = (struct uf_msg){.event = UF_EVENT_PAGEFAULT};
+    place->msg.arg.pagefault.address = how & 8 ? script_number(&peer->script) : 0x10000;
+    if (how & 16)
+        script_fill(&peer->script, place, sizeof *place);
+    atomic_store(&place->word, how & 32 ? (uint32_t)script_number(&peer->script)
+                                        : PLACE_GENERATION | PLACE_PENDING | PLACE_SLEEPS);
+}
+
 /* Return: false when it does nothing more. */
 static bool react(struct peer *peer)
 {
@@ -197,6 +222,8 @@ static bool react(struct peer *peer)
         peer->socket = -1;
         return false;
     }
+    if (how % 32 >= 24 && how % 32 < 27)
+        post(peer);
     if (how % 32 == 27 && peer->socket >= 0)
         send_bells(peer);
     for (unsigned n = 0; n < CHANNEL_LANES; n++) {
@@ -204,7 +231,7 @@ static bool react(struct peer *peer)
 
         if (how % 32 == 30) /* there is no lane any more */
             atomic_store(&lane->state, CHANNEL_ASKED);
-        else if ((atomic_load(&lane->state) & CHANNEL_STATES) == CHANNEL_ASKED && how % 32 != 29)
+        else if (is_asked(lane) && how % 32 != 29)
             answer(peer, lane, n);
     }
     for (int i = 0; how % 32 == 28 && i < 2000; i++) { /* wakes without end */
@@ -237,6 +264,16 @@ static bool take_hello(struct peer *peer)
     return true;
 }
 
+static void send_death(struct peer *peer, bool other)
+{
+    int fd = other ? dup(peer->stop) : (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+    if (fd >= 0) {
+        rights_send(peer->socket, "", 1, &fd, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        close(fd);
+    }
+}
+
 static void accept_or_not(struct peer *peer)
 {
     uint8_t how = script_byte(&peer->script);
@@ -245,6 +282,10 @@ static void accept_or_not(struct peer *peer)
         script_fill(&peer->script, peer->shared, script_byte(&peer->script));
     if (how & 32)
         atomic_store(&peer->shared->head.awake, 1);
+    if (how & 16) /* what tells that the process has ended: this one; or another descriptor */
+        send_death(peer, how & 8);
+    if (how & 128)
+        post(peer);
     if (how % 8 == 7) {
         close(peer->socket);
         peer->socket = -1;
@@ -380,7 +421,7 @@ static void call(struct script *script, int fd, uint32_t index)
         MUST(!(client_poll(fd, index, what & 64) & ~WIRE_POLL_KNOWN));
         break;
     case 1:
-        client_drain(fd, index);
+        what & 64 ? (void)client_spin(fd, index) : client_drain(fd, index);
         break;
     case 2:
     case 3:

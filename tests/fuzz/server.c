@@ -146,6 +146,7 @@ static void ask(struct peer *peer)
 {
     struct channel_lane *lane = &peer->shared->lane[script_byte(&script) % CHANNEL_LANES];
     uint64_t args[CHANNEL_ARGS / 8];
+    uint8_t how;
 
     for (size_t i = 0; i < 5; i++)
         args[i] = script_number(&script);
@@ -154,7 +155,9 @@ static void ask(struct peer *peer)
     lane->flag = script_byte(&script);
     lane->data_len = (uint32_t)script_number(&script);
     memcpy(lane->args, args, 5 * sizeof *args);
-    atomic_store(&lane->state, CHANNEL_ASKED | (script_byte(&script) & CHANNEL_SLEEPS));
+    how = script_byte(&script);
+    atomic_store(&lane->state,
+                 (how & 64 ? CHANNEL_OFFERED : CHANNEL_ASKED) | (how & CHANNEL_SLEEPS));
 }
 
 static void scribble(struct peer *peer, struct script *from)
@@ -239,6 +242,26 @@ long core_serve_ack(uint32_t id, const void *arg, bool again)
     MUST(id == ID);
     scribble_all(script);
     return byte % 3 == 1 ? CORE_LATER : again ? 0 : -(long)byte;
+}
+
+/* Boards: what is open, and is closed with its channel. */
+static bool boards[CORE_BOARDS_MAX];
+
+void core_board_open(uint32_t index, uint32_t id, struct core_board *page)
+{
+    MUST(index < CORE_BOARDS_MAX && id == ID && page);
+    boards[index] = true;
+}
+
+void core_board_close(uint32_t index)
+{
+    MUST(index < CORE_BOARDS_MAX);
+    boards[index] = false;
+}
+
+bool core_board_offers_left(void)
+{
+    return script_byte(&script) % 4 == 3;
 }
 
 static unsigned there; /* channels that are open */
@@ -386,6 +409,8 @@ static void step(void)
             ask(peer);
         break;
     default:
+        if (what & 128) /* a waiter, on a board whose place says that it has something to do */
+            served_offered(script_byte(&script) % PEERS, script_byte(&script) % CHANNEL_LANES);
         served_all();
     }
 }

@@ -8,6 +8,7 @@
 #define NR_FUTEX           98
 #define SIG_SETMASK        2
 #define FUTEX_WAIT_PRIVATE 128
+#define ARCH_WAIT_SHARED   1 /* in futex: without PRIVATE */
 
         .macro  SETMASK mask
         mov     x8, NR_RT_SIGPROCMASK
@@ -48,8 +49,10 @@ arch_wait:
 arch_wait_begin:
         SETMASK x3
         mov     x8, NR_FUTEX
-        mov     x0, x20
-        mov     x1, FUTEX_WAIT_PRIVATE
+        and     x1, x20, ARCH_WAIT_SHARED
+        eor     x0, x20, x1
+        lsl     x1, x1, 7
+        eor     x1, x1, FUTEX_WAIT_PRIVATE
         mov     w2, w21
         mov     x3, x22
         mov     x4, 0

@@ -8,6 +8,7 @@
 #define NR_FUTEX          202
 #define SIG_SETMASK       2
 #define FUTEX_WAIT_PRIVATE 128
+#define ARCH_WAIT_SHARED   1 /* in futex: without PRIVATE */
 
         .macro  SAVE reg
         push    \reg
@@ -47,8 +48,12 @@ arch_wait_begin:
         mov     $8, %r10d
         syscall
         mov     $NR_FUTEX, %eax
+        mov     %r12d, %esi
+        and     $ARCH_WAIT_SHARED, %esi
         mov     %r12, %rdi
-        mov     $FUTEX_WAIT_PRIVATE, %esi
+        xor     %rsi, %rdi
+        shl     $7, %esi
+        xor     $FUTEX_WAIT_PRIVATE, %esi
         mov     %r13d, %edx
         mov     %r14, %r10
         xor     %r8d, %r8d

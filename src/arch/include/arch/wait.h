@@ -8,7 +8,7 @@
  *
  *     arch_wait(futex, val, timeout, unblock, block, cookie)
  *         | rt_sigprocmask(SIG_SETMASK, unblock)   <- begin
- *         | futex(FUTEX_WAIT | PRIVATE)               a handler may enter anywhere in here
+ *         | futex(FUTEX_WAIT)                         a handler may enter anywhere in here
  *         | rt_sigprocmask(SIG_SETMASK, block)
  *                                                  <- end
  */
@@ -23,7 +23,7 @@
 
 /**
  * arch_wait() - futex wait with other signals let in
- * @futex, @val, @timeout: as futex(2), FUTEX_WAIT
+ * @futex, @val, @timeout: as futex(2), FUTEX_WAIT; of this process alone, or arch_wait_shared()
  * @unblock: signal mask while waiting
  * @block: signal mask after
  * @cookie: what arch_wait_leave() hands to the handler's entry
@@ -32,6 +32,14 @@
  */
 long arch_wait(_Atomic uint32_t *futex, uint32_t val, const struct timespec *timeout,
                const uint64_t *unblock, const uint64_t *block, void *cookie);
+
+/* The word's address with this bit says that it lies in memory that processes share. */
+#define ARCH_WAIT_SHARED 1u
+
+static inline _Atomic uint32_t *arch_wait_shared(_Atomic uint32_t *futex)
+{
+    return (_Atomic uint32_t *)((uintptr_t)futex | ARCH_WAIT_SHARED);
+}
 
 /**
  * arch_wait_leave() - in a signal handler's entry: was the thread inside arch_wait()?

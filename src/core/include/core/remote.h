@@ -23,6 +23,8 @@ struct core_remote {
     long (*ioctl)(int fd, uint32_t index, unsigned long req, void *arg);
     long (*read)(int fd, uint32_t index, void *buf, size_t len);
     short (*poll)(int fd, uint32_t index, bool nonblock);
+    /* Whether a message comes while it is spun for. */
+    bool (*spin)(int fd, uint32_t index);
     /* The bell rings: let it fall silent if nothing is to be read. */
     void (*drain)(int fd, uint32_t index);
     /* Whether poll() would answer POLLIN for its bell's ring, and nothing else; perhaps it is not
@@ -31,6 +33,9 @@ struct core_remote {
     void (*set_flags)(int fd, uint32_t index);
     /* A descriptor that was recognised is closed: perhaps the last. */
     void (*closed)(void);
+    /* A waiter is to do what lies in that lane of the channel, if nobody else does. Context: all
+     * signals blocked, no lock held, on a thread that is killed with its process only. */
+    void (*offered)(uint32_t index, unsigned lane);
     /* A descriptor of a context is about to be another process's, too: be ready to serve. */
     void (*leaves)(void);
     /* The program is about to call exec; it failed. */

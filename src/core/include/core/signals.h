@@ -44,6 +44,7 @@ extern _Atomic uint32_t core_unwiped_forks;
 
 /* Whether the program cancels threads: a waiter may then end without returning to us. */
 extern _Atomic bool core_cancels;
+void core_note_cancels(void);
 
 /* The program is about to call exec; it failed. Context: normal, no lock held. */
 void core_exec_prepare(void);

@@ -50,4 +50,10 @@ static inline long sys_futex_wake(_Atomic uint32_t *word, int count)
     return sys_call(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, 0, 0, 0);
 }
 
+/* A word that processes share. */
+static inline long sys_futex_wake_shared(_Atomic uint32_t *word, int count)
+{
+    return sys_call(SYS_futex, word, FUTEX_WAKE, count, 0, 0, 0);
+}
+
 #endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* The asker's side of the board (core/place.h). Context: as lanes.h */
+#ifndef CHANNEL_POSTED_H
+#define CHANNEL_POSTED_H
+
+#include <stdbool.h>
+
+#include "client.h"
+#include "wire.h"
+
+/* How many of the oldest messages there are, at most so many as asked for; 0 also where the other
+ * side has to be asked. */
+size_t posted_read(struct remote *remote, struct uf_msg *msgs, size_t count);
+/* Whether there are some; and whether there are, or the other side has to be asked. */
+bool posted_any(const struct remote *remote);
+bool posted_more(const struct remote *remote);
+/* Whether a message comes while it is spun for. */
+bool posted_spin(struct remote *remote);
+/* Whether the bell may ring for what hangs there, or hung; whoever has taken it knows. */
+bool posted_rung(const struct remote *remote);
+/* The bell was emptied. */
+void posted_emptied(struct remote *remote);
+/*
+ * What lies in the lane, and resolves faults, is handed to who waits for one of them: its state is
+ * OFFERED then, or beyond. False: to nobody.
+ */
+bool posted_offer(struct remote *remote, unsigned n, const struct wire_request *question);
+
+#endif
