@@ -11,12 +11,14 @@
 #include "arch/copy.h"
 #include "core/call.h"
 #include "core/core.h"
+#include "core/remote.h"
 #include "core/settings.h"
 #include "intercept/calls.h"
 #include "intercept/pagemap.h"
 #include "on_context.h"
 #include "sys/file.h"
 #include "sys/pagemap.h"
+#include "sys/thread.h"
 
 #define DEVICE_PATH "/dev/userfaultfd"
 #define READ_MAX    0x7ffff000 /* bytes that one read of the kernel moves at most */
@@ -359,13 +361,16 @@ static long close_contexts(unsigned first, unsigned last)
 /* Everything but what is the facility's own. */
 long icall_close_range(unsigned first, unsigned last, unsigned flags)
 {
-    uint64_t at = first;
+    const uint64_t all = ~(uint64_t)0;
+    uint64_t at = first, mask;
     long ret = 0;
 
     if (!core_active || first > last || (flags & CLOSE_RANGE_CLOEXEC)) {
         return ICALL_PASS;
     }
     close_contexts(first, last);
+    sys_sigmask(SIG_BLOCK, &all, &mask);
+    core_fds_lock(); /* what is on its way to the facility has a number of the program's */
     while (ret == 0 && at <= last) {
         int kept = core_fd_next_hidden((int)at);
         uint64_t stop = kept >= 0 && (unsigned)kept <= last ? (uint64_t)kept : (uint64_t)last + 1;
@@ -378,6 +383,8 @@ long icall_close_range(unsigned first, unsigned last, unsigned flags)
         }
         at = stop + 1;
     }
+    core_fds_unlock();
+    sys_sigmask(SIG_SETMASK, &mask, NULL);
     return ret;
 }
 
