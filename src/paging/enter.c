@@ -18,13 +18,28 @@ static void untouch(uintptr_t addr)
     }
 }
 
+/* Where the run of @at ends, of pages that are there, or of a gap. Reads no table never written. */
+static uintptr_t run_end(uintptr_t at, uintptr_t end)
+{
+    uintptr_t used = paging_next_used(at, end);
+
+    if (used == at && (paging_byte(at) & PAGE_PUBLISHED)) {
+        return paging_run_of(at, end, PAGE_PUBLISHED);
+    }
+    while (used < end && !(paging_byte(used) & PAGE_PUBLISHED)) {
+        at = paging_run_of(used, paging_min(paging_next_chunk(used), end), PAGE_PUBLISHED);
+        used = paging_next_used(at, end);
+    }
+    return used;
+}
+
 /* Whether so many mappings more would be near the budget. A hole is two. */
 static bool gaps_fit(const struct paging_area *area)
 {
     long room = paging_env.budget / 2 - paging_vmas();
 
     for (uintptr_t at = area->start; at < area->end && room > 0; room--) {
-        at = paging_run_of(at, area->end, PAGE_PUBLISHED);
+        at = run_end(at, area->end);
     }
     return room > 0;
 }
@@ -49,7 +64,7 @@ static bool hide_gaps(const struct paging_area *area)
         return false;
     }
     for (uintptr_t at = area->start, stop; at < area->end; at = stop) {
-        stop = paging_run_of(at, area->end, PAGE_PUBLISHED);
+        stop = run_end(at, area->end);
         if (!(paging_byte(at) & PAGE_PUBLISHED) && sys_mprotect(at, stop - at, PROT_NONE) != 0) {
             return false;
         }
