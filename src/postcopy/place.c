@@ -267,11 +267,22 @@ static void note_lack(struct uf_sink *sink, unsigned index)
     }
 }
 
+/*
+ * A page that is poisoned stays so without a context. The kernel (6.18) lets a thread wait that met
+ * the page before it was poisoned, and enqueued itself behind the wake: only the end of the context
+ * ends that.
+ */
 void place_poison(struct uf_sink *sink)
 {
+    bool all = sink->poisons;
+
     for (unsigned i = 0; i < sink->peer.count; i++) {
-        if (!sink->poisons || poison_region(sink, i))
+        if (!sink->poisons || poison_region(sink, i)) {
             note_lack(sink, i);
+            all = false;
+        }
         PEER_COUNT(&sink->peer, pages_lost, sink->lost[i].set);
     }
+    if (all)
+        place_finish(sink);
 }
