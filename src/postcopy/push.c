@@ -257,6 +257,7 @@ static int begin_round(struct uf_source *source)
 int push_all(struct uf_source *source, bool precopy)
 {
     struct peer *peer = &source->peer;
+    const unsigned links = peer_page_links(peer);
     struct pusher pushers[UF_POSTCOPY_BACKGROUND_MAX] = {0};
     int ret = 0;
 
@@ -266,14 +267,14 @@ int push_all(struct uf_source *source, bool precopy)
     source->cursor.page = 0;
     pthread_mutex_unlock(&source->map_lock);
     ret = precopy ? begin_round(source) : 0;
-    for (unsigned i = 0; ret == 0 && i < peer_page_links(peer); i++) {
+    for (unsigned i = 0; ret == 0 && i < links; i++) {
         pushers[i] =
             (struct pusher){.source = source, .link = peer_page_link(peer, i), .precopy = precopy};
         ret = start(&pushers[i]);
         if (ret)
             peer_fail(peer, ret, "a thread for a link: %s", strerror(-ret));
     }
-    for (unsigned i = 0; i < peer_page_links(peer); i++) {
+    for (unsigned i = 0; i < links; i++) {
         if (pushers[i].started)
             pthread_join(pushers[i].thread, NULL);
         free(pushers[i].copy);
