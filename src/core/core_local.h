@@ -368,7 +368,7 @@ bool nested_protects(const struct range *range, const struct context *ctx);
 /* The context has provided pages: those who wait for the other one go on, too. */
 void nested_wake(uint32_t id, uintptr_t start, uintptr_t end);
 
-/* ---- waiters.c */
+/* ---- waiters.c, wait.c */
 
 int waiters_init(void);
 /* Wake the context's waiters in [start, end). */
