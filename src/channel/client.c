@@ -285,20 +285,10 @@ struct arrival {
  */
 static void receive_bell(const struct remote *remote, bool cloexec, struct arrival *ret)
 {
-    char control[CMSG_LEN(2 * sizeof(int))] __attribute__((aligned(8)));
-    struct iovec vec = {&ret->fork, sizeof ret->fork};
-    struct msghdr msg = {
-        .msg_iov = &vec,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = sizeof control,
-    };
     struct core_bell name;
     struct wire_bell bell;
-    long len = sys_call(SYS_recvmsg, core_hidden(remote->socket), &msg,
-                        MSG_DONTWAIT | (cloexec ? MSG_CMSG_CLOEXEC : 0));
 
-    wire_take_bell(&msg, len, &bell);
+    client_receive(remote, &ret->fork, sizeof ret->fork, cloexec ? MSG_CMSG_CLOEXEC : 0, &bell);
     BASE_POINT();
     if (bell.sound && core_bell_name(bell.fd[0], &name)) {
         ret->fd = bell.fd[0];

@@ -9,6 +9,7 @@
 
 #include "core/remote.h"
 #include "protocol.h"
+#include "wire.h"
 
 #define CHANNEL_TICK_MS 20 /* so long nobody who waits is without a look at who has gone */
 
@@ -45,6 +46,9 @@ void client_gone(struct remote *remote);
 bool client_hung_up(const struct remote *remote);
 /* Whether the process itself has: what hangs on its board is nobody's. True if it is not told. */
 bool client_dead(const struct remote *remote);
+/* What its process has sent beside the memory: @word, and descriptors, if anything is there. */
+void client_receive(const struct remote *remote, void *word, size_t len, int flags,
+                    struct wire_bell *ret);
 /* The tick at which so much time is over. */
 uint64_t client_deadline(int ms);
 /* Wait until the word is not `from` any more. False: nobody will change it. */

@@ -306,26 +306,31 @@ static bool tells_of_process(int fd)
            memcmp(name, want, sizeof want - 1) == 0;
 }
 
-/* What was sent with the answer to the hello. Return: a handle; -1: nothing of use. */
-static int receive_death(const struct remote *remote)
+void client_receive(const struct remote *remote, void *word, size_t len, int flags,
+                    struct wire_bell *ret)
 {
     char control[CMSG_LEN(2 * sizeof(int))] __attribute__((aligned(8)));
-    char byte;
-    struct iovec vec = {&byte, 1};
+    struct iovec vec = {word, len};
     struct msghdr msg = {
         .msg_iov = &vec,
         .msg_iovlen = 1,
         .msg_control = control,
         .msg_controllen = sizeof control,
     };
+
+    wire_take_bell(
+        &msg, sys_call(SYS_recvmsg, core_hidden(remote->socket), &msg, MSG_DONTWAIT | flags), ret);
+}
+
+/* What was sent with the answer to the hello. Return: a handle; -1: nothing of use. */
+static int receive_death(const struct remote *remote)
+{
     struct wire_bell came;
+    char byte;
     int ret = -1;
 
     core_fds_lock(); /* it is in no child before it is hidden */
-    wire_take_bell(
-        &msg,
-        sys_call(SYS_recvmsg, core_hidden(remote->socket), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC),
-        &came);
+    client_receive(remote, &byte, 1, MSG_CMSG_CLOEXEC, &came);
     if (came.fd[1] >= 0) {
         sys_close(came.fd[1]);
     }
