@@ -12,9 +12,8 @@
 #include "base/point.h"
 #include "local.h"
 
-#define YIELD_EVERY  32
-#define RING_WAIT_US 1000 /* as who reads in the process itself */
-#define EMPTIED      ((uint64_t)1 << 32)
+#define YIELD_EVERY 32
+#define EMPTIED     ((uint64_t)1 << 32)
 
 static struct core_board *board_of(const struct remote *remote)
 {
@@ -26,19 +25,6 @@ static unsigned top_of(struct core_board *board)
     uint32_t top = atomic_load(&board->top);
 
     return top < CORE_PLACES ? top : CORE_PLACES;
-}
-
-/* A bell that is being rung for it would ring on for nothing: see slot_await_ring(). */
-static void await_ring(_Atomic uint32_t *at, uint32_t word)
-{
-    uint64_t limit = base_cpu_ticks() + RING_WAIT_US * base_cpu_ticks_per_us();
-    uint32_t now = word;
-
-    while ((now & PLACE_RINGS) && now / PLACE_GENERATION == word / PLACE_GENERATION &&
-           base_cpu_ticks() < limit) {
-        sys_call(SYS_sched_yield);
-        now = atomic_load(at);
-    }
 }
 
 /* The oldest message. */
@@ -68,7 +54,7 @@ static bool take(struct core_board *board, struct uf_msg *ret)
         if (atomic_compare_exchange_strong(&oldest->word, &word,
                                            (word & ~PLACE_STATES) | PLACE_READ)) {
             BASE_POINT();
-            await_ring(&oldest->word, word);
+            base_await_ring(&oldest->word, word, PLACE_RINGS, PLACE_GENERATION);
             return true;
         }
     }

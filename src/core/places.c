@@ -12,14 +12,14 @@
 
 #include "base/cpu.h"
 #include "base/point.h"
+#include "base/spin.h"
 #include "core/remote.h"
 #include "core_local.h"
 #include "slots.h"
 #include "sys/mem.h"
 
-#define NUMBER_MASK  63u
-#define RING_WAIT_US 1000 /* as slot_await_ring() */
-#define GENERATIONS  (UINT32_MAX / PLACE_GENERATION)
+#define NUMBER_MASK 63u
+#define GENERATIONS (UINT32_MAX / PLACE_GENERATION)
 
 static struct board {
     _Atomic uint32_t ctx; /* id; 0: nothing is left of it */
@@ -174,15 +174,10 @@ bool places_leave(place_ref ref)
 /* ---- others' */
 
 /* So that the bell can be emptied after it: see slot_await_ring(). */
-static void await_ring(const struct context *ctx, _Atomic uint32_t *at, uint32_t word)
+static void await_ring(const struct context *ctx, const _Atomic uint32_t *at, uint32_t word)
 {
-    uint64_t limit = base_cpu_ticks() + RING_WAIT_US * base_cpu_ticks_per_us();
-    uint32_t now = word;
-
-    while ((now & PLACE_RINGS) && ctx && atomic_load(&ctx->in_epoll) &&
-           now / PLACE_GENERATION == word / PLACE_GENERATION && base_cpu_ticks() < limit) {
-        sys_call(SYS_sched_yield);
-        now = atomic_load(at);
+    if (ctx && atomic_load(&ctx->in_epoll)) {
+        base_await_ring(at, word, PLACE_RINGS, PLACE_GENERATION);
     }
 }
 

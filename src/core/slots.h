@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Slots of threads that wait to be read: what those of faults (waiters.c, wait.c) and those of events
- * (events.c) have in common. State and generation are one word, which is also the futex.
+ * Slots of threads that wait to be read: what those of faults (waiters.c, wait.c) and those of
+ * events (events.c) have in common. State and generation are one word, which is also the futex.
  */
 #ifndef SLOTS_H
 #define SLOTS_H

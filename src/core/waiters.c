@@ -19,15 +19,15 @@
 #include "base/cpu.h"
 #include "base/lock.h"
 #include "base/point.h"
+#include "base/spin.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
 #include "waiter.h"
 
 #define SLOTS 32768
 
-#define REAP_STEP    64   /* claims beyond so many slots look for dead threads' first */
-#define STALE_US     8    /* a waiter not heard of for so long is asked whether it lives */
-#define RING_WAIT_US 1000 /* how long a reader waits for a bell that is being rung */
+#define REAP_STEP 64 /* claims beyond so many slots look for dead threads' first */
+#define STALE_US  8  /* a waiter not heard of for so long is asked whether it lives */
 
 static struct slot *slots;
 static _Atomic uint32_t slots_top; /* slots below were used at least once */
@@ -186,16 +186,9 @@ static bool slot_pending(struct slot *slot, uint32_t word)
 
 void slot_await_ring(const struct context *ctx, const _Atomic uint32_t *slot_word, uint32_t word)
 {
-    uint64_t limit = base_cpu_ticks() + RING_WAIT_US * base_cpu_ticks_per_us();
-    uint32_t now;
-
-    if (!(word & RINGS) || !ctx || !atomic_load(&ctx->in_epoll)) {
-        return;
+    if (ctx && atomic_load(&ctx->in_epoll)) {
+        base_await_ring(slot_word, word, RINGS, GENERATION);
     }
-    do {
-        sys_call(SYS_sched_yield);
-        now = atomic_load(slot_word);
-    } while ((now & RINGS) && !((now ^ word) & ~(GENERATION - 1)) && base_cpu_ticks() < limit);
 }
 
 /* ---- looking at others' slots */

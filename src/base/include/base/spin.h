@@ -10,6 +10,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cpu.h"
+#include "sys/call.h"
+
+#define BASE_RING_US     1000 /* how long a reader waits for a bell that is being rung */
 #define BASE_SPIN_US     50
 #define BASE_SPIN_MISSES 16 /* after so many in vain, only one wait in BASE_SPIN_RETRY spins */
 #define BASE_SPIN_RETRY  32
@@ -29,6 +33,22 @@ static inline void base_spin_learn(_Atomic uint32_t *misses, bool ended)
         atomic_store_explicit(misses, 0, memory_order_relaxed);
     } else {
         atomic_fetch_add_explicit(misses, 1, memory_order_relaxed);
+    }
+}
+
+/*
+ * A message was taken whose word said that its waiter was about to ring, or had just rung: until
+ * that is over, for the bell would ring on for nothing. @rings, @generation: where the word has it.
+ */
+static inline void base_await_ring(const _Atomic uint32_t *at, uint32_t word, uint32_t rings,
+                                   uint32_t generation)
+{
+    uint64_t limit = base_cpu_ticks() + BASE_RING_US * base_cpu_ticks_per_us();
+    uint32_t now = word;
+
+    while ((now & rings) && now / generation == word / generation && base_cpu_ticks() < limit) {
+        sys_call(SYS_sched_yield);
+        now = atomic_load(at);
     }
 }
 
