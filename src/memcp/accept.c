@@ -62,8 +62,7 @@ static bool is_good(const struct introduction *words)
 {
     return words->magic == MAGIC && words->has_urgent <= 1 &&
            words->background <= UF_POSTCOPY_BACKGROUND_MAX &&
-           (words->index < 2 + words->background || words->index == TALK) &&
-           (words->index != 1 || words->has_urgent);
+           links_have(words->has_urgent, (unsigned)words->background, words->index);
 }
 
 static void decode(struct introduction *words)

@@ -54,8 +54,7 @@ static int introduce(struct links *links, unsigned index)
 
 static bool is_wanted(const struct links *links, unsigned index)
 {
-    return index == 1 ? links->options.has_urgent
-                      : index < 2 + links->options.background || index == TALK;
+    return links_have(links->options.has_urgent, links->options.background, index);
 }
 
 /* One that says what it is. Return: 0; -errno, and it is closed. */

@@ -15,6 +15,11 @@ unsigned links_count(const struct uf_postcopy_links *links)
     return 1 + (links->urgent.in >= 0) + links->background_count;
 }
 
+bool links_have(bool has_urgent, unsigned background, uint64_t index)
+{
+    return index == 1 ? has_urgent : index < 2 + background || index == TALK;
+}
+
 struct uf_postcopy_link *links_at(struct links *links, uint64_t index)
 {
     return index == 0      ? &links->ends.control
@@ -128,7 +133,7 @@ int links_pairs(const char *over, const struct link_options *options, struct lin
     for (unsigned i = 0; i <= TALK; i++) {
         struct uf_postcopy_link ends[2];
 
-        if ((i == 1 && !options->has_urgent) || (i >= 2 + options->background && i < TALK))
+        if (!links_have(options->has_urgent, options->background, i))
             continue;
         if (pair(over, options, ends)) {
             say("a pair of connections: %s", strerror(errno));

@@ -28,7 +28,9 @@ void address_tune(int fd, const struct link_options *options);
 
 /* ---- links.c */
 
-/* 0 control, 1 urgent, 2 and on background; TALK. */
+/* Whether a set of so many links has this one: 0 control, 1 urgent, 2 and on background; TALK. */
+bool links_have(bool has_urgent, unsigned background, uint64_t index);
+/* By the same index. */
 struct uf_postcopy_link *links_at(struct links *links, uint64_t index);
 /* The engine's. */
 void links_close_ends(struct links *links);
