@@ -93,7 +93,7 @@ static int hear(struct caller *caller)
 /* Until somebody says something, or has said nothing for too long. Return: 0; -errno. */
 static int wait_for_any(struct desk *desk, uint64_t deadline_ns, struct pollfd fds[1 + CALLERS])
 {
-    uint64_t now = now_ns(), until = deadline_ns;
+    uint64_t until = deadline_ns;
     int n;
 
     fds[0] = (struct pollfd){.fd = desk->listener, .events = POLLIN};
@@ -102,10 +102,7 @@ static int wait_for_any(struct desk *desk, uint64_t deadline_ns, struct pollfd f
         if (!until || desk->callers[i].deadline_ns < until)
             until = desk->callers[i].deadline_ns;
     }
-    n = poll(fds, 1 + desk->count,
-             !until        ? -1
-             : until > now ? (int)((until - now + 999999) / 1000000)
-                           : 0);
+    n = poll(fds, 1 + desk->count, poll_ms(until));
     return n < 0 && errno != EINTR ? -errno : 0;
 }
 

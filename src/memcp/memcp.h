@@ -183,8 +183,8 @@ int words_send(const struct uf_postcopy_link *link, const void *words, size_t co
 int words_recv(const struct uf_postcopy_link *link, void *words, size_t count,
                unsigned patience_ms);
 const char *words_strerror(int error); /* of the other side */
-/* Return: 0; -ETIMEDOUT; -errno. deadline_ns: 0: none. */
-int await_fd(int fd, short events, uint64_t deadline_ns);
+/* How long poll(2) is to wait. deadline_ns: 0: none. */
+int poll_ms(uint64_t deadline_ns);
 
 /* ---- series.c */
 

@@ -13,15 +13,21 @@
 
 #define PART 512 /* numbers; 4 KiB: of so much poll() says that it does not block */
 
-int await_fd(int fd, short events, uint64_t deadline_ns)
+int poll_ms(uint64_t deadline_ns)
+{
+    uint64_t now = now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+
+    return deadline_ns ? (int)((left + 999999) / 1000000) : -1;
+}
+
+/* Return: 0; -ETIMEDOUT; -errno. deadline_ns: 0: none. */
+static int await_fd(int fd, short events, uint64_t deadline_ns)
 {
     struct pollfd poll_fd = {.fd = fd, .events = events};
     int n;
 
     do {
-        uint64_t now = now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
-
-        n = poll(&poll_fd, 1, deadline_ns ? (int)((left + 999999) / 1000000) : -1);
+        n = poll(&poll_fd, 1, poll_ms(deadline_ns));
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n == 0 ? -ETIMEDOUT : 0;
 }
