@@ -29,29 +29,41 @@ static int unix_address(const char *path, struct sockaddr_un *ret)
     return 0;
 }
 
-/* HOST:PORT, [HOST]:PORT; no host: all of this machine's, or itself. Return: 0; told, or quiet. */
+const char *address_host(const char *text, size_t *ret_len, const char **ret_port)
+{
+    const char *colon = strrchr(text, ':');
+
+    if (!colon)
+        return NULL;
+    *ret_len = (size_t)(colon - text);
+    *ret_port = colon + 1;
+    if (*ret_len > 1 && text[0] == '[' && colon[-1] == ']') {
+        *ret_len -= 2;
+        text++;
+    }
+    return text;
+}
+
+/* No host: all of this machine's, or itself. Return: 0; told, or quiet. */
 static int tcp_address(const char *text, bool passive, bool quiet, struct addrinfo **ret)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                                    .ai_flags = passive ? AI_PASSIVE : 0};
     char host[256];
-    const char *colon = strrchr(text, ':');
-    size_t len = colon ? (size_t)(colon - text) : 0;
+    const char *port, *at;
+    size_t len;
     int err;
 
-    if (!colon || !colon[1] || len >= sizeof(host)) {
+    at = address_host(text, &len, &port);
+    if (!at || !*port || (size_t)(port - 1 - text) >= sizeof(host)) {
         say("tcp:%s: not HOST:PORT", text);
         return EXIT_SETUP;
     }
-    if (len > 1 && text[0] == '[' && text[len - 1] == ']') {
-        text++;
-        len -= 2;
-    }
-    memcpy(host, text, len);
+    memcpy(host, at, len);
     host[len] = '\0';
-    err = getaddrinfo(*host ? host : NULL, colon + 1, &hints, ret);
+    err = getaddrinfo(*host ? host : NULL, port, &hints, ret);
     if (err && !quiet)
-        say("%s, port %s: %s", *host ? host : "(this machine)", colon + 1, gai_strerror(err));
+        say("%s, port %s: %s", *host ? host : "(this machine)", port, gai_strerror(err));
     return err ? EXIT_SETUP : 0;
 }
 

@@ -20,6 +20,8 @@ struct introduction {
 
 /* What follows a scheme; NULL: it is another one. */
 const char *address_after(const char *address, const char *scheme);
+/* Of HOST:PORT or [HOST]:PORT; either may be empty. Return: NULL: it is neither. */
+const char *address_host(const char *text, size_t *ret_len, const char **ret_port);
 /* quiet: nothing is told, for it is not the first time. Return: a socket; -errno. */
 int address_connect(const char *to, const struct link_options *options, bool quiet);
 /* Return: a socket; -1. */

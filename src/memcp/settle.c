@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "links.h"
 #include "options.h"
 
 static void need(struct argp_state *state, bool good, const char *what)
@@ -14,7 +15,7 @@ static void need(struct argp_state *state, bool good, const char *what)
 
 static bool begins(const char *text, const char *with)
 {
-    return text && strncmp(text, with, strlen(with)) == 0;
+    return text && address_after(text, with);
 }
 
 /* One connection for everything, which is there already. */
@@ -65,17 +66,14 @@ static void settle_links(struct argp_state *state, struct line *line)
     }
 }
 
-/* Of --to=tcp:HOST:PORT. */
+/* The sender's, of --to=tcp:HOST:PORT. */
 static const char *host_of(const struct line *line)
 {
     static char host[256];
-    const char *at = begins(line->to, "tcp:") ? line->to + 4 : "", *colon = strrchr(at, ':');
-    size_t len = colon ? (size_t)(colon - at) : 0;
+    const char *at = address_after(line->to, "tcp:"), *port;
+    size_t len = 0;
 
-    if (len > 1 && at[0] == '[' && at[len - 1] == ']') {
-        at++;
-        len -= 2;
-    }
+    at = at ? address_host(at, &len, &port) : NULL;
     if (len == 0 || len >= sizeof(host))
         return NULL;
     memcpy(host, at, len);
