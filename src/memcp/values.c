@@ -13,19 +13,18 @@ static bool scaled(const char *text, uint64_t *ret, const char **ret_end)
     double value;
     char *end;
     const char *unit;
-    unsigned shift = 0;
 
     if (*text < '0' || *text > '9')
         return false;
     value = strtod(text, &end);
     unit = *end ? strchr(units, *end) : NULL;
     if (unit) {
-        shift = 10 * (unsigned)(unit - units + 1);
+        value *= (double)((uint64_t)1 << 10 * (unit - units + 1));
         end++;
     }
-    if (value * (double)((uint64_t)1 << shift) > 1e18)
+    if (value > 1e18)
         return false;
-    *ret = (uint64_t)(value * (double)((uint64_t)1 << shift));
+    *ret = (uint64_t)value;
     *ret_end = end;
     return true;
 }
@@ -110,31 +109,38 @@ static bool pages_a_second(const char *text, uint64_t *ret, bool *ret_percent)
     return (*ret_percent || !*end) && value >= 1 && value < 1e12;
 }
 
-void value_pace(struct argp_state *state, const char *option, const char *text, struct pace *pace,
-                bool *ret_percent, uint64_t *ret_once)
+/* What stands before the colon. Return: whether it is a pattern. */
+static bool pattern(const char *text, size_t len, struct pace *pace, uint64_t *ret_once)
 {
-    const char *colon = strrchr(text, ':');
-    size_t len = colon ? (size_t)(colon - text) : 0;
-    const char *end = "";
-    bool good = true;
+    const char *end;
 
-    *pace = (struct pace){0};
-    *ret_percent = false;
-    if (strcmp(text, "none") == 0)
-        return;
+    if (len > 4 && strncmp(text, "hot=", 4) == 0) {
+        pace->pattern = PATTERN_HOT;
+        return scaled(text + 4, &pace->hot_bytes, &end) && end == text + len &&
+               pace->hot_bytes >= PAGE;
+    }
     if (len == 3 && strncmp(text, "seq", 3) == 0)
         pace->pattern = PATTERN_SEQ;
     else if (len == 6 && strncmp(text, "random", 6) == 0)
         pace->pattern = PATTERN_RANDOM;
     else if (len == 4 && strncmp(text, "once", 4) == 0 && ret_once)
         *ret_once = 1;
-    else if (len > 4 && strncmp(text, "hot=", 4) == 0)
-        good = scaled(text + 4, &pace->hot_bytes, &end) && end == colon && pace->hot_bytes >= PAGE;
     else
-        good = false;
-    if (len > 4 && strncmp(text, "hot=", 4) == 0)
-        pace->pattern = PATTERN_HOT;
-    if (!good || !pages_a_second(colon + 1, &pace->rate, ret_percent))
+        return false;
+    return true;
+}
+
+void value_pace(struct argp_state *state, const char *option, const char *text, struct pace *pace,
+                bool *ret_percent, uint64_t *ret_once)
+{
+    const char *colon = strrchr(text, ':');
+
+    *pace = (struct pace){0};
+    *ret_percent = false;
+    if (strcmp(text, "none") == 0)
+        return;
+    if (!colon || !pattern(text, (size_t)(colon - text), pace, ret_once) ||
+        !pages_a_second(colon + 1, &pace->rate, ret_percent))
         argp_error(state,
                    "--%s=%s: not seq, random%s or hot=SIZE, a colon, and pages a second, max or a "
                    "share as 10%%; nor none",
