@@ -287,6 +287,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return parse_how(key, arg, state);
     }
 }
+
 static uint64_t half_of_ram(void)
 {
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
@@ -308,9 +309,5 @@ int options_parse(int argc, char **argv, struct line *ret)
         .links = {.has_urgent = true, .background = 1, .patience_ms = 30000},
     };
     argp_err_exit_status = EXIT_SETUP;
-    if (argp_parse(&argp, argc, argv, 0, NULL, ret) != 0)
-        return EXIT_SETUP;
-    if (ret->role == ROLE_RECEIVE && !ret->listen_on)
-        ret->listen_on = "-";
-    return 0;
+    return argp_parse(&argp, argc, argv, 0, NULL, ret) ? EXIT_SETUP : 0;
 }

@@ -21,7 +21,7 @@ static bool begins(const char *text, const char *with)
 /* One connection for everything, which is there already. */
 static bool is_stream(const struct line *line)
 {
-    return line->role == ROLE_RECEIVE ? !line->listen_on || strcmp(line->listen_on, "-") == 0
+    return line->role == ROLE_RECEIVE ? strcmp(line->listen_on, "-") == 0
            : line->role == ROLE_SEND  ? strcmp(line->to, "-") == 0 || begins(line->to, "exec:")
                                       : false;
 }
@@ -31,7 +31,7 @@ static bool is_tcp(const struct line *line)
     return begins(line->to, "tcp:") || (line->over && strcmp(line->over, "tcp") == 0);
 }
 
-static void settle_roles(struct argp_state *state, const struct line *line)
+static void settle_roles(struct argp_state *state, struct line *line)
 {
     const bool receives = line->role == ROLE_RECEIVE;
 
@@ -41,6 +41,8 @@ static void settle_roles(struct argp_state *state, const struct line *line)
     need(state, line->role != ROLE_SEND || line->to, "send: --to=ADDRESS says where to");
     need(state, !receives || !line->plan.verify, "--verify is the sender's to say");
     need(state, !receives || !line->plan.compress, "--compress is the sender's to say");
+    if (receives && !line->listen_on)
+        line->listen_on = "-";
 }
 
 static void settle_links(struct argp_state *state, struct line *line)
