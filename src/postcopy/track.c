@@ -95,11 +95,11 @@ static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap 
 
     pthread_mutex_lock(&tracker->lock);
     while (ret == 0 && (count = bitmap_next(written, at, SIZE_MAX, &first)) > 0) {
-        if (again)
+        if (again) {
             ret =
                 protect(tracker, region->start + first * region->page, count * region->page, true);
-        if (again)
             bitmap_clear(written, first, count);
+        }
         bitmap_set(map, first, count);
         at = first + count;
     }
