@@ -83,9 +83,8 @@ static void handle(void (*handler)(int, siginfo_t *, void *))
 static unsigned char *map_small(const struct bench_options *options)
 {
     size_t bytes = options->pages * BENCH_PAGE;
-    unsigned char *start = bench_map(options->memory, bytes);
+    unsigned char *start = bench_map_small(options->memory, bytes);
 
-    madvise(start, bytes, MADV_NOHUGEPAGE);
     *(volatile unsigned char *)start = 0;
     return start;
 }

@@ -47,6 +47,14 @@ unsigned char *bench_map(enum bench_memory memory, size_t bytes)
     return start;
 }
 
+unsigned char *bench_map_small(enum bench_memory memory, size_t bytes)
+{
+    unsigned char *start = bench_map(memory, bytes);
+
+    madvise(start, bytes, MADV_NOHUGEPAGE);
+    return start;
+}
+
 void bench_register_mode(int context, const void *start, size_t bytes, uint64_t mode,
                          unsigned ioctl_needed)
 {

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 
 #include "measure.h"
 
@@ -30,9 +29,8 @@ struct scan_arg {
 static unsigned char *map_watched(const struct bench_options *options, int context)
 {
     size_t bytes = options->pages * BENCH_PAGE;
-    unsigned char *start = bench_map(options->memory, bytes);
+    unsigned char *start = bench_map_small(options->memory, bytes);
 
-    madvise(start, bytes, MADV_NOHUGEPAGE);
     memset(start, 1, bytes);
     bench_register_mode(context, start, bytes, UF_REGISTER_MODE_WP, UF_NR_WRITEPROTECT);
     bench_protect(context, start, bytes, UF_WRITEPROTECT_MODE_WP);

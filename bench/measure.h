@@ -77,8 +77,10 @@ void bench_report(const char *backend, const struct bench_result *result);
 /* A context that has shaken hands, with @flags of userfaultfd(2); exits 77 where refused. */
 int bench_context(int flags, uint64_t features);
 
-/* Maps @bytes of @memory that nothing has touched, and registers it for missing faults. */
+/* Maps @bytes of @memory that nothing has touched; in small pages, whatever the system makes of
+ * large areas; and registers it for missing faults. */
 unsigned char *bench_map(enum bench_memory memory, size_t bytes);
+unsigned char *bench_map_small(enum bench_memory memory, size_t bytes);
 void bench_register(int context, const void *start, size_t bytes);
 void bench_register_mode(int context, const void *start, size_t bytes, uint64_t mode,
                          unsigned ioctl_needed);

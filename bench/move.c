@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 
 #include "measure.h"
 
@@ -16,19 +15,11 @@ static void move(int context, unsigned char *dst, unsigned char *src, size_t byt
         bench_fail(1, "UFFDIO_MOVE");
 }
 
-/* Small pages, whatever the system makes of large areas. */
-static unsigned char *map_small(size_t bytes)
-{
-    unsigned char *start = bench_map(BENCH_PRIVATE, bytes);
-
-    madvise(start, bytes, MADV_NOHUGEPAGE);
-    return start;
-}
-
 void bench_move(const struct bench_options *options, struct bench_result *result)
 {
     size_t chunk = options->chunk_kib * 1024, bytes = options->pages * BENCH_PAGE;
-    unsigned char *start = map_small(bytes), *source = map_small(bytes);
+    unsigned char *start = bench_map_small(BENCH_PRIVATE, bytes),
+                  *source = bench_map_small(BENCH_PRIVATE, bytes);
     uint64_t *ns = bench_resident(bytes / chunk * sizeof(*ns));
     int context = bench_context(O_CLOEXEC | O_NONBLOCK, 0);
     struct bench_watch watch;
