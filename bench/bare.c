@@ -26,16 +26,23 @@ static struct {
     int memory; /* /proc/self/mem */
 } bare;
 
-static void open_run(void *start, size_t bytes)
-{
-    if (mprotect(start, bytes, PROT_READ | PROT_WRITE) != 0)
-        bench_fail(1, "mprotect");
-}
-
-static void close_run(void *start, size_t bytes, int protection)
+static void set_run(void *start, size_t bytes, int protection)
 {
     if (mprotect(start, bytes, protection) != 0)
         bench_fail(1, "mprotect");
+}
+
+static void open_run(void *start, size_t bytes)
+{
+    set_run(start, bytes, PROT_READ | PROT_WRITE);
+}
+
+static uint64_t timed(void *start, size_t bytes, int protection)
+{
+    uint64_t before = bench_now_ns();
+
+    set_run(start, bytes, protection);
+    return bench_now_ns() - before;
 }
 
 /* Content beneath a mapping that lets nobody look, then the mapping. */
@@ -95,7 +102,7 @@ static unsigned char *map_filled(const struct bench_options *options, int protec
     unsigned char *start = map_small(options);
 
     memset(start, 1, bytes);
-    close_run(start, bytes, protection);
+    set_run(start, bytes, protection);
     return start;
 }
 
@@ -104,7 +111,7 @@ static void fault(const struct bench_options *options, struct bench_result *resu
 {
     bare.start = map_small(options);
     bare.source = bench_resident(BENCH_PAGE);
-    close_run(bare.start, options->pages * BENCH_PAGE, PROT_NONE);
+    set_run(bare.start, options->pages * BENCH_PAGE, PROT_NONE);
     handle(provide_page);
     bench_touch_once(bare.start, options->pages, options->random, result);
 }
@@ -132,7 +139,7 @@ static void copy(const struct bench_options *options, struct bench_result *resul
     struct bench_watch watch;
 
     bare.source = bench_resident(chunk);
-    close_run(start, bytes, PROT_NONE);
+    set_run(start, bytes, PROT_NONE);
     bench_warm(options->pages);
     bench_watch_start(&watch);
     for (size_t done = 0; done < bytes; done += chunk)
@@ -149,7 +156,7 @@ static void move(const struct bench_options *options, struct bench_result *resul
                   *start = map_small(options);
     struct bench_watch watch;
 
-    close_run(start, bytes, PROT_NONE);
+    set_run(start, bytes, PROT_NONE);
     bench_watch_start(&watch);
     for (size_t done = 0; done < bytes; done += chunk) {
         if (mremap(source + done, chunk, chunk, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
@@ -172,17 +179,13 @@ static void scan(const struct bench_options *options, struct bench_result *resul
 
     bench_watch_start(&watch);
     for (unsigned long round = 0; round < ROUNDS; round++) {
-        uint64_t before;
-
         for (unsigned long i = 0; i < options->pages / SHARE; i++) {
             unsigned char *page = start + order[(written++) % options->pages] * BENCH_PAGE;
 
             open_run(page, BENCH_PAGE);
             *(volatile unsigned char *)page = 3;
         }
-        before = bench_now_ns();
-        close_run(start, bytes, PROT_READ);
-        total += bench_now_ns() - before;
+        total += timed(start, bytes, PROT_READ);
     }
     bench_watch_stop(&watch, result);
     result->wall_ns = total; /* not the writing */
@@ -205,20 +208,14 @@ static void protect(const struct bench_options *options, struct bench_result *re
 
     bench_watch_start(&watch);
     for (unsigned long round = 0; round < ROUNDS; round++) {
-        uint64_t before;
-
         if (options->sparse) {
-            close_run(start, bytes, PROT_READ);
+            set_run(start, bytes, PROT_READ);
             cut(start, options->pages);
         }
-        before = bench_now_ns();
-        close_run(start, bytes, PROT_READ);
-        total += bench_now_ns() - before;
+        total += timed(start, bytes, PROT_READ);
         if (options->sparse)
             cut(start, options->pages);
-        before = bench_now_ns();
-        open_run(start, bytes);
-        total += bench_now_ns() - before;
+        total += timed(start, bytes, PROT_READ | PROT_WRITE);
     }
     bench_watch_stop(&watch, result);
     result->wall_ns = total; /* not the cutting */
