@@ -195,8 +195,8 @@ int uf_source_region(struct uf_source *source, void *start, size_t len_bytes, si
  *      protocol; -EBADMSG a checksum; -ECONNRESET, -EPIPE, ... of a link; -EREMOTEIO the sink
  *      failed; -EKEYREJECTED one side refuses the other's credentials, -ECONNABORTED a TLS
  *      session was cut off; -ETIMEDOUT the other side is silent while hands are shaken. After the
- * switch an error means that pages may be lost: uf_source_switched(). Of links that broke and were
- * not replaced it is the error of the first.
+ *      switch an error means that pages may be lost: uf_source_switched(). Of links that broke and
+ *      were not replaced it is the error of the first.
  */
 int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links);
 

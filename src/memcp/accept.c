@@ -13,8 +13,8 @@
 
 #include "links.h"
 
-#define CALLERS                                                                                    \
-    32 /* that have not said yet who they are; when one more comes, the first is closed */
+/* That have not said yet who they are; when one more comes, the first is closed. */
+#define CALLERS 32
 
 struct caller {
     int fd;

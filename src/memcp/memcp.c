@@ -150,8 +150,8 @@ _Noreturn static void be_sink(struct line *line, struct links links[2], struct o
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     links_close(&links[0]);
-    links[1].options.patience_ms =
-        0; /* the parent fills the memory first, and ends with this one */
+    /* The parent fills the memory first, and ends with this one. */
+    links[1].options.patience_ms = 0;
     line->side.progress = NULL;
     _exit(side_receive(&line->side, &links[1], outcome));
 }

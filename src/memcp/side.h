@@ -21,8 +21,8 @@
 /* The blob. */
 struct state {
     uint64_t writes, reads;
-    uint64_t
-        plan; /* what the source has told as plan: it goes by in the clear, and this does not */
+    /* A hash of what the source has told as plan: that goes by in the clear, and this does not. */
+    uint64_t plan;
 };
 
 struct side {
