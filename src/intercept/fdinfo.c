@@ -49,27 +49,10 @@ static int named(int dirfd, const char *path)
     return (int)fd;
 }
 
-/* What stands behind a name at the beginning of a line; "" if there is none. */
-static const char *value_of(const char *text, const char *name)
-{
-    for (const char *at = text; *at; at++) {
-        if (base_text_step(&at, name)) {
-            return at;
-        }
-        while (*at && *at != '\n') {
-            at++;
-        }
-        if (!*at) {
-            return at;
-        }
-    }
-    return "";
-}
-
 /* A number of the kernel's text. */
 static void copy_number(struct base_text *to, const char *from, const char *name)
 {
-    const char *at = value_of(from, name);
+    const char *at = own_fdinfo_value(from, name);
 
     base_text_str(to, name);
     base_text_dec(to, base_text_number(&at, 10));
@@ -78,7 +61,7 @@ static void copy_number(struct base_text *to, const char *from, const char *name
 
 static void write_flags(struct base_text *to, const char *kernels)
 {
-    const char *at = value_of(kernels, "flags:\t");
+    const char *at = own_fdinfo_value(kernels, "flags:\t");
     uint64_t flags = base_text_number(&at, 8) & ~(uint64_t)O_ACCMODE; /* a context is read-only */
     char digits[24];
     size_t n = sizeof digits - 1;
@@ -90,26 +73,6 @@ static void write_flags(struct base_text *to, const char *kernels)
     base_text_str(to, "flags:\t0");
     base_text_str(to, digits + n);
     base_text_str(to, "\n");
-}
-
-static long kernels_text(int fd, char *text, size_t size)
-{
-    char path[PATH_BYTES];
-    struct base_text name = base_text_on(path, sizeof path);
-    long file, n;
-
-    base_text_str(&name, "/proc/self/fdinfo/");
-    base_text_dec(&name, (uint64_t)fd);
-    file = sys_open(path, O_RDONLY);
-    if (sys_failed(file)) {
-        return file;
-    }
-    n = sys_read((int)file, text, size - 1);
-    sys_close((int)file);
-    if (n >= 0) {
-        text[n] = '\0';
-    }
-    return n;
 }
 
 static void write_text(struct base_text *to, const char *kernels, const struct core_fdinfo *info)
@@ -163,7 +126,7 @@ long icall_open_fdinfo(int dirfd, const char *path, int flags)
     }
     fd = named(dirfd, path);
     if (fd < 0 || core_fd_kind(fd) != CORE_FD_CONTEXT || !core_fdinfo(fd, &info) ||
-        kernels_text(fd, kernels, sizeof kernels) <= 0) {
+        own_fdinfo(fd, kernels, sizeof kernels) <= 0) {
         return ICALL_PASS;
     }
     write_text(&out, kernels, &info);

@@ -36,29 +36,53 @@ bool own_thread(int id)
     return id == own || (id > 0 && sys_call(SYS_tgkill, own, id, 0) == 0);
 }
 
+long own_fdinfo(int fd, char *text, size_t size)
+{
+    char path[48];
+    struct base_text name = base_text_on(path, sizeof path);
+    long file, n;
+
+    base_text_str(&name, "/proc/self/fdinfo/");
+    base_text_dec(&name, (uint64_t)fd);
+    file = sys_open(path, O_RDONLY);
+    if (sys_failed(file)) {
+        return file;
+    }
+    n = sys_read((int)file, text, size - 1);
+    sys_close((int)file);
+    if (n >= 0) {
+        text[n] = '\0';
+    }
+    return n;
+}
+
+const char *own_fdinfo_value(const char *text, const char *name)
+{
+    for (const char *at = text; *at; at++) {
+        if (base_text_step(&at, name)) {
+            return at;
+        }
+        while (*at && *at != '\n') {
+            at++;
+        }
+        if (!*at) {
+            return at;
+        }
+    }
+    return "";
+}
+
 bool own_process(int pidfd)
 {
-    char path[48], content[512], *at = content;
-    struct base_text text = base_text_on(path, sizeof path);
-    long file, len;
+    char text[512];
+    const char *number;
 
     if (pidfd == PIDFD_SELF_THREAD || pidfd == PIDFD_SELF_THREAD_GROUP) {
         return true;
     }
-    base_text_str(&text, "/proc/self/fdinfo/");
-    base_text_dec(&text, (unsigned)pidfd);
-    file = pidfd < 0 ? -1 : sys_open(path, O_RDONLY);
-    if (sys_failed(file)) {
+    if (pidfd < 0 || own_fdinfo(pidfd, text, sizeof text) < 0) {
         return false;
     }
-    len = sys_read((int)file, content, sizeof content - 1);
-    sys_close((int)file);
-    for (content[len > 0 ? len : 0] = '\0'; *at; at++) {
-        const char *number = at;
-
-        if (base_text_step(&number, "\nPid:\t")) {
-            return own_thread((int)base_text_number(&number, 10));
-        }
-    }
-    return false;
+    number = own_fdinfo_value(text, "Pid:\t");
+    return own_thread((int)base_text_number(&number, 10));
 }
