@@ -374,8 +374,7 @@ long icall_made(long nr, const long *args, icall_make *make, void *cookie)
 {
     long ret;
 
-    if (core_active && (nr == SYS_sendmsg || nr == SYS_sendmmsg) &&
-        !sys_failed(sys_fcntl((int)args[0], F_GETFD, 0))) {
+    if (core_active && (nr == SYS_sendmsg || nr == SYS_sendmmsg)) {
         icall_rights_leave(nr, args);
     }
     ret = made_somehow(direction_of(nr, args), args, make, cookie);
