@@ -350,11 +350,13 @@ long icall_made_again(long nr, const long *args, icall_make *make, void *cookie)
 /* From a pipe that is read, it moves the other way. */
 static long direction_of(long nr, const long *args)
 {
-    long status = nr == SYS_vmsplice ? sys_fcntl((int)args[0], F_GETFL, 0) : 0;
+    long status;
 
-    return !sys_failed(status) && nr == SYS_vmsplice && (status & O_ACCMODE) == O_RDONLY
-               ? ICALL_VMSPLICE_OUT
-               : nr;
+    if (nr != SYS_vmsplice) {
+        return nr;
+    }
+    status = sys_fcntl((int)args[0], F_GETFL, 0);
+    return !sys_failed(status) && (status & O_ACCMODE) == O_RDONLY ? ICALL_VMSPLICE_OUT : nr;
 }
 
 static long made_somehow(long nr, const long *args, icall_make *make, void *cookie)
