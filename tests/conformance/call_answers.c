@@ -205,11 +205,10 @@ static void mapping_asked(struct place *p)
         uint64_t size, flags, addr, unused[6];
         uint32_t device[2], name_len, build_len;
         uint64_t name, build;
-    } query = {.size = sizeof(query), .addr = (uintptr_t)&errno, .name_len = 200}, *asked;
+    } query = {.size = sizeof(query), .addr = (uintptr_t)&mapping_asked, .name_len = 200}, *asked;
     char *name = place_out(p, 200);
     int fd = open("/proc/self/maps", O_RDONLY);
 
-    query.addr = (uintptr_t)&mapping_asked;
     query.name = (uintptr_t)name;
     asked = PLACE_IN(p, query);
     if (ioctl(fd, _IOWR('f', 17, query), asked) == -1) {

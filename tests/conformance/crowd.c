@@ -27,8 +27,7 @@ struct crowd {
     bool interrupted;
 };
 
-/* ------------------------------------------------------------------ the process with the threads
- */
+/* ------------------------------------------------------------------ the process that has them */
 
 struct member {
     pthread_t thread;
@@ -171,6 +170,12 @@ static void check_end(const struct crowd *crowd)
     CHECK_EQ(child_wait(crowd->pid), 0);
 }
 
+static void check_told_once(const struct crowd *crowd, struct tally *tally)
+{
+    for (size_t page = 0; page < crowd->pages; page++)
+        CHECK_EQ(atomic_load(&tally->told[page]), 1);
+}
+
 /* Each fault is told once, whatever place there is for its message. */
 static void served_once(enum mem_kind kind)
 {
@@ -180,8 +185,7 @@ static void served_once(enum mem_kind kind)
     crowd_start(&crowd, kind, MOST, false);
     manage(&crowd, 1, tally);
     check_end(&crowd);
-    for (size_t page = 0; page < crowd.pages; page++)
-        CHECK_EQ(atomic_load(&tally->told[page]), 1);
+    check_told_once(&crowd, tally);
 }
 
 static void interrupted(enum mem_kind kind)
@@ -223,8 +227,7 @@ static void managed_by_threads(enum mem_kind kind)
     for (size_t i = 0; i < 3; i++)
         CHECK_EQ(pthread_join(helpers[i].thread, NULL), 0);
     check_end(&crowd);
-    for (size_t page = 0; page < crowd.pages; page++)
-        CHECK_EQ(atomic_load(&tally->told[page]), 1);
+    check_told_once(&crowd, tally);
 }
 
 /* Two managers in processes of their own. */
@@ -242,8 +245,7 @@ static void managed_twice(enum mem_kind kind)
         _exit(0);
     check_end(&crowd);
     CHECK_EQ(child_wait(other), 0);
-    for (size_t page = 0; page < crowd.pages; page++)
-        CHECK_EQ(atomic_load(&tally->told[page]), 1);
+    check_told_once(&crowd, tally);
 }
 
 /* Who comes after a manager that was killed wakes all, and is told what is left. */

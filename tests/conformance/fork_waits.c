@@ -324,9 +324,7 @@ static void suspended_by(enum mem_kind kind, enum fork_way way, bool execs)
 /* CLONE_VFORK with a copy of the memory: nobody but the manager lets the child go on. */
 static void suspends(enum mem_kind kind)
 {
-    const char *trap = getenv("USERFAULT_TRAP");
-
-    if (conf_env.user_backend && trap && strcmp(trap, "all") == 0)
+    if (conf_env.user_backend && conf_trapped())
         case_skip("with --trap=all nobody is told");
     for (enum fork_way way = WAY_CLONE; way <= WAY_RAW_CLONE3; way++) {
         suspended_by(kind, way, false);
@@ -337,8 +335,7 @@ static void suspends(enum mem_kind kind)
 /* CLONE_FILES: what the child does to its descriptors is not done to its parent's. */
 static void shares_descriptors(enum mem_kind kind)
 {
-    const char *trap = getenv("USERFAULT_TRAP");
-    bool told = !conf_env.user_backend || !trap || strcmp(trap, "all") != 0;
+    bool told = !conf_env.user_backend || !conf_trapped();
     struct family f;
     pid_t pid;
 

@@ -180,6 +180,9 @@ struct conf_env {
 
 extern struct conf_env conf_env;
 
+/* Whether all calls are trapped, if we are the backend: --trap=all. */
+bool conf_trapped(void);
+
 /* A program of its own for cases that look at what survives exec; see helper_main(). */
 int helper_main(const char *name, int argc, char **argv);
 int raw_helper(void);

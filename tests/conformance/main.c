@@ -78,7 +78,7 @@ static bool cachestat_works(void)
     return syscall(451 /* SYS_cachestat */, -1, NULL, NULL, 0) != -1 || errno != ENOSYS;
 }
 
-static bool trapped(void)
+bool conf_trapped(void)
 {
     const char *trap = getenv("USERFAULT_TRAP");
 
@@ -97,7 +97,7 @@ static void check_needs(const struct conf_case *c, enum mem_kind kind)
         case_skip("states what the kernel's facility does not always do");
     if ((c->needs & NEED_CACHESTAT) && conf_env.user_backend && !cachestat_works())
         case_skip("needs cachestat to know what a file holds, see userfault(7)");
-    if ((c->needs & NEED_ALL_CALLS) && conf_env.user_backend && !trapped())
+    if ((c->needs & NEED_ALL_CALLS) && conf_env.user_backend && !conf_trapped())
         case_skip("needs --trap=all");
     if ((c->features & conf_env.features) != c->features)
         case_skip("needs features 0x%llx, 0x%llx are announced", (unsigned long long)c->features,
