@@ -12,7 +12,8 @@ import threading
 import xml.etree.ElementTree as ElementTree
 
 sys.dont_write_bytecode = True  # nothing is left in the source tree
-from sides import BACKEND, BUSY, COMMAND, MIB, PATIENCE, end, heard, run, side, start, wrong_in
+from sides import BACKEND, BUSY, COMMAND, MIB, PATIENCE, end, heard, run, side, start, unavailable, \
+    wrong_in
 from tap import plan, point, skip
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -259,9 +260,9 @@ def check_refused(folder):
 
 
 def main():
-    status, _, err = run(side(), "--size=1M", "--quiet")
-    if status == 125:
-        print(f"1..0 # SKIP {err.strip()}")
+    why = unavailable()
+    if why is not None:
+        print(f"1..0 # SKIP {why}")
         return 0
     with tempfile.TemporaryDirectory(prefix="userfault-test.") as folder:
         check_alone()

@@ -12,6 +12,7 @@ COMMAND = [os.path.join(os.environ["BUILD"], "userfault"), "memcp"]
 PATIENCE = 60  # seconds; only a failure takes that long
 MIB = 1 << 20
 BUSY = ["--writer=random:20k", "--reader=hot=2M:max"]
+FAILED, SETUP = 2, 125
 
 
 def start(*words, **how):
@@ -36,6 +37,12 @@ def run(*words):
 
 def side():
     return f"--backend={BACKEND}"
+
+
+def unavailable():
+    """Why nothing can be tried here; None: it can."""
+    status, _, err = run(side(), "--size=1M", "--quiet")
+    return err.strip() if status == SETUP else None
 
 
 # ------------------------------------------------------------------ what the numbers must be
