@@ -7,11 +7,8 @@
  * Delays are one way: 20 ms are a round trip of 40.
  */
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "network.h"
 #include "sides.h"
@@ -66,18 +63,6 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static bool expect(FILE *out, bool good, const char *what)
-{
-    if (!good)
-        fprintf(out, "wrong: %s\n", what);
-    return good;
-}
-
-static uint64_t behind_switch(const struct uf_postcopy_stats *stats)
-{
-    return stats->pages_background + stats->pages_urgent + stats->pages_zero;
-}
-
 /* Of a migration that was not interrupted. */
 static bool counts_right(FILE *out, const struct sides_how *how)
 {
@@ -89,11 +74,11 @@ static bool counts_right(FILE *out, const struct sides_how *how)
         answered += sink->latency[i];
     /* Behind precopy: what was discarded, and zeroes, which were never sent. */
     good = expect(out,
-                  how->rounds ? behind_switch(source) >= source->pages_discarded &&
-                                    behind_switch(source) <= pages
-                              : behind_switch(source) == pages,
+                  how->rounds
+                      ? sides_late(source) >= source->pages_discarded && sides_late(source) <= pages
+                      : sides_late(source) == pages,
                   "each page that is missing is sent once");
-    good &= expect(out, behind_switch(sink) == behind_switch(source), "and arrives once");
+    good &= expect(out, sides_late(sink) == sides_late(source), "and arrives once");
     good &= expect(out, sink->pages_precopy == source->pages_precopy, "as those of precopy do");
     good &= expect(out, sink->pages_discarded == source->pages_discarded, "and what is dropped");
     good &= expect(out, !sink->pages_lost && !source->pages_lost, "nothing is lost");
@@ -225,19 +210,6 @@ static void add(const struct row *row, const char *kind, const struct sides_how 
              kind, key ? ", TLS" : "");
 }
 
-/* A file that is gone with its last user. */
-static const char *make_key(void)
-{
-    static const char key[] = "test:00112233445566778899aabbccddeeff\n";
-    static char path[64];
-    int fd = memfd_create("key", 0);
-
-    if (fd < 0 || write(fd, key, strlen(key)) != (ssize_t)strlen(key))
-        abort();
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    return path;
-}
-
 int main(int argc, char **argv)
 {
     enum uf_backend backend =
@@ -254,7 +226,7 @@ int main(int argc, char **argv)
             if (k == 0)
                 add(&rows[i], kinds[k].name, &how, true, NULL);
             if (k == 0 && i == row_count - 1)
-                add(&rows[i], kinds[k].name, &how, false, make_key());
+                add(&rows[i], kinds[k].name, &how, false, sides_key());
         }
     }
     return workers_run(points, count, AT_ONCE) != 0;

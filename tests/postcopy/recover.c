@@ -393,16 +393,10 @@ static long whole(const struct sides_how *how, const char *kind)
  */
 static void secured(const struct sides_how *with)
 {
-    static const char key[] = "test:00112233445566778899aabbccddeeff\n";
-    char path[] = "/tmp/userfault-recover-XXXXXX";
     struct sides_how how = *with;
-    int fd = mkstemp(path);
     long messages;
 
-    if (fd < 0 || write(fd, key, strlen(key)) != (ssize_t)strlen(key))
-        abort();
-    close(fd);
-    how.psk_file = path;
+    how.psk_file = sides_key();
     how.handshake_ms = 5000;
     messages = whole(&how, "TLS");
     if (messages < 0)
@@ -412,7 +406,6 @@ static void secured(const struct sides_how *with)
         one_link(&how, "TLS", messages, messages / 4 + 1);
         again_and_again(&how, "TLS", messages, 6);
     }
-    unlink(path);
 }
 
 /* usage: recover kernel|user [few]: one kind of memory and a few points, for slow builds */

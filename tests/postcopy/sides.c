@@ -512,6 +512,18 @@ void sides_answer_over(const struct sides *sides, const struct sides_how *with, 
         close_all(theirs);
 }
 
+const char *sides_key(void)
+{
+    static const char key[] = "test:00112233445566778899aabbccddeeff\n";
+    static char path[64];
+    int fd = memfd_create("key", 0);
+
+    if (fd < 0 || write(fd, key, strlen(key)) != (ssize_t)strlen(key))
+        die("a key");
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return path;
+}
+
 const struct sides_told *sides_told(int side)
 {
     return &told[side];

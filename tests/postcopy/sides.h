@@ -42,6 +42,12 @@ struct sides_told {
     char words[256];
 };
 
+/* How many pages came behind the switch. */
+static inline uint64_t sides_late(const struct uf_postcopy_stats *stats)
+{
+    return stats->pages_background + stats->pages_urgent + stats->pages_zero;
+}
+
 /* A link of each side's: a number of HELLO. Return: how many there are, at most. */
 static inline unsigned sides_links(const struct sides_how *how)
 {
@@ -62,6 +68,8 @@ int sides_await(const struct sides *sides, int side);
 void sides_answer(const struct sides *sides, const struct sides_how *how, int side, int *ret_ends);
 void sides_answer_over(const struct sides *sides, const struct sides_how *how, int side,
                        int *theirs);
+/* For psk_file: a file that is gone with its last user. */
+const char *sides_key(void);
 /* Of a side that has ended, and could say something; else zeroes. */
 const struct sides_told *sides_told(int side);
 /* Wait for its end. Return: enum sides_end; 77; 128 + a signal. */

@@ -15,10 +15,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "network.h"
 #include "sides.h"
@@ -104,13 +100,6 @@ struct story {
     unsigned cuts, asked[2];
     uint64_t tries;
 };
-
-static bool expect(FILE *out, bool good, const char *what)
-{
-    if (!good)
-        fprintf(out, "wrong: %s\n", what);
-    return good;
-}
 
 static bool make_links(struct story *story, int fds[2][NETWORK_LINKS])
 {
@@ -202,8 +191,7 @@ static bool judge(FILE *out, const struct story *story, const struct plan *plan,
     const struct sides_told *source = sides_told(0), *sink = sides_told(1);
     unsigned wanted = state->again.type && plan->when != SOON ? 2 : 1;
     bool before = ends[0] == BEFORE_SWITCH, good;
-    uint64_t late =
-        sink->stats.pages_background + sink->stats.pages_urgent + sink->stats.pages_zero;
+    uint64_t late = sides_late(&sink->stats);
     uint64_t pages = story->how.pages[0] + story->how.pages[1];
     uint64_t dropped = story->how.rounds ? sink->stats.pages_discarded : pages;
 

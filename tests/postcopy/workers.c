@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -93,6 +92,13 @@ static bool tell(const struct worker *worker, const struct worker_point *point, 
            skip ? " # SKIP " : "", why);
     fflush(stdout);
     return !good && !skip;
+}
+
+bool expect(FILE *out, bool good, const char *what)
+{
+    if (!good)
+        fprintf(out, "wrong: %s\n", what);
+    return good;
 }
 
 int workers_run(const struct worker_point *points, unsigned count, unsigned at_once)

@@ -3,6 +3,7 @@
 #ifndef TESTS_POSTCOPY_WORKERS_H
 #define TESTS_POSTCOPY_WORKERS_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 /*
@@ -17,6 +18,9 @@ struct worker_point {
     worker_run *run;
     const void *arg;
 };
+
+/* A word about it if it is not so. Return: whether it is. */
+bool expect(FILE *out, bool good, const char *what);
 
 /* TAP of all of them, in order. Return: how many failed. */
 int workers_run(const struct worker_point *points, unsigned count, unsigned at_once);
