@@ -19,7 +19,7 @@
 #include <userfault/postcopy.h>
 
 #include "digest.h"
-#include "wire.h"
+#include "script.h"
 
 #define PAGE  4096
 #define LINKS 3
@@ -41,25 +41,19 @@ static void say(int link, enum wire_type type, uint64_t offset, uint64_t length,
                 const void *payload, uint32_t len)
 {
     struct wire_header header = {.type = type, .payload = len, .offset = offset, .length = length};
-    uint8_t bytes[WIRE_HEADER];
 
     if (type == WIRE_HELLO)
         header.region = link ? (uint32_t)link + 1 : 0;
-    wire_encode(bytes, &header, payload);
-    if (write(ours[link], bytes, sizeof(bytes)) != sizeof(bytes) ||
-        (len && write(ours[link], payload, len) != (ssize_t)len))
-        perror("write");
+    script_say(ours[link], header, payload);
 }
 
 /* Return: whether it came. */
 static bool hear(int link, enum wire_type type)
 {
     struct wire_header header;
-    uint8_t bytes[WIRE_HEADER];
     char words[128];
 
-    if (recv(ours[link], bytes, sizeof(bytes), MSG_WAITALL) != sizeof(bytes) ||
-        wire_decode(bytes, &header))
+    if (!script_hear(ours[link], &header))
         return false;
     if (header.payload && read(ours[link], words, sizeof(words)) < 0)
         return false;

@@ -20,7 +20,7 @@
 
 #include <userfault/postcopy.h>
 
-#include "wire.h"
+#include "script.h"
 
 #define PAGE        4096
 #define LEN         (4 * (size_t)PAGE)
@@ -76,23 +76,16 @@ static void point(bool ok, const char *name, const char *what)
 static void say(int fd, enum wire_type type, uint64_t session, const void *payload, uint32_t len)
 {
     struct wire_header header = {.type = type, .payload = len, .offset = session};
-    uint8_t bytes[WIRE_HEADER];
 
-    wire_encode(bytes, &header, payload);
-    if (write(fd, bytes, sizeof(bytes)) != sizeof(bytes) ||
-        (len && write(fd, payload, len) != (ssize_t)len))
-        perror("write");
+    script_say(fd, header, len ? payload : NULL);
 }
 
 /* Of the engine's HELLO, which an honest sink gives back. */
 static uint64_t hear_session(int fd)
 {
-    struct wire_header header = {0};
-    uint8_t bytes[WIRE_HEADER];
+    struct wire_header header;
 
-    if (recv(fd, bytes, sizeof(bytes), MSG_WAITALL) != sizeof(bytes) || wire_decode(bytes, &header))
-        return 0;
-    return header.offset;
+    return script_hear(fd, &header) ? header.offset : 0;
 }
 
 static void trickle(int fd)

@@ -31,8 +31,8 @@
 
 #include <userfault/postcopy.h>
 
+#include "script.h"
 #include "slice.h"
-#include "wire.h"
 
 #define PAGE      ((size_t)4096)
 #define PAGES     ((size_t)256)
@@ -93,19 +93,13 @@ static int stop(void *arg, const void **ret_blob, size_t *ret_len)
 static void say(enum wire_type type, uint64_t offset, uint64_t length)
 {
     struct wire_header header = {.type = type, .offset = offset, .length = length};
-    uint8_t bytes[WIRE_HEADER];
 
-    wire_encode(bytes, &header, NULL);
-    if (write(ours, bytes, sizeof(bytes)) != sizeof(bytes))
-        perror("write");
+    script_say(ours, header, NULL);
 }
 
 static bool hear(struct wire_header *header, char *payload)
 {
-    uint8_t bytes[WIRE_HEADER];
-
-    if (recv(ours, bytes, sizeof(bytes), MSG_WAITALL) != sizeof(bytes) ||
-        wire_decode(bytes, header))
+    if (!script_hear(ours, header))
         return false;
     return !header->payload ||
            recv(ours, payload, header->payload, MSG_WAITALL) == (ssize_t)header->payload;
