@@ -16,6 +16,7 @@
 #include "greet.h"
 #include "offer.h"
 #include "sink.h"
+#include "small.h"
 
 int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options)
 {
@@ -95,11 +96,20 @@ size_t uf_sink_lost(const struct uf_sink *sink, unsigned region, size_t from_byt
     return count * page;
 }
 
+static void end_small(struct uf_sink *sink)
+{
+    if (sink->small)
+        small_end();
+    sink->small = false;
+}
+
 static int greet(struct uf_sink *sink)
 {
     struct peer *peer = &sink->peer;
     int ret;
 
+    small_begin();
+    sink->small = true;
     peer_patience(peer);
     ret = greet_as_sink(peer);
     if (ret == 0)
@@ -180,6 +190,7 @@ static int prepare(struct uf_sink *sink, struct sink_receivers *receivers)
     ret = place_register(sink);
     if (ret)
         return ret;
+    end_small(sink);
     peer_last(peer);
     return peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_PREPARE}, NULL);
 }
@@ -350,6 +361,7 @@ static int run(void *arg)
     if (ret)
         peer_stop(peer);
     receive_join(&receivers);
+    end_small(sink);
     return atomic_load(&sink->switched) ? finish(sink) : ret;
 }
 

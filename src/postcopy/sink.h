@@ -39,6 +39,7 @@ struct uf_sink {
     struct uf_sink_options options;
     _Atomic bool switched;
     bool all_there;      /* every link has said DONE */
+    bool small;          /* until the regions are registered: small_begin() */
     bool *tells;         /* a region: mincore() tells what is there */
     struct bitmap *lost; /* a region, after an error: what will never come */
     int fd;              /* the context; -1: none yet */
