@@ -14,6 +14,9 @@
  * same lengths and page sizes; their addresses may differ. Links are connected sockets or pairs of
  * descriptors that the caller made; the protocol is described in userfault-postcopy(7).
  *
+ * Threads that the library makes take no signals of the program's, but real-time ones; what goes on
+ * in reconnect() does so in one of them, or in that of uf_*_run(). No SIGPIPE is raised.
+ *
  * Functions return 0 or a negative errno. uf_source_error() and uf_sink_error() say in words what
  * went wrong first. Since: 0.2
  */
@@ -200,12 +203,19 @@ int uf_source_region(struct uf_source *source, void *start, size_t len_bytes, si
  */
 int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links);
 
-/** uf_source_switch() - end precopy now. Context: any thread, also before uf_source_run(). */
+/**
+ * uf_source_switch() - end precopy now, behind the messages that are on their way out
+ *
+ * Context: any thread, also before uf_source_run().
+ */
 void uf_source_switch(struct uf_source *source);
 /**
  * uf_source_cancel() - give up, unless it has switched; uf_source_run() returns -ECANCELED
  *
- * After a break during the switch, too, if the sink then turns out not to have resumed.
+ * After a break during the switch, too, if the sink then turns out not to have resumed; in stop(),
+ * and behind it until SWITCH is sent. A message on its way out is given a second to get through, or
+ * an answer to come, that the sink can be told; one that is not told sees the links closed.
+ * Context: any thread, also before uf_source_run().
  */
 void uf_source_cancel(struct uf_source *source);
 /**
@@ -267,8 +277,8 @@ int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t p
 /**
  * uf_sink_run() - receive
  *
- * Context: one thread, once; not one that touches the regions in between. Blocks until every page
- *      is there. Makes threads.
+ * Context: one thread, once; not one that touches the regions in between, nor one that signal
+ *      handlers do it in. Blocks until every page is there. Makes threads.
  * Return: 0; -ECANCELED the source gave up before the switch; else as uf_source_run().
  */
 int uf_sink_run(struct uf_sink *sink, const struct uf_postcopy_links *links);

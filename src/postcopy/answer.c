@@ -2,6 +2,7 @@
 /* The source behind the switch, over one connection: pages go out, the sink's words come in. */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "offer.h"
 #include "slice.h"
@@ -91,13 +92,16 @@ int answer_and_push(struct uf_source *source)
     struct peer *peer = &source->peer;
     pthread_t control, urgent;
     bool urgent_started;
+    uint64_t rings;
     int ret;
 
     atomic_store(&source->done_said, false);
-    ret = -pthread_create(&control, NULL, answer_control, source);
+    if (read(source->bells[BELL_SENT], &rings, sizeof(rings)) < 0)
+        rings = 0; /* it had not rung; after a break pages may be missing again */
+    ret = peer_thread(&control, answer_control, source);
     if (ret)
         return peer_fail(peer, ret, "a thread for the control link: %s", strerror(-ret));
-    urgent_started = peer->has_urgent && !pthread_create(&urgent, NULL, answer_urgent, source);
+    urgent_started = peer->has_urgent && !peer_thread(&urgent, answer_urgent, source);
     if (peer->has_urgent && !urgent_started)
         peer_fail(peer, -EAGAIN, "a thread for the urgent link");
     if (push_all(source, false) == 0 && verify_send(source) == 0)

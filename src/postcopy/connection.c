@@ -59,6 +59,7 @@ int peer_open(struct peer *peer, const struct uf_postcopy_links *links)
     }
     if (ret)
         return peer_fail(peer, ret, "a link's descriptor cannot be used: %s", strerror(-ret));
+    peer_cancelable(peer, peer->cancel_fd);
     return links->tls ? secure_links(peer, links->tls) : 0;
 }
 
@@ -82,6 +83,17 @@ void peer_close(struct peer *peer)
     peer->has_urgent = false;
     peer->background_count = 0;
     pthread_mutex_unlock(&peer->lock);
+}
+
+void peer_cancelable(struct peer *peer, int cancel_fd)
+{
+    peer->cancel_fd = cancel_fd;
+    for (unsigned i = 0; i < peer_link_count(peer); i++) {
+        struct link *link = peer_link(peer, i);
+
+        if (link)
+            link->cancel_fd = cancel_fd;
+    }
 }
 
 void peer_deadline(struct peer *peer, uint64_t deadline_ns)

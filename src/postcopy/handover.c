@@ -217,8 +217,13 @@ int handover_switch(struct uf_source *source)
         ret = send_blob(source);
     if (ret)
         return ret;
+    if (atomic_load(&source->cancel_wanted)) { /* again: the sink has said that it did not switch */
+        atomic_store(&source->switched, false);
+        return handover_cancel(source);
+    }
     /* From here on the sink may resume, whether we hear of it or not. */
     atomic_store(&source->switched, true);
+    peer_cancelable(peer, -1);
     peer_last(peer);
     ret = peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_SWITCH}, NULL);
     if (ret == 0)

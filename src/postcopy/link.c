@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -37,8 +38,10 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->in = ends->in;
     link->out = ends->out;
     link->stop_fd = stop_fd;
+    link->cancel_fd = -1;
     link->deadline_ns = 0;
     link->open = true;
+    link->torn = false;
     link->tls = NULL;
     link->guarded = link->secured = false;
     link->rounds = 0;
@@ -66,29 +69,47 @@ void link_fini(struct link *link)
     pthread_mutex_destroy(&link->send_lock);
 }
 
-static int left_ms(const struct link *link)
+static uint64_t now_ns(void)
 {
     struct timespec now;
-    uint64_t now_ns;
 
-    if (!link->deadline_ns)
-        return -1;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-    return link->deadline_ns > now_ns ? (int)((link->deadline_ns - now_ns + 999999) / 1000000) : 0;
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int left_ms(uint64_t deadline_ns)
+{
+    uint64_t now = now_ns();
+
+    if (!deadline_ns)
+        return -1;
+    return deadline_ns > now ? (int)((deadline_ns - now + 999999) / 1000000) : 0;
 }
 
 /* Return: 0: go on; -ECANCELED: stopped; -ETIMEDOUT. */
 int link_wait(const struct link *link, int fd, short events)
 {
-    struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = link->stop_fd, .events = POLLIN}};
-    int n;
+    struct pollfd fds[3] = {{.fd = fd, .events = events},
+                            {.fd = link->stop_fd, .events = POLLIN},
+                            {.fd = link->cancel_fd, .events = POLLIN}};
+    uint64_t deadline_ns = link->deadline_ns;
+    int late = -ETIMEDOUT;
 
-    while ((n = poll(fds, 2, left_ms(link))) < 0) {
-        if (errno != EINTR)
+    for (;;) {
+        int n = poll(fds, 3, left_ms(deadline_ns));
+
+        if (n < 0 && errno != EINTR)
             return -errno;
+        if (n < 0)
+            continue;
+        if (fds[1].revents || n == 0)
+            return n ? -ECANCELED : late;
+        if (fds[0].revents)
+            return 0;
+        fds[2].fd = -1;
+        deadline_ns = now_ns() + (uint64_t)LINK_GRACE_MS * 1000000;
+        late = -ECANCELED;
     }
-    return fds[1].revents ? -ECANCELED : n == 0 ? -ETIMEDOUT : 0;
 }
 
 /* What errno says of a transfer. Return: 0: try again; -ECANCELED; -errno. */
@@ -112,29 +133,55 @@ static void advance(struct iovec **parts, int *count, size_t bytes)
     }
 }
 
-/* A socket whose other end is gone answers EPIPE, and no signal. */
+/* A pipe that nobody reads any more raises a signal, which would end a program that goes on. */
+static ssize_t write_pipe(int fd, const struct iovec *parts, int count)
+{
+    const struct timespec now = {0};
+    sigset_t pipe, before, pending;
+    ssize_t n;
+    int error;
+
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    n = writev(fd, parts, count);
+    error = errno;
+    if (n < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE))
+        sigtimedwait(&pipe, NULL, &now);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return n;
+}
+
+/* Whose other end is gone answers EPIPE, and no signal. */
 ssize_t link_write_parts(int fd, struct iovec *parts, int count)
 {
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)count};
     ssize_t n = sendmsg(fd, &msg, MSG_NOSIGNAL);
 
-    return n < 0 && errno == ENOTSOCK ? writev(fd, parts, count) : n;
+    return n < 0 && errno == ENOTSOCK ? write_pipe(fd, parts, count) : n;
 }
 
 static int send_all(struct link *link, struct iovec *parts, int count)
 {
+    bool begun = link->guarded; /* a session may hold a part of a record */
     int ret = 0;
 
+    if (link->torn)
+        return -ECANCELED;
     if (link->guarded)
-        return link->secured ? tls_send(link, parts, count) : -ENOTCONN;
-    while (ret == 0 && count > 0) {
+        ret = link->secured ? tls_send(link, parts, count) : -ENOTCONN;
+    while (ret == 0 && count > 0 && !link->guarded) {
         ssize_t n = link_write_parts(link->out, parts, count);
 
+        begun |= n > 0;
         if (n >= 0)
             advance(&parts, &count, (size_t)n);
         else
             ret = after_failure(link, link->out, POLLOUT);
     }
+    link->torn = ret && begun;
     return ret;
 }
 

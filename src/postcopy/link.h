@@ -12,15 +12,19 @@
 #include "userfault/postcopy.h"
 #include "wire.h"
 
+#define LINK_GRACE_MS 1000 /* that a message in the middle may come to its end */
+
 struct link {
     int in, out;
     int stop_fd;             /* an eventfd: readable when nothing is to be waited for any more */
+    int cancel_fd;           /* another: what is waited for may take LINK_GRACE_MS more; -1 */
     uint64_t deadline_ns;    /* of all waits, by CLOCK_MONOTONIC; 0: none */
     int in_flags, out_flags; /* to restore */
     struct silence in_silence, out_silence;
     pthread_mutex_t send_lock; /* a message at a time */
     _Atomic uint64_t bytes;    /* both ways */
     bool open;
+    bool torn;    /* a message has gone out in part: no other one can follow */
     bool guarded; /* nothing travels but through the session, once its hands are shaken */
     bool secured; /* they are */
     struct tls_session *tls;
@@ -36,7 +40,7 @@ void link_fini(struct link *link);
 
 /*
  * Context: any thread; blocks until the bytes are with the kernel.
- * Return: 0; -errno of write(2); -ECANCELED stopped; -ETIMEDOUT.
+ * Return: 0; -errno of write(2); -ECANCELED stopped, or torn; -ETIMEDOUT.
  */
 int link_send(struct link *link, struct wire_header *header, const void *payload);
 /* Context: one thread. Return: 0; -ECONNRESET the other side has closed; -EPROTO; -ECANCELED;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ int peer_init(struct peer *peer, enum uf_backend backend)
     peer->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (peer->stop_fd < 0)
         return -errno;
+    peer->cancel_fd = -1;
     peer->backend = backend;
     pthread_mutex_init(&peer->lock, NULL);
     return 0;
@@ -315,6 +317,25 @@ bool peer_range_good(const struct peer *peer, const struct wire_header *header)
     return header->length > 0 && header->offset < region->len &&
            header->length <= region->len - header->offset &&
            !((header->offset | header->length) & (region->page - 1));
+}
+
+/* Not those that say of an instruction what is wrong with it, nor real-time ones: some are a
+ * facility's own. */
+int peer_thread(pthread_t *ret_thread, void *(*run)(void *arg), void *arg)
+{
+    static const int open[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t blocked, before;
+    int ret;
+
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++)
+        sigdelset(&blocked, open[i]);
+    for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
+        sigdelset(&blocked, sig);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    ret = -pthread_create(ret_thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ret;
 }
 
 uint64_t peer_now_ns(void)

@@ -26,7 +26,8 @@ struct peer {
     unsigned background_count;
     bool has_urgent;
     bool running;
-    int stop_fd; /* rings when all is over, well or badly */
+    int stop_fd;   /* rings when all is over, well or badly */
+    int cancel_fd; /* source, before the switch: of its links; -1 */
     enum uf_backend backend;
     uint64_t agreed;                  /* WIRE_OFFER_... */
     uint64_t session, connection;     /* the migration, and which connection of it */
@@ -92,6 +93,14 @@ void peer_tell(struct peer *peer, int error, const char *text);
  */
 int peer_recover(struct peer *peer, int (*rejoin)(void *arg), void *arg);
 int peer_given_up(struct peer *peer, int error);
+/*
+ * A thread of the engine's: signals of the program's are not for it, for a handler may touch a page
+ * that this very thread is to bring. Return: 0; -errno.
+ */
+int peer_thread(pthread_t *ret, void *(*run)(void *arg), void *arg);
+/* When this rings, no link is waited for much longer; -1: nothing does. No link is waited for now.
+ */
+void peer_cancelable(struct peer *peer, int cancel_fd);
 /* Of everything that waits for a link. 0: none. */
 void peer_deadline(struct peer *peer, uint64_t deadline_ns);
 /* A deadline for the next step of a handshake: who says nothing must not hold this side for ever.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Pages go out: claims, runs of zeroes and of content, the limit of bandwidth. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,18 +78,21 @@ static size_t run_of(const char *bytes, size_t page, size_t count, bool *ret_zer
     return n;
 }
 
-/*
- * Wait until what was sent so far fits into the limit. Before a claim: who touches a page that is
- * claimed and waits here would wait with it. Return: 0; -ECANCELED.
- */
-static int await_rate(struct uf_source *source)
+/* Of precopy, that it is to end. */
+static bool is_over(const struct pusher *pusher)
 {
-    uint64_t limit = source->options.bandwidth_bytes, now, due;
+    struct uf_source *source = pusher->source;
 
-    if (!limit)
-        return 0;
+    return pusher->precopy &&
+           (atomic_load(&source->switch_wanted) || atomic_load(&source->cancel_wanted));
+}
+
+/* When what was sent so far fits into the limit. */
+static uint64_t due_ns(struct uf_source *source, uint64_t limit)
+{
+    uint64_t now = peer_now_ns(), due;
+
     pthread_mutex_lock(&source->rate_lock);
-    now = peer_now_ns();
     due = source->rate_start_ns +
           (uint64_t)((double)source->sent_bytes / (double)limit * 1000000000.0);
     if (due + 100000000 < now) { /* what was not used is not saved up */
@@ -96,14 +100,28 @@ static int await_rate(struct uf_source *source)
         source->sent_bytes = 0;
     }
     pthread_mutex_unlock(&source->rate_lock);
-    while (due > now) {
-        struct pollfd stop = {.fd = source->peer.stop_fd, .events = POLLIN};
+    return due;
+}
 
-        if (poll(&stop, 1, (int)((due - now + 999999) / 1000000)) > 0)
+/*
+ * Wait for that. Before a claim: who touches a page that is claimed and waits here would wait with
+ * it. Return: 0; -ECANCELED: nothing more is to be sent.
+ */
+static int await_rate(const struct pusher *pusher)
+{
+    struct uf_source *source = pusher->source;
+    uint64_t limit = source->options.bandwidth_bytes, due = limit ? due_ns(source, limit) : 0;
+    struct pollfd fds[2] = {
+        {.fd = source->peer.stop_fd, .events = POLLIN},
+        {.fd = source->bells[pusher->precopy ? BELL_WISH : BELL_SENT], .events = POLLIN}};
+
+    for (uint64_t now; limit && due > (now = peer_now_ns());) {
+        uint64_t ms = (due - now + 999999) / 1000000;
+
+        if (poll(fds, 2, ms < INT_MAX ? (int)ms : INT_MAX) > 0)
             return -ECANCELED;
-        now = peer_now_ns();
     }
-    return 0;
+    return is_over(pusher) ? -ECANCELED : 0;
 }
 
 static void count_rate(struct uf_source *source, size_t bytes)
@@ -181,6 +199,13 @@ static int send_claim(struct pusher *pusher, struct claim claim)
     return ret;
 }
 
+/* Who waits for the limit has nothing more to send. */
+static void ring_if_last(struct uf_source *source)
+{
+    if (push_left(source) == 0)
+        peer_ring(source->bells[BELL_SENT]);
+}
+
 static void *push(void *arg)
 {
     struct pusher *pusher = arg;
@@ -191,10 +216,7 @@ static void *push(void *arg)
     while (ret == 0 && !peer_halted(&source->peer)) {
         bool found;
 
-        if (pusher->precopy &&
-            (atomic_load(&source->switch_wanted) || atomic_load(&source->cancel_wanted)))
-            break;
-        if (await_rate(source))
+        if (await_rate(pusher))
             break;
         pthread_mutex_lock(&source->map_lock);
         found = claim_next(source, pusher->precopy, &claim);
@@ -203,6 +225,8 @@ static void *push(void *arg)
         pthread_mutex_unlock(&source->map_lock);
         if (!found)
             break;
+        if (!pusher->precopy && source->options.bandwidth_bytes)
+            ring_if_last(source);
         ret = send_claim(pusher, claim);
     }
     return NULL;
@@ -236,7 +260,7 @@ static int start(struct pusher *pusher)
     }
     if (make_pack(pusher))
         return -ENOMEM;
-    pusher->started = pthread_create(&pusher->thread, NULL, push, pusher) == 0;
+    pusher->started = peer_thread(&pusher->thread, push, pusher) == 0;
     return pusher->started ? 0 : -EAGAIN;
 }
 
@@ -308,6 +332,8 @@ int push_urgent(struct uf_source *source, struct link *link, const struct wire_h
         ret = send_run(source, link, NULL, &claim, bytes, is_zero(bytes, region->page));
     }
     pthread_mutex_unlock(&source->urgent_lock);
+    if (found)
+        ring_if_last(source);
     PEER_COUNT(&source->peer, requests, 1);
     if (found)
         PEER_COUNT(&source->peer, pages_urgent, 1);

@@ -96,7 +96,7 @@ int receive_start(struct uf_sink *sink, struct sink_receivers *receivers, struct
     int ret;
 
     *receiver = (struct sink_receiver){.sink = sink, .link = link};
-    ret = -pthread_create(&receiver->thread, NULL, receive, receiver);
+    ret = peer_thread(&receiver->thread, receive, receiver);
     if (ret)
         return peer_fail(&sink->peer, ret, "a thread for a link: %s", strerror(-ret));
     receivers->count++;

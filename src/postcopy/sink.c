@@ -296,7 +296,7 @@ static int take_over(struct uf_sink *sink)
     atomic_store(&sink->switched, true);
     peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_READY}, NULL);
     PEER_COUNT(peer, downtime_ns, peer_now_ns() - before);
-    ret = -pthread_create(&receiver, NULL, receive_pages, sink);
+    ret = peer_thread(&receiver, receive_pages, sink);
     if (ret)
         return peer_fail(peer, ret, "a thread for the links: %s", strerror(-ret));
     ret = peer_error(peer) ? peer_error(peer) : resume(sink);

@@ -10,12 +10,37 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "greet.h"
 #include "offer.h"
 #include "source.h"
 
 #define DOWNTIME_MS 300
+
+static void close_bells(struct uf_source *source)
+{
+    for (int i = 0; i < BELLS; i++) {
+        if (source->bells[i] >= 0)
+            close(source->bells[i]);
+    }
+}
+
+/* Return: 0; -errno. */
+static int make_bells(struct uf_source *source)
+{
+    int error = 0;
+
+    for (int i = 0; i < BELLS; i++) {
+        source->bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (source->bells[i] < 0)
+            error = -errno;
+    }
+    if (error)
+        close_bells(source);
+    return error;
+}
 
 int uf_source_new(struct uf_source **ret, const struct uf_source_options *options)
 {
@@ -28,6 +53,8 @@ int uf_source_new(struct uf_source **ret, const struct uf_source_options *option
     if (!source)
         return -ENOMEM;
     error = peer_init(&source->peer, options->backend);
+    if (!error && (error = make_bells(source)))
+        peer_fini(&source->peer);
     if (error) {
         free(source);
         return error;
@@ -51,6 +78,7 @@ void uf_source_free(struct uf_source *source)
     pthread_mutex_destroy(&source->map_lock);
     pthread_mutex_destroy(&source->urgent_lock);
     pthread_mutex_destroy(&source->rate_lock);
+    close_bells(source);
     peer_fini(&source->peer);
     free(source);
 }
@@ -63,11 +91,14 @@ int uf_source_region(struct uf_source *source, void *start, size_t len_bytes, si
 void uf_source_switch(struct uf_source *source)
 {
     atomic_store(&source->switch_wanted, true);
+    peer_ring(source->bells[BELL_WISH]);
 }
 
 void uf_source_cancel(struct uf_source *source)
 {
     atomic_store(&source->cancel_wanted, true);
+    peer_ring(source->bells[BELL_WISH]);
+    peer_ring(source->bells[BELL_CANCEL]);
 }
 
 bool uf_source_switched(const struct uf_source *source)
@@ -169,8 +200,9 @@ static int stop_program(struct uf_source *source, struct tracker *tracker)
     source->stopped_ns = peer_now_ns();
     ret = source->options.stop(source->options.arg, &source->blob, &source->blob_len);
     if (ret < 0) {
-        handover_cancel(source);
-        return ret;
+        peer_send(&source->peer, &source->peer.control, (struct wire_header){.type = WIRE_CANCEL},
+                  NULL);
+        return peer_fail(&source->peer, ret, "the program did not stop: %s", strerror(-ret));
     }
     if (source->blob_len > UF_POSTCOPY_BLOB_MAX)
         return peer_fail(&source->peer, -E2BIG, "a state of more than 64 MiB");
@@ -191,6 +223,8 @@ static int precopy_and_stop(struct uf_source *source, struct tracker *tracker)
 {
     int ret = tracker ? run_rounds(source, tracker) : 0;
 
+    if (ret == 0 && atomic_load(&source->cancel_wanted))
+        ret = handover_cancel(source);
     return ret ? ret : prepare_and_stop(source, tracker);
 }
 
@@ -263,11 +297,15 @@ static int run(void *arg)
 
     source->rate_start_ns = peer_now_ns();
     ret = migrate(source);
+    if (ret == -ECANCELED && !peer_error(&source->peer)) /* a link was waited for */
+        ret = handover_cancel(source);
     free_maps(source);
     return ret;
 }
 
 int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links)
 {
+    if (!source->peer.running)
+        source->peer.cancel_fd = source->bells[BELL_CANCEL];
     return peer_run(&source->peer, links, run, source);
 }

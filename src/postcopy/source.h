@@ -10,11 +10,16 @@
 #include "peer.h"
 #include "track.h"
 
+/* For who waits: before the switch, that something is wanted, or to cancel; behind it, that every
+ * page is sent. */
+enum bell { BELL_WISH, BELL_CANCEL, BELL_SENT, BELLS };
+
 struct uf_source {
     struct peer peer;
     struct uf_source_options options;
     _Atomic bool switch_wanted, cancel_wanted, switched, done_said, complete;
-    bool handed; /* the sink is known to have switched */
+    int bells[BELLS]; /* eventfds */
+    bool handed;      /* the sink is known to have switched */
     bool switch_tried;
     const void *blob;
     size_t blob_len;

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <gnutls/x509.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,28 +209,14 @@ int tls_start(struct link *link, const struct uf_postcopy_tls *tls, char *ret_wo
     return code;
 }
 
-/* A pipe that nobody reads any more would raise a signal, only to say goodbye. */
-static void say_goodbye(gnutls_session_t session)
-{
-    const struct timespec now = {0};
-    sigset_t pipe, before;
-
-    sigemptyset(&pipe);
-    sigaddset(&pipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    if (gnutls_bye(session, GNUTLS_SHUT_WR) < 0 && !sigismember(&before, SIGPIPE))
-        sigtimedwait(&pipe, NULL, &now);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 void tls_end(struct link *link)
 {
     struct tls_session *s = link->tls;
 
     if (!s)
         return;
-    if (link->secured)
-        say_goodbye(s->session);
+    if (link->secured) /* or it would count as cut off */
+        gnutls_bye(s->session, GNUTLS_SHUT_WR);
     gnutls_deinit(s->session);
     pthread_mutex_destroy(&s->lock);
     free(s);

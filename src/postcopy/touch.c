@@ -135,7 +135,7 @@ int touch_start(struct uf_sink *sink)
     sink->touches_stop = eventfd(0, EFD_CLOEXEC);
     if (sink->touches_stop < 0)
         return peer_fail(&sink->peer, -errno, "an eventfd: %s", strerror(errno));
-    ret = -pthread_create(&sink->touches, NULL, serve, sink);
+    ret = peer_thread(&sink->touches, serve, sink);
     if (ret) {
         close(sink->touches_stop);
         sink->touches_stop = -1;

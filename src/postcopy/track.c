@@ -121,7 +121,7 @@ static int start_notes(struct tracker *tracker)
     if (ret == 0 && tracker->stop_fd < 0)
         ret = -errno;
     if (ret == 0)
-        ret = -pthread_create(&tracker->thread, NULL, note_writes, tracker);
+        ret = peer_thread(&tracker->thread, note_writes, tracker);
     if (ret && tracker->stop_fd >= 0) {
         close(tracker->stop_fd);
         tracker->stop_fd = -1;

@@ -3,9 +3,12 @@
  * What a program may do with the library that is not the usual way: a source and a sink, both in
  * this process, and the moment at which something is done to them.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +17,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <userfault/postcopy.h>
@@ -31,10 +36,9 @@ struct move {
     struct uf_postcopy_links links[2];
     struct uf_source *source;
     struct uf_sink *sink;
-    pthread_t thread;
+    pthread_t thread, toucher;
     int source_ret, sink_ret;
     struct uf_postcopy_stats source_stats, sink_stats;
-    char blob[64];
 };
 
 static enum uf_backend backend;
@@ -109,7 +113,7 @@ static void *run_sink(void *arg)
 }
 
 /* Every page holds something but each eighth, which is zero. */
-static void begin(struct move *move)
+static void prepare(struct move *move)
 {
     move->how.backend = move->sink_how.backend = backend;
     move->how.arg = move->sink_how.arg = move;
@@ -126,20 +130,31 @@ static void begin(struct move *move)
     make_links(move);
     if (uf_source_new(&move->source, &move->how) || uf_sink_new(&move->sink, &move->sink_how) ||
         uf_source_region(move->source, move->from, BYTES, PAGE) ||
-        uf_sink_region(move->sink, move->to, BYTES, PAGE) ||
-        pthread_create(&move->thread, NULL, run_sink, move))
+        uf_sink_region(move->sink, move->to, BYTES, PAGE))
         abort();
 }
 
-/* Where the source is run by this thread. */
-static void run(struct move *move)
+/* And the sink runs. */
+static void begin(struct move *move)
 {
-    move->source_ret = uf_source_run(move->source, &move->links[0]);
+    prepare(move);
+    if (pthread_create(&move->thread, NULL, run_sink, move))
+        abort();
+}
+
+static void run_end(struct move *move)
+{
     if (move->source_ret)
         each_link(&move->links[0], hang_up);
     pthread_join(move->thread, NULL);
     uf_source_stats(move->source, &move->source_stats);
     uf_sink_stats(move->sink, &move->sink_stats);
+}
+
+static void run(struct move *move)
+{
+    move->source_ret = uf_source_run(move->source, &move->links[0]);
+    run_end(move);
 }
 
 static bool is_right(const struct move *move)
@@ -192,6 +207,212 @@ static void check_transparent_huge_pages(int kind)
     end(&move);
 }
 
+/* ---- links whose other end is gone, signals of the program's */
+
+/* A side in a process of its own, over pipes that nobody reads. Return: what waitpid(2) says. */
+static int run_over_pipes(bool sink)
+{
+    int there[2], status = -1;
+    pid_t pid;
+
+    if (pipe(there))
+        abort();
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        struct move move = {.kind = MAP_PRIVATE};
+        const char nonsense[64] = "nonsense";
+
+        prepare(&move);
+        move.links[sink].control.out = there[1];
+        if (write(move.links[!sink].control.out, nonsense, sizeof(nonsense)) < 0)
+            abort();
+        close(there[0]);
+        _exit(sink ? -uf_sink_run(move.sink, &move.links[1])
+                   : -uf_source_run(move.source, &move.links[0]));
+    }
+    close(there[0]);
+    close(there[1]);
+    waitpid(pid, &status, 0);
+    return status;
+}
+
+static bool ended_with(int status, int error)
+{
+    return WIFEXITED(status) && WEXITSTATUS(status) == error;
+}
+
+static void check_pipes(void)
+{
+    point(ended_with(run_over_pipes(false), EPIPE),
+          "a pipe that nobody reads is an error, no signal");
+    point(ended_with(run_over_pipes(true), EPROTO), "nor is it where a failure is told");
+}
+
+/* Of all threads but two. Return: how many there are; ret_open: of those, who take SIGUSR1. */
+static unsigned count_threads(pid_t one, pid_t other, unsigned *ret_open)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    const struct dirent *task;
+    unsigned count = 0;
+
+    *ret_open = 0;
+    while (tasks && (task = readdir(tasks))) {
+        char path[64], line[256];
+        unsigned long long blocked = 0;
+        pid_t tid = atoi(task->d_name);
+        FILE *file;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+        file = tid && tid != one && tid != other ? fopen(path, "re") : NULL;
+        while (file && fgets(line, sizeof(line), file) &&
+               sscanf(line, "SigBlk: %llx", &blocked) < 1)
+            ;
+        count += file != NULL;
+        *ret_open += file && !(blocked >> (SIGUSR1 - 1) & 1);
+        if (file)
+            fclose(file);
+    }
+    if (tasks)
+        closedir(tasks);
+    return count;
+}
+
+static unsigned engine_threads, engine_open;
+
+static int look_at_threads(void *arg, const void *blob, size_t len)
+{
+    engine_threads = count_threads(getpid(), (pid_t)syscall(SYS_gettid), &engine_open);
+    return 0;
+}
+
+static void check_signals(void)
+{
+    struct move move = {.kind = MAP_PRIVATE, .sink_how = {.resume = look_at_threads}};
+
+    begin(&move);
+    run(&move);
+    point(is_right(&move) && engine_threads > 0 && engine_open == 0,
+          "no thread of the engine's takes a signal of the program's");
+    end(&move);
+}
+
+/* ---- wishes */
+
+static int cancel_and_stop(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    struct move *move = arg;
+
+    uf_source_cancel(move->source);
+    return stop(arg, ret_blob, ret_len);
+}
+
+static void judge_canceled(const struct move *move, const char *name)
+{
+    point(move->source_ret == -ECANCELED && !uf_source_switched(move->source) &&
+              !uf_sink_switched(move->sink) && move->sink_ret < 0,
+          name);
+}
+
+static void check_cancel_in_stop(void)
+{
+    for (unsigned rounds = 0; rounds < 2; rounds++) {
+        struct move move = {.kind = MAP_PRIVATE,
+                            .how = {.rounds_max = rounds, .stop = cancel_and_stop}};
+
+        begin(&move);
+        run(&move);
+        judge_canceled(&move, "it can be canceled until it has switched");
+        point(move.sink_ret == -ECANCELED, "and the sink hears so");
+        end(&move);
+    }
+}
+
+static void *run_source(void *arg)
+{
+    struct move *move = arg;
+
+    move->source_ret = uf_source_run(move->source, &move->links[0]);
+    return NULL;
+}
+
+/* When it has sent all that the limit lets it. */
+static void await_first_pages(const struct move *move)
+{
+    struct uf_postcopy_stats stats;
+
+    do {
+        uf_source_stats(move->source, &stats);
+        sched_yield();
+    } while (!stats.pages_precopy);
+}
+
+/* A limit so low that nothing more is sent in a lifetime; the source is in a thread of its own. */
+static void run_slowly(struct move *move, void (*wish)(struct uf_source *source))
+{
+    pthread_t thread;
+
+    begin(move);
+    if (pthread_create(&thread, NULL, run_source, move))
+        abort();
+    await_first_pages(move);
+    wish(move->source);
+    pthread_join(thread, NULL);
+    run_end(move);
+}
+
+static void *touch_all(void *arg)
+{
+    struct move *move = arg;
+
+    for (size_t at = 0; at < BYTES; at += PAGE)
+        (void)*(volatile char *)(move->to + at);
+    return NULL;
+}
+
+static int resume_and_touch(void *arg, const void *blob, size_t len)
+{
+    struct move *move = arg;
+
+    return -pthread_create(&move->toucher, NULL, touch_all, move);
+}
+
+static void check_slow(void)
+{
+    struct move canceled = {.kind = MAP_PRIVATE, .how = {.rounds_max = 9, .bandwidth_bytes = 1}};
+    struct move switched = {.kind = MAP_PRIVATE,
+                            .how = {.rounds_max = 9, .bandwidth_bytes = 1},
+                            .sink_how = {.resume = resume_and_touch}};
+
+    run_slowly(&canceled, uf_source_cancel);
+    judge_canceled(&canceled, "canceled while the limit is waited for");
+    end(&canceled);
+    run_slowly(&switched, uf_source_switch);
+    pthread_join(switched.toucher, NULL);
+    point(is_right(&switched),
+          "switched while the limit is waited for, and ended when all was asked for");
+    end(&switched);
+}
+
+/* Nobody answers. */
+static void check_cancel_unanswered(void)
+{
+    struct move move = {.kind = MAP_PRIVATE, .how = {.handshake_ms = 3600000}};
+    struct pollfd greeted;
+    pthread_t thread;
+
+    prepare(&move);
+    greeted = (struct pollfd){.fd = move.links[1].control.in, .events = POLLIN};
+    if (pthread_create(&thread, NULL, run_source, &move))
+        abort();
+    poll(&greeted, 1, -1);
+    uf_source_cancel(move.source);
+    pthread_join(thread, NULL);
+    point(move.source_ret == -ECANCELED && !uf_source_switched(move.source),
+          "canceled while nobody answers");
+    end(&move);
+}
+
 /* ---- */
 
 /* Return: why nothing can be tried here; NULL: it can. */
@@ -221,6 +442,11 @@ int main(int argc, char **argv)
     }
     check_transparent_huge_pages(MAP_PRIVATE);
     check_transparent_huge_pages(MAP_SHARED);
+    check_pipes();
+    check_signals();
+    check_cancel_in_stop();
+    check_slow();
+    check_cancel_unanswered();
     printf("1..%d\n", points);
     return failed;
 }
