@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 
 #include "base/point.h"
 #include "core/call.h"
@@ -17,6 +18,7 @@
 #include "local.h"
 #include "posted.h"
 #include "sys/file.h"
+#include "sys/thread.h"
 
 /* ---- asking */
 
@@ -88,20 +90,25 @@ struct piece {
     struct wire_request question;
 };
 
-/* @good: so much of it can be read; none: the other side finds out what else is wrong */
-static void put_piece(const struct client_guard *guard, struct piece *piece,
-                      const struct uf_io_copy *copy, uint64_t done, size_t good)
+/* The question; @good: bytes of its source that lie in the lane, 0: the other side finds out what
+ * else is wrong */
+static void put_piece(struct piece *piece, const struct uf_io_copy *copy, uint64_t done,
+                      size_t good)
 {
-    struct uf_io_copy part = {
-        .dst = copy->dst + done, .src = copy->src + done, .len = piece->len, .mode = copy->mode};
+    const struct wire_copy part = {.copy = {.dst = copy->dst + done,
+                                            .src = copy->src + done,
+                                            .len = good ? good : piece->len,
+                                            .mode = copy->mode},
+                                   .whole = copy->len - done};
 
-    piece->question = (struct wire_request){.op = CHANNEL_IOCTL, .request = UF_IO_COPY};
-    if (good && core_copy_in(guard->remote->shared->data[piece->lane],
-                             (const void *)(uintptr_t)part.src, good) == 0) {
-        piece->question.data_len = (uint32_t)good;
-        part.len = good;
-    }
+    piece->question = (struct wire_request){
+        .op = CHANNEL_IOCTL, .request = UF_IO_COPY, .data_len = (uint32_t)good};
     memcpy(piece->question.args, &part, sizeof part);
+}
+
+static unsigned char *data_of(const struct client_guard *guard, const struct piece *piece)
+{
+    return guard->remote->shared->data[piece->lane];
 }
 
 static size_t piece_len(const struct uf_io_copy *copy, uint64_t done)
@@ -111,7 +118,10 @@ static size_t piece_len(const struct uf_io_copy *copy, uint64_t done)
     return left < CHANNEL_DATA ? (size_t)left : CHANNEL_DATA;
 }
 
-/* While one piece is served: the next, if it can be had at once. */
+/*
+ * While one piece is served: the next, if it can be had at once. Nobody has touched its source:
+ * what of it is not there must not be met here, where the signal that would tell is blocked.
+ */
 static bool next_piece(const struct client_guard *guard, struct piece *piece,
                        const struct uf_io_copy *copy, uint64_t done)
 {
@@ -122,29 +132,35 @@ static bool next_piece(const struct client_guard *guard, struct piece *piece,
         return false;
     }
     piece->len = piece_len(copy, done);
-    put_piece(guard, piece, copy, done, piece->len);
-    if (piece->question.data_len != piece->len) {
+    struct iovec local = {data_of(guard, piece), piece->len};
+    struct iovec source = {(void *)(uintptr_t)(copy->src + done), piece->len};
+    if (sys_call(SYS_process_vm_readv, sys_gettid(), &local, 1, &source, 1, 0) !=
+        (long)piece->len) {
         lanes_release(guard->remote, piece->lane);
         return false;
     }
+    put_piece(piece, copy, done, piece->len);
     return true;
 }
 
-static long hear_piece(const struct client_guard *guard, struct piece *piece)
+/* @ret_told: whether the answer's last word says it, too */
+static long hear_piece(const struct client_guard *guard, struct piece *piece, bool *ret_told)
 {
     struct uf_io_copy part;
     long ret = lanes_hear(guard->remote, piece->lane, &piece->question);
 
     lanes_release(guard->remote, piece->lane);
     memcpy(&part, piece->question.args, sizeof part);
-    return ret == -ESRCH ? ret : part.copy ? part.copy : ret;
+    *ret_told = ret != -ESRCH && part.copy;
+    return *ret_told ? part.copy : ret;
 }
 
 /*
  * Pieces, as long as the next one's source need not be waited for. Return: 1 all of them were done
  * in full, 0 the last was not, -errno the last not at all.
  */
-static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, int64_t *done)
+static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, int64_t *done,
+                        bool *ret_told)
 {
     struct piece piece = {.len = piece_len(copy, (uint64_t)*done)}, next;
     size_t good = readable((const unsigned char *)(uintptr_t)copy->src + *done, piece.len);
@@ -160,11 +176,15 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
         client_leave(&guard);
         return ret;
     }
-    put_piece(&guard, &piece, copy, (uint64_t)*done, good);
+    if (good && core_copy_in(data_of(&guard, &piece),
+                             (const void *)(uintptr_t)(copy->src + (uint64_t)*done), good)) {
+        good = 0;
+    }
+    put_piece(&piece, copy, (uint64_t)*done, good);
     do {
         lanes_ask(guard.remote, piece.lane, &piece.question);
         more = good == piece.len && next_piece(&guard, &next, copy, (uint64_t)*done + piece.len);
-        ret = hear_piece(&guard, &piece);
+        ret = hear_piece(&guard, &piece, ret_told);
         *done += ret > 0 ? ret : 0;
         if (ret != (long)piece.len && more) {
             lanes_release(guard.remote, next.lane);
@@ -184,7 +204,9 @@ static long copy_ioctl(int fd, uint32_t index, const struct uf_io_copy *copy, un
     bool sound = copy->len && !((copy->dst | copy->len) & (CHANNEL_PAGE - 1)) &&
                  copy->dst + copy->len > copy->dst && copy->src + copy->len > copy->src;
     struct wire_request question = {.op = CHANNEL_IOCTL, .request = UF_IO_COPY};
+    struct uf_io_copy gone = *copy;
     int64_t done = 0;
+    bool told = false;
     long ret = 0;
 
     if (!sound) {
@@ -192,11 +214,11 @@ static long copy_ioctl(int fd, uint32_t index, const struct uf_io_copy *copy, un
         return plain_ioctl(fd, index, &question, arg, sizeof *copy);
     }
     do {
-        ret = copy_pieces(fd, index, copy, &done);
+        ret = copy_pieces(fd, index, copy, &done, &told);
     } while (ret > 0 && (uint64_t)done < copy->len);
-    if (ret == -ESRCH || ret == -EBADF || (done == 0 && ret == -EINVAL)) {
+    if (ret == -ESRCH || ret == -EBADF || (done == 0 && ret < 0 && !told)) {
         /* And the last word stays what it was. */
-        return ret == -ESRCH ? core_gone_ioctl(UF_IO_COPY, copy) : ret;
+        return ret == -ESRCH ? core_gone_ioctl(UF_IO_COPY, &gone) : ret;
     }
     done = done ? done : ret;
     if (core_copy_out(arg + offsetof(struct uf_io_copy, copy), &done, sizeof done)) {
@@ -229,6 +251,29 @@ static bool is_known(uint32_t request)
     }
 }
 
+/*
+ * As the kernel: nobody is woken when the caller cannot be told how much was done, and no context
+ * enabled. Both are done elsewhere before the answer is written, so that is tried first. @args:
+ * what stands there
+ */
+static int expect_unwritable(uint32_t request, unsigned char *arg, size_t size, unsigned char *args)
+{
+    const uint64_t dontwake = UF_COPY_MODE_DONTWAKE; /* of each the same, before the last word */
+    size_t last = size - sizeof(uint64_t), mode = last - sizeof(uint64_t);
+    uint64_t word;
+
+    if (request == UF_IO_API) {
+        return core_copy_out(arg, args, size);
+    }
+    if (wire_last_written(request) && request != UF_IO_REGISTER &&
+        core_copy_out(arg + last, args + last, sizeof word)) {
+        memcpy(&word, args + mode, sizeof word);
+        word |= dontwake;
+        memcpy(args + mode, &word, sizeof word);
+    }
+    return 0;
+}
+
 long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg)
 {
     struct wire_request question = {.op = CHANNEL_IOCTL, .request = (uint32_t)req};
@@ -238,9 +283,13 @@ long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg)
     if (!is_known((uint32_t)req) || size > CHANNEL_ARGS) {
         return -EINVAL;
     }
-    /* Its last word is written only. */
     if (core_copy_in(question.args, arg, size) &&
-        (size <= 8 || core_copy_in(question.args, arg, size - 8))) {
+        (!wire_last_written((uint32_t)req) || core_copy_in(question.args, arg, size - 8))) {
+        /* Of a context that is not enabled nobody looks at the argument. */
+        return (uint32_t)req != UF_IO_API && client_poll(fd, index, true) == POLLERR ? -EINVAL
+                                                                                     : -EFAULT;
+    }
+    if (expect_unwritable((uint32_t)req, arg, size, question.args)) {
         return -EFAULT;
     }
     if ((uint32_t)req != UF_IO_COPY) {

@@ -54,12 +54,13 @@ static int death = -1; /* handle of a descriptor that says when it has ended */
  */
 static long serve_copy(uint32_t id, const unsigned char *data, struct wire_request *request)
 {
-    uint64_t source = request->copy.src;
+    struct uf_io_copy *copy = &request->piece.copy;
+    uint64_t source = copy->src;
     long ret;
 
-    request->copy.src = request->copy.len <= request->data_len ? (uintptr_t)data : 0;
-    ret = core_serve_ioctl(id, request->request, request->args);
-    request->copy.src = source;
+    copy->src = copy->len <= request->data_len ? (uintptr_t)data : 0;
+    ret = core_serve_copy(id, copy, request->piece.whole);
+    copy->src = source;
     return ret;
 }
 

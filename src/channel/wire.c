@@ -113,15 +113,20 @@ static bool counted(const struct wire_request *asked, uint64_t *ret_len)
     }
 }
 
-/* The bytes that the ioctl never writes, which come first. */
-static size_t inputs(uint32_t request)
+bool wire_last_written(uint32_t request)
 {
     uint64_t len;
 
+    return request == UF_IO_REGISTER || counted(&(struct wire_request){.request = request}, &len);
+}
+
+/* The bytes that the ioctl never writes, which come first. */
+static size_t inputs(uint32_t request)
+{
     if (request == UF_IO_API || request == UF_IO_EXTEND) {
         return 0;
     }
-    if (request == UF_IO_REGISTER || counted(&(struct wire_request){.request = request}, &len)) {
+    if (wire_last_written(request)) {
         return _IOC_SIZE(request) - sizeof(uint64_t);
     }
     return CHANNEL_ARGS;

@@ -34,12 +34,18 @@ struct wire_hello {
 void wire_take_hello(const struct msghdr *msg, const struct channel_hello *hello, long len,
                      struct wire_hello *ret);
 
+/* A piece of a copy, and how much of that is to be had from there on: it must be one mapping. */
+struct wire_copy {
+    struct uf_io_copy copy;
+    uint64_t whole;
+};
+
 /* @data_len: at most CHANNEL_DATA */
 struct wire_request {
     uint32_t op, request, flag, data_len;
     union {
         unsigned char args[CHANNEL_ARGS];
-        struct uf_io_copy copy;
+        struct wire_copy piece;
         struct channel_next next;
         struct channel_fork fork;
     };
@@ -64,6 +70,9 @@ struct wire_answer {
         struct channel_next next;
     };
 };
+
+/* Whether the last word of the ioctl's structure is written only: it need not be readable. */
+bool wire_last_written(uint32_t request);
 
 /*
  * Return: whether the context's own process could have answered so: an ioctl with 0 or an errno,

@@ -710,6 +710,9 @@ int core_make_alias(struct paging_area *area);
 long core_ioctl_register(struct context *ctx, void *arg);
 long core_ioctl_unregister(struct context *ctx, void *arg);
 long core_ioctl_copy(struct context *ctx, void *arg);
+/* Of a longer one, which must be as right as it were alone. @whole: less than its length counts not
+ */
+long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whole);
 long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);
 long core_ioctl_writeprotect(struct context *ctx, void *arg);

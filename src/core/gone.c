@@ -61,9 +61,12 @@ static long gone_range(uint32_t request, const void *arg)
     }
 }
 
-long core_gone_ioctl(uint32_t request, const void *args)
+long core_gone_ioctl(uint32_t request, void *args)
 {
     switch (request) {
+    case UF_IO_API: /* it was enabled */
+        memset(args, 0, sizeof(struct uf_io_api));
+        return -EINVAL;
     case UF_IO_COPY:
         return gone_copy(args);
     case UF_IO_ZEROPAGE:

@@ -83,21 +83,22 @@ bool core_destination(uintptr_t start, uintptr_t end)
 
 /*
  * The destination must be registered, with any context, in one piece; a source that is hidden
- * itself is a fault like any other and is waited for, with no lock held.
+ * itself is a fault like any other and is waited for, with no lock held. @whole: so much is
+ * checked, of which len is filled now
  */
-static long fill_range(const struct context *ctx, uintptr_t dst, size_t len, const char *src,
-                       bool protect)
+static long fill_range(const struct context *ctx, uintptr_t dst, size_t len, size_t whole,
+                       const char *src, bool protect)
 {
     bool zero = src == paging_zeroes;
     bool waited = false;
     size_t done = 0, page;
     long ret;
 
-    if (!core_destination(dst, dst + len)) {
+    if (!core_destination(dst, dst + whole)) {
         return -ENOENT;
     }
     page = core_page_size(dst);
-    if ((dst | len) & (page - 1) || (zero && page > PAGING_PAGE)) {
+    if ((dst | len | whole) & (page - 1) || (zero && page > PAGING_PAGE)) {
         return -EINVAL;
     }
     while (done < len) {
@@ -166,7 +167,11 @@ long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool 
 
 long core_ioctl_copy(struct context *ctx, void *arg)
 {
-    struct uf_io_copy *user = arg;
+    return core_copy_piece(ctx, arg, 0);
+}
+
+long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whole)
+{
     struct uf_io_copy copy;
     int64_t ret = core_check_settled(ctx, &user->copy);
 
@@ -176,11 +181,12 @@ long core_ioctl_copy(struct context *ctx, void *arg)
     if (core_copy_in(&copy, user, sizeof copy - sizeof copy.copy)) {
         return -EFAULT;
     }
-    if (core_check_source(copy.src, copy.len) || core_check_range(copy.dst, copy.len) ||
+    whole = whole > copy.len ? whole : copy.len;
+    if (core_check_source(copy.src, copy.len) || core_check_range(copy.dst, whole) ||
         (copy.mode & ~(UF_COPY_MODE_DONTWAKE | UF_COPY_MODE_WP))) {
         return -EINVAL;
     }
-    ret = fill_range(ctx, copy.dst, copy.len, (const char *)(uintptr_t)copy.src,
+    ret = fill_range(ctx, copy.dst, copy.len, whole, (const char *)(uintptr_t)copy.src,
                      copy.mode & UF_COPY_MODE_WP);
     STAT(copy_calls);
     if (core_copy_out(&user->copy, &ret, sizeof ret)) {
@@ -209,7 +215,7 @@ long core_ioctl_zeropage(struct context *ctx, void *arg)
         (zero.mode & ~UF_ZEROPAGE_MODE_DONTWAKE)) {
         return -EINVAL;
     }
-    ret = fill_range(ctx, zero.range.start, zero.range.len, paging_zeroes, false);
+    ret = fill_range(ctx, zero.range.start, zero.range.len, zero.range.len, paging_zeroes, false);
     STAT(zero_calls);
     if (core_copy_out(&user->zeropage, &ret, sizeof ret)) {
         return -EFAULT;

@@ -88,6 +88,17 @@ long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
     return context_ioctl(ctx, req, arg);
 }
 
+long core_serve_copy(uint32_t id, struct uf_io_copy *copy, uint64_t whole)
+{
+    struct context *ctx = context_of_id(id);
+
+    if (!ctx) {
+        return -ESRCH;
+    }
+    return atomic_load(&ctx->features) & CONTEXT_READY ? core_copy_piece(ctx, copy, whole)
+                                                       : -EINVAL;
+}
+
 /* Looked at again: what has been read since is closed, and another descriptor may have its number.
  */
 int core_serve_bell(uint32_t id, const struct core_serve_fork *fork)

@@ -37,7 +37,7 @@ static const struct conf_case *const tables[] = {
     call_newer_cases,    call_ioctl_cases, call_futex_cases, call_space_cases,  call_answers_cases,
     call_unmapped_cases, move_cases,       move_bulk_cases,  huge_cases,        huge_parts_cases,
     asynchronous_cases,  frames_cases,     thp_cases,        thp_file_cases,    collapse_cases,
-    remote_cases,        events_cases,     event_wait_cases, event_remap_cases, event_random_cases,
+    remote_cases,        remote_edge_cases, events_cases,     event_wait_cases, event_remap_cases, event_random_cases,
     acked_cases,         death_cases,      nested_cases,     fork_event_cases,  fork_wait_cases,
     fork_remote_cases,   scan_cases,       call_rest_cases,  fork_ours_cases,   watched_cases,
     remote_gone_cases,   crowd_cases,

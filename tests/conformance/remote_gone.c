@@ -50,6 +50,7 @@ static void check_fill(int uffd, char *at)
 
 static void check_others(int uffd, char *at)
 {
+    struct uf_io_api api = {.api = UF_API, .features = 1, .ioctls = 1};
     struct uf_msg msg;
 
     CHECK_EQ(uffd_writeprotect(uffd, at, page_size, UF_WRITEPROTECT_MODE_WP), gone_errno);
@@ -64,7 +65,8 @@ static void check_others(int uffd, char *at)
     CHECK_EQ(uffd_register(uffd, at + 1, page_size), -EINVAL);
     CHECK_EQ(uffd_unregister(uffd, at, page_size), -ENOMEM);
     CHECK_EQ(uffd_unregister(uffd, at, 1), -EINVAL);
-    CHECK_EQ(uffd_api(uffd, 0), -EINVAL);
+    CHECK_ERRNO(ioctl(uffd, UF_IO_API, &api), EINVAL);
+    CHECK_EQ(api.api | api.features | api.ioctls, 0);
     CHECK_ERRNO(read(uffd, &msg, sizeof(msg)), EAGAIN);
     CHECK_ERRNO(read(uffd, &msg, sizeof(msg) - 1), EINVAL);
 }

@@ -61,7 +61,7 @@ bool core_bell_name(int fd, struct core_bell *ret)
 static bool arrived[FDS_TOP];
 
 /* Which arguments it looks at first is core's. */
-long core_gone_ioctl(uint32_t request, const void *args)
+long core_gone_ioctl(uint32_t request, void *args)
 {
     (void)args;
     return request == UF_IO_WAKE ? 0 : -ESRCH;

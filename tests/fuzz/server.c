@@ -234,6 +234,12 @@ long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
     return -(long)script_byte(&script);
 }
 
+long core_serve_copy(uint32_t id, struct uf_io_copy *copy, uint64_t whole)
+{
+    (void)whole; /* may be anything */
+    return core_serve_ioctl(id, UF_IO_COPY, copy);
+}
+
 /* Now and then it is asked again, until it is answered. */
 long core_serve_ack(uint32_t id, const void *arg, bool again)
 {

@@ -70,6 +70,8 @@ bool core_bell_name(int fd, struct core_bell *ret);
  */
 uint32_t core_serve_find(int bell);
 long core_serve_ioctl(uint32_t id, unsigned long req, void *arg);
+/* UFFDIO_COPY of the first piece of so much, all of which is checked. @whole: may be anything */
+long core_serve_copy(uint32_t id, struct uf_io_copy *copy, uint64_t whole);
 /*
  * UF_IO_ACK, without waiting. @again: it was answered by CORE_LATER before. Return: CORE_LATER: ask
  * again, in 20 ms or when poked.
@@ -90,9 +92,9 @@ struct core_serve_fork {
 long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *msgs, size_t count,
                      struct core_serve_fork *ret_fork);
 /* What an ioctl answers for a context whose process is gone; @args: its structure, 32 bytes at
- * least.
+ * least, in which the kernel leaves what stands there then
  */
-long core_gone_ioctl(uint32_t request, const void *args);
+long core_gone_ioctl(uint32_t request, void *args);
 /* A duplicate of the bell, which the caller closes; -errno. Context: core_fds_lock() */
 int core_serve_bell(uint32_t id, const struct core_serve_fork *fork);
 /* The descriptor has arrived: whether its message was unread until now. */

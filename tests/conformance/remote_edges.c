@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What another process's ioctls answer at their edges: arguments that can be read or written in
+ * part, and copies longer than what goes to the other process at once. The case has the memory; a
+ * child of it, with the inherited descriptor, asks.
+ */
+#include "harness.h"
+
+#define LONG  ((size_t)4 << 20) /* more than one piece */
+#define FIRST ((size_t)2 << 20)
+
+struct edge {
+    struct mem mem;
+    int uffd;
+    char *source;
+    char *cut;   /* two pages: one to write, one for the end of an argument */
+    uint64_t nr; /* what the child asks for */
+    size_t len;
+};
+
+static void edge_new(struct edge *e, enum mem_kind kind, size_t bytes, uint64_t features)
+{
+    *e = (struct edge){mem_map(kind, bytes / page_size), uffd_open(features), NULL, NULL, 0, 0};
+    CHECK_EQ(uffd_register(e->uffd, e->mem.addr, e->mem.len), 0);
+    e->source = source_new(bytes / page_size, 1);
+    e->cut = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(e->cut != MAP_FAILED);
+}
+
+/* ------------------------------------------------------------------ copies */
+
+static int asks_to_protect(void *arg)
+{
+    struct edge *e = arg;
+    int64_t done;
+    int ret = uffd_copy_mode(e->uffd, e->mem.addr, e->source, page_size, UF_COPY_MODE_WP, &done);
+
+    return ret != -EINVAL ? 1 : done != -EINVAL ? 2 : 0;
+}
+
+/* Not a bad argument, which leaves the last word alone: what the memory is not registered for. */
+static void copy_refused(enum mem_kind kind)
+{
+    struct edge e;
+
+    edge_new(&e, kind, page_size, 0);
+    CHECK_EXITED(child_status(asks_to_protect, &e), 0);
+}
+
+static int copies_too_much(void *arg)
+{
+    struct edge *e = arg;
+    int64_t done;
+    int ret = uffd_copy_mode(e->uffd, e->mem.addr, e->source, e->len, 0, &done);
+
+    return ret != -ENOENT ? 1 : done != -ENOENT ? 2 : 0;
+}
+
+/* Nothing is copied where the end of it is no part of the mapping. */
+static void copy_of_one_mapping(enum mem_kind kind)
+{
+    struct edge e;
+
+    edge_new(&e, kind, LONG, 0);
+    CHECK_EQ(munmap(e.mem.addr + LONG - page_size, page_size), 0);
+    e.len = LONG;
+    CHECK_EXITED(child_status(copies_too_much, &e), 0);
+    check_traps(e.uffd, e.mem.addr);
+}
+
+static int source_ends(void *arg)
+{
+    struct edge *e = arg;
+    int64_t done;
+    int ret;
+
+    if (munmap(e->source + FIRST + page_size, LONG - FIRST - page_size) != 0)
+        return 9;
+    ret = uffd_copy_mode(e->uffd, e->mem.addr, e->source, LONG, 0, &done);
+    return ret != -EAGAIN ? 1 : done != (int64_t)(FIRST + page_size) ? 2 : 0;
+}
+
+static void copy_from_what_ends(enum mem_kind kind)
+{
+    struct edge e;
+
+    edge_new(&e, kind, LONG, 0);
+    CHECK_EXITED(child_status(source_ends, &e), 0);
+    CHECK(pattern_holds(e.mem.addr + FIRST, 1 + FIRST / page_size));
+    check_traps(e.uffd, e.mem.addr + FIRST + page_size);
+}
+
+/* ------------------------------------------------------------------ arguments */
+
+static int wakes_with_half(void *arg)
+{
+    struct edge *e = arg;
+    void *half = e->cut + page_size - 8;
+
+    memcpy(half, &e->mem.addr, 8);
+    if (munmap(e->cut + page_size, page_size) != 0)
+        return 9;
+    return ioctl(e->uffd, UF_IO_WAKE, half) == -1 && errno == EFAULT ? 0 : 1;
+}
+
+static void argument_cut(enum mem_kind kind)
+{
+    struct edge e;
+
+    edge_new(&e, kind, page_size, 0);
+    CHECK_EXITED(child_status(wakes_with_half, &e), 0);
+}
+
+/* Only the answer's word lies where nothing may be written. */
+static int cannot_be_told(void *arg)
+{
+    struct edge *e = arg;
+    struct uf_io_copy copy = {(uintptr_t)e->mem.addr, (uintptr_t)e->source, page_size, 0, 0};
+    struct uf_io_zeropage zero = {{(uintptr_t)e->mem.addr, page_size}, 0, 0};
+    bool copies = e->nr == UF_IO_COPY;
+    size_t size = copies ? sizeof(copy) : sizeof(zero);
+    char *at = e->cut + page_size - (size - 8);
+
+    memcpy(at, copies ? (void *)&copy : (void *)&zero, size);
+    if (mprotect(e->cut + page_size, page_size, PROT_READ) != 0)
+        return 9;
+    return ioctl(e->uffd, e->nr, at) == -1 && errno == EFAULT ? 0 : 1;
+}
+
+/* The page is filled, but nobody is woken. */
+static void answer_unwritable(enum mem_kind kind)
+{
+    for (int i = 0; i < 2; i++) {
+        struct touch touch;
+        struct edge e;
+
+        edge_new(&e, kind, page_size, 0);
+        e.nr = i ? UF_IO_ZEROPAGE : UF_IO_COPY;
+        touch_start(&touch, e.mem.addr, false);
+        uffd_await(e.uffd);
+        CHECK_EXITED(child_status(cannot_be_told, &e), 0);
+        uffd_next_fault(e.uffd, e.mem.addr, 0);
+        CHECK(!touch_is_done(&touch));
+        CHECK_EQ(uffd_zero(e.uffd, e.mem.addr, page_size), -EEXIST);
+        CHECK_EQ(uffd_wake(e.uffd, e.mem.addr, page_size), 0);
+        CHECK_EQ(touch_join(&touch), i ? 0 : *(unsigned char *)e.source);
+    }
+}
+
+static int enables_unheard(void *arg)
+{
+    struct edge *e = arg;
+    struct uf_io_api api = {.api = UF_API};
+
+    memcpy(e->cut, &api, sizeof(api));
+    if (mprotect(e->cut, page_size, PROT_READ) != 0)
+        return 9;
+    return ioctl(e->uffd, UF_IO_API, e->cut) == -1 && errno == EFAULT ? 0 : 1;
+}
+
+static int asks_what_is_new(void *arg)
+{
+    struct edge *e = arg;
+
+    return ioctl(e->uffd, UF_IO_WAKE, NULL) == -1 && errno == EINVAL ? 0 : 1;
+}
+
+/* A context stays new when nobody could be told that it was enabled. */
+static void api_unwritable(enum mem_kind kind)
+{
+    struct edge e;
+
+    edge_new(&e, kind, page_size, 0);
+    CHECK_EQ(close(e.uffd), 0);
+    e.uffd = uffd_open_bare(O_CLOEXEC | O_NONBLOCK | (conf_env.full_mode ? 0 : UF_USER_MODE_ONLY));
+    CHECK_EXITED(child_status(asks_what_is_new, &e), 0);
+    CHECK_EXITED(child_status(enables_unheard, &e), 0);
+    CHECK_EQ(uffd_api(e.uffd, 0), 0);
+}
+
+#define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
+#define MAN_IOCTL "ioctl_userfaultfd(2)"
+
+const struct conf_case remote_edge_cases[] = {
+    {"remote/copy-refused", MAN_IOCTL, KIND(MEM_ANON) | KIND(MEM_MEMFD_SHARED),
+     .features = UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = copy_refused},
+    {"remote/copy-of-one-mapping", MAN_IOCTL, ONE_OF_EACH, .run = copy_of_one_mapping},
+    {"remote/copy-from-what-ends", MAN_IOCTL, ONE_OF_EACH, .run = copy_from_what_ends},
+    {"remote/argument-cut", RST_OTHER, KIND(MEM_ANON), .run = argument_cut},
+    {"remote/answer-unwritable", RST_OTHER, ONE_OF_EACH, .run = answer_unwritable},
+    {"remote/api-unwritable", RST_OTHER, KIND(MEM_ANON), .run = api_unwritable},
+    {.id = NULL},
+};
