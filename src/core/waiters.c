@@ -90,11 +90,21 @@ static bool slot_posted(const struct slot *slot, uint32_t word, struct posted *r
     return !((atomic_load(&slot->word) ^ word) & ~(uint32_t)(SLEEPS | RINGS));
 }
 
+/* A board may go at any moment: its messages are withdrawn, then their slots' own again. */
 static bool posted_unread(const struct slot *slot, uint32_t word)
 {
+    enum core_place_state state = PLACE_EMPTY;
     struct posted at;
+    uint32_t now;
 
-    return slot_posted(slot, word, &at) && places_state(at.place, at.generation) == PLACE_PENDING;
+    if (slot_posted(slot, word, &at)) {
+        state = places_state(at.place, at.generation);
+    }
+    if ((word & STATE_MASK) != SLOT_POSTED || state == PLACE_PENDING || state == PLACE_WITHDRAWN) {
+        return (word & STATE_MASK) == SLOT_POSTED;
+    }
+    now = atomic_load(&slot->word);
+    return (now & STATE_MASK) == SLOT_PENDING && !((now ^ word) & ~(GENERATION - 1));
 }
 
 bool slot_unread(const struct slot *slot, uint32_t word)
@@ -390,6 +400,10 @@ bool waiters_take(struct context *ctx, struct uf_msg *ret)
                           ret);
         posted = (word & STATE_MASK) == SLOT_POSTED;
         if (posted && !slot_posted(oldest, word, &at)) {
+            continue;
+        }
+        if (posted && places_state(at.place, at.generation) == PLACE_WITHDRAWN) {
+            slot_unpost(oldest, word, false);
             continue;
         }
         if (slot_read(ctx, oldest, word, posted ? &at : NULL)) {

@@ -178,6 +178,59 @@ static void api_unwritable(enum mem_kind kind)
     CHECK_EQ(uffd_api(e.uffd, 0), 0);
 }
 
+/* ------------------------------------------------------------------ ends */
+
+#define ROUNDS 20
+#define LOOKS  5000
+
+/* A manager that has asked for something, and stays until it is ended. */
+static pid_t idle_manager(const struct edge *e)
+{
+    struct uf_msg msg;
+    int ready[2];
+    pid_t pid;
+    char byte;
+
+    CHECK_EQ(pipe(ready), 0);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        bool silent = read(e->uffd, &msg, sizeof(msg)) == -1 && errno == EAGAIN;
+
+        if (!silent || write(ready[1], "", 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    CHECK_EQ(read(ready[0], &byte, 1), 1);
+    CHECK_EQ(close(ready[0]) | close(ready[1]), 0);
+    return pid;
+}
+
+/* What it has not read is there all the time, also while it is found out that it has ended. */
+static void manager_ends_unread(enum mem_kind kind)
+{
+    struct edge e;
+
+    edge_new(&e, kind, page_size, 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        struct pollfd ready = {.fd = e.uffd, .events = POLLIN};
+        pid_t manager = idle_manager(&e);
+        struct touch touch;
+
+        touch_start(&touch, e.mem.addr, false);
+        uffd_await(e.uffd);
+        CHECK_EQ(kill(manager, SIGKILL), 0);
+        CHECK_SIGNALED(child_wait(manager), SIGKILL);
+        for (int i = 0; i < LOOKS; i++)
+            CHECK_EQ(poll(&ready, 1, 0), 1);
+        uffd_next_fault(e.uffd, e.mem.addr, 0);
+        CHECK_EQ(uffd_zero(e.uffd, e.mem.addr, page_size), 0);
+        CHECK_EQ(touch_join(&touch), 0);
+        CHECK_EQ(madvise(e.mem.addr, page_size, MADV_DONTNEED), 0);
+    }
+}
+
 #define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
 #define MAN_IOCTL "ioctl_userfaultfd(2)"
 
@@ -189,5 +242,6 @@ const struct conf_case remote_edge_cases[] = {
     {"remote/argument-cut", RST_OTHER, KIND(MEM_ANON), .run = argument_cut},
     {"remote/answer-unwritable", RST_OTHER, ONE_OF_EACH, .run = answer_unwritable},
     {"remote/api-unwritable", RST_OTHER, KIND(MEM_ANON), .run = api_unwritable},
+    {"remote/manager-ends-unread", RST_OTHER, KIND(MEM_ANON), .run = manager_ends_unread},
     {.id = NULL},
 };
