@@ -210,6 +210,7 @@ struct context {
     _Atomic uint32_t board;       /* index + 1; 0: none. See core/place.h */
     int hub, probe;               /* the sockets of the time when it was made */
     int flags;                    /* O_CLOEXEC and O_NONBLOCK as it was made */
+    _Atomic int seen;             /* a descriptor of this process that was its, or any number */
     struct bell_name heir;        /* while a fork is under way: the child's; or its len is 0 */
     _Atomic uint32_t callback_changes; /* its lowest bit says which of the two is valid */
     struct context_callback {
@@ -310,6 +311,8 @@ void contexts_release_closed(void);
 void context_serve_if_asked(const struct context *ctx);
 /* Release the context if no descriptor of it is left anywhere. Else look at its managers. */
 void context_release_if_closed(struct context *ctx);
+/* Whether this process itself has a descriptor of it. */
+bool descriptor_here(struct context *ctx);
 
 /* ---- managers.c */
 

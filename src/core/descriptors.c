@@ -38,6 +38,23 @@ struct context *context_of_fd(int fd)
     return id && id < FD_REMOTE ? context_of_id(id) : NULL;
 }
 
+bool descriptor_here(struct context *ctx)
+{
+    uint32_t id = atomic_load(&ctx->id);
+    int fd = atomic_load_explicit(&ctx->seen, memory_order_relaxed), top = atomic_load(&fdmap_top);
+
+    if (fd < top && atomic_load(&core_fdmap[fd]) == id) {
+        return true;
+    }
+    for (fd = 0; fd < top; fd++) {
+        if (atomic_load(&core_fdmap[fd]) == id) {
+            atomic_store_explicit(&ctx->seen, fd, memory_order_relaxed);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A descriptor that is no context of this process: another's, as its bell says? */
 static bool recognise(int fd)
 {

@@ -168,6 +168,18 @@ static void release_orphan(const struct range *range)
     core_edit_unlock();
 }
 
+/*
+ * Who waits finds out when the context was closed by another process; with UF_FEATURE_SIGBUS nobody
+ * waits. A descriptor of this process's own tells that it was not, without a system call.
+ */
+static bool closed_elsewhere(struct context *ctx, uint32_t id)
+{
+    if (!descriptor_here(ctx)) {
+        context_release_if_closed(ctx);
+    }
+    return atomic_load(&ctx->id) != id;
+}
+
 /* Report it in whichever way the context asked for. */
 static enum core_verdict report(const struct range *range, struct core_report *what,
                                 const uint64_t *mask, ucontext_t *uc, bool user_mode,
@@ -196,6 +208,9 @@ static enum core_verdict report(const struct range *range, struct core_report *w
         }
     }
     if ((atomic_load(&ctx->features) & UF_FEATURE_SIGBUS) || managers_dead(ctx)) {
+        if ((atomic_load(&ctx->features) & UF_FEATURE_SIGBUS) && closed_elsewhere(ctx, id)) {
+            return CORE_RETRY;
+        }
         STAT(faults_sigbus);
         return CORE_SIGBUS;
     }

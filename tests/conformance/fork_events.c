@@ -214,6 +214,29 @@ static void others_follow(enum mem_kind kind)
     uffd_check_silent(f.uffd);
 }
 
+static int child_touches_let_go(void *arg)
+{
+    struct family *f = arg;
+    char byte;
+
+    if (read(f->gate[0], &byte, 1) != 1)
+        return 1;
+    return touch_caught(f->mem.addr, false, NULL) == 0 ? *(volatile char *)f->mem.addr : 2;
+}
+
+/* Where nobody waits, who touches the memory of a context that was closed finds that out, too. */
+static void closed_with_sigbus(enum mem_kind kind)
+{
+    struct family f;
+    pid_t pid;
+
+    family_new(&f, kind, UF_FEATURE_SIGBUS, UF_REGISTER_MODE_MISSING);
+    int child = family_fork(&f, child_touches_let_go, &pid);
+    CHECK_EQ(close(child), 0);
+    CHECK_EQ(write(f.gate[1], "g", 1), 1);
+    CHECK_EXITED(child_wait(pid), 0);
+}
+
 #define RST_FORK "rst: Non-cooperative userfaultfd, fork"
 
 const struct conf_case fork_event_cases[] = {
@@ -230,6 +253,8 @@ const struct conf_case fork_event_cases[] = {
      KIND(MEM_MEMFD_SHARED) | KIND(MEM_MEMFD_PRIVATE) | KIND(MEM_HUGE_MEMFD_SHARED),
      .features = EVENT_FORK | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_MINOR_HUGETLBFS, .run = minor},
     {"events/fork-advised", "madvise(2)", KIND(MEM_ANON), .features = EVENT_FORK, .run = advised},
+    {"events/fork-closed-sigbus", RST_FORK, ONE_OF_EACH, .features = EVENT_FORK,
+     .run = closed_with_sigbus},
     {"events/fork-others", RST_FORK, ANON_PRIVATE | HUGETLB_PRIVATE,
      .features = EVENT_FORK | EVENTS, .run = others_follow},
     {.id = NULL},
