@@ -432,6 +432,8 @@ void mappings_prepare(uintptr_t addr);
 /* Where in (start, end) one of our mappings is two of the kernel's, of different anon_vmas; or end.
  */
 uintptr_t mappings_border(uintptr_t start, uintptr_t end);
+/* Whether plain memory before and behind addr was one when it was let go. */
+bool mappings_one(uintptr_t addr);
 /* Writes to a range that hides nothing go unseen: has it an anon_vma by now? */
 void mappings_learn(uintptr_t addr);
 /* The same of any range: those pages go unseen, too, that were there, unwritten, when it began. */

@@ -307,7 +307,8 @@ static void forget(const struct range *range)
         paging_unpoison(&range->area); /* its page table is not copied */
     }
     core_release_area(range, &range->area, CORE_RELEASE_COPY);
-    if (range->area.end - range->area.start >= PAGING_CHUNK) { /* of either kind */
+    /* Of either kind; or it was one mapping, which the kernel leaves in pieces. */
+    if (range->area.end - range->area.start >= PAGING_CHUNK || range->root) {
         mappings_note(range, range->area.start, range->area.end);
     }
 }

@@ -153,6 +153,17 @@ static struct plain *plain_at(uintptr_t addr)
     return NULL;
 }
 
+bool mappings_one(uintptr_t addr)
+{
+    struct plain *after = plain_at(addr), *before;
+
+    if (!after || after->start < addr) {
+        return after;
+    }
+    before = plain_at(addr - 1);
+    return before && after->root && before->root == after->root && before->traits == after->traits;
+}
+
 uint32_t mappings_traits(uintptr_t addr)
 {
     struct plain *here = plain_at(addr);

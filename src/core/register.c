@@ -410,10 +410,22 @@ static bool cuts(const struct piece *piece, uintptr_t border)
     return border & (page_of(piece) - 1);
 }
 
+/* A fork leaves the copy of one mapping in pieces, which never merge again: one all the same. */
+static bool was_one(const struct vma *before, const struct vma *after)
+{
+    bool goes_on = before->ino ? before->ino == after->ino && before->dev == after->dev &&
+                                     before->off + (before->end - before->start) == after->off
+                               : !after->ino;
+
+    return goes_on && before->end == after->start && before->prot == after->prot &&
+           before->shared == after->shared;
+}
+
 static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintptr_t sp,
                       uint64_t mode, int tid, bool apply)
 {
-    uintptr_t prev_end = 0;
+    struct vma prev = {0};
+    bool one = false;
     struct piece piece;
     bool any = false;
 
@@ -429,8 +441,12 @@ static int each_piece(struct context *ctx, uintptr_t start, uintptr_t end, uintp
         } else if (piece.registered) {
             ret = change_modes(ctx, &piece, mode, tid);
         } else {
-            ret = register_piece(ctx, &piece, mode, prev_end == piece.start, tid);
-            prev_end = piece.end;
+            bool touches = prev.end == piece.start, joined = one && was_one(&prev, &piece.vma);
+
+            one = mappings_one(piece.end); /* asked while that is known */
+            ret = register_piece(ctx, &piece, mode, touches && !joined, tid);
+            prev = piece.vma;
+            prev.end = piece.end;
         }
         if (ret) {
             return ret;

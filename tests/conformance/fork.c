@@ -341,6 +341,29 @@ static void ends_while_waiting(enum mem_kind kind)
     CHECK_EXITED(child_status(main_thread_exits, NULL), 44);
 }
 
+static int child_copies_over(void *arg)
+{
+    struct family *f = arg;
+    int uffd = uffd_open(0);
+    int64_t done;
+
+    if (uffd_register(uffd, f->mem.addr, f->mem.len) != 0)
+        return 1;
+    if (uffd_copy_mode(uffd, f->mem.addr, f->source, 3 * page_size, 0, &done) != -EAGAIN)
+        return 2;
+    return done == (int64_t)page_size ? 0 : 3;
+}
+
+/* Memory of which a part was filled is one mapping, in the child, too. */
+static void child_has_one_mapping(enum mem_kind kind)
+{
+    struct family f = {mem_map(kind, 4), uffd_open(0), source_new(3, 1)};
+
+    CHECK_EQ(uffd_register(f.uffd, f.mem.addr, f.mem.len), 0);
+    CHECK_EQ(uffd_copy(f.uffd, mem_page(&f.mem, 1), f.source, page_size), 0);
+    CHECK_EXITED(child_status(child_copies_over, &f), 0);
+}
+
 #define RST_FORK "rst: Non-cooperative userfaultfd, fork"
 #define MAN_EXEC "execve(2)"
 
@@ -352,6 +375,7 @@ const struct conf_case fork_cases[] = {
     {"fork/child-holds-the-context", RST_FORK, .run = child_holds_the_context},
     {"fork/child-registers-anew", RST_FORK, EVERY_PRIVATE | HUGETLB_PRIVATE,
      .run = child_registers_anew},
+    {"fork/child-has-one-mapping", RST_FORK, EVERY_KIND | HUGETLB, .run = child_has_one_mapping},
     {"fork/while-waiting", RST_FORK, ONE_OF_EACH | HUGETLB_OF_EACH, .run = fork_while_waiting},
     {"fork/again-and-again", RST_FORK, .run = fork_twice},
     {"fork/advice", "madvise(2)", .run = fork_advice},
