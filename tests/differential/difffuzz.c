@@ -28,12 +28,17 @@
     (UF_FEATURE_SIGBUS | UF_FEATURE_THREAD_ID | UF_FEATURE_EXACT_ADDRESS |                         \
      UF_FEATURE_MISSING_SHMEM | UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM |     \
      UF_FEATURE_WP_UNPOPULATED | UF_FEATURE_MINOR_SHMEM | UF_FEATURE_POISON | UF_FEATURE_MOVE |    \
-     OF_HUGE | FUZZ_EVENTS | FUZZ_CALLS_WAIT)
+     OF_HUGE | FUZZ_EVENTS | UF_FEATURE_EVENT_FORK | FUZZ_CALLS_WAIT)
 #define OF_HUGE      (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
 #define HANG_SECONDS 15
 
 uint64_t fuzz_page, fuzz_small;
 int fuzz_pages, fuzz_file_pages;
+struct fuzz_shared *fuzz_shared;
+enum process fuzz_self;
+bool fuzz_divided;
+
+static struct op ops[FUZZ_MAXOPS];
 
 bool fuzz_huge(void)
 {
@@ -58,12 +63,28 @@ static void on_alarm(int sig)
     _exit(3);
 }
 
+void exec_numbered(int index)
+{
+    const struct op *op = &ops[index];
+
+    if (!exec_ctx(index, op) && !exec_mem(index, op) && !exec_touch(index, op) &&
+        !exec_child(index, op))
+        fuzz_die("unknown operation");
+}
+
 void exec_op(int index, const struct op *op)
 {
     trace_op(index, op);
-    events_before(op);
-    if (!exec_ctx(index, op) && !exec_mem(index, op) && !exec_touch(index, op))
-        fuzz_die("unknown operation");
+    if (op->process == CHILD && !child_lives()) {
+        trace_printf(" = no child\n");
+        return;
+    }
+    if (!events_before(op))
+        return;
+    if (op->process == CHILD)
+        child_run(exec_numbered, index);
+    else
+        exec_numbered(index);
     events_after();
     worker_settle();
 }
@@ -72,6 +93,16 @@ void exec_finish(void)
 {
     ctx_finish();
     mem_finish();
+    fuzz_shared->private_file = false;
+}
+
+static void share(void)
+{
+    fuzz_shared =
+        mmap(NULL, sizeof(*fuzz_shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (fuzz_shared == MAP_FAILED)
+        fuzz_die("mmap");
+    memset(fuzz_shared->fds, 0xff, sizeof(fuzz_shared->fds));
 }
 
 static void map_fixed(uint64_t addr, uint64_t pages, int prot, int flags, int fd, uint64_t offset)
@@ -115,11 +146,11 @@ static void set_page(bool huge)
 
 static void run_sequence(uint64_t seed, uint64_t features, const bool *keep, bool list)
 {
-    struct op ops[FUZZ_MAXOPS];
     int count;
 
     set_page(gen_is_huge(seed, features));
     count = gen_sequence(seed, features, ops);
+    fuzz_divided = gen_is_divided(seed, features);
     trace_printf("sequence %llu\n", (unsigned long long)seed);
     if (fuzz_huge())
         trace_printf("pages of %llu KiB\n", (unsigned long long)fuzz_page / 1024);
@@ -173,6 +204,18 @@ static bool calls_wait(int fd)
     return waited;
 }
 
+/* That the kernel has it does not say that this process may use it. */
+static bool may_follow_forks(void)
+{
+    struct uf_io_api api = {.api = UF_API, .features = UF_FEATURE_EVENT_FORK};
+    int fd = (int)syscall(SYS_userfaultfd, O_NONBLOCK | O_CLOEXEC);
+    bool may = fd >= 0 && ioctl(fd, UF_IO_API, &api) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return may;
+}
+
 /* Of the features that the generator knows, those that are here; for the driver. */
 static int print_caps(void)
 {
@@ -188,6 +231,8 @@ static int print_caps(void)
         api.features |= FUZZ_CALLS_WAIT;
     if (refused)
         api.features &= ~OF_HUGE;
+    if (!may_follow_forks())
+        api.features &= ~UF_FEATURE_EVENT_FORK;
     close(fd);
     pool_give_back();
     printf("features 0x%llx\n", (unsigned long long)(api.features & DEFAULT_FEATURES));
@@ -244,6 +289,9 @@ int main(int argc, char **argv)
         printf("no huge pages: %s\n", refused);
         return 1;
     }
+    anchor_init();
+    trace_init();
+    share();
     guard_init();
     signal(SIGALRM, on_alarm);
     signal(SIGPIPE, SIG_DFL);

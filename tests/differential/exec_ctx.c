@@ -19,26 +19,38 @@
     ((1u << UF_NR_WAKE) | (1u << UF_NR_COPY) | (1u << UF_NR_ZEROPAGE) |                            \
      (1u << UF_NR_WRITEPROTECT) | (1u << UF_NR_CONTINUE) | (1u << UF_NR_POISON))
 
-static int fds[FUZZ_CTXS] = {-1, -1, -1, -1};
-static const struct op *copying; /* a COPY that is in flight on a worker */
-static bool wp_page[FUZZ_PAGES]; /* perhaps registered for write protection */
-static bool perturbed;           /* for the self-check of the driver: lie about some results */
+static bool perturbed; /* for the self-check of the driver: lie about some results */
 
 void exec_init(bool perturb)
 {
     perturbed = perturb;
 }
 
+bool ctx_has(enum process process, int slot)
+{
+    return fuzz_shared->fds[process][slot] >= 0;
+}
+
 int ctx_fd(int slot)
 {
-    return fds[slot];
+    return fuzz_shared->fds[fuzz_self][slot];
+}
+
+static bool is_taken(int slot)
+{
+    return ctx_has(PARENT, slot) || ctx_has(CHILD, slot);
+}
+
+static enum process other_process(void)
+{
+    return fuzz_self == PARENT ? CHILD : PARENT;
 }
 
 static void op_open(const struct op *op)
 {
     int fd;
 
-    if (fds[op->slot] >= 0) {
+    if (is_taken(op->slot)) {
         trace_printf(" = taken");
         return;
     }
@@ -46,7 +58,7 @@ static void op_open(const struct op *op)
     trace_result(fd < 0 ? -1 : 0, errno);
     if (fd < 0)
         return;
-    fds[op->slot] = fd;
+    fuzz_shared->fds[fuzz_self][op->slot] = fd;
     trace_printf(" nonblock=%d cloexec=%d", !!(fcntl(fd, F_GETFL) & O_NONBLOCK),
                  !!(fcntl(fd, F_GETFD) & FD_CLOEXEC));
 }
@@ -55,11 +67,11 @@ static void op_api(const struct op *op)
 {
     const uint64_t of_rwp = (uint64_t)1 << UF_NR_SET_MODE;
     struct uf_io_api api = {.api = op->arg, .features = op->arg2, .ioctls = 77};
-    int ret = ioctl(fds[op->slot], UF_IO_API, &api);
+    int ret = ioctl(ctx_fd(op->slot), UF_IO_API, &api);
 
     trace_result(ret, errno);
-    if (!ret && (op->arg2 & FUZZ_EVENTS))
-        events_slot(op->slot, true);
+    if (!ret)
+        events_slot(op->slot, op->arg2);
     /* Which features and ioctls there are may differ; those that were asked for may not. */
     trace_printf(" api=%llx features=%llx ioctls=%llx", (unsigned long long)api.api,
                  (unsigned long long)(ret ? api.features : api.features & op->arg2),
@@ -70,6 +82,7 @@ static void op_api(const struct op *op)
 static void op_register(const struct op *op)
 {
     struct uf_io_register reg = {.range = {op->addr, op->len}, .mode = op->arg, .ioctls = 77};
+    bool *wp_page = fuzz_shared->wp_page[SLOT_OWNER(op->slot)];
     int ret;
 
     /*
@@ -84,7 +97,7 @@ static void op_register(const struct op *op)
         reg.range.start = (uint64_t)(uintptr_t)op_register & ~(fuzz_small - 1);
         reg.range.len = fuzz_small;
     }
-    ret = ioctl(fds[op->slot], UF_IO_REGISTER, &reg);
+    ret = ioctl(ctx_fd(op->slot), UF_IO_REGISTER, &reg);
     if (!ret && (op->arg & UF_REGISTER_MODE_WP))
         mem_note(wp_page, op->addr, op->len, true);
     trace_result(ret, errno);
@@ -98,18 +111,18 @@ static void op_range(const struct op *op, unsigned long command)
     int ret;
 
     worker_note_waking();
-    ret = ioctl(fds[op->slot], command, &range);
+    ret = ioctl(ctx_fd(op->slot), command, &range);
     trace_result(ret, errno);
     if (command == UF_IO_UNREGISTER && !ret)
-        mem_note(wp_page, op->addr, op->len, false);
+        mem_note(fuzz_shared->wp_page[SLOT_OWNER(op->slot)], op->addr, op->len, false);
     /* Who waits there for anything but a missing page is not woken by the kernel; ours does it. */
     if (command == UF_IO_UNREGISTER)
-        ioctl(fds[op->slot], UF_IO_WAKE, &range);
+        ioctl(ctx_fd(op->slot), UF_IO_WAKE, &range);
 }
 
 void ctx_note_mapped(uint64_t addr, uint64_t len)
 {
-    mem_note(wp_page, addr, len, false);
+    mem_note(fuzz_shared->wp_page[fuzz_self], addr, len, false);
 }
 
 static uint64_t source_address(const struct op *op)
@@ -146,7 +159,7 @@ static void copy_run(struct job *job)
 static void copy_report(struct job *job)
 {
     if (job->op.sub == SRC_ARENA)
-        copying = NULL;
+        fuzz_shared->copying = false;
     trace_result(job->ret, job->err);
     if (perturbed && !job->ret && job->op.addr / fuzz_page % 8 == 5)
         job->word++;
@@ -166,12 +179,13 @@ static void op_copy(int index, const struct op *op)
     }
     job->op = *op;
     job->index = index;
-    job->fd = fds[op->slot];
+    job->fd = ctx_fd(op->slot);
     job->run = copy_run;
     job->report = copy_report;
     if (op->sub == SRC_ARENA) {
         trace_printf("\n");
-        copying = op;
+        fuzz_shared->copying = true;
+        fuzz_shared->copy = *op;
         worker_start(job);
         return;
     }
@@ -186,7 +200,7 @@ static void op_zeropage(const struct op *op)
     struct uf_io_zeropage zero = {.range = {op->addr, op->len}, .mode = op->arg, .zeropage = 77};
 
     worker_note_waking();
-    trace_call(ioctl(fds[op->slot], UF_IO_ZEROPAGE, &zero));
+    trace_call(ioctl(ctx_fd(op->slot), UF_IO_ZEROPAGE, &zero));
     trace_printf(" zeropage=%lld", (long long)zero.zeropage);
 }
 
@@ -195,7 +209,7 @@ static void op_writeprotect(const struct op *op)
     struct uf_io_writeprotect wp = {.range = {op->addr, op->len}, .mode = op->arg};
 
     worker_note_waking();
-    trace_call(ioctl(fds[op->slot], UF_IO_WRITEPROTECT, &wp));
+    trace_call(ioctl(ctx_fd(op->slot), UF_IO_WRITEPROTECT, &wp));
 }
 
 /* UFFDIO_CONTINUE and UFFDIO_POISON have arguments of one shape. */
@@ -204,7 +218,7 @@ static void op_continue(const struct op *op, unsigned long command, const char *
     struct uf_io_continue cont = {.range = {op->addr, op->len}, .mode = op->arg, .mapped = 77};
 
     worker_note_waking();
-    trace_call(ioctl(fds[op->slot], command, &cont));
+    trace_call(ioctl(ctx_fd(op->slot), command, &cont));
     trace_printf(" %s=%lld", out, (long long)cont.mapped);
 }
 
@@ -214,7 +228,7 @@ static void op_move(const struct op *op)
         .dst = op->addr, .src = op->addr2, .len = op->len, .mode = op->arg, .move = 77};
 
     worker_note_waking();
-    trace_call(ioctl(fds[op->slot], UF_IO_MOVE, &move));
+    trace_call(ioctl(ctx_fd(op->slot), UF_IO_MOVE, &move));
     trace_printf(" move=%lld", (long long)move.move);
 }
 
@@ -263,7 +277,7 @@ static void op_badptr(const struct op *op)
         memcpy((void *)(uintptr_t)(at + 2 * fuzz_page), arg, sizes[nr]);
     mem_fill_source(0, fuzz_page);
     worker_note_waking();
-    trace_call(ioctl(fds[op->slot], op->arg, (void *)(uintptr_t)at));
+    trace_call(ioctl(ctx_fd(op->slot), op->arg, (void *)(uintptr_t)at));
 }
 
 static void read_run(struct job *job)
@@ -297,7 +311,7 @@ static void read_drain(int fd)
 static void op_read(int index, const struct op *op)
 {
     struct job local = {0}, *job = &local;
-    int fd = fds[op->slot];
+    int fd = ctx_fd(op->slot);
     bool blocking = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
 
     if (!blocking && worker_messages_racy() && op->len >= sizeof(struct uf_msg) && !op->sub) {
@@ -326,44 +340,72 @@ static void op_read(int index, const struct op *op)
     }
 }
 
+/* Of this process's own memory: of another's poll() may say that there is what was resolved. */
 static void op_poll(void)
 {
     struct pollfd polls[FUZZ_CTXS];
 
     for (int i = 0; i < FUZZ_CTXS; i++)
-        polls[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+        polls[i] = (struct pollfd){.fd = ctx_fd((int)fuzz_self * FUZZ_CTXS + i), .events = POLLIN};
     trace_printf(" = %d", poll(polls, FUZZ_CTXS, 0));
     for (int i = 0; i < FUZZ_CTXS; i++)
         trace_printf(" %x", polls[i].revents);
 }
 
-/* Not while a call is in flight: it would keep the context alive, and may wait for this very one.
+static void close_slot(int slot)
+{
+    close(ctx_fd(slot));
+    fuzz_shared->fds[fuzz_self][slot] = -1;
+    if (!is_taken(slot))
+        events_slot(slot, 0);
+}
+
+/*
+ * Not while a call is in flight: it would keep the context alive, and may wait for this very one.
+ * And the last one not in the other process: that it was, threads that wait find out a second
+ * later.
  */
 static void op_close(int slot)
 {
-    if (worker_busy(JOB_READER) || copying) {
+    if (worker_busy(JOB_READER) || fuzz_shared->copying ||
+        (SLOT_OWNER(slot) != (int)fuzz_self && ctx_fd(slot) >= 0 &&
+         !ctx_has(other_process(), slot))) {
         trace_printf(" = in use");
         return;
     }
     worker_note_waking();
-    trace_call(close(fds[slot]));
-    fds[slot] = -1;
-    events_slot(slot, false);
+    trace_result(ctx_fd(slot) < 0 ? close(-1) : 0, errno);
+    if (ctx_fd(slot) >= 0)
+        close_slot(slot);
+}
+
+/* What a child has left behind, before there is another one. */
+void ctx_close_old(void)
+{
+    for (int i = FUZZ_CTXS; i < FUZZ_SLOTS; i++) {
+        if (ctx_fd(i) >= 0)
+            close_slot(i);
+    }
 }
 
 static void op_dup(const struct op *op)
 {
     int fd;
 
-    if (fds[op->slot2] >= 0) {
+    if (is_taken(op->slot2)) {
         trace_printf(" = taken");
         return;
     }
-    fd = dup(fds[op->slot]);
+    /* With two processes, each could read what the other's descriptor is to be told. */
+    if (fuzz_divided && fuzz_shared->told[op->slot]) {
+        trace_printf(" = tells events");
+        return;
+    }
+    fd = dup(ctx_fd(op->slot));
     trace_result(fd < 0 ? -1 : 0, errno);
     if (fd >= 0) {
-        fds[op->slot2] = fd;
-        events_slot(op->slot2, events_told(op->slot));
+        fuzz_shared->fds[fuzz_self][op->slot2] = fd;
+        events_slot(op->slot2, fuzz_shared->told[op->slot]);
     }
 }
 
@@ -373,7 +415,7 @@ static void op_setfl(const struct op *op)
     if (worker_busy(JOB_READER))
         trace_printf(" = has a reader");
     else
-        trace_call(fcntl(fds[op->slot], F_SETFL, (int)op->arg));
+        trace_call(fcntl(ctx_fd(op->slot), F_SETFL, (int)op->arg));
 }
 
 bool exec_ctx(int index, const struct op *op)
@@ -419,7 +461,7 @@ bool exec_ctx(int index, const struct op *op)
         op_badptr(op);
         break;
     case OP_UNKNOWN:
-        trace_call(ioctl(fds[op->slot], op->arg, (void *)FUZZ_SCRATCH));
+        trace_call(ioctl(ctx_fd(op->slot), op->arg, (void *)FUZZ_SCRATCH));
         break;
     case OP_POLL:
         op_poll();
@@ -440,21 +482,34 @@ bool exec_ctx(int index, const struct op *op)
     return true;
 }
 
+/* Whoever waits for a page of the arena goes on. In this process; @page: its number. */
+static void give_up_page(int page)
+{
+    for (int slot = 0; slot < FUZZ_SLOTS; slot++) {
+        struct uf_io_range range = {FUZZ_ARENA + (uint64_t)page * fuzz_page, fuzz_page};
+
+        if (ctx_fd(slot) < 0)
+            continue;
+        ioctl(ctx_fd(slot), UF_IO_UNREGISTER, &range);
+        ioctl(ctx_fd(slot), UF_IO_WAKE, &range); /* it may be unmapped by now */
+        if (fuzz_self == PARENT)
+            worker_settle();
+    }
+}
+
 /* A COPY that waits for its own source, which its own context must provide: give that up. */
 static void end_copying(void)
 {
-    struct op op = copying ? *copying : (struct op){0};
+    struct op op = fuzz_shared->copying ? fuzz_shared->copy : (struct op){0};
+    int first = (int)((op.addr2 - FUZZ_ARENA) / fuzz_page);
 
-    for (uint64_t i = 0; copying && i * fuzz_page < op.len && i < (uint64_t)fuzz_pages; i++) {
-        for (int slot = 0; slot < FUZZ_CTXS; slot++) {
-            struct uf_io_range range = {op.addr2 + i * fuzz_page, fuzz_page};
-
-            if (fds[slot] < 0)
-                continue;
-            ioctl(fds[slot], UF_IO_UNREGISTER, &range);
-            ioctl(fds[slot], UF_IO_WAKE, &range); /* it may be unmapped by now */
+    for (int i = 0; fuzz_shared->copying && (uint64_t)i * fuzz_page < op.len && i < fuzz_pages;
+         i++) {
+        give_up_page(first + i);
+        if (fuzz_shared->copying && child_lives()) {
+            child_run(give_up_page, first + i);
+            worker_settle();
         }
-        worker_settle();
     }
 }
 
@@ -468,12 +523,49 @@ static void end_touching(void)
         for (int slot = 0; slot < FUZZ_CTXS; slot++) {
             struct uf_io_range range = {FUZZ_ARENA + i * fuzz_page, fuzz_page};
 
-            if (fds[slot] >= 0) {
-                ioctl(fds[slot], UF_IO_UNREGISTER, &range);
+            if (ctx_fd(slot) >= 0) {
+                ioctl(ctx_fd(slot), UF_IO_UNREGISTER, &range);
                 worker_settle();
             }
         }
     }
+}
+
+/* What is still to be read by this process, of the contexts that the other one has not. */
+static void drain_slots(int all)
+{
+    for (int i = 0; i < FUZZ_SLOTS; i++) {
+        if (ctx_fd(i) < 0 || (!all && ctx_has(other_process(), i)))
+            continue;
+        fcntl(ctx_fd(i), F_SETFL, O_NONBLOCK);
+        trace_printf("c%d", i);
+        read_drain(ctx_fd(i));
+    }
+}
+
+/* The process whose memory it is closes a context last. */
+static void close_slots_of(int process)
+{
+    for (int i = process * FUZZ_CTXS; i < (process + 1) * FUZZ_CTXS; i++) {
+        if (ctx_fd(i) >= 0)
+            close_slot(i);
+        if (fuzz_self == PARENT)
+            worker_settle(); /* or who was woken may or may not meet the next context */
+    }
+}
+
+static void end_with_child(void)
+{
+    for (int i = 0; i < fuzz_pages; i++) {
+        give_up_page(i);
+        child_run(give_up_page, i);
+        worker_settle();
+    }
+    child_run(close_slots_of, PARENT);
+    close_slots_of(CHILD);
+    child_run(close_slots_of, CHILD);
+    worker_settle();
+    child_finish();
 }
 
 /* The end of a sequence: what is still to be read, then the last close, which frees all waiters. */
@@ -484,24 +576,15 @@ void ctx_finish(void)
     trace_printf("poll");
     op_poll();
     trace_printf("\n");
-    for (int i = 0; i < FUZZ_CTXS; i++) {
-        if (fds[i] < 0)
-            continue;
-        fcntl(fds[i], F_SETFL, O_NONBLOCK);
-        trace_printf("c%d", i);
-        read_drain(fds[i]);
-    }
+    drain_slots(true);
+    if (child_lives())
+        child_run(drain_slots, false);
     end_copying();
-    end_touching();
-    memset(wp_page, 0, sizeof(wp_page));
-    for (int i = 0; i < FUZZ_CTXS; i++) {
-        if (fds[i] < 0)
-            continue;
-        close(fds[i]);
-        fds[i] = -1;
-        events_slot(i, false);
-        worker_settle(); /* or who was woken may or may not meet the next context */
-    }
-    if (worker_busy(JOB_TOUCH) + worker_busy(JOB_READER) + worker_busy(JOB_EXCLUSIVE))
-        fuzz_die("a worker still waits after the last close");
+    if (child_lives())
+        end_with_child();
+    else
+        end_touching();
+    memset(fuzz_shared->wp_page, 0, sizeof(fuzz_shared->wp_page));
+    close_slots_of(PARENT);
+    close_slots_of(CHILD);
 }

@@ -19,7 +19,6 @@
 #include "fuzz.h"
 
 static int memfds[FUZZ_MEMFDS] = {-1, -1};
-static bool private_file;             /* a memfd has been mapped privately in this sequence */
 static bool private_page[FUZZ_PAGES]; /* certainly private anonymous memory */
 static bool private_huge[FUZZ_PAGES]; /* perhaps private huge pages */
 
@@ -54,6 +53,13 @@ static int memfd(int slot)
             fuzz_die("memfd_create");
     }
     return memfds[slot];
+}
+
+/* Before a fork: of a file that it made later, the child would have another one. */
+void mem_share_files(void)
+{
+    for (int i = 0; i < FUZZ_MEMFDS; i++)
+        memfd(i);
 }
 
 static bool touches(int i, uint64_t addr, uint64_t len)
@@ -135,7 +141,7 @@ static void op_map(const struct op *op)
     case MAP_KIND_MEMFD_PRIVATE:
         flags |= op->sub == MAP_KIND_MEMFD_SHARED ? MAP_SHARED : MAP_PRIVATE;
         fd = memfd(op->slot);
-        private_file |= op->sub == MAP_KIND_MEMFD_PRIVATE;
+        fuzz_shared->private_file |= op->sub == MAP_KIND_MEMFD_PRIVATE;
         break;
     case MAP_KIND_MEMFD_READONLY:
         flags |= MAP_SHARED;
@@ -169,11 +175,6 @@ static void op_map(const struct op *op)
                  op->sub == MAP_KIND_HUGE || op->sub == MAP_KIND_MEMFD_PRIVATE);
     if (ours)
         close(fd);
-}
-
-bool mem_private_file(void)
-{
-    return private_file;
 }
 
 static uint64_t hash_words(const uint64_t *words, size_t count, bool *ret_uniform)
@@ -304,34 +305,39 @@ static void op_pwrite(int index, const struct op *op)
     trace_result(ret, errno);
 }
 
-/* What a child of now sees. Reading a hole of shared memory fills it, so mostly it does not. */
+/*
+ * What a child of now sees. Reading a hole of shared memory fills it, so mostly it does not. It
+ * begins when the descriptors of its contexts are closed: nobody resolves its faults.
+ */
 static void op_fork(const struct op *op)
 {
-    int pipefd[2], status = 0;
-    char buf[4096];
-    ssize_t n;
+    int pipefd[2], anchor, status = 0;
+    char byte = 0;
     pid_t pid;
 
     if (pipe2(pipefd, O_CLOEXEC))
         fuzz_die("pipe2");
     trace_printf("\n");
-    fflush(NULL);
+    anchor = anchor_set(ANCHOR_FORK);
     pid = fork();
     if (pid < 0)
         fuzz_die("fork");
     if (!pid) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        trace_flush(open("/dev/null", O_WRONLY | O_CLOEXEC));
+        if (read(pipefd[0], &byte, 1) != 1)
+            _exit(1);
         trace_printf("    child's ");
         mem_hash(!op->sub);
-        trace_flush(pipefd[1]);
         _exit(0);
     }
+    anchor_drop(ANCHOR_FORK);
+    events_quiet();
+    if (write(pipefd[1], &byte, 1) != 1)
+        fuzz_die("write");
     close(pipefd[1]);
-    while ((n = read(pipefd[0], buf, sizeof(buf))) > 0)
-        trace_printf("%.*s", (int)n, buf);
     close(pipefd[0]);
     waitpid(pid, &status, 0);
+    anchor_await(anchor);
     trace_printf("    status %x", (unsigned)status);
 }
 
@@ -378,7 +384,6 @@ void mem_finish(void)
            3 * (uint64_t)fuzz_pages * fuzz_page);
     memset(private_page, 0, sizeof(private_page));
     memset(private_huge, 0, sizeof(private_huge));
-    private_file = false;
     for (int i = 0; i < FUZZ_MEMFDS; i++) {
         if (memfds[i] >= 0)
             close(memfds[i]);

@@ -132,7 +132,7 @@ static void start(int index, const struct op *op, enum job_class class,
     struct job *job;
 
     /* A private page of a file is a copy of the shared one at some moment, which writers race. */
-    if (mem_private_file())
+    if (fuzz_shared->private_file)
         class = JOB_EXCLUSIVE;
     job = worker_claim(op->worker, class);
 
@@ -172,7 +172,7 @@ bool exec_touch(int index, const struct op *op)
             trace_printf(" = left out\n");
             return true;
         }
-        if (events_any()) { /* nothing is locked then: it does not wait but for its events */
+        if (events_any(op->process)) { /* nothing is locked then: it waits for its events alone */
             struct job job = {.op = *op};
 
             mremap_run(&job);

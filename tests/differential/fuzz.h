@@ -13,6 +13,9 @@
  *    one thing happens at a time, whether or not the facility sent a message for it.
  *  - Where two workers can run at once (one WAKE frees both) they write to different words, and
  *    messages are sorted.
+ *  - Some sequences fork (exec_child.c). The child has workers of its own and does what it is told,
+ *    one operation at a time, so that of both processes, too, only one does something. What both
+ *    must know is in struct fuzz_shared.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -37,9 +40,17 @@
 #define FUZZ_PAGES   48                /* of the arena, at most */
 #define FUZZ_SRCPG   16
 #define FUZZ_WORKERS 4
-#define FUZZ_CTXS    4 /* descriptor slots; dup makes two of them one context */
+#define FUZZ_CTXS    4 /* descriptor slots of each process; dup makes two of them one context */
 #define FUZZ_MEMFDS  2
 #define FUZZ_MAXOPS  96
+
+/*
+ * The two processes. Slots below FUZZ_CTXS are of contexts whose memory is the parent's, the others
+ * of those whose memory is the child's; either process may hold either.
+ */
+enum process { PARENT, CHILD, PROCESSES };
+#define FUZZ_SLOTS    (PROCESSES * FUZZ_CTXS)
+#define SLOT_OWNER(s) ((s) / FUZZ_CTXS)
 
 #define FUZZ_LANE 256 /* worker w touches the words of a page from FUZZ_LANE + 64 * w */
 
@@ -87,7 +98,9 @@ enum op_kind {
     OP_TOUCH, /* accesses */
     OP_SYSCALL,
     OP_KICK,
-    OP_FORK,
+    OP_FORK,   /* a child that looks at its memory and ends */
+    OP_DIVIDE, /* a child that goes on beside its parent */
+    OP_END,    /* of that child */
     OP_KINDS,
 };
 
@@ -115,6 +128,7 @@ enum ptr_kind { PTR_NULL, PTR_UNMAPPED, PTR_READONLY, PTR_UNALIGNED, PTR_CUT, PT
 struct op {
     enum op_kind kind;
     uint8_t slot, slot2, sub, worker;
+    uint8_t process; /* which of the two processes does it */
     uint64_t addr, len, addr2, arg, arg2;
 };
 
@@ -123,10 +137,18 @@ struct op {
 #define FUZZ_EVENTS (UF_FEATURE_EVENT_REMAP | UF_FEATURE_EVENT_REMOVE | UF_FEATURE_EVENT_UNMAP)
 
 bool gen_is_huge(uint64_t seed, uint64_t features);
+bool gen_is_divided(uint64_t seed, uint64_t features);
 int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops);
+
+/* ------------------------------------------------------------------ gen_pass.c */
+
+uint64_t gen_mix(uint64_t z);
+void gen_tell(uint64_t seed, uint64_t events, struct op *ops, int count);
+int gen_divide(uint64_t seed, uint64_t features, struct op *ops, int count);
 
 /* ------------------------------------------------------------------ trace.c */
 
+void trace_init(void);
 void trace_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void trace_op(int index, const struct op *op);
 void trace_finish(int worker, int index, const struct op *op);
@@ -160,6 +182,7 @@ void guard_trace(const struct guard *guard);
 #define guard_enter(g) ((g)->sig = 0, guard_current = (g), sigsetjmp((g)->env, 0) == 0)
 #define guard_leave()  ((void)(guard_current = NULL))
 
+/* Its pointers mean the same in both processes. */
 struct job {
     void (*run)(struct job *job);    /* on the worker */
     void (*report)(struct job *job); /* on the main thread, when it is done */
@@ -179,6 +202,8 @@ enum job_class {
 };
 
 void worker_init(void);
+void worker_watch(pid_t child);
+void worker_lose_child(void);
 struct job *worker_claim(int wanted, enum job_class class);
 void worker_start(struct job *job);
 void worker_settle(void);
@@ -191,34 +216,65 @@ void worker_note_waking(void);
 
 /* ------------------------------------------------------------------ exec_*.c */
 
+/* What both processes know. */
+struct fuzz_shared {
+    int fds[PROCESSES][FUZZ_SLOTS];      /* their numbers in each */
+    uint64_t told[FUZZ_SLOTS];           /* the features by which the slot's context tells events */
+    bool wp_page[PROCESSES][FUZZ_PAGES]; /* perhaps registered for write protection */
+    bool private_file;                   /* a memfd has been mapped privately in this sequence */
+    bool racy;                           /* see worker_note_waking() */
+    bool copying;                        /* a COPY is in flight on a worker: */
+    struct op copy;
+};
+extern struct fuzz_shared *fuzz_shared;
+extern enum process fuzz_self; /* which of the two this process is */
+extern bool fuzz_divided;      /* the sequence has an OP_DIVIDE */
+
 void exec_init(bool perturb);
 void exec_op(int index, const struct op *op);
 void exec_finish(void);
 
 bool exec_ctx(int index, const struct op *op); /* false: not one of its operations */
 int ctx_fd(int slot);
+bool ctx_has(enum process process, int slot);
 
-/* Whether the slot's context tells events, as from UFFDIO_API, dup and close on. */
-void events_slot(int slot, bool on);
-bool events_told(int slot);
-bool events_any(void);
-/* Around an operation. */
-void events_before(const struct op *op);
+/* What the slot's context tells, as from UFFDIO_API, dup and close on. */
+void events_slot(int slot, uint64_t features);
+bool events_any(enum process process);
+/* Around an operation. Before it: whether it can be done. */
+bool events_before(const struct op *op);
 void events_after(void);
+void events_quiet(void); /* within it: no more of them are to come */
+void events_child_begins(void);
+
+bool exec_child(int index, const struct op *op);
+bool child_lives(void);
+void child_run(void (*run)(int), int arg); /* there, and wait until it is done */
+void child_give(int slot);
+void child_finish(void);
+
+/* A pipe that a child has for as long as it has any of its descriptors. */
+enum anchor { ANCHOR_DIVIDE, ANCHOR_FORK, ANCHORS };
+void anchor_init(void);
+int anchor_set(enum anchor anchor);   /* before the fork */
+void anchor_drop(enum anchor anchor); /* after it, in the parent */
+void anchor_await(int end);
 
 void ctx_finish(void);
+void ctx_close_old(void);
 void ctx_note_mapped(uint64_t addr, uint64_t len);
 bool exec_mem(int index, const struct op *op);
 void mem_finish(void);
 bool exec_touch(int index, const struct op *op);
 void mem_fill_source(int index, uint64_t bytes);
 void mem_report_mremap(const struct op *op, uint64_t at, int err);
-bool mem_private_file(void);
+void mem_share_files(void);
 bool mem_private_huge(uint64_t addr, uint64_t len);
 void mem_note(bool *table, uint64_t addr, uint64_t len, bool value); /* by page of the arena */
 bool mem_any(const bool *table, uint64_t addr, uint64_t len);
 void mem_hash(bool only_private);
 
+void exec_numbered(int index); /* an operation of the sequence, in this process */
 void fuzz_die(const char *why) __attribute__((noreturn));
 
 #endif

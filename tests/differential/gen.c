@@ -22,16 +22,9 @@ struct gen {
     int slots;                /* descriptor slots in use */
 };
 
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-}
-
 static uint64_t rnd(struct gen *g)
 {
-    return mix(g->rng += 0x9e3779b97f4a7c15ull);
+    return gen_mix(g->rng += 0x9e3779b97f4a7c15ull);
 }
 
 static unsigned below(struct gen *g, unsigned n)
@@ -592,63 +585,13 @@ bool gen_is_huge(uint64_t seed, uint64_t features)
 {
     if (!(features & UF_FEATURE_MISSING_HUGETLBFS))
         return false;
-    return (features & FUZZ_ALL_HUGE) || mix(seed + 1) % 16 == 0;
+    return (features & FUZZ_ALL_HUGE) || gen_mix(seed + 1) % 16 == 0;
 }
 
-/* What was to be done to memory that is registered, as a call of which is told. */
-static void tell_of(struct op *op, uint64_t how)
+/* One in four has a child that goes on beside its parent. */
+bool gen_is_divided(uint64_t seed, uint64_t features)
 {
-    uint64_t all = (uint64_t)fuzz_pages * fuzz_page;
-
-    if (op->addr - FUZZ_ARENA >= all || op->len > all / 4)
-        return; /* nonsense, or the fixtures */
-    if (how % 3 == 0) {
-        op->kind = OP_MADVISE;
-        op->arg = MADV_DONTNEED;
-        return;
-    }
-    op->kind = OP_MREMAP;
-    op->arg = op->len;
-    op->arg2 = MREMAP_MAYMOVE | MREMAP_FIXED | (how % 3 == 1 && how % 4 == 0 ? 4 : 0);
-    op->addr2 = FUZZ_ARENA + how / 16 % (uint64_t)(fuzz_pages * 3 / 4) * fuzz_page;
-}
-
-/*
- * One sequence in four has contexts that tell events. They are read by poll(2), which a blocking
- * context refuses; and no memory is locked, or mremap() would wait for what it adds to it.
- */
-static void tell_events(uint64_t seed, struct op *ops, int count)
-{
-    for (int i = 0; i < count; i++) {
-        struct op *op = &ops[i];
-
-        switch ((int)op->kind) {
-        case OP_OPEN:
-            op->arg |= O_NONBLOCK;
-            break;
-        case OP_API:
-            op->arg2 |= mix(seed + (uint64_t)i) & FUZZ_EVENTS;
-            break;
-        case OP_SETFL:
-            op->arg = O_NONBLOCK;
-            break;
-        case OP_MLOCK:
-            op->kind = OP_MUNLOCK;
-            break;
-        case OP_WAKE:
-        case OP_WRITEPROTECT:
-        case OP_ZEROPAGE:
-            if (mix(seed + (uint64_t)i) % 2)
-                tell_of(op, mix(seed * 5 + (uint64_t)i));
-            break;
-        case OP_MREMAP: /* what is registered elsewhere is not to be looked at */
-            if ((op->arg2 & MREMAP_MAYMOVE) && (op->arg2 != 8))
-                op->arg2 |= MREMAP_FIXED;
-            break;
-        default:
-            break;
-        }
-    }
+    return (features & UF_FEATURE_EVENT_FORK) && gen_mix(seed + 3) % 4 == 0;
 }
 
 int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops)
@@ -669,7 +612,9 @@ int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops)
     length = 4 + (int)below(&g, chance(&g, 30) ? 60 : 20);
     while (length-- > 0)
         gen_one(&g);
-    if ((features & FUZZ_EVENTS) == FUZZ_EVENTS && mix(seed + 2) % 4 == 0)
-        tell_events(seed, ret_ops, g.count);
+    if (gen_is_divided(seed, features))
+        return gen_divide(seed, features, ret_ops, g.count);
+    if ((features & FUZZ_EVENTS) == FUZZ_EVENTS && gen_mix(seed + 2) % 4 == 0)
+        gen_tell(seed, FUZZ_EVENTS, ret_ops, g.count);
     return g.count;
 }

@@ -63,7 +63,7 @@ static bool parse(const char *line, struct event *ret)
     *ret = (struct event){.line = line, .first = -1, .end = -1};
     if (sscanf(line, "%d %23s", &ret->op, ret->name) != 2)
         return false;
-    at = strchr(line, '@');
+    at = !fnmatch("* mmap * = E*", line, 0) ? NULL : strchr(line, '@'); /* nothing happened */
     if (at) {
         unsigned long long off = 0, bytes = !strcmp(ret->name, "touch") ? 1 : 0;
 
@@ -398,6 +398,27 @@ static bool zeroes_gone(const struct story *story)
     return only_there(story, story->kernel, zeroed);
 }
 
+/* A touch of the page is what there was before the process forked. */
+static bool only_read(const struct story *story, int page)
+{
+    bool read = false;
+
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (!fnmatch("[0-9]* divide*", story->lines[i], 0))
+            return read;
+        if (parse(story->lines[i], &e) && covers(&e, page))
+            read |= !fnmatch("* touch read *", e.line, 0) || !fnmatch("* touch cross *", e.line, 0);
+    }
+    return false;
+}
+
+static bool read_before_fork(const struct story *story)
+{
+    return only_there(story, story->kernel, only_read);
+}
+
 /* ---- huge pages */
 
 /* Ours stopped at a page of a private mapping of a file, which the kernel gave content. */
@@ -494,6 +515,12 @@ static bool not_minor(const struct story *story)
 #define NEVER_TOUCHED                                                                              \
     "a destination that is taken, and a source that is missing: which of the two is told depends " \
     "on whether the source's page table was ever made"
+#define COPIED_TABLE                                                                               \
+    "a fork copies the page table of memory with an anon_vma, which in the kernel a COPY or MOVE " \
+    "that fails makes, too: the pages of zeroes that were read are mapped in the child"
+#define REMOVED_ELSEWHERE                                                                          \
+    "what another process takes out of a file behind an open page comes back as zeroes, without "  \
+    "a message"
 #define ALLOCATED                                                                                  \
     "without cachestat nothing tells that a page was allocated in a file and never written: to "   \
     "ours it is missing"
@@ -526,6 +553,7 @@ static const struct rule {
     {"* mincore * = 0*", "* mincore * = 0*", file_was_read, FILE_READ},
     {"* UFFDIO_[CZP]*", "* UFFDIO_[CZP]* = E[EA]*", file_read_around, FILE_READ},
     {"* mincore * = 0*", "* mincore * = 0*", table_made, TABLE_MADE},
+    {"* mincore * = 0*", "* mincore * = 0*", read_before_fork, COPIED_TABLE},
     {"* UFFDIO_CONTINUE* = 0*", "* UFFDIO_CONTINUE* = E[EA]*", not_minor, NOT_MINOR},
     {"* UFFDIO_CONTINUE* = E[EA]*", "* UFFDIO_CONTINUE* = 0*", not_minor, NOT_MINOR},
     {"* UFFDIO_CONTINUE* = EEXIST*", "* UFFDIO_CONTINUE* = EAGAIN*", not_minor, NOT_MINOR},
@@ -687,29 +715,173 @@ static const char *reason_of(struct story *story, int *ret_op)
     return NULL;
 }
 
+/* ---- two processes */
+
+#define BY_CHILD " by child"
+
+static bool about_context(const char *line)
+{
+    static const char *const names[] = {"userfaultfd", "UFFDIO_", "ioctl-",
+                                        "read c",      "dup c",   NULL};
+    const char *name = line + strspn(line, "0123456789 ");
+
+    for (int i = 0; names[i]; i++) {
+        if (!strncmp(name, names[i], strlen(names[i])))
+            return true;
+    }
+    return false;
+}
+
+/* Whether the operation was on the child's memory. */
+static bool on_child(const char *line)
+{
+    const char *slot = strstr(line, " c");
+
+    return about_context(line) ? slot && slot[2] >= '4' : strstr(line, BY_CHILD) != NULL;
+}
+
+static bool on_file(const char *line)
+{
+    return strstr(line, " fallocate m") || strstr(line, " ftruncate m") ||
+           strstr(line, " pwrite m");
+}
+
+/* Of what is told, the result stands on a line of its own, behind what was to be read before. */
+static const char *result_of(const char *const *lines, size_t count, size_t i)
+{
+    while (++i < count && lines[i][0] == ' ') {
+        if (!strncmp(lines[i], "    = ", strlen("    = ")))
+            return lines[i] + strlen("   ");
+    }
+    return "";
+}
+
+/* With its result, and as if there were no other process. */
+static char *whole_line(const char *const *lines, size_t count, size_t i)
+{
+    static const char told[] = " told";
+    size_t len = strlen(lines[i]), tail = strlen(told);
+    bool is_told = len > tail && !strcmp(lines[i] + len - tail, told);
+    const char *result = is_told ? result_of(lines, count, i) : "";
+    char *line = malloc(len + strlen(result) + 1), *by;
+
+    if (!line)
+        abort();
+    sprintf(line, "%.*s%s", (int)(is_told ? len - tail : len), lines[i], result);
+    by = strstr(line, BY_CHILD);
+    if (by)
+        memmove(by, by + strlen(BY_CHILD), strlen(by + strlen(BY_CHILD)) + 1);
+    return line;
+}
+
+/* The line with which the operation began: the one that differs, or one before it. */
+static const char *beginning(const struct story *story, const char *line)
+{
+    int op = operation_of(line);
+
+    for (size_t i = 0; i < story->count; i++) {
+        if (story->lines[i][0] != ' ' && operation_of(story->lines[i]) == op)
+            return story->lines[i];
+    }
+    return line;
+}
+
+/*
+ * What happened to the memory that the line is about: a child's is what its parent's was, until
+ * then. Return: the story of one process; its lines are the caller's, in @ret_lines.
+ */
+static struct story one_of_two(const struct story *both, const char *line, const char **ret_lines)
+{
+    struct story one = {.lines = ret_lines};
+    bool child = on_child(beginning(both, line)), divided = false;
+
+    for (size_t i = 0; i < both->count; i++) {
+        const char *at = both->lines[i];
+
+        divided |= !fnmatch("[0-9]* divide*", at, 0);
+        if (at[0] == ' ' || !divided || on_file(at) || on_child(at) == child)
+            ret_lines[one.count++] = whole_line(both->lines, both->count, i);
+    }
+    one.kernel = both->kernel ? whole_line(&both->kernel, 1, 0) : NULL;
+    one.ours = both->ours ? whole_line(&both->ours, 1, 0) : NULL;
+    return one;
+}
+
+static void story_fini(struct story *story)
+{
+    for (size_t i = 0; i < story->count; i++)
+        free((char *)story->lines[i]);
+    free((char *)story->kernel);
+    free((char *)story->ours);
+}
+
+/*
+ * What one process takes out of a file stays open in the other. Return: the last operation of the
+ * other one that did so, without which the rest must not differ, or -1.
+ */
+static int removed_elsewhere(const struct story *both, bool child)
+{
+    bool divided = false;
+    int found = -1;
+
+    for (size_t i = 0; i < both->count; i++) {
+        const char *at = both->lines[i];
+        bool removes = !fnmatch("* fallocate *arg=3* = 0", at, 0) || strstr(at, " ftruncate m") ||
+                       !fnmatch("* madvise *arg=9*", at, 0);
+
+        divided |= !fnmatch("[0-9]* divide*", at, 0);
+        if (divided && removes && !strstr(at, BY_CHILD) == child)
+            found = operation_of(at);
+    }
+    return found;
+}
+
+static const char *reason_in(struct story *story, int *ret_op);
+
 const char *known_reason(const char *const *lines, size_t count, const char *kernel,
                          const char *ours, int *ret_op)
 {
-    struct story story = {.lines = lines, .count = count, .kernel = kernel, .ours = ours};
-    const char *reason;
-    int late;
+    const struct story both = {.lines = lines, .count = count, .kernel = kernel, .ours = ours};
+    const char *line = kernel ? kernel : ours ? ours : "", *reason;
+    const char **own = calloc(count + 1, sizeof(*own));
+    struct story one;
+    int removal;
 
+    if (!own)
+        return NULL;
     page_bytes = count > 1 && !strncmp(lines[1], "pages of ", 9)
                      ? 1024 * number_after(lines[1], "of ")
                      : PAGE;
-    reason = kernel && ours ? reason_of(&story, ret_op) : NULL;
+    one = one_of_two(&both, line, own);
+    reason = reason_in(&one, ret_op);
+    removal = removed_elsewhere(&both, on_child(beginning(&both, line)));
+    if (!reason && removal >= 0) {
+        reason = REMOVED_ELSEWHERE;
+        *ret_op = removal;
+    }
+    story_fini(&one);
+    free(own);
+    return reason;
+}
+
+static const char *reason_in(struct story *story, int *ret_op)
+{
+    const char *kernel = story->kernel, *ours = story->ours, *reason;
+    int late;
+
+    reason = kernel && ours ? reason_of(story, ret_op) : NULL;
     if (!reason && kernel && ours)
-        reason = goes_on(&story, ret_op);
+        reason = goes_on(story, ret_op);
     if (reason)
         return reason;
-    late = late_zeropage(&story);
+    late = late_zeropage(story);
     reason = LATE_ZEROES;
     if (late < 0) {
-        late = late_beyond_end(&story);
+        late = late_beyond_end(story);
         reason = BEYOND_END;
     }
     if (late < 0)
-        late = late_without_cachestat(&story, &reason);
+        late = late_without_cachestat(story, &reason);
     *ret_op = late >= 0 ? late : *ret_op;
     return late >= 0 ? reason : NULL;
 }

@@ -8,12 +8,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "fuzz.h"
 
-static char buffer[1 << 18];
-static size_t used;
+/* Of both processes: only one does something at a time. */
+static struct trace {
+    size_t used;
+    char text[1 << 18];
+} * trace;
+
+void trace_init(void)
+{
+    trace = mmap(NULL, sizeof(*trace), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (trace == MAP_FAILED)
+        _exit(4);
+}
 
 void trace_printf(const char *fmt, ...)
 {
@@ -21,10 +32,10 @@ void trace_printf(const char *fmt, ...)
     int n;
 
     va_start(ap, fmt);
-    n = vsnprintf(buffer + used, sizeof(buffer) - used, fmt, ap);
+    n = vsnprintf(trace->text + trace->used, sizeof(trace->text) - trace->used, fmt, ap);
     va_end(ap);
-    if (n > 0 && used + (size_t)n < sizeof(buffer))
-        used += (size_t)n;
+    if (n > 0 && trace->used + (size_t)n < sizeof(trace->text))
+        trace->used += (size_t)n;
 }
 
 /* Pages of the arena as @page+offset, other addresses as they are: all of them are constants. */
@@ -91,6 +102,8 @@ static const char *const op_names[OP_KINDS] = {
     [OP_SYSCALL] = "syscall",
     [OP_KICK] = "kick",
     [OP_FORK] = "fork",
+    [OP_DIVIDE] = "divide",
+    [OP_END] = "end",
 };
 
 static const char *const map_names[MAP_KINDS] = {
@@ -217,7 +230,11 @@ void trace_op(int index, const struct op *op)
     case OP_FORK:
         trace_printf(" %s", op->sub ? "reads all" : "reads private");
         break;
+    case OP_END:
+        trace_printf(" %s", op->sub ? "killed" : "exits");
+        break;
     case OP_POLL:
+    case OP_DIVIDE:
         break;
     default:
         if (op->kind >= OP_OPEN)
@@ -225,6 +242,8 @@ void trace_op(int index, const struct op *op)
         else
             trace_mem_op(op);
     }
+    if (op->process == CHILD)
+        trace_printf(" by child");
 }
 
 void trace_finish(int worker, int index, const struct op *op)
@@ -263,8 +282,8 @@ static void write_all(int fd)
 {
     size_t done = 0;
 
-    while (done < used) {
-        ssize_t n = write(fd, buffer + done, used - done);
+    while (done < trace->used) {
+        ssize_t n = write(fd, trace->text + done, trace->used - done);
 
         if (n < 0 && errno != EINTR)
             _exit(4);
@@ -275,7 +294,7 @@ static void write_all(int fd)
 void trace_flush(int fd)
 {
     write_all(fd);
-    used = 0;
+    trace->used = 0;
 }
 
 /* From a signal handler: the line being printed may be lost, what precedes it is not. */

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,7 +28,6 @@
 struct worker {
     pthread_t thread;
     pid_t tid;
-    int wchan_fd;
     _Atomic uint32_t posted; /* jobs handed out; the worker waits on it */
     _Atomic uint32_t done;   /* jobs finished */
     bool busy;               /* the main thread has not reported it yet */
@@ -35,8 +35,12 @@ struct worker {
     struct job job;
 };
 
-static struct worker workers[FUZZ_WORKERS];
-static bool racy;
+#define ALL_WORKERS (PROCESSES * FUZZ_WORKERS)
+
+/* First the parent's, then those of the child; shared by the two. */
+static struct worker *workers;
+static int wchan_fds[ALL_WORKERS]; /* the parent's */
+static pid_t pids[PROCESSES];
 
 __thread struct guard *volatile guard_current;
 
@@ -90,35 +94,70 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+static void watch(enum process process, pid_t pid)
+{
+    pids[process] = pid;
+    for (int i = (int)process * FUZZ_WORKERS; i < ((int)process + 1) * FUZZ_WORKERS; i++) {
+        char path[64];
+
+        snprintf(path, sizeof(path), "/proc/%d/task/%d/wchan", (int)pid, (int)workers[i].tid);
+        wchan_fds[i] = open(path, O_RDONLY | O_CLOEXEC);
+        if (wchan_fds[i] < 0)
+            fuzz_die("/proc/PID/task/TID/wchan");
+    }
+}
+
+/* In the parent, when the child has its workers. */
+void worker_watch(pid_t child)
+{
+    watch(CHILD, child);
+}
+
+/* In either process, for its own. */
 void worker_init(void)
 {
     sigset_t alarm_only;
 
+    if (!workers)
+        workers = mmap(NULL, ALL_WORKERS * sizeof(*workers), PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (workers == MAP_FAILED)
+        fuzz_die("mmap");
     sigemptyset(&alarm_only);
     sigaddset(&alarm_only, SIGALRM);
     pthread_sigmask(SIG_BLOCK, &alarm_only, NULL);
-    for (int i = 0; i < FUZZ_WORKERS; i++) {
+    for (int i = (int)fuzz_self * FUZZ_WORKERS; i < ((int)fuzz_self + 1) * FUZZ_WORKERS; i++) {
         struct worker *w = &workers[i];
-        char path[64];
 
+        memset(w, 0, sizeof(*w));
         atomic_store(&w->posted, 1);
         if (pthread_create(&w->thread, NULL, worker_main, w))
             fuzz_die("pthread_create");
         while (!atomic_load(&w->done))
             sched_yield();
-        snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", (int)w->tid);
-        w->wchan_fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (w->wchan_fd < 0)
-            fuzz_die("/proc/self/task/TID/wchan");
     }
     pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
+    if (fuzz_self == PARENT)
+        watch(PARENT, getpid());
+}
+
+/* The child has ended, and what its workers did with it. */
+void worker_lose_child(void)
+{
+    for (int i = FUZZ_WORKERS; i < ALL_WORKERS; i++) {
+        if (workers[i].busy)
+            trace_printf("    w%d is gone\n", i);
+        workers[i].busy = false;
+        close(wchan_fds[i]);
+    }
+    pids[CHILD] = 0;
 }
 
 int worker_busy(enum job_class class)
 {
     int n = 0;
 
-    for (int i = 0; i < FUZZ_WORKERS; i++)
+    for (int i = 0; i < ALL_WORKERS; i++)
         n += workers[i].busy && workers[i].class == class;
     return n;
 }
@@ -138,18 +177,20 @@ static bool may_start(enum job_class class)
     return class != JOB_EXCLUSIVE || !touching;
 }
 
-/* The wanted worker, or the next one that is free; NULL when the job must not start now. */
+/* This process's wanted worker, or the next one that is free; NULL when the job must not start now.
+ */
 struct job *worker_claim(int wanted, enum job_class class)
 {
     if (!may_start(class))
         return NULL;
     for (int i = 0; i < FUZZ_WORKERS; i++) {
-        struct worker *w = &workers[(wanted + i) % FUZZ_WORKERS];
+        int number = (int)fuzz_self * FUZZ_WORKERS + (wanted + i) % FUZZ_WORKERS;
+        struct worker *w = &workers[number];
 
         if (w->busy)
             continue;
         memset(&w->job, 0, sizeof(w->job));
-        w->job.worker = (wanted + i) % FUZZ_WORKERS;
+        w->job.worker = number;
         w->class = class;
         return &w->job;
     }
@@ -190,7 +231,7 @@ static bool is_asleep(const char *wchan)
 /* Where the kernel says that it sleeps; "": it does not say. */
 static void read_wchan(const struct worker *w, char *wchan, size_t size)
 {
-    ssize_t n = pread(w->wchan_fd, wchan, size - 1, 0);
+    ssize_t n = pread(wchan_fds[w - workers], wchan, size - 1, 0);
 
     wchan[n > 0 ? n : 0] = '\0';
 }
@@ -236,7 +277,7 @@ static void wait_all(void)
     do {
         busy = 0;
         calm++;
-        for (int i = 0; i < FUZZ_WORKERS; i++) {
+        for (int i = 0; i < ALL_WORKERS; i++) {
             busy += workers[i].busy;
             if (!workers[i].busy || is_settled(&workers[i]))
                 continue;
@@ -250,56 +291,63 @@ static void wait_all(void)
     } while (calm < (busy > 1 ? 2 : 1)); /* one worker's last act may have woken another */
 }
 
+static void report(int i)
+{
+    struct worker *w = &workers[i];
+
+    w->busy = false;
+    trace_finish(i, w->job.index, &w->job.op);
+    w->job.report(&w->job);
+}
+
+/* By the parent, for both. */
 void worker_settle(void)
 {
     int waiting = 0;
 
     wait_all();
-    for (int i = 0; i < FUZZ_WORKERS; i++) {
-        struct worker *w = &workers[i];
-
-        if (!w->busy)
+    for (int i = 0; i < ALL_WORKERS; i++) {
+        if (!workers[i].busy)
             continue;
-        if (!is_done(w)) {
+        if (!is_done(&workers[i]))
             waiting++;
-            continue;
-        }
-        w->busy = false;
-        trace_finish(i, w->job.index, &w->job.op);
-        w->job.report(&w->job);
+        else if (i < FUZZ_WORKERS)
+            report(i);
+        else
+            child_run(report, i);
     }
     if (waiting <= 1)
-        racy = false;
+        fuzz_shared->racy = false;
 }
 
 /* Several waiters may have been woken together: the order of their next messages is open. */
 void worker_note_waking(void)
 {
     if (worker_busy(JOB_TOUCH) + worker_busy(JOB_EXCLUSIVE) > 1)
-        racy = true;
+        fuzz_shared->racy = true;
 }
 
 bool worker_messages_racy(void)
 {
-    return racy;
+    return fuzz_shared->racy;
 }
 
 int worker_by_tid(pid_t tid)
 {
-    for (int i = 0; i < FUZZ_WORKERS; i++) {
+    for (int i = 0; i < ALL_WORKERS; i++) {
         if (workers[i].tid == tid)
             return i + 1;
     }
-    return tid == getpid() ? 100 : 101;
+    return tid == pids[PARENT] ? 100 : 101;
 }
 
 /*
- * Send a waiting thread a signal that has a handler. Not to one that waits inside a system call:
- * whether that call then fails is a question of its own.
+ * Send a thread of this process that waits a signal that has a handler. Not to one that waits
+ * inside a system call: whether that call then fails is a question of its own.
  */
 bool worker_kick(int worker)
 {
-    struct worker *w = &workers[worker];
+    struct worker *w = &workers[(int)fuzz_self * FUZZ_WORKERS + worker];
 
     if (!w->busy || (w->job.op.kind != OP_TOUCH && w->job.op.kind != OP_READ))
         return false;
@@ -309,8 +357,8 @@ bool worker_kick(int worker)
 
 void worker_kick_readers(void)
 {
-    for (int i = 0; i < FUZZ_WORKERS; i++) {
+    for (int i = 0; i < ALL_WORKERS; i++) {
         if (workers[i].busy && workers[i].class == JOB_READER)
-            worker_kick(i);
+            syscall(SYS_tgkill, pids[i / FUZZ_WORKERS], workers[i].tid, SIGUSR1);
     }
 }
