@@ -26,21 +26,21 @@ const struct conf_case raw_cases[] = {{.id = NULL}}; /* raw.c is for x86-64 */
 #endif
 
 static const struct conf_case *const tables[] = {
-    create_cases,        api_cases,        register_cases,   unregister_cases,  resolve_cases,
-    copy_errors_cases,   feature_cases,    syscall_cases,    read_cases,        poll_cases,
-    descriptor_cases,    madvise_cases,    populate_cases,   border_cases,      mapping_cases,
-    remap_cases,         file_cases,       signal_cases,     signal_wait_cases, sigmask_cases,
-    fork_cases,          clone_cases,      bad_input_cases,  bad_waits_cases,   bulk_cases,
-    stress_cases,        wp_cases,         minor_cases,      poison_cases,      mapped_cases,
-    async_cases,         call_data_cases,  call_file_cases,  call_system_cases, raw_cases,
-    sigsys_cases,        rwp_cases,        accessed_cases,   fdinfo_cases,      call_kernel_cases,
-    call_newer_cases,    call_ioctl_cases, call_futex_cases, call_space_cases,  call_answers_cases,
-    call_unmapped_cases, move_cases,       move_bulk_cases,  huge_cases,        huge_parts_cases,
-    asynchronous_cases,  frames_cases,     thp_cases,        thp_file_cases,    collapse_cases,
-    remote_cases,        remote_edge_cases, events_cases,     event_wait_cases, event_remap_cases, event_random_cases,
-    acked_cases,         death_cases,      nested_cases,     fork_event_cases,  fork_wait_cases,
-    fork_remote_cases,   scan_cases,       call_rest_cases,  fork_ours_cases,   watched_cases,
-    remote_gone_cases,   crowd_cases,
+    create_cases,        api_cases,         register_cases,   unregister_cases,  resolve_cases,
+    copy_errors_cases,   feature_cases,     syscall_cases,    read_cases,        poll_cases,
+    descriptor_cases,    madvise_cases,     populate_cases,   border_cases,      mapping_cases,
+    remap_cases,         file_cases,        signal_cases,     signal_wait_cases, sigmask_cases,
+    fork_cases,          clone_cases,       bad_input_cases,  bad_waits_cases,   bulk_cases,
+    stress_cases,        wp_cases,          minor_cases,      poison_cases,      mapped_cases,
+    async_cases,         call_data_cases,   call_file_cases,  call_system_cases, raw_cases,
+    sigsys_cases,        rwp_cases,         accessed_cases,   fdinfo_cases,      call_kernel_cases,
+    call_newer_cases,    call_ioctl_cases,  call_futex_cases, call_space_cases,  call_answers_cases,
+    call_unmapped_cases, move_cases,        move_bulk_cases,  huge_cases,        huge_parts_cases,
+    asynchronous_cases,  frames_cases,      thp_cases,        thp_file_cases,    collapse_cases,
+    remote_cases,        remote_edge_cases, events_cases,     event_wait_cases,  event_remap_cases,
+    event_random_cases,  acked_cases,       death_cases,      nested_cases,      fork_event_cases,
+    fork_wait_cases,     fork_remote_cases, scan_cases,       call_rest_cases,   fork_ours_cases,
+    watched_cases,       remote_gone_cases, crowd_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)
