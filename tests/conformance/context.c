@@ -209,7 +209,7 @@ void uffd_await(int uffd)
     int ready;
 
     do {
-        ready = poll(&fd, 1, MESSAGE_MS);
+        ready = poll(&fd, 1, MESSAGE_MS * (int)conf_env.patience);
     } while (ready == -1 && errno == EINTR);
     if (ready == 0)
         case_fail(__FILE__, __LINE__, "no message came");

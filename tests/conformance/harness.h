@@ -175,7 +175,8 @@ struct conf_env {
     bool full_mode; /* userfaultfd(0) is permitted */
     uint64_t features;
     const char *self; /* path of this binary */
-    size_t huge_page; /* bytes of what cases of huge pages run with */
+    size_t huge_page;  /* bytes of what cases of huge pages run with */
+    unsigned patience; /* how many times slower than a processor */
 };
 
 extern struct conf_env conf_env;

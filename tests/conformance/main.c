@@ -7,16 +7,17 @@
 #include <fnmatch.h>
 #include <getopt.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "harness.h"
 
-#define WATCHDOG_SECONDS 10
+#define WATCHDOG_SECONDS 10  /* times --patience */
 #define LARGE_SECONDS    100 /* where huge pages are large, of which each is filled by the host */
 #define EXIT_SKIP        77
 
-struct conf_env conf_env;
+struct conf_env conf_env = {.patience = 1};
 static char *skip_reason; /* shared with the children */
 
 #define REASON_BYTES 256
@@ -196,7 +197,7 @@ static int run_once(const struct conf_case *c, enum mem_kind kind)
 {
     const bool large = mem_kind_huge(kind) && mem_huge_size();
     const unsigned usual = large ? LARGE_SECONDS : WATCHDOG_SECONDS;
-    const unsigned seconds = c->seconds > usual ? c->seconds : usual;
+    const unsigned seconds = (c->seconds > usual ? c->seconds : usual) * conf_env.patience;
     int gone[2] = {-1, -1};
     bool hung;
 
@@ -363,6 +364,7 @@ static void probe_env(void)
     int status = child_wait(pid);
     shared->self = conf_env.self;
     shared->huge_page = conf_env.huge_page;
+    shared->patience = conf_env.patience;
     conf_env = *shared;
     munmap(shared, sizeof(*shared));
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -393,6 +395,7 @@ static const struct option options[] = {
     {"repeat", required_argument, NULL, 'r'},
     {"expect-backend", required_argument, NULL, 'b'},
     {"huge-page", required_argument, NULL, 'p'},
+    {"patience", required_argument, NULL, 't'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -400,13 +403,14 @@ static const struct option options[] = {
 static void usage(FILE *to)
 {
     fputs("usage: conformance [-l] [-f GLOB] [-n FILE] [-r N] [--huge-page=BYTES[:N]]\n"
-          "                   [--expect-backend=user|kernel]\n"
+          "                   [--expect-backend=user|kernel] [--patience=N]\n"
           "  -l, --list            print the cases and where each statement comes from\n"
           "  -f, --filter=GLOB     only the cases whose id matches\n"
           "  -n, --named=FILE      only the cases whose ids stand in it, one a line\n"
           "  -r, --repeat=N        each case N times, until it fails\n"
           "      --huge-page=BYTES[:N]  cases of huge pages run with N pages of this size\n"
-          "      --expect-backend  fail unless this facility answers\n",
+          "      --expect-backend  fail unless this facility answers\n"
+          "      --patience=N      N times as long before a case counts as hung; for an emulator\n",
           to);
 }
 
@@ -418,6 +422,20 @@ static void parse_huge_page(const char *text)
     conf_env.huge_page = strtoul(text, &rest, 0);
     if (*rest == ':')
         large_pages = strtol(rest + 1, NULL, 0);
+}
+
+/*
+ * Where every mapping may have transparent huge pages, a touch brings in what its neighbours expect
+ * to be missing: cases of such pages ask for them.
+ */
+static void keep_pages_small(void)
+{
+    char modes[64] = "";
+    int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+
+    if (fd != -1 && read(fd, modes, sizeof(modes) - 1) > 0 && strstr(modes, "[always]"))
+        prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    close(fd);
 }
 
 int main(int argc, char **argv)
@@ -443,6 +461,8 @@ int main(int argc, char **argv)
             expected = optarg;
         else if (opt == 'p')
             parse_huge_page(optarg);
+        else if (opt == 't' && atoi(optarg) > 0)
+            conf_env.patience = (unsigned)atoi(optarg);
         else {
             usage(opt == 'h' ? stdout : stderr);
             return opt == 'h' ? 0 : 2;
@@ -455,6 +475,7 @@ int main(int argc, char **argv)
     conf_env.self = realpath("/proc/self/exe", NULL);
     skip_reason =
         mmap(NULL, REASON_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    keep_pages_small();
     probe_env();
     check_backend(expected);
     visit_all(&plan, false);

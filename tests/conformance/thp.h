@@ -3,6 +3,8 @@
 #ifndef CONFORMANCE_THP_H
 #define CONFORMANCE_THP_H
 
+#include <sys/prctl.h>
+
 #include "harness.h"
 
 #ifndef MADV_COLLAPSE
@@ -40,6 +42,7 @@ static inline void need_collapse(void)
 {
     char *plain = huge_aligned(HUGE);
 
+    CHECK_EQ(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), 0); /* see keep_pages_small() */
     CHECK_EQ(mprotect(plain, HUGE, PROT_READ | PROT_WRITE), 0);
     memset(plain, 1, HUGE);
     if (collapse(plain, HUGE) != 0)
