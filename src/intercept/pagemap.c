@@ -221,13 +221,6 @@ static uint64_t emit(struct scan *scan, uint64_t start, uint64_t end, uint64_t c
     return end;
 }
 
-static bool wanted(const struct pm_scan_arg *arg, uint64_t categories)
-{
-    categories ^= arg->category_inverted;
-    return (categories & arg->category_mask) == arg->category_mask &&
-           (!arg->category_anyof_mask || (categories & arg->category_anyof_mask));
-}
-
 static uint64_t categories_of(const struct core_pages *pages, uint64_t kernels)
 {
     bool mapped = pages->files && (kernels & PAGE_IS_PRESENT);
@@ -279,7 +272,7 @@ static int scan_alike(struct scan *scan, const struct core_pages *pages, uint64_
     uint64_t done = end;
     int ret = 0;
 
-    if (wanted(&scan->arg, categories) || protects_all(scan, pages)) {
+    if (pagemap_wanted(&scan->arg, categories) || protects_all(scan, pages)) {
         done = emit(scan, start, end, categories & scan->arg.return_mask);
         if ((scan->arg.flags & PM_SCAN_WP_MATCHING) && protects(pages, categories) &&
             done > start) {
@@ -304,7 +297,7 @@ static int scan_ours(struct scan *scan, const struct core_pages *pages)
         long n;
 
         arg.end = pages->end;
-        n = sys_ioctl(scan->fd, PAGEMAP_SCAN_NR, &arg);
+        n = core_pagemap_scan(scan->fd, &arg, pages);
         if (n < 0) {
             return (int)n;
         }
@@ -416,7 +409,7 @@ static int scan_kernels(struct scan *scan, uint64_t start, uint64_t end)
         arg.vec = scan->arg.vec_len ? (uintptr_t)region : 0;
         arg.vec_len = scan->arg.vec_len ? REGIONS : 0;
         arg.max_pages = scan->arg.max_pages ? scan->arg.max_pages - scan->pages : 0;
-        n = sys_ioctl(scan->fd, PAGEMAP_SCAN_NR, &arg);
+        n = core_pagemap_scan(scan->fd, &arg, NULL);
         if (n < 0) {
             return (int)n;
         }
@@ -483,7 +476,7 @@ static int scan_all(struct scan *scan)
 }
 
 /* Whether the kernel finds the arguments good: of no memory at all, where what was asked for ends.
- */
+ * What ends before it begins is the kernel's to refuse; where it has no such ioctl, as it would. */
 static long check(int fd, const struct pm_scan_arg *arg)
 {
     const uint64_t flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
@@ -492,13 +485,22 @@ static long check(int fd, const struct pm_scan_arg *arg)
     if (arg->start & (PAGE - 1)) {
         return -EINVAL;
     }
+    if (arg->end < arg->start) {
+        return -EFAULT;
+    }
     none.start = none.end = arg->end & ~(PAGE - 1);
     none.flags = arg->flags & ~flags;
     none.category_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
     none.category_anyof_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
     none.category_inverted &= ~(uint64_t)PAGE_IS_ACCESSED;
     none.return_mask &= ~(uint64_t)PAGE_IS_ACCESSED;
-    return sys_ioctl(fd, PAGEMAP_SCAN_NR, &none);
+    return core_pagemap_scan(fd, &none, NULL);
+}
+
+/* A kernel without the ioctl leaves all of it to us, once there is a context. */
+static bool is_asked_here(void)
+{
+    return core_protects() || (core_active && core_same_space() && !core_kernel_scans());
 }
 
 long ipagemap_scan(int fd, void *arg)
@@ -507,9 +509,11 @@ long ipagemap_scan(int fd, void *arg)
     struct scan scan = {.fd = fd};
     long ret;
 
-    if (!core_protects() || core_copy_in(&scan.arg, arg, sizeof scan.arg) || !is_own(fd) ||
-        scan.arg.end < scan.arg.start) {
+    if (!is_asked_here() || !is_own(fd)) {
         return ICALL_PASS;
+    }
+    if (core_copy_in(&scan.arg, arg, sizeof scan.arg)) {
+        return -EFAULT;
     }
     ret = check(fd, &scan.arg);
     if (ret < 0) {

@@ -33,6 +33,19 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end);
  */
 int core_protect_pages(uintptr_t start, uintptr_t end);
 
+struct pm_scan_arg;
+
+/**
+ * core_pagemap_scan() - PAGEMAP_SCAN as the kernel does it, or, before Linux 6.7, as it would
+ * @fd: a pagemap of this process
+ * @pages: a run that all of what is scanned lies in; or NULL, and its mappings are looked up
+ * Context: normal, no lock held. Return: regions, -errno.
+ */
+long core_pagemap_scan(int fd, struct pm_scan_arg *arg, const struct core_pages *pages);
+
+/* Whether that is the kernel's to answer. */
+bool core_kernel_scans(void);
+
 struct core_run {
     uintptr_t start, end;
 };
