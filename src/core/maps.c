@@ -262,7 +262,8 @@ size_t maps_page_size(const struct vma *vma)
 {
     size_t page = PAGING_PAGE;
 
-    if (vma->page || vma->ino == 0) {
+    /* A System V segment's inode is its number, of which the first is 0. */
+    if (vma->page || (vma->ino == 0 && !vma->sysv)) {
         return vma->page ? vma->page : PAGING_PAGE;
     }
     find_in_smaps((struct smaps_search){vma, false, "KernelPageSize:", 15, found_page_size, &page});

@@ -474,6 +474,19 @@ static void gigantic(enum mem_kind kind)
     CHECK_EQ(uffd_unregister(uffd, addr, gib), 0);
 }
 
+/* The number of a System V segment is its inode, and the first of a system, or of a container, 0.
+ */
+static void first_segment(enum mem_kind kind)
+{
+    int uffd = uffd_open(0);
+    struct mem mem;
+
+    CHECK_EQ(unshare(CLONE_NEWIPC), 0);
+    mem = mem_map(kind, 2);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    check_traps(uffd, mem_page(&mem, 1));
+}
+
 #define FEATURES (UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_MINOR_HUGETLBFS)
 
 const struct conf_case huge_cases[] = {
@@ -497,6 +510,7 @@ const struct conf_case huge_cases[] = {
      .run = mapped_over},
     {"huge/beyond-end", MAN, KIND(MEM_HUGE_MEMFD_SHARED), .features = FEATURES, .run = beyond_end},
     {"huge/gigantic", RST, KIND(MEM_ANON), .features = FEATURES, .run = gigantic},
+    {"huge/first-segment", RST, KIND(MEM_HUGE_SYSV), NEED_ROOT, FEATURES, .run = first_segment},
     {"huge/hugetlbfs", RST, HUGETLB_OF_EACH, NEED_ROOT, .run = hugetlbfs},
     {.id = NULL},
 };
