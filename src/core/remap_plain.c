@@ -9,32 +9,12 @@
 #include "remap.h"
 #include "sys/mem.h"
 
-/* Whether the kernel moves several mappings in one call at all (6.17). */
-static bool moves_many(void)
-{
-    static _Atomic int known; /* 0: not yet; 1: no; 2: yes */
-    long from, to;
-
-    if (!atomic_load(&known)) {
-        from = sys_mmap(0, 4 * PAGING_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (sys_failed(from)) {
-            return false;
-        }
-        sys_mprotect((uintptr_t)from, PAGING_PAGE, PROT_READ);
-        to = sys_mremap((uintptr_t)from, 2 * PAGING_PAGE, 2 * PAGING_PAGE,
-                        MREMAP_MAYMOVE | MREMAP_FIXED, (uintptr_t)from + 2 * PAGING_PAGE);
-        atomic_store(&known, sys_failed(to) ? 1 : 2);
-        sys_munmap((uintptr_t)from, 4 * PAGING_PAGE);
-    }
-    return atomic_load(&known) == 2;
-}
-
 /* Several mappings move in one call only if their files leave the choice of the place to it. */
 static bool moves_among_others(const struct vma *vma)
 {
     bool chosen = vma->special || vma->sysv || (vma->dev_zero && !vma->shared);
 
-    return (maps_page_size(vma) > PAGING_PAGE || !chosen) && moves_many();
+    return (maps_page_size(vma) > PAGING_PAGE || !chosen) && paging_moves_many();
 }
 
 /* What stays poisoned in plain memory moves with it, and leaves plain memory behind. */
@@ -192,6 +172,7 @@ static bool one_plain(uintptr_t start, uintptr_t end)
         if (at == start) {
             first = vma;
         }
+        vma.end = vma.end < end ? vma.end : end;
         if (registered(at, vma.end) || vma.prot != first.prot || vma.shared != first.shared ||
             vma.dev != first.dev || vma.ino != first.ino ||
             (vma.ino && vma.off - vma.start != first.off - first.start)) {
@@ -257,12 +238,14 @@ long remap_plain(const struct move *move, bool stays)
     if (ret) {
         return ret;
     }
-    if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len && !one) {
-        return move_parts(move);
-    }
     /* Our VMAs may be one with their neighbours where the kernel's are not. */
     poisoned = !(stays && move->new_len <= move->old_len) && move->kept &&
                ranges_next(move->addr, move->addr + move->kept, &range);
+    if ((move->flags & MREMAP_FIXED) && move->new_len == move->old_len && !one &&
+        !(poisoned && one_plain(move->addr, move->old_end) &&
+          (paging_env.nomany || !paging_moves_many()))) {
+        return move_parts(move);
+    }
     ret = unmap(move, events_unmap);
     if (ret) {
         /* nothing was done */

@@ -83,6 +83,7 @@ int core_init(const struct core_options *options)
         .nocachestat = options->nocachestat,
         .noscan = options->noscan,
         .noprocmap = options->noprocmap,
+        .nomany = options->nomany,
         .stage = options->stage,
         .nostage = options->nostage,
         .budget = options->budget,

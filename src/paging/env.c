@@ -249,6 +249,7 @@ static bool probe_mceerr(void)
 void paging_init(const struct paging_force *force)
 {
     forced = *force;
+    paging_env.nomany = force->nomany;
     paging_env.scan = !force->noscan; /* their first use finds out more */
     paging_env.procmap = !force->noprocmap;
     paging_env.mceerr = probe_mceerr();

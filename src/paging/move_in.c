@@ -5,6 +5,7 @@
  *     source, plain        mremap(FIXED | DONTUNMAP)                  bytes
  *     source, registered   mprotect(NONE); mremap(FIXED | DONTUNMAP)  bytes; mprotect
  *
+ * (two calls on older kernels, by a place aside)
  * What arrives is a VMA with the source's offsets and anon_vma, and what advice the source had. It
  * merges with nothing but a piece that came from beside it. So the pieces are counted and bounded
  * (table.c), and it is the caller who says that the two mappings are alike.
@@ -78,6 +79,49 @@ static void note_piece(const struct paging_move *move, size_t len)
     paging_note_move(move, len, true);
 }
 
+bool paging_moves_many(void)
+{
+    static _Atomic int known; /* 0: not yet; 1: no; 2: yes */
+    long from, to;
+
+    if (!atomic_load(&known)) {
+        from = sys_mmap(0, 4 * PAGING_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (sys_failed(from)) {
+            return false;
+        }
+        sys_mprotect((uintptr_t)from, PAGING_PAGE, PROT_READ);
+        to = sys_mremap((uintptr_t)from, 2 * PAGING_PAGE, 2 * PAGING_PAGE,
+                        MREMAP_MAYMOVE | MREMAP_FIXED, (uintptr_t)from + 2 * PAGING_PAGE);
+        atomic_store(&known, sys_failed(to) ? 1 : 2);
+        sys_munmap((uintptr_t)from, 4 * PAGING_PAGE);
+    }
+    return atomic_load(&known) == 2;
+}
+
+/*
+ * Before Linux 6.17 several mappings are not moved in one call, and what is found out first is what
+ * lies at the destination: it is unmapped. So the call that may fail is one that has none.
+ */
+static bool move_pages(const struct paging_move *move, size_t len)
+{
+    const int to_there = MREMAP_MAYMOVE | MREMAP_FIXED;
+    long aside;
+
+    if (!paging_env.nomany && paging_moves_many()) {
+        return !sys_failed(sys_mremap(move->src, len, len, to_there | MREMAP_DONTUNMAP, move->dst));
+    }
+    aside = sys_mremap(move->src, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+    if (sys_failed(aside)) {
+        return false;
+    }
+    if (!sys_failed(sys_mremap((uintptr_t)aside, len, len, to_there, move->dst))) {
+        return true;
+    }
+    /* Too many mappings: so it said before it did anything. */
+    sys_mremap((uintptr_t)aside, len, len, to_there, move->src);
+    return false;
+}
+
 static bool take_over(const struct paging_move *move, size_t len)
 {
     struct paging_chunk *chunk = paging_chunk_of(move->dst);
@@ -85,8 +129,7 @@ static bool take_over(const struct paging_move *move, size_t len)
 
     chunk->flags |= CHUNK_MOVING;
     atomic_signal_fence(memory_order_seq_cst);
-    moved = !sys_failed(sys_mremap(move->src, len, len,
-                                   MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, move->dst));
+    moved = move_pages(move, len);
     if (moved && move->from) {
         paging_table_change(move->src, move->src + len, 0, 0xff);
     }

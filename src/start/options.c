@@ -230,6 +230,7 @@ void options_read(struct core_options *ret)
         .nocachestat = in_list(force, "nocachestat"),
         .noscan = in_list(force, "noscan"),
         .noprocmap = in_list(force, "noprocmap"),
+        .nomany = in_list(force, "nomany"),
         .stage = in_list(force, "stage"),
         .nostage = in_list(force, "nostage"),
         .page_bytes = sysconf(_SC_PAGESIZE),

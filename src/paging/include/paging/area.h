@@ -98,6 +98,7 @@ struct paging_env {
     bool cachestat;   /* cachestat(2) */
     bool scan;        /* PAGEMAP_SCAN */
     bool procmap;     /* PROCMAP_QUERY */
+    bool nomany;      /* paging_moves_many() was forced off */
     size_t stage_min; /* so many bytes of private memory are filled aside and moved in */
     size_t move_min;  /* so many are moved by the kernel, and not copied */
     int drop;         /* advice that drops pages, mlocked ones too since Linux 5.18 */
@@ -126,11 +127,14 @@ static inline bool paging_huge_moves_in(const struct paging_area *area)
 
 /* Forced degradations and the budget of the environment. Context: once, before any area. */
 struct paging_force {
-    bool noguard, nomem, nocachestat, noscan, noprocmap;
+    bool noguard, nomem, nocachestat, noscan, noprocmap, nomany;
     bool stage, nostage; /* always, not only in bulk; never */
     long budget;         /* 0: half of vm.max_map_count */
 };
 void paging_init(const struct paging_force *force);
+
+/* Whether the kernel moves several mappings by one mremap (Linux 6.17). */
+bool paging_moves_many(void);
 
 /* Descriptors that paging keeps: opened with the first context, again after fork. */
 void paging_env_stale(void);
