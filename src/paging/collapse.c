@@ -48,6 +48,13 @@ int paging_collapse(const struct paging_area *area, uintptr_t base)
         ret = (int)sys_madvise(base, PAGING_CHUNK, MADV_HUGEPAGE);
     }
     if (ret == 0) {
+        /*
+         * Older kernels (6.1 does) refuse private memory of which no page is mapped for writing, as
+         * it is once it was closed. One is enough; unless none may be.
+         */
+        if (area->kind == PAGING_ANON) {
+            sys_madvise(base, PAGING_PAGE, MADV_POPULATE_WRITE);
+        }
         ret = (int)sys_madvise(base, PAGING_CHUNK, MADV_COLLAPSE);
         sys_madvise(base, PAGING_CHUNK, MADV_NOHUGEPAGE);
     }
