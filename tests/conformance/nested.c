@@ -264,6 +264,7 @@ static void protector_leaves(enum mem_kind kind)
         *(left == OUTER ? &nest.inner : &nest.outer) = how & 2 ? uffd_open(0) : uffd;
         for (size_t n = 0; n < 4; n++)
             check_write(&nest, mem_page(&nest.mem, n), n & left);
+        CHECK_EQ(munmap(nest.mem.addr, nest.mem.len), 0); /* huge pages are few */
     }
 }
 
