@@ -174,7 +174,7 @@ struct conf_env {
     bool user_backend;
     bool full_mode; /* userfaultfd(0) is permitted */
     uint64_t features;
-    const char *self; /* path of this binary */
+    const char *self;  /* path of this binary */
     size_t huge_page;  /* bytes of what cases of huge pages run with */
     unsigned patience; /* how many times slower than a processor */
 };
