@@ -185,14 +185,21 @@ void core_call_end(struct core_call *call)
 }
 
 static _Atomic(const char *) hopeless; /* told once there is registered memory */
+static _Atomic bool given_up;
 
 void core_call_hopeless(const char *text)
 {
+    atomic_store(&given_up, true);
     if (ranges_any()) {
         core_log(text, 0);
     } else {
         atomic_store(&hopeless, text);
     }
+}
+
+bool core_call_is_hopeless(void)
+{
+    return atomic_load_explicit(&given_up, memory_order_relaxed);
 }
 
 void core_call_registered(void)

@@ -302,7 +302,7 @@ long core_ioctl(int fd, unsigned long req, void *arg)
         if (!ctx) {
             return -EBADF;
         }
-        ret = context_ioctl(ctx, req, arg);
+        ret = context_ioctl(ctx, req, arg, true);
         core_drain(fd); /* what was resolved unread must not ring on */
         return ret;
     case CORE_FD_FOREIGN:

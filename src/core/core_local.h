@@ -375,6 +375,8 @@ void nested_wake(uint32_t id, uintptr_t start, uintptr_t end);
 
 int waiters_init(void);
 /* Wake the context's waiters in [start, end). */
+/* Whether a thread waits in [start, end), for whatever context. Context: any. */
+bool waiters_within(uintptr_t start, uintptr_t end);
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end);
 /* Those of them whose reports have all of these flags. */
 void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t flags);
@@ -692,6 +694,18 @@ int core_callback_run(struct context *ctx, const struct context_callback *callba
 
 /* The first memory is registered: what core_call_hopeless() was told before is for the log. */
 void core_call_registered(void);
+/* Whether some calls may fail on memory that is closed (io_uring). */
+bool core_call_is_hopeless(void);
+
+/* ---- later.c */
+
+/*
+ * Whether pages that COPY fills may stay closed until more follow: nobody waits for them, and all
+ * of the program's calls are seen, which would fail on them.
+ */
+bool core_leaves(const struct range *range, uintptr_t start, size_t len);
+/* What was left closed is opened. Context: normal, no lock held. */
+void core_open_left(void);
 
 /* ---- fixed.c */
 
@@ -709,15 +723,16 @@ bool core_stack_in(uintptr_t start, uintptr_t end, const struct vma *vma, uintpt
 
 /* ---- ioctl.c's parts */
 
-long context_ioctl(struct context *ctx, unsigned long req, void *arg);
+/* @own: called by the program itself, not by a manager elsewhere */
+long context_ioctl(struct context *ctx, unsigned long req, void *arg, bool own);
 /* A second mapping of shared memory, through which it is filled. Return: 0, -errno. */
 int core_make_alias(struct paging_area *area);
 long core_ioctl_register(struct context *ctx, void *arg);
 long core_ioctl_unregister(struct context *ctx, void *arg);
-long core_ioctl_copy(struct context *ctx, void *arg);
+long core_ioctl_copy(struct context *ctx, void *arg, bool own);
 /* Of a longer one, which must be as right as it were alone. @whole: less than its length counts not
  */
-long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whole);
+long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whole, bool own);
 long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);
 long core_ioctl_writeprotect(struct context *ctx, void *arg);

@@ -189,7 +189,7 @@ bool core_fdinfo(int fd, struct core_fdinfo *ret)
     return true;
 }
 
-long context_ioctl(struct context *ctx, unsigned long req, void *arg)
+long context_ioctl(struct context *ctx, unsigned long req, void *arg, bool own)
 {
     uint32_t cmd = (uint32_t)req;
 
@@ -202,6 +202,9 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg)
     if (!(atomic_load(&ctx->features) & CONTEXT_READY)) {
         return -EINVAL;
     }
+    if (own && cmd != UF_IO_COPY) {
+        core_open_left();
+    }
     switch (cmd) {
     case UF_IO_REGISTER:
         return core_ioctl_register(ctx, arg);
@@ -210,7 +213,7 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg)
     case UF_IO_WAKE:
         return core_ioctl_wake(ctx, arg);
     case UF_IO_COPY:
-        return core_ioctl_copy(ctx, arg);
+        return core_ioctl_copy(ctx, arg, own);
     case UF_IO_ZEROPAGE:
         return core_ioctl_zeropage(ctx, arg);
     case UF_IO_CONTINUE:

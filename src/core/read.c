@@ -108,8 +108,16 @@ long context_read(struct context *ctx, uint32_t reader, void *buf, size_t len,
 
 long core_read(int fd, uint32_t token, void *buf, size_t len)
 {
-    return token_remote(token) ? core_remote->read(fd, remote_of(token), buf, len)
-                               : context_read(context_of_id(token), 0, buf, len, NULL);
+    long ret;
+
+    if (token_remote(token)) {
+        return core_remote->read(fd, remote_of(token), buf, len);
+    }
+    ret = context_read(context_of_id(token), 0, buf, len, NULL);
+    if (ret == -EAGAIN) {
+        core_open_left();
+    }
+    return ret;
 }
 
 short context_poll(struct context *ctx, bool nonblock)
@@ -130,7 +138,14 @@ short context_poll(struct context *ctx, bool nonblock)
 short core_poll(int fd, bool nonblock)
 {
     uint32_t token = core_fdmap_get(fd);
+    short ret;
 
-    return token_remote(token) ? core_remote->poll(fd, remote_of(token), nonblock)
-                               : context_poll(context_of_fd(fd), nonblock);
+    if (token_remote(token)) {
+        return core_remote->poll(fd, remote_of(token), nonblock);
+    }
+    ret = context_poll(context_of_fd(fd), nonblock);
+    if (!ret) {
+        core_open_left();
+    }
+    return ret;
 }

@@ -9,12 +9,22 @@ struct publication {
     const struct context *ctx;
     const void *src;
     bool protect;
+    bool later; /* what nobody waits for may stay closed */
 };
+
+/* How the pages are published. */
+static unsigned way(const struct range *range, uintptr_t dst, size_t len,
+                    const struct publication *what)
+{
+    bool waited = len <= 16 * PAGING_PAGE || paging_is_huge(&range->area);
+
+    return (what->protect ? PAGING_PROTECT : 0) | (waited ? PAGING_WAITED : 0) |
+           (what->later && core_leaves(range, dst, len) ? PAGING_LATER : 0);
+}
 
 static long publish_step(const struct range *range, uintptr_t dst, size_t len, const void *arg)
 {
     const struct publication *what = arg;
-    bool waited = len <= 16 * PAGING_PAGE || paging_is_huge(&range->area);
     struct paging_area area;
     long ret;
 
@@ -22,7 +32,7 @@ static long publish_step(const struct range *range, uintptr_t dst, size_t len, c
         return -EINVAL;
     }
     area = nested_area(range, what->ctx);
-    ret = paging_publish(&area, dst, len, what->src, waited, what->protect);
+    ret = paging_publish(&area, dst, len, what->src, way(range, dst, len, what));
     if (ret > 0) {
         core_huge_advise(range, dst, (size_t)ret);
     }
@@ -86,9 +96,9 @@ bool core_destination(uintptr_t start, uintptr_t end)
  * itself is a fault like any other and is waited for, with no lock held. @whole: so much is
  * checked, of which len is filled now
  */
-static long fill_range(const struct context *ctx, uintptr_t dst, size_t len, size_t whole,
-                       const char *src, bool protect)
+static long fill_range(const struct publication *all, uintptr_t dst, size_t len, size_t whole)
 {
+    const char *src = all->src;
     bool zero = src == paging_zeroes;
     bool waited = false;
     size_t done = 0, page;
@@ -102,7 +112,8 @@ static long fill_range(const struct context *ctx, uintptr_t dst, size_t len, siz
         return -EINVAL;
     }
     while (done < len) {
-        const struct publication what = {ctx, zero ? src : src + done, protect};
+        const struct publication what = {all->ctx, zero ? src : src + done, all->protect,
+                                         all->later};
         struct core_guard guard;
 
         /* While a source was waited for, the layout may have changed, or is about to. */
@@ -120,7 +131,7 @@ static long fill_range(const struct context *ctx, uintptr_t dst, size_t len, siz
         }
         waited = false;
         core_enter_deferring(&guard);
-        ret = core_one_step(ctx, dst + done, len - done, publish_step, &what, guard.tid);
+        ret = core_one_step(all->ctx, dst + done, len - done, publish_step, &what, guard.tid);
         core_leave(&guard);
         if (ret == -EFAULT && !zero && source_in((uintptr_t)src + done, page)) {
             waited = true;
@@ -165,12 +176,12 @@ long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool 
     return -EAGAIN;
 }
 
-long core_ioctl_copy(struct context *ctx, void *arg)
+long core_ioctl_copy(struct context *ctx, void *arg, bool own)
 {
-    return core_copy_piece(ctx, arg, 0);
+    return core_copy_piece(ctx, arg, 0, own);
 }
 
-long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whole)
+long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whole, bool own)
 {
     struct uf_io_copy copy;
     int64_t ret = core_check_settled(ctx, &user->copy);
@@ -186,8 +197,12 @@ long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whol
         (copy.mode & ~(UF_COPY_MODE_DONTWAKE | UF_COPY_MODE_WP))) {
         return -EINVAL;
     }
-    ret = fill_range(ctx, copy.dst, copy.len, whole, (const char *)(uintptr_t)copy.src,
-                     copy.mode & UF_COPY_MODE_WP);
+    if (own && !paging_left_ends_at(copy.dst)) {
+        core_open_left();
+    }
+    ret = fill_range(&(struct publication){ctx, (const void *)(uintptr_t)copy.src,
+                                           copy.mode & UF_COPY_MODE_WP, own},
+                     copy.dst, copy.len, whole);
     STAT(copy_calls);
     if (core_copy_out(&user->copy, &ret, sizeof ret)) {
         return -EFAULT;
@@ -215,7 +230,8 @@ long core_ioctl_zeropage(struct context *ctx, void *arg)
         (zero.mode & ~UF_ZEROPAGE_MODE_DONTWAKE)) {
         return -EINVAL;
     }
-    ret = fill_range(ctx, zero.range.start, zero.range.len, zero.range.len, paging_zeroes, false);
+    ret = fill_range(&(struct publication){ctx, paging_zeroes, false, false}, zero.range.start,
+                     zero.range.len, zero.range.len);
     STAT(zero_calls);
     if (core_copy_out(&user->zeropage, &ret, sizeof ret)) {
         return -EFAULT;

@@ -85,7 +85,7 @@ long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
 
         return ret ? ret : -EINVAL; /* nobody moves pages of another process */
     }
-    return context_ioctl(ctx, req, arg);
+    return context_ioctl(ctx, req, arg, false);
 }
 
 long core_serve_copy(uint32_t id, struct uf_io_copy *copy, uint64_t whole)
@@ -95,7 +95,7 @@ long core_serve_copy(uint32_t id, struct uf_io_copy *copy, uint64_t whole)
     if (!ctx) {
         return -ESRCH;
     }
-    return atomic_load(&ctx->features) & CONTEXT_READY ? core_copy_piece(ctx, copy, whole)
+    return atomic_load(&ctx->features) & CONTEXT_READY ? core_copy_piece(ctx, copy, whole, false)
                                                        : -EINVAL;
 }
 

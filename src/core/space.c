@@ -170,6 +170,9 @@ void core_count_paging(void)
     if (atomic_load_explicit(&paging_counts.moved, memory_order_relaxed)) {
         STAT_ADD(copy_moved, atomic_exchange(&paging_counts.moved, 0));
     }
+    if (atomic_load_explicit(&paging_counts.left, memory_order_relaxed)) {
+        STAT_ADD(copy_left, atomic_exchange(&paging_counts.left, 0));
+    }
     if (atomic_load_explicit(&paging_counts.compacted, memory_order_relaxed)) {
         STAT_ADD(chunks_compacted, atomic_exchange(&paging_counts.compacted, 0));
     }

@@ -208,6 +208,19 @@ static bool slot_matches(const struct slot *slot, uint32_t ctx_id, uintptr_t sta
     return slot->ctx == ctx_id && slot->addr >= start && slot->addr < end;
 }
 
+bool waiters_within(uintptr_t start, uintptr_t end)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        if (slot_waits(atomic_load(&slots[i].word)) && slots[i].addr >= start &&
+            slots[i].addr < end) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end)
 {
     waiters_wake_of(ctx_id, start, end, 0);

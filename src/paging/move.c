@@ -185,7 +185,7 @@ static long publish(const struct paging_move *move, size_t len, const char *cont
     long n;
 
     to.nofill = false;
-    n = paging_publish(&to, move->dst, len, content, len <= BOUNCE, false);
+    n = paging_publish(&to, move->dst, len, content, len <= BOUNCE ? PAGING_WAITED : 0);
     if (n > 0 && move->locked && !paging_env.mem) {
         lock_again(move->dst, (size_t)n); /* it came from the shadow, which is not locked */
     }

@@ -62,6 +62,18 @@ bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_
                           const void *src);
 
 /*
+ * later.c: whether pages that nobody waits for, whose content is there, stay closed as yet.
+ * Context: their stripe held.
+ */
+bool paging_leave(const struct paging_area *area, uintptr_t start, uintptr_t end);
+/* A touch of a page that is closed, and is let through: it may be one of those. */
+void paging_left_met(uintptr_t addr);
+/* Pages that are to be opened, and those beside them that were left closed. Context: as above. */
+void paging_with_closed(const struct paging_area *area, uintptr_t *start, uintptr_t *end);
+/* publish.c: whether the page can be let through by the same call as `addr`, which has content. */
+bool paging_admissible(const struct paging_area *area, uintptr_t addr, uintptr_t page);
+
+/*
  * move_in.c: pages that are all there are moved by the kernel, all or none of them. False: not
  * worth it, or not possible here and now; a registered source may be closed.
  */

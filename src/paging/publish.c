@@ -325,11 +325,11 @@ static uintptr_t publish_end(const struct paging_area *area, uintptr_t start, ui
 }
 
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
-                    bool waited, bool protect)
+                    unsigned how)
 {
     struct paging_area opened = *area;
-    bool zero = src == paging_zeroes;
-    uintptr_t end;
+    bool zero = src == paging_zeroes, protect = how & PAGING_PROTECT;
+    uintptr_t end, from;
     unsigned set;
     long n;
 
@@ -371,16 +371,24 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     lower_guards(area, start + (size_t)n, end - start - (size_t)n);
     set = (protect ? paging_mark(area) : 0) | (paging_hides(area) ? 0 : PAGE_HERE) |
           (zero && area->kind != PAGING_SHARED ? PAGE_ZEROED : 0);
-    paging_table_change(start, start + (size_t)n, set, paging_marks_gone(area, protect));
+    end = start + (size_t)n;
+    paging_table_change(start, end, set, paging_marks_gone(area, protect));
+    if (how & PAGING_LATER && !set && paging_leave(area, start, end)) {
+        paging_table_change(start, end, PAGE_PUBLISHED, PAGE_ZEROED | PAGE_HERE);
+        return n;
+    }
+    from = start;
+    if (how & PAGING_LATER) { /* not of MOVE, whose source may be beside it, closed */
+        paging_with_closed(area, &from, &end);
+    }
     /* Where the kernel is to say what is there, zeroes have to be there. */
-    if (paging_open(area, start, start + (size_t)n) == 0 && (waited || !paging_hides(area))) {
+    if (paging_open(area, from, end) == 0 && (how & PAGING_WAITED || !paging_hides(area))) {
         paging_populate(area, start, (size_t)n, zero);
     }
     return n;
 }
 
-/* Whether the page can be let through by the same call as `addr`, which has its content. */
-static bool admissible(const struct paging_area *area, uintptr_t addr, uintptr_t page)
+bool paging_admissible(const struct paging_area *area, uintptr_t addr, uintptr_t page)
 {
     return paging_passable(area, page) && !(paging_byte(page) & PAGE_POISONED) &&
            !((paging_byte(page) ^ paging_byte(addr)) & PAGE_WRITES);
@@ -394,10 +402,10 @@ static void run_around(const struct paging_area *area, uintptr_t addr, uintptr_t
     uintptr_t ceiling = paging_min(paging_step_end(area, addr), area->end);
     uintptr_t start = addr, end = addr + area->page;
 
-    while (start > floor && admissible(area, addr, start - area->page)) {
+    while (start > floor && paging_admissible(area, addr, start - area->page)) {
         start -= area->page;
     }
-    while (end < ceiling && admissible(area, addr, end)) {
+    while (end < ceiling && paging_admissible(area, addr, end)) {
         end += area->page;
     }
     *ret_start = start;
@@ -413,6 +421,7 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
         return false;
     }
     if (paging_passable(area, addr)) {
+        paging_left_met(addr);
         run_around(area, addr, &start, &end);
         return paging_open(area, start, end) == 0;
     }

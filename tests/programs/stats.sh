@@ -41,4 +41,10 @@ is 0 contexts kernel
 is 25 faults missing_read
 is 0 faults missing_write
 is 25 messages read
+
+# 600 pages that nobody waits for, one by one: all but the first of 2 MiB and the last of each row.
+check "runs COPYs in a row" "$launcher" run --backend=user --deny-kernel --stats=stats.json -- \
+    "$BUILD/tests/conformance/conformance" -f rows/read:anon
+[ "$(value copy left)" -gt 500 ]
+report "most pages are left closed for a while" $?
 finish

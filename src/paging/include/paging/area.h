@@ -111,6 +111,7 @@ extern struct paging_env paging_env;
 struct paging_counts {
     _Atomic uint64_t vmas_peak, compacted, taken_back;
     _Atomic uint64_t moved; /* pages */
+    _Atomic uint64_t left;  /* pages, closed until others followed */
 };
 extern struct paging_counts paging_counts;
 
@@ -260,14 +261,18 @@ bool paging_readable(uintptr_t addr, size_t len);
 /* Stands for a source of zeroes of any length. */
 extern const char paging_zeroes[];
 
+/* How pages are published. */
+#define PAGING_WAITED  0x1u /* a thread waits for it: make the first access cheap */
+#define PAGING_PROTECT 0x2u /* writes are to trap from the first one on */
+#define PAGING_LATER   0x4u /* nobody waits: they may stay closed, see paging_left() */
+
 /**
  * paging_publish() - give content to hidden pages, atomically page by page
  * @area: where start lies
  * @start: page-aligned
  * @len: bytes, a multiple of the page size, within one step (paging_step_end()) and the area
  * @src: the program's memory, any alignment and any value; paging_zeroes for zeroes
- * @waited: a thread waits for it: make the first access cheap
- * @protect: writes are to trap from the first one on
+ * @how: PAGING_WAITED and its like
  *
  * Stops at the first page that is present already.
  *
@@ -277,7 +282,25 @@ extern const char paging_zeroes[];
  * is empty is -EEXIST, too.
  */
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
-                    bool waited, bool protect);
+                    unsigned how);
+
+/*
+ * What was published with PAGING_LATER and is closed as yet, so that a row of such pages is opened
+ * by one mprotect: one row in the process, its first page and how many in one word; 0 is none. A
+ * hint: the page table alone says what may be opened.
+ */
+extern _Atomic uint64_t paging_left_row __attribute__((visibility("hidden")));
+
+/* Whether there is one. */
+static inline bool paging_left(void)
+{
+    return atomic_load_explicit(&paging_left_row, memory_order_relaxed);
+}
+
+/* Whether what is published at start goes on with it, or there is none. */
+bool paging_left_ends_at(uintptr_t start);
+/* There is none any more: its last page, 0 if there was none. */
+uintptr_t paging_left_take(void);
 
 /**
  * paging_protect() - writes to the area's pages trap from now on
