@@ -100,13 +100,16 @@ struct uf_postcopy_links {
  */
 typedef int uf_postcopy_reconnect(void *arg, int error, struct uf_postcopy_links *links);
 
-/** What happened; counts are of pages of the region's own size. */
+/**
+ * What happened; counts are of pages of the region's own size. The two sides count the same, but
+ * that a sink without an urgent link takes what was asked for as unasked.
+ */
 struct uf_postcopy_stats {
     uint64_t rounds;           /* of precopy */
     uint64_t pages_precopy;    /* sent, or received, before the switch */
     uint64_t pages_background; /* after it, unasked */
     uint64_t pages_urgent;     /* after it, because a thread waited */
-    uint64_t pages_zero;       /* after it, as a range of zeroes */
+    uint64_t pages_zero;       /* after it, unasked, as a range of zeroes */
     uint64_t pages_lost;       /* sink: they will never come; their readers get SIGBUS */
     uint64_t pages_discarded;  /* dropped at the switch: they had changed again */
     uint64_t bytes;            /* on the links, headers included */
@@ -119,6 +122,7 @@ struct uf_postcopy_stats {
     uint64_t paused_ns;  /* without a connection */
     /* sink: from a fault until its page is there, powers of two us; the last one: and longer */
     uint64_t latency[UF_POSTCOPY_BUCKETS];
+    uint64_t latency_max_ns; /* the longest of these */
 };
 
 /* ---------------------------------------------------------------- source */

@@ -211,8 +211,12 @@ int handover_switch(struct uf_source *source)
     if (!again)
         ret = discard_all(source, source->later);
     merge_later(source);
-    if (again)
+    if (again) {
+        pthread_mutex_lock(&peer->lock);
+        peer->stats.pages_discarded = 0; /* these are all that ever were */
+        pthread_mutex_unlock(&peer->lock);
         ret = discard_all(source, source->missing);
+    }
     if (ret == 0)
         ret = send_blob(source);
     if (ret)

@@ -184,8 +184,10 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
         return ret;
     }
     ret = content(sink, link, header, buffer, buffer);
-    if (ret == 0)
-        ret = placed(sink, header, fill(sink, header->region, to, buffer, header->length));
+    if (ret)
+        return ret;
+    touch_arriving(sink, to, header->length);
+    ret = placed(sink, header, fill(sink, header->region, to, buffer, header->length));
     if (ret)
         return ret;
     touch_arrived(sink, to, header->length);
@@ -196,22 +198,28 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
     return 0;
 }
 
-int place_zeroes(struct uf_sink *sink, const struct wire_header *header)
+int place_zeroes(struct uf_sink *sink, const struct link *link, const struct wire_header *header)
 {
-    const struct region *region = &sink->peer.regions[header->region];
+    struct peer *peer = &sink->peer;
+    const struct region *region = &peer->regions[header->region];
     char *to = region->start + header->offset;
+    uint64_t pages = header->length / region->page;
     int ret;
 
     if (!atomic_load(&sink->switched))
-        return peer_unexpected(&sink->peer, &sink->peer.control, header);
+        return peer_unexpected(peer, &peer->control, header);
+    touch_arriving(sink, to, header->length);
     ret = region->page == 4096 ? fill(sink, header->region, to, NULL, header->length)
                                : zero_huge(sink, header->region, to, header->length);
     ret = placed(sink, header, ret);
-    if (ret == 0) {
-        touch_arrived(sink, to, header->length);
-        PEER_COUNT(&sink->peer, pages_zero, header->length / region->page);
-    }
-    return ret;
+    if (ret)
+        return ret;
+    touch_arrived(sink, to, header->length);
+    if (link == &peer->urgent) /* as the source counts it */
+        PEER_COUNT(peer, pages_urgent, pages);
+    else
+        PEER_COUNT(peer, pages_zero, pages);
+    return 0;
 }
 
 void place_finish(struct uf_sink *sink)

@@ -54,7 +54,7 @@ int receive_one(struct uf_sink *sink, struct link *link, const struct wire_heade
         header->length <= PACK_MAX && header->payload > 0 && header->payload < header->length)
         return place_pages(sink, link, header, buffer);
     if (header->type == WIRE_ZERO && good && !header->payload)
-        return place_zeroes(sink, header);
+        return place_zeroes(sink, link, header);
     if (header->type == WIRE_SYNC && !header->payload && !switched && !link->synced)
         return note_sync(sink, link);
     if (header->type == WIRE_DIGEST && link == &peer->control && switched)

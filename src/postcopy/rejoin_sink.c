@@ -78,6 +78,11 @@ int rejoin_sink(struct uf_sink *sink)
     ret = peer_recover(peer, shake, sink);
     if (ret || sink->fd < 0)
         return ret;
+    if (!atomic_load(&sink->switched)) { /* all that ever were dropped are named again */
+        pthread_mutex_lock(&peer->lock);
+        peer->stats.pages_discarded = 0;
+        pthread_mutex_unlock(&peer->lock);
+    }
     pthread_mutex_lock(&sink->speak_lock);
     sink->paused = false;
     if (sink->resumed)

@@ -16,7 +16,16 @@
 struct sink_waiting {
     char *page; /* NULL: free */
     uint32_t tid;
+    bool arriving; /* it is being put in place: the thread may touch another one already */
     uint64_t since_ns;
+};
+
+/* What came last: of a touch that is told only then the page is there. */
+#define SINK_ARRIVED 64
+
+struct sink_arrived {
+    const char *start;
+    size_t len;
 };
 
 /* Threads that are told apart; the last one stands for all that came later. */
@@ -61,6 +70,8 @@ struct uf_sink {
     bool synced;     /* one of them has said SYNC */
     struct sink_waiting waiting[SINK_WAITING];
     unsigned waiting_count;
+    struct sink_arrived arrived[SINK_ARRIVED]; /* a ring */
+    unsigned arrived_next;
     struct uf_postcopy_thread threads[SINK_THREADS];
     unsigned thread_count;
 };
@@ -87,7 +98,7 @@ int place_register(struct uf_sink *sink);
 /* A page message of a link: read its content, and put it in place. buffer: WIRE_PAYLOAD_MAX. */
 int place_pages(struct uf_sink *sink, struct link *link, const struct wire_header *header,
                 char *buffer);
-int place_zeroes(struct uf_sink *sink, const struct wire_header *header);
+int place_zeroes(struct uf_sink *sink, const struct link *link, const struct wire_header *header);
 /* Every page is there: plain memory again. */
 void place_finish(struct uf_sink *sink);
 /* What is missing will never come: it gets SIGBUS, where the backend can do that. */
@@ -115,7 +126,9 @@ int rejoin_sink(struct uf_sink *sink);
 /* Start and end the thread that asks for what is touched. Return: 0, -errno told. */
 int touch_start(struct uf_sink *sink);
 void touch_stop(struct uf_sink *sink);
-/* Pages have arrived: who waited for them waits no more. */
+/* Pages are about to be put in place, which wakes who waits for them; */
+void touch_arriving(struct uf_sink *sink, const char *start, size_t len);
+/* and have been: who waited for them waits no more. */
 void touch_arrived(struct uf_sink *sink, const char *start, size_t len);
 
 #endif

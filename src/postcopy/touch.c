@@ -25,35 +25,6 @@ static struct uf_postcopy_thread *thread_of(struct uf_sink *sink, uint32_t tid)
     return &sink->threads[i];
 }
 
-/*
- * A thread waits for one page at a time: what else stands here of it has arrived meanwhile. It may
- * say again what it waits for, when all are woken to do so.
- */
-static void note_waiting(struct uf_sink *sink, char *page, uint32_t tid)
-{
-    struct sink_waiting *place = NULL;
-
-    pthread_mutex_lock(&sink->lock);
-    for (unsigned i = 0; i < SINK_WAITING; i++) {
-        struct sink_waiting *waiting = &sink->waiting[i];
-
-        if (waiting->page && waiting->tid == tid) {
-            place = waiting;
-            break;
-        }
-        if (!waiting->page && !place)
-            place = waiting;
-    }
-    if (!place || place->page != page) {
-        thread_of(sink, tid)->faults++;
-        if (place) {
-            sink->waiting_count += !place->page;
-            *place = (struct sink_waiting){page, tid, peer_now_ns()};
-        }
-    }
-    pthread_mutex_unlock(&sink->lock);
-}
-
 static unsigned bucket_of(uint64_t ns)
 {
     uint64_t us = ns / 1000;
@@ -62,19 +33,100 @@ static unsigned bucket_of(uint64_t ns)
     return bucket < UF_POSTCOPY_BUCKETS ? bucket : UF_POSTCOPY_BUCKETS - 1;
 }
 
+static void count_wait(struct uf_sink *sink, uint32_t tid, uint64_t ns)
+{
+    struct peer *peer = &sink->peer;
+
+    thread_of(sink, tid)->blocked_ns += ns;
+    pthread_mutex_lock(&peer->lock);
+    peer->stats.latency[bucket_of(ns)]++;
+    peer->stats.blocked_ns += ns;
+    if (peer->stats.latency_max_ns < ns)
+        peer->stats.latency_max_ns = ns;
+    pthread_mutex_unlock(&peer->lock);
+}
+
+static bool came_just_now(const struct uf_sink *sink, const char *page)
+{
+    for (unsigned i = 0; i < SINK_ARRIVED; i++) {
+        const struct sink_arrived *arrived = &sink->arrived[i];
+
+        if (page >= arrived->start && page < arrived->start + arrived->len)
+            return true;
+    }
+    return false;
+}
+
+/* The place of a thread that waits, but for a page that is on its way to it; else a free one; NULL.
+ */
+static struct sink_waiting *place_for(struct uf_sink *sink, uint32_t tid)
+{
+    struct sink_waiting *place = NULL;
+
+    for (unsigned i = 0; i < SINK_WAITING; i++) {
+        struct sink_waiting *waiting = &sink->waiting[i];
+
+        if (waiting->page && waiting->tid == tid && !waiting->arriving)
+            return waiting;
+        if (!waiting->page && !place)
+            place = waiting;
+    }
+    return place;
+}
+
+/*
+ * A thread waits for one page at a time: what else stands here of it has arrived meanwhile. It may
+ * say again what it waits for, when all are woken to do so.
+ */
+static void note_waiting(struct uf_sink *sink, char *page, uint32_t tid)
+{
+    struct sink_waiting *place;
+    uint64_t now = peer_now_ns();
+
+    pthread_mutex_lock(&sink->lock);
+    place = place_for(sink, tid);
+    if (!place || place->page != page) {
+        thread_of(sink, tid)->faults++;
+        if (place && place->page) { /* it came just when it was noted */
+            count_wait(sink, tid, now - place->since_ns);
+            place->page = NULL;
+            sink->waiting_count--;
+        }
+        if (came_just_now(sink, page)) {
+            count_wait(sink, tid, 0);
+        } else if (place) {
+            *place = (struct sink_waiting){page, tid, false, now};
+            sink->waiting_count++;
+        }
+    }
+    pthread_mutex_unlock(&sink->lock);
+}
+
+static bool waits_in(const struct sink_waiting *waiting, const char *start, size_t len)
+{
+    return waiting->page && waiting->page >= start && waiting->page < start + len;
+}
+
+void touch_arriving(struct uf_sink *sink, const char *start, size_t len)
+{
+    pthread_mutex_lock(&sink->lock);
+    for (unsigned i = 0; i < SINK_WAITING && sink->waiting_count > 0; i++)
+        sink->waiting[i].arriving |= waits_in(&sink->waiting[i], start, len);
+    pthread_mutex_unlock(&sink->lock);
+}
+
 void touch_arrived(struct uf_sink *sink, const char *start, size_t len)
 {
     uint64_t now = peer_now_ns();
 
     pthread_mutex_lock(&sink->lock);
+    sink->arrived[sink->arrived_next++ % SINK_ARRIVED] = (struct sink_arrived){start, len};
     for (unsigned i = 0; i < SINK_WAITING && sink->waiting_count > 0; i++) {
         struct sink_waiting *waiting = &sink->waiting[i];
 
-        if (!waiting->page || waiting->page < start || waiting->page >= start + len)
+        if (!waits_in(waiting, start, len))
             continue;
-        PEER_COUNT(&sink->peer, latency[bucket_of(now - waiting->since_ns)], 1);
-        PEER_COUNT(&sink->peer, blocked_ns, now - waiting->since_ns);
-        thread_of(sink, waiting->tid)->blocked_ns += now - waiting->since_ns;
+        count_wait(sink, waiting->tid, now > waiting->since_ns ? now - waiting->since_ns : 0);
         waiting->page = NULL;
         sink->waiting_count--;
     }

@@ -23,9 +23,16 @@
 
 #include <userfault/postcopy.h>
 
-#define PAGE  ((size_t)4096)
-#define HUGE  ((size_t)2 << 20)
-#define BYTES (8 * HUGE)
+#define PAGE     ((size_t)4096)
+#define HUGE     ((size_t)2 << 20)
+#define BYTES    (8 * HUGE)
+#define TOUCHERS 4
+
+struct toucher {
+    struct move *move;
+    unsigned number;
+    pthread_t thread;
+};
 
 /* One migration. */
 struct move {
@@ -37,6 +44,7 @@ struct move {
     struct uf_source *source;
     struct uf_sink *sink;
     pthread_t thread, toucher;
+    struct toucher touchers[TOUCHERS];
     int source_ret, sink_ret;
     struct uf_postcopy_stats source_stats, sink_stats;
 };
@@ -394,6 +402,76 @@ static void check_slow(void)
     end(&switched);
 }
 
+/* ---- what is counted */
+
+static void *touch_far(void *arg)
+{
+    struct toucher *toucher = arg;
+
+    for (size_t i = 0; i < BYTES / PAGE; i++) {
+        size_t page = (i * 1031 + toucher->number * 97) % (BYTES / PAGE);
+
+        (void)*(volatile char *)(toucher->move->to + page * PAGE);
+    }
+    return NULL;
+}
+
+static int resume_and_touch_far(void *arg, const void *blob, size_t len)
+{
+    struct move *move = arg;
+
+    for (unsigned i = 0; i < TOUCHERS; i++) {
+        move->touchers[i] = (struct toucher){.move = move, .number = i};
+        if (pthread_create(&move->touchers[i].thread, NULL, touch_far, &move->touchers[i]))
+            abort();
+    }
+    return 0;
+}
+
+static uint64_t sum_of(const uint64_t *counts, size_t n)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += counts[i];
+    return sum;
+}
+
+/* Each page behind the switch is of one kind, the same at both sides; each fault is in the
+ * histogram. */
+static void check_counts(void)
+{
+    struct move move = {.kind = MAP_PRIVATE,
+                        .how = {.bandwidth_bytes = 64 << 20},
+                        .sink_how = {.resume = resume_and_touch_far}};
+    const struct uf_postcopy_stats *out = &move.source_stats, *in = &move.sink_stats;
+    struct uf_postcopy_thread threads[TOUCHERS] = {0};
+    uint64_t faults = 0, blocked = 0;
+
+    begin(&move);
+    run(&move);
+    for (unsigned i = 0; i < TOUCHERS; i++)
+        pthread_join(move.touchers[i].thread, NULL);
+    point(uf_sink_threads(move.sink, threads, TOUCHERS) == TOUCHERS,
+          "each thread that waited is known");
+    for (unsigned i = 0; i < TOUCHERS; i++) {
+        faults += threads[i].faults;
+        blocked += threads[i].blocked_ns;
+    }
+    printf("# %llu faults, %llu in the histogram\n", (unsigned long long)faults,
+           (unsigned long long)sum_of(in->latency, UF_POSTCOPY_BUCKETS));
+    point(is_right(&move) && faults > TOUCHERS && in->requests == faults &&
+              sum_of(in->latency, UF_POSTCOPY_BUCKETS) == faults,
+          "each fault is in the histogram");
+    point(in->blocked_ns == blocked && in->latency_max_ns > 0 && in->latency_max_ns <= blocked,
+          "and in the time that its thread was blocked");
+    point(out->pages_background == in->pages_background && out->pages_urgent == in->pages_urgent &&
+              out->pages_zero == in->pages_zero && in->pages_urgent > 0 &&
+              in->pages_background + in->pages_urgent + in->pages_zero == BYTES / PAGE,
+          "both sides count the same, each page once");
+    end(&move);
+}
+
 /* Nobody answers. */
 static void check_cancel_unanswered(void)
 {
@@ -447,6 +525,7 @@ int main(int argc, char **argv)
     check_cancel_in_stop();
     check_slow();
     check_cancel_unanswered();
+    check_counts();
     printf("1..%d\n", points);
     return failed;
 }

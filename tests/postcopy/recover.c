@@ -167,6 +167,20 @@ static struct outcome migrate(const struct sides_how *how, const struct plan *pl
  * What asks for links has switched, or may have: with new ones all ends well. A source that did not
  * goes on, and the sink must not.
  */
+/* However often they were named: a page is discarded once, and comes behind the switch. */
+static bool counts_once(void)
+{
+    const struct uf_postcopy_stats *source = &sides_told(0)->stats, *sink = &sides_told(1)->stats;
+
+    if (source->pages_discarded == sink->pages_discarded &&
+        source->pages_discarded <= sides_late(source))
+        return true;
+    printf("# discarded: %llu and %llu pages, of %llu that came later\n",
+           (unsigned long long)source->pages_discarded, (unsigned long long)sink->pages_discarded,
+           (unsigned long long)sides_late(source));
+    return false;
+}
+
 static bool judge(const struct plan *plan, const struct outcome *o)
 {
     bool exact = plan->drain || plan->cut < 0;
@@ -179,7 +193,7 @@ static bool judge(const struct plan *plan, const struct outcome *o)
         return (o->ends[0] == BEHIND_SWITCH || !o->asked[0]) &&
                (o->ends[1] == BEHIND_SWITCH || o->ends[1] == BEFORE_SWITCH ||
                 o->ends[1] == ALL_RIGHT);
-    return o->ends[0] == ALL_RIGHT && o->ends[1] == ALL_RIGHT;
+    return o->ends[0] == ALL_RIGHT && o->ends[1] == ALL_RIGHT && counts_once();
 }
 
 /* Whose links are gone is seen by who reads, or by who writes. */
