@@ -66,6 +66,17 @@ static json_t *latency(const struct result *r)
     return array;
 }
 
+static json_t *waited(const struct result *r)
+{
+    json_t *array = json_array();
+
+    for (uint64_t i = 0; i < r->threads; i++)
+        json_array_append_new(array, json_pack("{s:I,s:I,s:I}", "tid", (json_int_t)r->waited[i].tid,
+                                               "faults", (json_int_t)r->waited[i].faults,
+                                               "blocked_ns", (json_int_t)r->waited[i].blocked_ns));
+    return array;
+}
+
 static json_t *series(const struct result *r, const struct sample *samples)
 {
     json_t *array = json_array();
@@ -118,7 +129,11 @@ static void add_sink(json_t *root, const struct result *r)
     json_object_set_new(root, "writes_before", number(r->writes_before));
     json_object_set_new(root, "reads_before", number(r->reads_before));
     json_object_set_new(root, "blocked_ns", number(r->blocked_ns));
+    json_object_set_new(root, "blocked_threads", waited(r));
     json_object_set_new(root, "latency", latency(r));
+    json_object_set_new(root, "latency_p50_below_us", number(latency_below_us(r, 0.5)));
+    json_object_set_new(root, "latency_p99_below_us", number(latency_below_us(r, 0.99)));
+    json_object_set_new(root, "latency_max_ns", number(r->latency_max_ns));
     json_object_set_new(root, "reader_waits",
                         json_pack("{s:I,s:I,s:I,s:I,s:I}", "count", (json_int_t)r->waits,
                                   "total_ns", (json_int_t)r->wait_ns, "p50_ns",
@@ -148,8 +163,13 @@ int json_write(const struct outcome *outcome, FILE *out)
         add_sink(sink, &outcome->sink);
         json_object_set_new(root, "sink", sink);
     }
+    errno = 0;
     ret = root ? json_dumpf(root, out, JSON_COMPACT) : -1;
+    if (ret == 0 && fputc('\n', out) != EOF && fflush(out) == 0)
+        ret = 0;
+    else
+        ret = errno ? -errno : -EIO;
     json_decref(root);
-    return ret == 0 && fputc('\n', out) != EOF && fflush(out) == 0 ? 0 : -EIO;
+    return ret;
 }
 #endif

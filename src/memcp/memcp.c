@@ -37,7 +37,7 @@ static int close_out(const char *path, FILE *file, int ret)
     if (strcmp(path, "-") != 0 && fclose(file) != 0 && ret == 0)
         ret = -errno;
     if (ret)
-        say("%s: %s", path, strerror(-ret));
+        say("%s: %s", strcmp(path, "-") == 0 ? "standard output" : path, strerror(-ret));
     return ret;
 }
 
@@ -47,6 +47,15 @@ static int write_out(const struct outcome *outcome, const char *path,
     FILE *file = open_out(path, stdout);
 
     return file ? close_out(path, file, print(outcome, file)) : -1;
+}
+
+static int print_report(const struct outcome *outcome, FILE *out)
+{
+    report_print(outcome, out);
+    if (fflush(out) == 0 && !ferror(out))
+        return 0;
+    say("the report could not be written: %s", strerror(errno));
+    return -1;
 }
 
 /* Standard output may be the link: then what is for people goes beside it. */
@@ -62,7 +71,7 @@ static int tell(const struct line *line, struct outcome *outcome, int status)
     if (!outcome->has_source && !outcome->has_sink)
         return status;
     if (!line->quiet && !json_out && !outcome->error[0])
-        report_print(outcome, stdout_taken ? stderr : stdout);
+        ret |= print_report(outcome, stdout_taken ? stderr : stdout);
     if (line->wants_json)
         ret |= write_out(outcome, line->json, json_write);
     if (line->svg)

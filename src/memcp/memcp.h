@@ -65,7 +65,7 @@ struct plan {
 
 enum tls { TLS_OFF, TLS_CERTIFICATES, TLS_KEY };
 
-#define PLAN_VERSION 2
+#define PLAN_VERSION 3
 #define WORDS(type)  (sizeof(type) / sizeof(uint64_t))
 
 /* ---- memory.c */
@@ -217,6 +217,13 @@ void series_stop(struct series *series); /* takes the last sample */
 
 /* ---- send.c, receive.c */
 
+/* Of a thread, for pages. */
+struct waited {
+    uint64_t tid, faults, blocked_ns;
+};
+
+#define WAITED_MAX 8 /* a writer and a reader, and who else there may be */
+
 /* What one side knows at the end; the sink's goes to the source. */
 struct result {
     uint64_t switched, failed; /* failed: an errno */
@@ -224,7 +231,9 @@ struct result {
     uint64_t start_ns, switch_ns; /* of the switch, since this side began */
     uint64_t rounds, precopy, background, urgent, zero, lost, discarded, bytes, requests,
         requests_dropped, downtime_ns, total_ns, blocked_ns, recoveries, paused_ns;
-    uint64_t latency[UF_POSTCOPY_BUCKETS];
+    uint64_t latency[UF_POSTCOPY_BUCKETS], latency_max_ns;
+    uint64_t threads; /* sink: that waited for pages */
+    struct waited waited[WAITED_MAX];
     struct verified verified;
     uint64_t writes, writes_before, reads, reads_before, reads_wrong, reads_lost;
     uint64_t waits, wait_ns, wait_max_ns;
@@ -269,6 +278,7 @@ int side_receive(const struct side_options *options, struct links *links, struct
 /* ---- the end */
 
 void say(const char *format, ...) __attribute__((format(printf, 1, 2))); /* an error, one line */
+uint64_t latency_below_us(const struct result *r, double share);         /* 0: nobody waited */
 const char *size_text(double bytes, char *text, size_t size);
 void report_print(const struct outcome *outcome, FILE *out);
 /* Return: 0, -errno. */

@@ -305,7 +305,10 @@ int options_parse(int argc, char **argv, struct line *ret)
                  .seed = 1,
                  .writer = {.pattern = PATTERN_RANDOM, .rate = 1000},
                  .reader = {.pattern = PATTERN_RANDOM, .rate = 1000}},
-        .side = {.backend = UF_BACKEND_AUTO, .rounds = 5, .max_size = half_of_ram()},
+        .side = {.backend = UF_BACKEND_AUTO,
+                 .rounds = 5,
+                 .downtime_ms = 300,
+                 .max_size = half_of_ram()},
         .links = {.has_urgent = true, .background = 1, .patience_ms = 30000},
     };
     argp_err_exit_status = EXIT_SETUP;

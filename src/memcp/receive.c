@@ -155,6 +155,16 @@ static int tell_result(struct side *side)
                             words_strerror(ret));
 }
 
+static void take_threads(struct result *ret, const struct uf_sink *sink)
+{
+    struct uf_postcopy_thread threads[WAITED_MAX];
+    unsigned count = uf_sink_threads(sink, threads, WAITED_MAX);
+
+    ret->threads = count < WAITED_MAX ? count : WAITED_MAX;
+    for (unsigned i = 0; i < ret->threads; i++)
+        ret->waited[i] = (struct waited){threads[i].tid, threads[i].faults, threads[i].blocked_ns};
+}
+
 static int arrive(struct side *side, struct uf_sink *sink)
 {
     int ret = uf_sink_region(sink, side->memory.start, side->plan.size, side->plan.page_bytes);
@@ -174,6 +184,7 @@ static int arrive(struct side *side, struct uf_sink *sink)
     series_stop(&side->series);
     uf_sink_stats(sink, &stats);
     side_take_result(side, &stats, uf_sink_switched(sink), ret);
+    take_threads(side->result, sink);
     side->outcome->has_sink = true;
     if (ret)
         return side_fail(side, EXIT_FAILED, "failed %s the switch: %s",

@@ -58,8 +58,9 @@ static void worker_line(const struct outcome *outcome, FILE *out, const char *wh
             hot, (unsigned long long)before, (unsigned long long)(all - before));
 }
 
-static uint64_t latency_below_us(const uint64_t *latency, double share)
+uint64_t latency_below_us(const struct result *r, double share)
 {
+    const uint64_t *latency = r->latency;
     uint64_t all = 0, seen = 0;
 
     for (unsigned i = 0; i < UF_POSTCOPY_BUCKETS; i++)
@@ -80,9 +81,11 @@ static void latency_lines(FILE *out, const struct result *r)
         most = r->latency[i] > most ? r->latency[i] : most;
     if (!most)
         return;
-    fprintf(out, "  a fault until its page is there: p50 below %llu us, p99 below %llu us\n",
-            (unsigned long long)latency_below_us(r->latency, 0.5),
-            (unsigned long long)latency_below_us(r->latency, 0.99));
+    fprintf(out,
+            "  a fault until its page is there:\n    p50 below %llu us, p99 below %llu us, max "
+            "%.0f us\n",
+            (unsigned long long)latency_below_us(r, 0.5),
+            (unsigned long long)latency_below_us(r, 0.99), (double)r->latency_max_ns / 1e3);
     for (unsigned i = 0; i < UF_POSTCOPY_BUCKETS; i++) {
         int width = (int)(r->latency[i] * 40 / most);
         bool last = i == UF_POSTCOPY_BUCKETS - 1;
@@ -92,6 +95,15 @@ static void latency_lines(FILE *out, const struct result *r)
                     (unsigned long long)1 << (last ? i - 1 : i), (unsigned long long)r->latency[i],
                     width, "########################################");
     }
+}
+
+static void blocked_lines(FILE *out, const struct result *r)
+{
+    fprintf(out, "  blocked    %.1f ms, of all threads\n", (double)r->blocked_ns / 1e6);
+    for (uint64_t i = 0; i < r->threads; i++)
+        fprintf(out, "    thread %-8llu %10.1f ms, %llu times\n",
+                (unsigned long long)r->waited[i].tid, (double)r->waited[i].blocked_ns / 1e6,
+                (unsigned long long)r->waited[i].faults);
 }
 
 static void reader_lines(FILE *out, const struct result *r)
@@ -165,6 +177,6 @@ void report_print(const struct outcome *outcome, FILE *out)
     worker_line(outcome, out, "reader", &outcome->plan.reader, sink->reads_before, sink->reads);
     reader_lines(out, sink);
     latency_lines(out, sink);
-    fprintf(out, "  blocked    %.1f ms, of all threads\n", (double)sink->blocked_ns / 1e6);
+    blocked_lines(out, sink);
     verified_line(out, sink, sink->reads_wrong + source->reads_wrong);
 }

@@ -107,7 +107,7 @@ static int hear_words(struct side *side)
     struct outcome *outcome = side->outcome;
     int ret = words_recv(talk, &outcome->sink, WORDS(outcome->sink), 0); /* it verifies first */
 
-    if (ret == 0 && outcome->sink.samples > SAMPLES_MAX)
+    if (ret == 0 && (outcome->sink.samples > SAMPLES_MAX || outcome->sink.threads > WAITED_MAX))
         ret = -EPROTO;
     if (ret == 0)
         ret = words_recv(talk, outcome->sink_samples, outcome->sink.samples * WORDS(struct sample),

@@ -3,6 +3,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "links.h"
 #include "options.h"
@@ -60,6 +61,7 @@ static void settle_links(struct argp_state *state, struct line *line)
          "made again");
     line->plan.reconnect_s = line->side.reconnect_s;
     line->plan.reconnects = line->side.reconnects;
+    need(state, line->side.downtime_ms, "--downtime=0 cannot be: 1 or more");
     need(state, line->links.patience_ms, "--patience=0 would wait for nothing: 1 or more");
     /* Two streams can carry what one connection carries, and no more. */
     if (line->one_socket || is_stream(line)) {
@@ -126,16 +128,15 @@ static void settle_tls(struct argp_state *state, struct line *line)
 
 static uint64_t file_bytes(struct argp_state *state, const char *path)
 {
-    FILE *file = fopen(path, "re");
-    uint64_t bytes = 0;
+    struct stat found;
 
-    if (!file || fseeko(file, 0, SEEK_END) != 0)
+    if (stat(path, &found))
         argp_failure(state, EXIT_SETUP, errno, "--fill: %s", path);
+    else if (!S_ISREG(found.st_mode))
+        argp_failure(state, EXIT_SETUP, 0, "--fill: %s: not a file that has a size", path);
     else
-        bytes = (uint64_t)ftello(file);
-    if (file)
-        fclose(file);
-    return bytes;
+        return (uint64_t)found.st_size;
+    return 0;
 }
 
 static void settle_memory(struct argp_state *state, struct line *line)

@@ -105,6 +105,7 @@ static void take_stats(struct side *side, const struct uf_postcopy_stats *stats)
     r->recoveries = stats->recoveries;
     r->paused_ns = stats->paused_ns;
     memcpy(r->latency, stats->latency, sizeof(r->latency));
+    r->latency_max_ns = stats->latency_max_ns;
     r->memory_bytes = beyond > side->resident_before ? beyond - side->resident_before : 0;
     r->start_ns = side->series.start_ns;
     r->switch_ns = atomic_load(&side->switch_ns);
@@ -201,8 +202,10 @@ struct side *side_new(const struct side_options *options, struct links *links,
 {
     struct side *side = calloc(1, sizeof(*side));
 
-    if (!side)
+    if (!side) {
+        snprintf(outcome->error, sizeof(outcome->error), "no memory for this side");
         return NULL;
+    }
     side->options = options;
     side->links = links;
     side->outcome = outcome;

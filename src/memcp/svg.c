@@ -276,6 +276,7 @@ int svg_write(const struct outcome *outcome, FILE *out)
     struct panel rates = {.top = 90, .bottom = 340, .label = "sent, MiB/s"};
     struct panel blocked = {.top = 370, .bottom = 500, .label = "blocked, % of a thread"};
 
+    errno = 0;
     prepare(&picture);
     fprintf(out,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
@@ -291,5 +292,7 @@ int svg_write(const struct outcome *outcome, FILE *out)
     draw_switch(&picture, &rates, &blocked);
     time_axis(&picture, &blocked);
     fputs("</svg>\n", out);
-    return ferror(out) || fflush(out) != 0 ? -EIO : 0;
+    if (fflush(out) == 0 && !ferror(out))
+        return 0;
+    return errno ? -errno : -EIO;
 }

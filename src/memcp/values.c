@@ -46,10 +46,12 @@ uint64_t value_rate(struct argp_state *state, const char *option, const char *te
     double value = 0, factor = 0;
     uint64_t rate = 0;
     const char *end;
-    char *bits;
+    char *bits = (char *)(uintptr_t)text;
 
     if (strstr(text, "bit")) {
-        value = strtod(text, &bits);
+        value = *text >= '0' && *text <= '9' ? strtod(text, &bits) : 0;
+        if (value > 1e9) /* of any of these: no more than is counted in 64 bits */
+            value = 0;
         factor = strcmp(bits, "Gbit") == 0   ? 1e9
                  : strcmp(bits, "Mbit") == 0 ? 1e6
                  : strcmp(bits, "kbit") == 0 ? 1e3

@@ -220,6 +220,11 @@ def check_told(folder):
         lines = [json.loads(line) for line in file]
     point(lines and lines[-1]["phase"] == "postcopy" and lines[-1]["share"] == 1,
           "progress, and its end", lines)
+    with open("/dev/full", "wb") as full:
+        for words in ([], ["--json"], ["--quiet", "--svg=-"]):
+            status, _, err = end(start(side(), "--size=2M", *words, stdout=full))
+            point(status == 125 and "No space left" in err,
+                  f"what cannot be told is an error {words}", f"{status}: {err}")
     status, out, err = run(side(), "--size=8M", "--quiet")
     point(status == 0 and not out and not err, "or nothing", out + err)
     status, out, err = run(side(), "--size=8M", "--json", "--reader=once:max", "--rounds=0",
@@ -244,6 +249,8 @@ def check_refused(folder):
         (["receive", "--listen=nowhere"], "not unix:PATH"),
         (["send", f"--to=unix:{folder}/none"], "userfault memcp receive"),
         ([f"--json={folder}/none/none"], "No such file"), (["--size=1M", "--spoil=256"], "no such page"),
+        (["--bandwidth=-1Gbit"], "not bytes a second"), (["--bandwidth=1e300bit"], "not bytes a second"),
+        (["--downtime=0"], "1 or more"), ([f"--fill={folder}"], "not a file that has a size"),
         (["receive"], "standard input is no"),
     )
     for words, pattern in refused:
