@@ -54,36 +54,49 @@ static uintptr_t end_of_plain(uintptr_t end, int prot)
     }
 }
 
+/* Any page of a mapping tells of all; asking is cheapest where nothing is, as behind a row of
+ * moves. */
+static bool is_locked(const struct vma *vma, uintptr_t addr)
+{
+    return paging_locked(addr - PAGING_PAGE >= vma->start ? addr - PAGING_PAGE : addr);
+}
+
 /* Plain memory: not beyond where something registered begins, though that be one VMA with it. */
-static bool plain_end(uintptr_t addr, struct end *ret)
+static bool plain_end(uintptr_t addr, size_t len, struct end *ret)
 {
     struct range next;
     struct vma vma;
 
-    if (!maps_next_whole(addr, addr + 1, &vma) || vma.start > addr) {
+    if (!maps_next(addr, addr + 1, &vma) || vma.start > addr) {
         return false;
     }
     *ret = (struct end){
-        .start = vma.start,
-        .vma = {vma.start, vma.end},
-        .end = ranges_next(addr, vma.end, &next) ? next.area.start : vma.end,
         .prot = vma.prot,
         .anon = is_anon(&vma),
         .grows = vma.stack,
         .traits = mappings_traits(addr),
     };
-    ret->end = ret->anon ? end_of_plain(ret->end, vma.prot) : ret->end;
-    ret->locked = ret->anon && paging_locked(addr);
+    ret->locked = ret->anon && is_locked(&vma, addr);
+    /* Its neighbours, that are one with it, matter seldom, and are a system call each. */
+    if ((ret->locked || vma.end - addr < len) && !maps_next_whole(addr, addr + 1, &vma)) {
+        return false;
+    }
+    ret->start = vma.start;
+    ret->vma = (struct paging_span){vma.start, vma.end};
+    ret->end = ranges_next(addr, vma.end, &next) ? next.area.start : vma.end;
+    if (ret->anon && ret->end - addr < len) {
+        ret->end = end_of_plain(ret->end, vma.prot);
+    }
     return true;
 }
 
-/* Return: false when nothing is mapped there. */
-static bool find_end(uintptr_t addr, struct end *ret)
+/* At least len of it, if there is as much. Return: false when nothing is mapped there. */
+static bool find_end(uintptr_t addr, size_t len, struct end *ret)
 {
     struct range range;
 
     if (!ranges_find(addr, &range)) {
-        return plain_end(addr, ret);
+        return plain_end(addr, len, ret);
     }
     *ret = (struct end){
         .prot = range.area.prot,
@@ -105,10 +118,10 @@ static bool find_end(uintptr_t addr, struct end *ret)
 static int check_ends(const struct context *ctx, const struct uf_io_move *move, struct end *ret_to,
                       struct end *ret_from)
 {
-    if (!find_end(move->dst, ret_to)) {
+    if (!find_end(move->dst, move->len, ret_to)) {
         return -ENOENT;
     }
-    if (!find_end(move->src, ret_from)) {
+    if (!find_end(move->src, move->len, ret_from)) {
         return -ENOENT;
     }
     if (ret_from->end - move->src < move->len || ret_to->end - move->dst < move->len ||

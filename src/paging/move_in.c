@@ -38,6 +38,7 @@ static bool is_plain(uintptr_t start, size_t len)
 /* The last move: how it was done, where it ended, and how many in a row. Under the edit lock. */
 static struct {
     uintptr_t dst, src;
+    uintptr_t advised; /* what the row moved in before this address has the advice */
     unsigned row;
     bool moved_in;
 } last;
@@ -70,12 +71,33 @@ static bool pays(const struct paging_move *move, size_t len)
            paging_may_move_in(move->dst);
 }
 
+/*
+ * Of the source's huge pages, those that are there stay; no new ones. Such a one needs all of a
+ * chunk in one VMA, so where pages come one after the other the last of a chunk has the call made
+ * for all. In a chunk that others have come to, the first is advised too, and divides the two.
+ */
+static void advise(const struct paging_move *move, size_t len, bool continued, bool alone)
+{
+    uintptr_t end = move->dst + len;
+
+    /* What the program has taken off the range since is not ours to advise. */
+    last.advised = continued ? paging_max(last.advised, move->to->start) : move->dst;
+    if (end % PAGING_CHUNK == 0 || (!continued && !alone)) {
+        sys_madvise(last.advised, end - last.advised, MADV_NOHUGEPAGE);
+        last.advised = end;
+    }
+}
+
 /* Pieces one after the other are one VMA. Context: edit lock. */
 static void note_piece(const struct paging_move *move, size_t len)
 {
-    if (!continues(move) || !last.moved_in || !paging_any_moved(move->dst, move->dst + 1)) {
+    bool continued = continues(move) && last.moved_in;
+    bool alone = !paging_any_moved(move->dst, move->dst + 1);
+
+    if (!continued || alone) {
         paging_note_moved_in(move->dst);
     }
+    advise(move, len, continued, alone);
     paging_note_move(move, len, true);
 }
 
@@ -159,8 +181,6 @@ bool paging_move_in(struct paging_move *move, size_t len)
         return false;
     }
     note_piece(move, len);
-    /* Of the source's huge pages, those that are there stay; no new ones. */
-    sys_madvise(move->dst, len, MADV_NOHUGEPAGE);
     if (move->from) {
         paging_open(move->to, move->dst, move->dst + len); /* or the next touch does */
     }

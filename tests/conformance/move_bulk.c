@@ -148,6 +148,40 @@ static void page_by_page(enum mem_kind kind)
     }
 }
 
+static size_t count_here(char *area, size_t pages)
+{
+    unsigned char *here = malloc(pages);
+    size_t count = 0;
+
+    CHECK(here);
+    CHECK_EQ(mincore(area, pages * page_size, here), 0);
+    for (size_t i = 0; i < pages; i++)
+        count += here[i] & 1;
+    free(here);
+    return count;
+}
+
+/* The source's advice does not come along: of what is dropped, a page that is copied brings no
+ * others. */
+static void huge_advice_stays(enum mem_kind kind)
+{
+    const size_t len = 2 * HUGE_PAGE, pages = len / page_size;
+    char *source = map_huge_aligned(len), *area = map_huge_aligned(len);
+    int uffd = uffd_open(0);
+
+    (void)kind;
+    CHECK_EQ(madvise(source, len, MADV_NOHUGEPAGE), 0);
+    fill_words(source, pages, 7);
+    CHECK_EQ(madvise(source, len, MADV_HUGEPAGE), 0);
+    CHECK_EQ(uffd_register(uffd, area, len), 0);
+    for (size_t at = 0; at < len; at += page_size)
+        CHECK_EQ(uffd_move(uffd, area + at, source + at, page_size, 0, NULL), 0);
+    check_words(area, pages, 7);
+    CHECK_EQ(madvise(area, len, MADV_DONTNEED), 0);
+    CHECK_EQ(uffd_copy(uffd, area + HUGE_PAGE + page_size, source_new(1, 1), page_size), 0);
+    CHECK_EQ(count_here(area, pages), 1);
+}
+
 /* A mapping that pages have come to and gone from still moves, grows and forks as one. */
 static void mapping_stays_one(enum mem_kind kind)
 {
@@ -412,6 +446,7 @@ const struct conf_case move_bulk_cases[] = {
     {"move/bulk", MAN, A, CASE, .run = in_bulk},
     {"move/bulk-holes", MAN, A, CASE, .run = in_bulk_with_holes},
     {"move/page-by-page", MAN, A, CASE, .run = page_by_page},
+    {"move/huge-advice-stays", MAN, A, CASE, .run = huge_advice_stays},
     {"move/mapping-stays-one", MAN, A, CASE, .run = mapping_stays_one},
     {"race/move-page", MAN, A, CASE, .run = adds_to_page},
     {"race/move-some", MAN, A, CASE, .run = adds_to_some},
