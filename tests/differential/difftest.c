@@ -23,7 +23,7 @@
 struct options {
     uint64_t features;
     uint64_t seed, count, seconds, batch, jobs, max_differences, progress_s;
-    bool self, perturb, huge;
+    bool self, perturb, huge, fork;
 };
 
 static const char usage[] =
@@ -38,6 +38,7 @@ static const char usage[] =
     "  --max-differences N  stop after so many were shrunk and shown (5)\n"
     "  --progress N         a line to stderr every N seconds, 0: none (60)\n"
     "  --huge               each about hugetlb, not one in sixteen\n"
+    "  --fork               each forks, not one in four\n"
     "  --features MASK      of the features that both have, only these (all); 0x9a0: missing "
     "faults;\n"
     "                       without 2, EVENT_FORK, none forks\n"
@@ -310,6 +311,7 @@ static void parse(int argc, char **argv, char **launcher)
         {"progress", required_argument, NULL, 'p'},
         {"features", required_argument, NULL, 'f'},
         {"huge", no_argument, NULL, 'H'},
+        {"fork", no_argument, NULL, 'F'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -358,6 +360,9 @@ static void parse(int argc, char **argv, char **launcher)
         case 'H':
             options.huge = true;
             break;
+        case 'F':
+            options.fork = true;
+            break;
         case 'h':
             fputs(usage, stdout);
             exit(0);
@@ -384,8 +389,11 @@ static void skip_unless_available(void)
         printf("SKIP: no hugetlb\n");
         exit(77);
     }
-    if (options.huge)
-        setup.features |= FUZZ_ALL_HUGE;
+    if (options.fork && !(setup.features & UF_FEATURE_EVENT_FORK)) {
+        printf("SKIP: no EVENT_FORK\n");
+        exit(77);
+    }
+    setup.features |= (options.huge ? FUZZ_ALL_HUGE : 0) | (options.fork ? FUZZ_ALL_FORK : 0);
 }
 
 static int verdict(void)

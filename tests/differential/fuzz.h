@@ -34,6 +34,8 @@
 #define FUZZ_CALLS_WAIT ((uint64_t)1 << 39)
 /* And an order to the generator: every sequence is one of huge pages. */
 #define FUZZ_ALL_HUGE ((uint64_t)1 << 38)
+/* Another: every sequence forks. */
+#define FUZZ_ALL_FORK ((uint64_t)1 << 37)
 
 #define FUZZ_SOURCE  0x1f0000000000ull /* what COPY and pwrite copy from; a hole follows */
 #define FUZZ_SCRATCH 0x1e0000000000ull /* ioctl arguments at awkward places */

@@ -591,7 +591,9 @@ bool gen_is_huge(uint64_t seed, uint64_t features)
 /* One in four has a child that goes on beside its parent. */
 bool gen_is_divided(uint64_t seed, uint64_t features)
 {
-    return (features & UF_FEATURE_EVENT_FORK) && gen_mix(seed + 3) % 4 == 0;
+    if (!(features & UF_FEATURE_EVENT_FORK))
+        return false;
+    return (features & FUZZ_ALL_FORK) || gen_mix(seed + 3) % 4 == 0;
 }
 
 int gen_sequence(uint64_t seed, uint64_t features, struct op *ret_ops)
