@@ -325,12 +325,29 @@ static void leave_nested(struct range *range)
     }
 }
 
+static void inherit_mapped(void)
+{
+    struct range range;
+
+    for (uintptr_t at = 0; ranges_next(at, PAGING_TOP, &range); at = range.area.end) {
+        const struct paging_area *area = &range.area;
+        struct context *ctx = context_of_id(range.ctx);
+
+        if (area->wp && !paging_hides(area) && area->kind != PAGING_SHARED && !area->watched &&
+            !paging_is_huge(area) && !(range.traits & (TRAIT_WIPEONFORK | TRAIT_DONTFORK)) && ctx &&
+            ctx->heir.len) {
+            paging_inherit(area);
+        }
+    }
+}
+
 /* All that stands for the parent is replaced. Return: whether the heirs are as they should be. */
 static bool become_child(bool heirs)
 {
     struct range range;
 
     if (heirs) {
+        inherit_mapped();
         contexts_take_hub();
     }
     heirs = core_reopen() == 0 && heirs;

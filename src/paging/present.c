@@ -413,6 +413,18 @@ int paging_each_here(const struct paging_area *area, here_run *run)
     return (int)(ret == -ENOTTY ? here_by_read(area, fd, run) : ret);
 }
 
+static void map_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    sys_madvise(start, end - start, MADV_POPULATE_READ);
+}
+
+void paging_inherit(const struct paging_area *area)
+{
+    if (paging_pagemap_fd() >= 0 && !paging_has_copies(area->start, area->end)) {
+        paging_each_here(area, map_run);
+    }
+}
+
 #define COPIES_LOOKED_AT 1024 /* pages: registration takes the same time whatever its size */
 
 /* Without the ioctl: of the first pages. The page of zeroes is nobody's alone. */

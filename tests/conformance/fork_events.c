@@ -214,6 +214,32 @@ static void others_follow(enum mem_kind kind)
     uffd_check_silent(f.uffd);
 }
 
+static int child_stays(void *arg)
+{
+    struct family *f = arg;
+    char byte;
+
+    return read(f->gate[0], &byte, 1) == 1 ? 0 : 1;
+}
+
+/* What was only read is there in the child, where memory can be protected. */
+static void protected_read(enum mem_kind kind)
+{
+    struct family f;
+    int64_t done;
+    pid_t pid;
+
+    family_new(&f, kind, 0, UF_REGISTER_MODE_WP);
+    CHECK_EQ(*(volatile char *)mem_page(&f.mem, 1), 0);
+    int child = family_fork(&f, child_stays, &pid);
+    CHECK_EQ(uffd_copy_mode(child, mem_page(&f.mem, 1), f.source, page_size, 0, &done), -EEXIST);
+    CHECK_EQ(done, -EEXIST);
+    if (kind == MEM_ANON) /* of a file, a read has mapped what was around */
+        CHECK_EQ(uffd_copy(child, mem_page(&f.mem, 2), f.source, page_size), 0);
+    CHECK_EQ(write(f.gate[1], "g", 1), 1);
+    CHECK_EXITED(child_wait(pid), 0);
+}
+
 static int child_touches_let_go(void *arg)
 {
     struct family *f = arg;
@@ -247,6 +273,8 @@ const struct conf_case fork_event_cases[] = {
      .run = managed},
     {"events/fork-protected", RST_FORK, ONE_OF_EACH | HUGETLB_OF_EACH,
      .features = EVENT_FORK | UF_FEATURE_WP_HUGETLBFS_SHMEM, .run = protected},
+    {"events/fork-protected-read", RST_FORK, EVERY_PRIVATE,
+     .features = EVENT_FORK | UF_FEATURE_PAGEFAULT_FLAG_WP, .run = protected_read},
     {"events/fork-poisoned", RST_FORK, ONE_OF_EACH | HUGETLB_OF_EACH,
      .features = EVENT_FORK | UF_FEATURE_POISON, .run = poisoned},
     {"events/fork-minor", RST_FORK,
