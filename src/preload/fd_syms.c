@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "core/core.h"
 #include "intercept/pagemap.h"
 #include "preload_local.h"
@@ -183,6 +184,45 @@ EXPORT int fclose(FILE *file)
     ret = real_fn(file);
     core_fd_closed(token);
     return ret;
+}
+
+/* Closes, and opens: without a path the file that it has, by the name that libc gives it. */
+static FILE *reopen(const char *path, const char *mode, FILE *file, __typeof__(&freopen) real_fn)
+{
+    char own[] = "/proc/self/fd/\0\0\0\0\0\0\0\0\0\0";
+    int fd = fileno(file);
+    struct base_text text = base_text_on(strchr(own, '\0'), 10);
+    bool ours = !icall_trapping && core_fd_kind(fd) != CORE_FD_NONE;
+    uint32_t token = ours ? core_fd_closing(fd) : 0;
+    FILE *ret;
+
+    base_text_dec(&text, fd < 0 ? 0 : (uint64_t)fd);
+    if (path || fd >= 0) {
+        empty_before(path ? path : own, mode);
+    }
+    ret = real_fn(path, mode, file);
+    core_fd_closed(token);
+    return ret;
+}
+
+EXPORT FILE *freopen(const char *path, const char *mode, FILE *file)
+{
+    static __typeof__(&freopen) real_fn;
+
+    if (!real_fn) {
+        real_fn = REAL(freopen);
+    }
+    return reopen(path, mode, file, real_fn);
+}
+
+EXPORT FILE *freopen64(const char *path, const char *mode, FILE *file)
+{
+    static __typeof__(&freopen64) real_fn;
+
+    if (!real_fn) {
+        real_fn = REAL(freopen64);
+    }
+    return reopen(path, mode, file, real_fn);
 }
 
 PRELOAD_CALL(int, close_range, (unsigned first, unsigned last, int flags), (first, last, flags),
