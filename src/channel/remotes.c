@@ -248,7 +248,10 @@ bool client_await(const struct remote *remote, _Atomic uint32_t *word, uint32_t 
     return true;
 }
 
-/* Return: whether the other side has taken it. */
+/*
+ * Return: whether the other side has taken it. -EAGAIN: not for want of anything; what was sent may
+ * have been closed there, by a program that closes whatever is open.
+ */
 static bool accepted(const struct remote *remote, long *ret)
 {
     uint32_t how = 0;
@@ -256,7 +259,7 @@ static bool accepted(const struct remote *remote, long *ret)
     if (client_await(remote, &remote->shared->head.accepted, 0, CHANNEL_ACCEPT_MS)) {
         how = atomic_load(&remote->shared->head.accepted);
     }
-    *ret = how == (uint32_t)-EMFILE ? -EMFILE : -ESRCH;
+    *ret = how == (uint32_t)-EMFILE ? -EMFILE : how || client_hung_up(remote) ? -EAGAIN : -ESRCH;
     return how == 1;
 }
 
@@ -322,6 +325,8 @@ void client_receive(const struct remote *remote, void *word, size_t len, int fla
         &msg, sys_call(SYS_recvmsg, core_hidden(remote->socket), &msg, MSG_DONTWAIT | flags), ret);
 }
 
+#define HELLOS_MAX 8 /* until nobody takes it */
+
 /* What was sent with the answer to the hello. Return: a handle; -1: nothing of use. */
 static int receive_death(const struct remote *remote)
 {
@@ -344,7 +349,7 @@ static int receive_death(const struct remote *remote)
     return ret < 0 ? -1 : ret;
 }
 
-static long open_channel(struct remote *remote, int bell)
+static long try_channel(struct remote *remote, int bell)
 {
     struct ends ends;
     long ret = open_ends(remote, &ends);
@@ -366,6 +371,16 @@ static long open_channel(struct remote *remote, int bell)
     }
     close_end(ends.ours);
     return ret;
+}
+
+static long open_channel(struct remote *remote, int bell)
+{
+    long ret = -EAGAIN;
+
+    for (int i = 0; i < HELLOS_MAX && ret == -EAGAIN; i++) {
+        ret = try_channel(remote, bell);
+    }
+    return ret == -EAGAIN ? -ESRCH : ret;
 }
 
 /* ---- entering and leaving */

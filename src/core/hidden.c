@@ -11,14 +11,31 @@
 static _Atomic int hidden[HIDDEN_MAX]; /* number + 1; 0: free */
 static _Atomic int hidden_top;         /* handles below were used at least once */
 
+static _Atomic bool
+    passing; /* descriptors of ours have numbers of the program's; or who had died */
+
 void core_fds_lock(void)
 {
     core_edit_lock(sys_gettid());
+    atomic_store(&passing, true);
 }
 
 void core_fds_unlock(void)
 {
+    atomic_store(&passing, false);
     core_edit_unlock();
+}
+
+void core_fds_await(void)
+{
+    struct core_guard guard;
+
+    if (atomic_load(&passing) && core_own_table()) {
+        core_enter(&guard);
+        core_edit_lock(guard.tid);
+        core_edit_unlock();
+        core_leave(&guard);
+    }
 }
 
 int core_hide(int fd)

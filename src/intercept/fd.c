@@ -338,6 +338,7 @@ long icall_close(int fd)
         return -EBADF;
     }
     if (core_fd_kind(fd) == CORE_FD_NONE) {
+        core_fds_await();
         return ICALL_PASS;
     }
     token = core_fd_closing(fd);
@@ -424,6 +425,7 @@ long icall_dup3(int from, int to, int flags)
         return ret;
     }
     if (core_fd_kind(from) == CORE_FD_NONE && core_fd_kind(to) == CORE_FD_NONE) {
+        core_fds_await();
         return ICALL_PASS;
     }
     ret = sys_call(SYS_dup3, from, to, flags);

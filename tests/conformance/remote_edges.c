@@ -231,6 +231,52 @@ static void manager_ends_unread(enum mem_kind kind)
     }
 }
 
+#define NUMBERS  16
+#define MANAGERS 100
+
+/* A program that closes whatever might be open, and knows of nothing that is. */
+struct closer {
+    int first;
+    atomic_bool stop;
+    pthread_t thread;
+};
+
+static void *close_all(void *arg)
+{
+    struct closer *closer = arg;
+
+    while (!atomic_load(&closer->stop)) {
+        for (int i = 0; i < NUMBERS; i++) {
+            close(closer->first + i);
+            dup2(0, closer->first + NUMBERS);
+            close(closer->first + NUMBERS);
+        }
+    }
+    return NULL;
+}
+
+static int asks_once(void *arg)
+{
+    struct edge *e = arg;
+    int ret = uffd_zero(e->uffd, e->mem.addr, page_size);
+
+    return ret == 0 || ret == -EEXIST ? 0 : 1;
+}
+
+static void managers_of_who_closes(enum mem_kind kind)
+{
+    struct closer closer = {0};
+    struct edge e;
+
+    edge_new(&e, kind, page_size, 0);
+    CHECK((closer.first = dup(0)) >= 0);
+    CHECK_EQ(pthread_create(&closer.thread, NULL, close_all, &closer), 0);
+    for (int i = 0; i < MANAGERS; i++)
+        CHECK_EXITED(child_status(asks_once, &e), 0);
+    atomic_store(&closer.stop, true);
+    CHECK_EQ(pthread_join(closer.thread, NULL), 0);
+}
+
 #define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
 #define MAN_IOCTL "ioctl_userfaultfd(2)"
 
@@ -242,6 +288,7 @@ const struct conf_case remote_edge_cases[] = {
     {"remote/argument-cut", RST_OTHER, KIND(MEM_ANON), .run = argument_cut},
     {"remote/answer-unwritable", RST_OTHER, ONE_OF_EACH, .run = answer_unwritable},
     {"remote/api-unwritable", RST_OTHER, KIND(MEM_ANON), .run = api_unwritable},
+    {"remote/who-closes-all", RST_OTHER, KIND(MEM_ANON), .run = managers_of_who_closes},
     {"remote/manager-ends-unread", RST_OTHER, KIND(MEM_ANON), .run = manager_ends_unread},
     {.id = NULL},
 };

@@ -134,6 +134,12 @@ void core_fd_set_remote(int fd, uint32_t index);
 void core_fds_lock(void);
 void core_fds_unlock(void);
 
+/*
+ * Before the program closes or replaces a number that it has nothing under, as far as it knows: wait
+ * until nothing of ours passes there. It may come just then: hello is said again. Context: normal
+ */
+void core_fds_await(void);
+
 /* Return: a handle, or -EMFILE. The descriptor is closed in a forked child. */
 int core_hide(int fd);
 /* Its number now; -1: it is closed. */
