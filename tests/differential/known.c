@@ -398,7 +398,7 @@ static bool zeroes_gone(const struct story *story)
     return only_there(story, story->kernel, zeroed);
 }
 
-/* A touch of the page is what there was before the process forked. */
+/* Before the process forked, the page was read. */
 static bool only_read(const struct story *story, int page)
 {
     bool read = false;
@@ -409,14 +409,23 @@ static bool only_read(const struct story *story, int page)
         if (!fnmatch("[0-9]* divide*", story->lines[i], 0))
             return read;
         if (parse(story->lines[i], &e) && covers(&e, page))
-            read |= !fnmatch("* touch read *", e.line, 0) || !fnmatch("* touch cross *", e.line, 0);
+            read |= reads(&e);
     }
     return false;
 }
 
 static bool read_before_fork(const struct story *story)
 {
-    return only_there(story, story->kernel, only_read);
+    return only_there(story, story->kernel, only_read) || only_there(story, story->ours, only_read);
+}
+
+/* The page of the source at which the kernel stopped. */
+static bool source_read_before_fork(const struct story *story)
+{
+    int src = (int)number_after(story->op.line, " src=@");
+
+    return only_read(story,
+                     src + (int)((unsigned long long)bytes_done(story->kernel) / page_bytes));
 }
 
 /* ---- huge pages */
@@ -517,7 +526,8 @@ static bool not_minor(const struct story *story)
     "on whether the source's page table was ever made"
 #define COPIED_TABLE                                                                               \
     "a fork copies the page table of memory with an anon_vma, which in the kernel a COPY or MOVE " \
-    "that fails makes, too: the pages of zeroes that were read are mapped in the child"
+    "that fails makes, and guards do in ours: so what was read only is mapped in the child, or "   \
+    "not"
 #define REMOVED_ELSEWHERE                                                                          \
     "what another process takes out of a file behind an open page comes back as zeroes, without "  \
     "a message"
@@ -537,6 +547,7 @@ static const struct rule {
     {"* UFFDIO_MOVE*EINVAL*", "* UFFDIO_MOVE*", border_of_move, MERGING},
     {"* UFFDIO_MOVE*", "* UFFDIO_MOVE*EINVAL*", border_of_move, MERGING},
     {"* UFFDIO_MOVE*ENOENT*", "* UFFDIO_MOVE*EEXIST*", huge, NEVER_TOUCHED},
+    {"* UFFDIO_MOVE* = E[NA]*", "* UFFDIO_MOVE*", source_read_before_fork, COPIED_TABLE},
     {"* UFFDIO_COPY*", "* UFFDIO_COPY* = E[EA]*", beyond_end, BEYOND_END},
     {"*ioctl-pointer * 0xc02[08]aa0[34] * ENOENT", "*ioctl-pointer *", border_inside, MERGING},
     {"*ioctl-pointer * 0xc02[08]aa0[34] *", "*ioctl-pointer * ENOENT", border_inside, MERGING},
@@ -798,8 +809,10 @@ static struct story one_of_two(const struct story *both, const char *line, const
     for (size_t i = 0; i < both->count; i++) {
         const char *at = both->lines[i];
 
-        divided |= !fnmatch("[0-9]* divide*", at, 0);
-        if (at[0] == ' ' || !divided || on_file(at) || on_child(at) == child)
+        bool divides = !fnmatch("[0-9]* divide*", at, 0);
+
+        divided |= divides;
+        if (at[0] == ' ' || !divided || divides || on_file(at) || on_child(at) == child)
             ret_lines[one.count++] = whole_line(both->lines, both->count, i);
     }
     one.kernel = both->kernel ? whole_line(&both->kernel, 1, 0) : NULL;
@@ -816,24 +829,49 @@ static void story_fini(struct story *story)
 }
 
 /*
- * What one process takes out of a file stays open in the other. Return: the last operation of the
- * other one that did so, without which the rest must not differ, or -1.
+ * What one process takes out of a file stays open in the other. Return: the last operation that did
+ * so when there were two, without which the rest must not differ, or -1.
  */
-static int removed_elsewhere(const struct story *both, bool child)
+static int removed_elsewhere(const struct story *both)
 {
     bool divided = false;
     int found = -1;
 
     for (size_t i = 0; i < both->count; i++) {
         const char *at = both->lines[i];
-        bool removes = !fnmatch("* fallocate *arg=3* = 0", at, 0) || strstr(at, " ftruncate m") ||
-                       !fnmatch("* madvise *arg=9*", at, 0);
 
         divided |= !fnmatch("[0-9]* divide*", at, 0);
-        if (divided && removes && !strstr(at, BY_CHILD) == child)
+        if (divided && (!fnmatch("* fallocate *arg=3* = 0", at, 0) || strstr(at, " ftruncate m") ||
+                        !fnmatch("* madvise *arg=9*", at, 0)))
             found = operation_of(at);
     }
     return found;
+}
+
+/*
+ * Another that shows late: what was tried and failed on a page that had been read only, and then
+ * the process forked. Return: the last such operation, or -1.
+ */
+static int late_copied_table(struct story *story)
+{
+    const char *line =
+        story->kernel && operation_of(story->kernel) >= 0 ? story->kernel : story->ours;
+    int found = -1;
+
+    if (!line)
+        return -1;
+    find_operation(story, line, operation_of(line));
+
+    for (size_t i = 0; i < story->count; i++) {
+        struct event e;
+
+        if (!fnmatch("[0-9]* divide*", story->lines[i], 0))
+            return found;
+        if (parse(story->lines[i], &e) && !fnmatch("* UFFDIO_[CZM]* = E*", e.line, 0) &&
+            only_read(story, story->op.first))
+            found = e.op;
+    }
+    return -1;
 }
 
 static const char *reason_in(struct story *story, int *ret_op);
@@ -854,7 +892,7 @@ const char *known_reason(const char *const *lines, size_t count, const char *ker
                      : PAGE;
     one = one_of_two(&both, line, own);
     reason = reason_in(&one, ret_op);
-    removal = removed_elsewhere(&both, on_child(beginning(&both, line)));
+    removal = removed_elsewhere(&both);
     if (!reason && removal >= 0) {
         reason = REMOVED_ELSEWHERE;
         *ret_op = removal;
@@ -879,6 +917,10 @@ static const char *reason_in(struct story *story, int *ret_op)
     if (late < 0) {
         late = late_beyond_end(story);
         reason = BEYOND_END;
+    }
+    if (late < 0) {
+        late = late_copied_table(story);
+        reason = COPIED_TABLE;
     }
     if (late < 0)
         late = late_without_cachestat(story, &reason);
