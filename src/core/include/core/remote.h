@@ -135,8 +135,9 @@ void core_fds_lock(void);
 void core_fds_unlock(void);
 
 /*
- * Before the program closes or replaces a number that it has nothing under, as far as it knows: wait
- * until nothing of ours passes there. It may come just then: hello is said again. Context: normal
+ * Before the program closes or replaces a number that it has nothing under, as far as it knows:
+ * wait until nothing of ours passes there. It may come just then: hello is said again. Context:
+ * normal
  */
 void core_fds_await(void);
 

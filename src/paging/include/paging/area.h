@@ -238,8 +238,8 @@ void paging_forget(const struct paging_area *area);
 int paging_forked(const struct paging_area *area, bool tables);
 
 /*
- * Before it: of memory that is not hidden, but protected, the kernel copies the page tables, ours it
- * does not if nothing in them is private. Here is mapped what is there in the parent.
+ * Before it: of memory that is not hidden, but protected, the kernel copies the page tables, ours
+ * it does not if nothing in them is private. Here is mapped what is there in the parent.
  *
  * Context: alone; the descriptors of paging are still the parent's.
  */
