@@ -5,6 +5,7 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 DESTDIR ?=
 SECONDS ?= 60
+RELEASE ?= bookworm
 ARGS    ?=
 
 # make's built-in "cc" is no choice of anybody's: only a CC that was given counts.
@@ -27,6 +28,7 @@ help:
 	@echo 'make bench [ARGS=..]    ratios against the kernel'"'"'s facility'
 	@echo 'make fuzz SECONDS=n     random sequences on both backends, compared; hostile peers, if clang is there'
 	@echo 'make aarch64            builds across for aarch64, and runs it under qemu-user'
+	@echo 'make old-kernel         the conformance suite on Debian 12'"'"'s own kernel (6.1) in QEMU; RELEASE=bullseye: 5.10'
 	@echo 'make lint               format, static analysis, shell scripts, man pages'
 	@echo 'make install PREFIX=/usr/local DESTDIR='
 	@echo 'make clean              removes $(BUILD), and what was built across beside it'
@@ -60,6 +62,10 @@ bench: all | $(BUILD)/.setup-bench
 aarch64: $(configured) | $(BUILD)/.setup-test
 	@tests/aarch64/run.py --all $(BUILD)
 
+# An older kernel that is emulated, and every case; make test runs some.
+old-kernel: all | $(BUILD)/.setup-test
+	@tests/oldkernel/run.py --all --release=$(RELEASE) $(BUILD)
+
 fuzz: all | $(BUILD)/.setup-test
 	@$(BUILD)/tests/differential/difftest --seconds $(SECONDS) $(ARGS)
 	@for side in server client postcopy-wire postcopy-sink postcopy-source; do \
@@ -80,4 +86,4 @@ install: all
 clean:
 	@rm -rf $(BUILD) $(BUILD)-aarch64
 
-.PHONY: all help run test stress bench aarch64 fuzz lint install clean
+.PHONY: all help run test stress bench aarch64 old-kernel fuzz lint install clean
