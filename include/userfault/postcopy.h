@@ -72,6 +72,29 @@ int uf_postcopy_tls_new(struct uf_postcopy_tls **ret, const struct uf_postcopy_t
                         const char **ret_words);
 void uf_postcopy_tls_free(struct uf_postcopy_tls *tls);
 
+struct uf_postcopy_talk;
+
+/**
+ * uf_postcopy_talk_new() - what the two programs have to say beside a migration, encrypted as it is
+ * @ret: where to put it, to be freed by uf_postcopy_talk_free()
+ * @link: not one of the migration's; the caller's, in non-blocking mode until then
+ * @tls: NULL: plain
+ * @patience_ms: for TLS to shake hands; 0: as long as it takes
+ * @ret_words: @room bytes, for what went wrong
+ *
+ * Context: any thread; blocks.
+ * Return: 0; as uf_source_run() of a link and of TLS.
+ */
+int uf_postcopy_talk_new(struct uf_postcopy_talk **ret, const struct uf_postcopy_link *link,
+                         const struct uf_postcopy_tls *tls, unsigned patience_ms, char *ret_words,
+                         size_t room);
+void uf_postcopy_talk_free(struct uf_postcopy_talk *talk);
+/** All of these bytes, in time. Context: one thread at a time; blocks. Return: 0; as above. */
+int uf_postcopy_talk_send(struct uf_postcopy_talk *talk, const void *bytes, size_t len,
+                          unsigned patience_ms);
+int uf_postcopy_talk_recv(struct uf_postcopy_talk *talk, void *bytes, size_t len,
+                          unsigned patience_ms);
+
 struct uf_postcopy_links {
     struct uf_postcopy_link control;
     struct uf_postcopy_link urgent; /* -1: what is asked for goes over control, behind the rest */

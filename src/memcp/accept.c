@@ -162,7 +162,7 @@ static void begin_again(struct set *set)
 {
     links_close_ends(set->links);
     if (!set->again)
-        link_close(&set->links->talk);
+        links_close_talk(set->links);
     set->have = 0;
     set->deadline_ns = 0;
 }
@@ -209,7 +209,7 @@ static bool is_talk(const struct set *set, const struct introduction *words)
 
 static void take_talk(struct links *links, const struct introduction *words, int fd)
 {
-    link_close(&links->talk);
+    links_close_talk(links);
     address_tune(fd, &links->options);
     links->talk = (struct uf_postcopy_link){fd, fd};
     links->attempt = words->attempt;

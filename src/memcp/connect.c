@@ -155,7 +155,7 @@ int links_connect_talk(struct links *links, uint64_t deadline_ns)
     int ret = -ETIMEDOUT;
 
     while (ret && rest(links, deadline_ns)) {
-        link_close(&links->talk);
+        links_close_talk(links);
         links->attempt++;
         ret = connect_one(links, TALK, true);
     }

@@ -44,6 +44,13 @@ void link_close(struct uf_postcopy_link *link)
     *link = (struct uf_postcopy_link){-1, -1};
 }
 
+void links_close_talk(struct links *links)
+{
+    uf_postcopy_talk_free(links->secure);
+    links->secure = NULL;
+    link_close(&links->talk);
+}
+
 void links_close_ends(struct links *links)
 {
     for (unsigned i = 0; i < TALK; i++)
@@ -67,7 +74,7 @@ void links_close(struct links *links)
     if (links->talk.in == links->ends.control.in)
         links->talk = (struct uf_postcopy_link){-1, -1};
     links_close_ends(links);
-    link_close(&links->talk);
+    links_close_talk(links);
     if (links->command)
         waitpid(links->command, NULL, 0);
     links->command = 0;

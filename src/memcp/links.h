@@ -37,6 +37,7 @@ struct uf_postcopy_link *links_at(struct links *links, uint64_t index);
 /* The engine's. */
 void links_close_ends(struct links *links);
 void link_close(struct uf_postcopy_link *link);
+void links_close_talk(struct links *links);
 /* This program's standard input and output are the only link. Return: 0; an exit status, told. */
 int links_standard(struct links *ret);
 

@@ -143,9 +143,10 @@ struct link_options {
 };
 
 struct links {
-    struct uf_postcopy_links ends; /* the engine's */
-    struct uf_postcopy_link talk;  /* ours; with one connection for everything it is control */
-    const char *transport;         /* in words */
+    struct uf_postcopy_links ends;   /* the engine's */
+    struct uf_postcopy_link talk;    /* ours; with one connection for everything it is control */
+    struct uf_postcopy_talk *secure; /* a TLS session over talk; NULL: none */
+    const char *transport;           /* in words */
     struct link_options options;
     pid_t command;             /* exec: whose ends they are; 0 */
     const char *address;       /* to connect to, or listened at; NULL: pairs */
@@ -182,6 +183,11 @@ int words_send(const struct uf_postcopy_link *link, const void *words, size_t co
                unsigned patience_ms);
 int words_recv(const struct uf_postcopy_link *link, void *words, size_t count,
                unsigned patience_ms);
+/* The same by talk, which TLS encrypts where it is used. */
+int talk_send(const struct links *links, const void *words, size_t count, unsigned patience_ms);
+int talk_recv(const struct links *links, void *words, size_t count, unsigned patience_ms);
+/* From now on it does, if there are credentials. Return: 0; -errno, and why. */
+int talk_secure(struct links *links, char *ret_why, size_t room);
 const char *words_strerror(int error); /* of the other side */
 /* How long poll(2) is to wait. deadline_ns: 0: none. */
 int poll_ms(uint64_t deadline_ns);

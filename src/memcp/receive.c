@@ -43,9 +43,7 @@ static const char *refusal(const struct plan *plan, const struct side_options *o
         (plan->reader.pattern == PATTERN_HOT && plan->reader.hot_bytes < PAGE))
         return "a pattern that is not known here";
     if (plan->tls != options->tls)
-        return options->tls == TLS_OFF ? "the sender wants TLS: start this side with --tls-..., too"
-               : plan->tls == TLS_OFF  ? "this side wants TLS: send with --tls-..., too"
-                                       : "one side has certificates, the other one a key";
+        return "what was agreed on is not what the sender says now";
     if (plan->reconnect_s > RECONNECT_MAX_S)
         return "no connection is waited for longer than a day";
     if (plan->verify > 1 || plan->compress > UF_POSTCOPY_COMPRESS_ALWAYS)
@@ -61,7 +59,7 @@ static int answer(struct side *side, const char *why)
         words[0] = WHY_MAX / 8;
         memcpy(words + 1, why, strnlen(why, WHY_MAX - 1));
     }
-    return words_send(&side->links->talk, words, 1 + words[0], side->links->options.patience_ms);
+    return talk_send(side->links, words, 1 + words[0], side->links->options.patience_ms);
 }
 
 static int hear_sums(struct side *side)
@@ -71,14 +69,30 @@ static int hear_sums(struct side *side)
     side->memory.sums = malloc(count * sizeof(*side->memory.sums));
     if (!side->memory.sums)
         return -ENOMEM;
-    return words_recv(&side->links->talk, side->memory.sums, count * WORDS(struct page_sum),
-                      side->links->options.patience_ms);
+    return talk_recv(side->links, side->memory.sums, count * WORDS(struct page_sum),
+                     side->links->options.patience_ms);
+}
+
+/* As the sender's. Both sides know then what does not fit, and say it. */
+static int begin_talk(struct side *side)
+{
+    const unsigned patience_ms = side->links->options.patience_ms;
+    uint64_t ours = side_greeting(side->options->tls), theirs;
+    int ret = talk_recv(side->links, &theirs, 1, patience_ms);
+
+    if (ret == 0)
+        ret = talk_send(side->links, &ours, 1, patience_ms);
+    if (ret)
+        return side_fail(side, EXIT_FAILED, "the sender said nothing: %s", words_strerror(ret));
+    if (side_mismatch(theirs, ours))
+        return side_fail(side, EXIT_SETUP, "%s", side_mismatch(theirs, ours));
+    return side_secure(side);
 }
 
 static int hear_plan(struct side *side)
 {
-    int ret = words_recv(&side->links->talk, &side->plan, WORDS(side->plan),
-                         side->links->options.patience_ms);
+    int ret =
+        talk_recv(side->links, &side->plan, WORDS(side->plan), side->links->options.patience_ms);
     const char *why;
 
     if (ret)
@@ -125,26 +139,28 @@ static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
  */
 static int tell_words(struct side *side, bool *ret_told)
 {
-    const struct uf_postcopy_link *talk = &side->links->talk;
     const unsigned patience_ms = side->links->options.patience_ms;
     uint64_t heard;
-    int ret = words_send(talk, side->result, WORDS(*side->result), patience_ms);
+    int ret = talk_send(side->links, side->result, WORDS(*side->result), patience_ms);
 
     if (ret == 0)
-        ret = words_send(talk, side->series.samples, side->series.count * WORDS(struct sample),
-                         patience_ms);
+        ret = talk_send(side->links, side->series.samples,
+                        side->series.count * WORDS(struct sample), patience_ms);
     *ret_told |= ret == 0;
-    return ret ? ret : words_recv(talk, &heard, 1, patience_ms);
+    return ret ? ret : talk_recv(side->links, &heard, 1, patience_ms);
 }
 
 static int tell_result(struct side *side)
 {
     uint64_t deadline_ns = side_reconnect_until(side);
+    char why[WHY_MAX];
     bool told = false;
     int ret = tell_words(side, &told);
 
     while (ret && now_ns() < deadline_ns) {
         ret = links_accept_talk(side->links, deadline_ns);
+        if (ret == 0)
+            ret = talk_secure(side->links, why, sizeof(why));
         if (ret == 0)
             ret = tell_words(side, &told);
     }
@@ -198,8 +214,10 @@ static int receive_memory(struct side *side)
 {
     struct uf_sink_options how = {.backend = side->options->backend, .resume = resume, .arg = side};
     struct uf_sink *sink;
-    int ret = hear_plan(side);
+    int ret = begin_talk(side);
 
+    if (ret == 0)
+        ret = hear_plan(side);
     if (ret)
         return ret;
     how.reconnect = side->reconnect_s ? reconnect : NULL;

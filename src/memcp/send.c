@@ -56,23 +56,41 @@ static int connect_now(struct side *side)
     return ret;
 }
 
+/* All that goes by in the clear: which version this is, and whether the rest is to be encrypted. */
+static int begin_talk(struct side *side)
+{
+    const unsigned patience_ms = side->links->options.patience_ms;
+    uint64_t ours = side_greeting(side->plan.tls), theirs;
+    int ret = talk_send(side->links, &ours, 1, patience_ms);
+
+    if (ret == 0)
+        ret = talk_recv(side->links, &theirs, 1, patience_ms);
+    if (ret)
+        return side_fail(side, EXIT_FAILED, "agreeing with the receiver: %s", words_strerror(ret));
+    if (side_mismatch(ours, theirs))
+        return side_fail(side, EXIT_SETUP, "the receiver: %s", side_mismatch(ours, theirs));
+    return side_secure(side);
+}
+
 /* The sink hears what to expect, and says whether it can. */
 static int agree(struct side *side)
 {
-    const struct uf_postcopy_link *talk = &side->links->talk;
     const unsigned patience_ms = side->links->options.patience_ms;
     uint64_t why_len = 0, why[WHY_MAX / 8 + 1] = {0};
-    int ret = words_send(talk, &side->plan, WORDS(side->plan), patience_ms);
+    int ret = begin_talk(side);
 
+    if (ret)
+        return ret;
+    ret = talk_send(side->links, &side->plan, WORDS(side->plan), patience_ms);
     if (ret == 0 && side->plan.has_table)
-        ret = words_send(talk, side->memory.sums, side->memory.pages * WORDS(struct page_sum),
-                         patience_ms);
+        ret = talk_send(side->links, side->memory.sums, side->memory.pages * WORDS(struct page_sum),
+                        patience_ms);
     if (ret == 0)
-        ret = words_recv(talk, &why_len, 1, patience_ms);
+        ret = talk_recv(side->links, &why_len, 1, patience_ms);
     if (ret == 0 && why_len > WHY_MAX / 8)
         ret = -EPROTO;
     if (ret == 0 && why_len)
-        ret = words_recv(talk, why, why_len, patience_ms);
+        ret = talk_recv(side->links, why, why_len, patience_ms);
     if (ret)
         return side_fail(side, EXIT_FAILED, "agreeing with the receiver: %s", words_strerror(ret));
     for (char *at = (char *)why; *at; at++) /* another machine's words, on a terminal */
@@ -101,29 +119,32 @@ static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
 /* Return: 0; -errno. The sink, which may have to say it again, hears that it was heard. */
 static int hear_words(struct side *side)
 {
-    const struct uf_postcopy_link *talk = &side->links->talk;
     const unsigned patience_ms = side->links->options.patience_ms;
     const uint64_t heard = 1;
     struct outcome *outcome = side->outcome;
-    int ret = words_recv(talk, &outcome->sink, WORDS(outcome->sink), 0); /* it verifies first */
+    int ret =
+        talk_recv(side->links, &outcome->sink, WORDS(outcome->sink), 0); /* it verifies first */
 
     if (ret == 0 && (outcome->sink.samples > SAMPLES_MAX || outcome->sink.threads > WAITED_MAX))
         ret = -EPROTO;
     if (ret == 0)
-        ret = words_recv(talk, outcome->sink_samples, outcome->sink.samples * WORDS(struct sample),
-                         patience_ms);
+        ret = talk_recv(side->links, outcome->sink_samples,
+                        outcome->sink.samples * WORDS(struct sample), patience_ms);
     if (ret == 0)
-        words_send(talk, &heard, 1, patience_ms);
+        talk_send(side->links, &heard, 1, patience_ms);
     return ret;
 }
 
 static int hear_result(struct side *side)
 {
     uint64_t deadline_ns = side_reconnect_until(side);
+    char why[WHY_MAX];
     int ret = hear_words(side);
 
     while (ret && now_ns() < deadline_ns) {
         ret = links_connect_talk(side->links, deadline_ns);
+        if (ret == 0)
+            ret = talk_secure(side->links, why, sizeof(why));
         if (ret == 0)
             ret = hear_words(side);
     }

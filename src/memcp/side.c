@@ -21,6 +21,33 @@ int side_fail(struct side *side, int status, const char *format, ...)
     return status;
 }
 
+uint64_t side_greeting(uint64_t tls)
+{
+    return (uint64_t)PLAN_VERSION << 8 | tls;
+}
+
+const char *side_mismatch(uint64_t source, uint64_t sink)
+{
+    const uint64_t wants = source & 0xff, has = sink & 0xff;
+
+    if (source == sink)
+        return NULL;
+    if (source >> 8 != sink >> 8)
+        return "this version speaks another language: use the same on both sides";
+    return has == TLS_OFF     ? "the sender wants TLS: start this side with --tls-..., too"
+           : wants == TLS_OFF ? "this side wants TLS: send with --tls-..., too"
+                              : "one side has certificates, the other one a key";
+}
+
+int side_secure(struct side *side)
+{
+    char why[WHY_MAX] = "";
+
+    return talk_secure(side->links, why, sizeof(why))
+               ? side_fail(side, EXIT_FAILED, "TLS on the connection for words: %s", why)
+               : 0;
+}
+
 uint64_t side_status_bytes(const char *name)
 {
     FILE *file = fopen("/proc/self/status", "re");

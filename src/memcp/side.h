@@ -21,7 +21,7 @@
 /* The blob. */
 struct state {
     uint64_t writes, reads;
-    /* A hash of what the source has told as plan: that goes by in the clear, and this does not. */
+    /* A hash of what the source has told as plan: it goes by another connection. */
     uint64_t plan;
 };
 
@@ -47,6 +47,12 @@ struct side {
 /* The first reason stays. Return: status. */
 int side_fail(struct side *side, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The first word of each side; and what does not fit of the source's and the sink's. NULL: it does.
+ */
+uint64_t side_greeting(uint64_t tls);
+const char *side_mismatch(uint64_t source, uint64_t sink);
+/* Return: 0; an exit status, and why is known. */
+int side_secure(struct side *side);
 uint64_t side_status_bytes(const char *name); /* a line of /proc/self/status */
 /* Return: 0; an exit status, and why is known. */
 int side_probe_backend(struct side *side);

@@ -71,36 +71,67 @@ static uint64_t deadline(unsigned patience_ms)
     return patience_ms ? now_ns() + (uint64_t)patience_ms * 1000000 : 0;
 }
 
-int words_send(const struct uf_postcopy_link *link, const void *words, size_t count,
-               unsigned patience_ms)
+static int send_words(const struct uf_postcopy_link *link, struct uf_postcopy_talk *secure,
+                      const void *words, size_t count, unsigned patience_ms)
 {
     const uint64_t *from = words;
     uint64_t part[PART];
     int ret = 0;
 
     for (size_t at = 0; ret == 0 && at < count; at += PART) {
-        size_t n = count - at < PART ? count - at : PART;
+        size_t n = count - at < PART ? count - at : PART, bytes = n * sizeof(part[0]);
 
         for (size_t i = 0; i < n; i++)
             part[i] = htole64(from[at + i]);
-        ret = write_all(link->out, (const char *)part, n * sizeof(part[0]), deadline(patience_ms));
+        ret = secure ? uf_postcopy_talk_send(secure, part, bytes, patience_ms)
+                     : write_all(link->out, (const char *)part, bytes, deadline(patience_ms));
     }
     return ret;
 }
 
-int words_recv(const struct uf_postcopy_link *link, void *words, size_t count, unsigned patience_ms)
+static int recv_words(const struct uf_postcopy_link *link, struct uf_postcopy_talk *secure,
+                      void *words, size_t count, unsigned patience_ms)
 {
     uint64_t *to = words;
     int ret = 0;
 
     for (size_t at = 0; ret == 0 && at < count; at += PART) {
-        size_t n = count - at < PART ? count - at : PART;
+        size_t n = count - at < PART ? count - at : PART, bytes = n * sizeof(*to);
 
-        ret = read_all(link->in, (char *)(to + at), n * sizeof(*to), deadline(patience_ms));
+        ret = secure ? uf_postcopy_talk_recv(secure, to + at, bytes, patience_ms)
+                     : read_all(link->in, (char *)(to + at), bytes, deadline(patience_ms));
         for (size_t i = at; ret == 0 && i < at + n; i++)
             to[i] = le64toh(to[i]);
     }
     return ret;
+}
+
+int words_send(const struct uf_postcopy_link *link, const void *words, size_t count,
+               unsigned patience_ms)
+{
+    return send_words(link, NULL, words, count, patience_ms);
+}
+
+int words_recv(const struct uf_postcopy_link *link, void *words, size_t count, unsigned patience_ms)
+{
+    return recv_words(link, NULL, words, count, patience_ms);
+}
+
+int talk_send(const struct links *links, const void *words, size_t count, unsigned patience_ms)
+{
+    return send_words(&links->talk, links->secure, words, count, patience_ms);
+}
+
+int talk_recv(const struct links *links, void *words, size_t count, unsigned patience_ms)
+{
+    return recv_words(&links->talk, links->secure, words, count, patience_ms);
+}
+
+int talk_secure(struct links *links, char *ret_why, size_t room)
+{
+    return links->ends.tls ? uf_postcopy_talk_new(&links->secure, &links->talk, links->ends.tls,
+                                                  links->options.patience_ms, ret_why, room)
+                           : 0;
 }
 
 const char *words_strerror(int error)

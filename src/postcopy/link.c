@@ -245,6 +245,18 @@ int link_recv_payload(struct link *link, const struct wire_header *header, void 
     return ret ? ret : wire_check(header, to);
 }
 
+int link_write(struct link *link, const void *bytes, size_t len)
+{
+    struct iovec part = {(void *)(uintptr_t)bytes, len};
+
+    return send_all(link, &part, 1);
+}
+
+int link_read(struct link *link, void *bytes, size_t len)
+{
+    return recv_all(link, bytes, len);
+}
+
 int link_secure(struct link *link, const struct uf_postcopy_tls *tls, char *ret_words, size_t room)
 {
     link->guarded = true;

@@ -49,6 +49,10 @@ int link_recv_header(struct link *link, struct wire_header *ret);
 /* Its payload, whose checksum is checked. Return: as above; -EBADMSG, what is at @to is no good. */
 int link_recv_payload(struct link *link, const struct wire_header *header, void *to);
 
+/* Bytes that are no message. Return: as above. */
+int link_write(struct link *link, const void *bytes, size_t len);
+int link_read(struct link *link, void *bytes, size_t len);
+
 /*
  * Shakes hands, as tls_start(); from now on nothing goes out but through the session.
  */

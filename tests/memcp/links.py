@@ -112,6 +112,11 @@ def check_secret(keys, folder):
         pair = Pair(["--rounds=2", f"--fill={path}", *sends, *BUSY], receives, mark=MARK)
         wrong = both_right(*pair.end())
         point(not wrong and pair.relay.found == (name == "plain"), f"what can be read: {name}", wrong)
+        # what will move is said in words of its own, which nothing else repeats
+        pair = Pair([f"--fill={int.from_bytes(MARK[:8], 'little')}", "--size=8M", *sends, *BUSY], receives,
+                    mark=MARK[:8])
+        wrong = both_right(*pair.end())
+        point(not wrong and pair.relay.found == (name == "plain"), f"and of what is said: {name}", wrong)
 
 
 def check_tls_refused(keys):
