@@ -51,7 +51,7 @@ static bool came_just_now(const struct uf_sink *sink, const char *page)
     for (unsigned i = 0; i < SINK_ARRIVED; i++) {
         const struct sink_arrived *arrived = &sink->arrived[i];
 
-        if (page >= arrived->start && page < arrived->start + arrived->len)
+        if ((uintptr_t)page - (uintptr_t)arrived->start < arrived->len)
             return true;
     }
     return false;
