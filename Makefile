@@ -28,7 +28,7 @@ help:
 	@echo 'make bench [ARGS=..]    ratios against the kernel'"'"'s facility'
 	@echo 'make fuzz SECONDS=n     random sequences on both backends, compared; hostile peers, if clang is there'
 	@echo 'make aarch64            builds across for aarch64, and runs it under qemu-user'
-	@echo 'make old-kernel         the conformance suite on Debian 12'"'"'s own kernel (6.1) in QEMU; RELEASE=bullseye: 5.10'
+	@echo 'make old-kernel         the conformance suite on Debian 12'"'"'s own kernel (6.1) in QEMU'
 	@echo 'make lint               format, static analysis, shell scripts, man pages'
 	@echo 'make install PREFIX=/usr/local DESTDIR='
 	@echo 'make clean              removes $(BUILD), and what was built across beside it'

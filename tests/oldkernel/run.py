@@ -69,8 +69,9 @@ def matches(name, globs):
 
 
 def known(release):
-    """[(reason, glob)]"""
-    with open(os.path.join(HERE, f"known-{release}.txt"), encoding="utf-8") as file:
+    """[(reason, glob)]; none of a release that nobody has looked at yet"""
+    path = os.path.join(HERE, f"known-{release}.txt")
+    with open(path if os.path.exists(path) else os.devnull, encoding="utf-8") as file:
         lines = [line.split("|") for line in file if line.strip() and line[0] != "#"]
     return [(reason.strip(), one) for reason, globs in lines for one in globs.split()]
 
