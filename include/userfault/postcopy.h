@@ -207,9 +207,10 @@ void uf_source_free(struct uf_source *source);
 /**
  * uf_source_region() - add memory that is to move
  * @start: page-aligned; private anonymous, shared or hugetlb memory of the caller's, which stays
- *      mapped until uf_source_run() has returned
+ *      mapped until uf_source_run() has returned. It may be discarded until stop() has returned, by
+ *      madvise(2). What others write to it by another mapping of a shared file is not noticed.
  * @len_bytes: a multiple of @page_bytes
- * @page_bytes: of the mapping: 4096, or the huge page's size
+ * @page_bytes: of the mapping: 4096, or the huge page's size, up to 2 MiB
  *
  * Return: 0; -EINVAL misaligned, empty, overlapping another; -E2BIG too many; -ENOMEM; -EBUSY it
  *      runs.

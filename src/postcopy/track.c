@@ -28,23 +28,46 @@ struct scan {
 
 #define FEATURES (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM)
 
-static int protect(const struct tracker *tracker, const char *start, size_t len, bool on)
+/* Return: 0; -errno; -EAGAIN: an event is to be read first. */
+static int try_protect(const struct tracker *tracker, const char *start, size_t len, bool on)
 {
     struct uf_io_writeprotect arg = {
         .range = {.start = (uintptr_t)start, .len = len},
         .mode = on ? UF_WRITEPROTECT_MODE_WP : 0,
     };
+
+    return uf_context_ioctl(tracker->fd, UF_IO_WRITEPROTECT, &arg) < 0 ? -errno : 0;
+}
+
+/* Where somebody else reads what comes, if anything does. */
+static int protect(const struct tracker *tracker, const char *start, size_t len, bool on)
+{
     int ret;
 
     do
-        ret = uf_context_ioctl(tracker->fd, UF_IO_WRITEPROTECT, &arg);
-    while (ret < 0 && errno == EAGAIN);
-    return ret < 0 ? -errno : 0;
+        ret = try_protect(tracker, start, len, on);
+    while (ret == -EAGAIN);
+    return ret;
 }
 
 /* ---- by messages */
 
-/* Marked and opened under one lock: a collection sees both or neither. */
+static void read_messages_locked(struct tracker *tracker);
+
+/*
+ * While somebody discards nothing can be protected or opened until that was read, and who reads
+ * waits for the lock. So it is read here, and may lead here again: once a thread of the program's.
+ */
+static int protect_locked(struct tracker *tracker, const char *start, size_t len, bool on)
+{
+    int ret;
+
+    while ((ret = try_protect(tracker, start, len, on)) == -EAGAIN)
+        read_messages_locked(tracker);
+    return ret;
+}
+
+/* Marked and opened under one lock, the caller's: a collection sees both or neither. */
 static void note_write(struct tracker *tracker, uintptr_t address)
 {
     unsigned index;
@@ -55,12 +78,54 @@ static void note_write(struct tracker *tracker, uintptr_t address)
     if (!region)
         return;
     page = (address - (uintptr_t)region->start) / region->page;
-    pthread_mutex_lock(&tracker->lock);
     bitmap_set(&tracker->written[index], page, 1);
-    ret = protect(tracker, region->start + page * region->page, region->page, false);
-    pthread_mutex_unlock(&tracker->lock);
+    ret = protect_locked(tracker, region->start + page * region->page, region->page, false);
     if (ret < 0)
         peer_fail(tracker->peer, ret, "opening a page that is written to: %s", strerror(-ret));
+}
+
+/*
+ * The program discards pages, and their protection with them. It does so when this has been read,
+ * so what a collection protects meanwhile may be lost: from now on they count as written each time.
+ */
+static void note_removed(struct tracker *tracker, uint64_t start, uint64_t end)
+{
+    const struct peer *peer = tracker->peer;
+
+    for (unsigned i = 0; i < peer->count; i++) {
+        const struct region *region = &peer->regions[i];
+        uint64_t from = (uintptr_t)region->start, to = from + region->len;
+        uint64_t first = start > from ? start : from, last = end < to ? end : to;
+
+        if (first < last)
+            bitmap_set(&tracker->removed[i], (first - from) / region->page,
+                       (last - from + region->page - 1) / region->page -
+                           (first - from) / region->page);
+    }
+}
+
+static void read_messages_locked(struct tracker *tracker)
+{
+    struct uf_msg msgs[16];
+    ssize_t n = uf_context_read(tracker->fd, msgs, sizeof(msgs));
+
+    for (ssize_t i = 0; i < n / (ssize_t)sizeof(msgs[0]); i++) {
+        if (msgs[i].event == UF_EVENT_PAGEFAULT)
+            note_write(tracker, msgs[i].arg.pagefault.address);
+        else if (msgs[i].event == UF_EVENT_REMOVE)
+            note_removed(tracker, msgs[i].arg.remove.start, msgs[i].arg.remove.end);
+    }
+}
+
+/*
+ * Who discards goes on when this has been read: a collection behind that waits for the lock, and
+ * sees it.
+ */
+static void note_messages(struct tracker *tracker)
+{
+    pthread_mutex_lock(&tracker->lock);
+    read_messages_locked(tracker);
+    pthread_mutex_unlock(&tracker->lock);
 }
 
 static void *note_writes(void *arg)
@@ -68,20 +133,13 @@ static void *note_writes(void *arg)
     struct tracker *tracker = arg;
     struct pollfd fds[2] = {{.fd = tracker->fd, .events = POLLIN},
                             {.fd = tracker->stop_fd, .events = POLLIN}};
-    struct uf_msg msgs[16];
 
     for (;;) {
-        ssize_t n;
-
         if (uf_poll(fds, 2, -1) < 0 && errno != EINTR)
             break;
         if (fds[1].revents)
             break;
-        n = uf_context_read(tracker->fd, msgs, sizeof(msgs));
-        for (ssize_t i = 0; i < n / (ssize_t)sizeof(msgs[0]); i++) {
-            if (msgs[i].event == UF_EVENT_PAGEFAULT)
-                note_write(tracker, msgs[i].arg.pagefault.address);
-        }
+        note_messages(tracker);
     }
     return NULL;
 }
@@ -96,13 +154,16 @@ static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap 
     pthread_mutex_lock(&tracker->lock);
     while (ret == 0 && (count = bitmap_next(written, at, SIZE_MAX, &first)) > 0) {
         if (again) {
-            ret =
-                protect(tracker, region->start + first * region->page, count * region->page, true);
+            ret = protect_locked(tracker, region->start + first * region->page,
+                                 count * region->page, true);
             bitmap_clear(written, first, count);
         }
         bitmap_set(map, first, count);
         at = first + count;
     }
+    for (at = 0; (count = bitmap_next(&tracker->removed[index], at, SIZE_MAX, &first)) > 0;
+         at = first + count)
+        bitmap_set(map, first, count);
     pthread_mutex_unlock(&tracker->lock);
     return ret;
 }
@@ -113,10 +174,16 @@ static int start_notes(struct tracker *tracker)
     int ret = 0;
 
     tracker->written = calloc(peer->count, sizeof(*tracker->written));
-    if (!tracker->written)
+    tracker->removed = calloc(peer->count, sizeof(*tracker->removed));
+    if (!tracker->written || !tracker->removed)
         return -ENOMEM;
-    for (unsigned i = 0; ret == 0 && i < peer->count; i++)
-        ret = bitmap_init(&tracker->written[i], peer->regions[i].len / peer->regions[i].page);
+    for (unsigned i = 0; ret == 0 && i < peer->count; i++) {
+        size_t pages = peer->regions[i].len / peer->regions[i].page;
+
+        ret = bitmap_init(&tracker->written[i], pages);
+        if (ret == 0)
+            ret = bitmap_init(&tracker->removed[i], pages);
+    }
     tracker->stop_fd = ret ? -1 : eventfd(0, EFD_CLOEXEC);
     if (ret == 0 && tracker->stop_fd < 0)
         ret = -errno;
@@ -205,11 +272,11 @@ static int open_context(struct tracker *tracker, bool *ret_unpopulated)
     if (tracker->pagemap >= 0)
         close(tracker->pagemap);
     tracker->pagemap = -1;
-    fd = peer_context(tracker->peer, best, flags);
+    fd = peer_context(tracker->peer, best | UF_FEATURE_EVENT_REMOVE, flags);
     if (fd != -EINVAL)
         return fd;
     *ret_unpopulated = false;
-    return peer_context(tracker->peer, FEATURES, flags);
+    return peer_context(tracker->peer, FEATURES | UF_FEATURE_EVENT_REMOVE, flags);
 }
 
 int tracker_start(struct tracker *tracker, struct peer *peer)
@@ -266,12 +333,15 @@ void tracker_stop(struct tracker *tracker)
     }
     for (unsigned i = 0; tracker->written && i < tracker->peer->count; i++)
         bitmap_fini(&tracker->written[i]);
+    for (unsigned i = 0; tracker->removed && i < tracker->peer->count; i++)
+        bitmap_fini(&tracker->removed[i]);
     free(tracker->written);
+    free(tracker->removed);
     if (tracker->pagemap >= 0)
         close(tracker->pagemap);
     if (tracker->fd >= 0)
         uf_context_close(tracker->fd); /* who waits goes on */
     pthread_mutex_destroy(&tracker->lock);
-    tracker->written = NULL;
+    tracker->written = tracker->removed = NULL;
     tracker->fd = tracker->pagemap = tracker->stop_fd = -1;
 }

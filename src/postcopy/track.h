@@ -17,6 +17,7 @@ struct tracker {
     pthread_t thread;
     pthread_mutex_t lock;   /* of written, and of what is protected */
     struct bitmap *written; /* by messages: a map a region */
+    struct bitmap *removed; /* the same, of what the program has discarded */
 };
 
 /* From now on every write is noticed. Return: 0; -errno, told to the peer. */

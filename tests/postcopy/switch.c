@@ -11,8 +11,8 @@
  *             3   20            40
  *             4   8             20
  *             5   4             8: few enough
- *     stop()      3, 2 again
- *     SWITCH                    7
+ *     stop()      3, 2 again, 4 are discarded
+ *     SWITCH                    11
  */
 #include <dirent.h>
 #include <dlfcn.h>
@@ -42,7 +42,7 @@ static const struct step {
     size_t first, end, again;
 } steps[] = {{0, 80, 0}, {80, 120, 0}, {120, 160, 10}, {160, 180, 0}, {180, 188, 0}, {188, 192, 0}};
 #define STEPS  (sizeof(steps) / sizeof(steps[0]))
-#define AT_END 7 /* the last step's, and those of stop() */
+#define AT_END 11 /* the last step's, and those of stop() */
 
 static int ours, theirs;
 static char *memory, *arrived; /* the source's; what the sink would have */
@@ -83,6 +83,7 @@ static int stop(void *arg, const void **ret_blob, size_t *ret_len)
     now++;
     write_pages(192, 195);
     write_pages(180, 182);
+    uf_syscall(SYS_madvise, memory + 200 * PAGE, 4 * PAGE, MADV_DONTNEED);
     stopped = true;
     *ret_len = 0;
     return 0;
