@@ -329,7 +329,7 @@ const struct conf_case collapse_cases[] = {
     {"madvise/collapse-unwanted", MAN, KIND(MEM_ANON) | SHARED, .run = collapse_unwanted},
     {"thp/rwp-races", RWP, .kinds = KINDS, .features = UF_FEATURE_RWP, .run = access_races},
     {"thp/advice-after", MAN, KIND(MEM_ANON), .run = advice_after},
-    {"thp/khugepaged", MAN, KIND(MEM_ANON), NEED_ROOT, UF_FEATURE_PAGEFAULT_FLAG_WP,
+    {"thp/khugepaged", MAN, KIND(MEM_ANON), NEED_ROOT, UF_FEATURE_PAGEFAULT_FLAG_WP, .seconds = 60,
      .run = khugepaged},
     {"thp/races", MAN, KIND(MEM_ANON), WP, .run = collapse_races},
     /* In Linux 6.18, zeroes are seen now and then where a file's page is punched and copied anew.
