@@ -18,12 +18,9 @@
 static const struct {
     const char *type, *place, *options;
 } mounts[] = {
-    {"proc", "/proc", NULL},
-    {"sysfs", "/sys", NULL},
-    {"devtmpfs", "/dev", NULL},
-    {"tmpfs", "/dev/shm", "mode=1777"},
-    {"devpts", "/dev/pts", NULL},
-    {"tmpfs", "/tmp", "mode=1777"},
+    {"proc", "/proc", NULL},      {"sysfs", "/sys", NULL},
+    {"devtmpfs", "/dev", NULL},   {"tmpfs", "/dev/shm", "mode=1777"},
+    {"devpts", "/dev/pts", NULL}, {"tmpfs", "/tmp", "mode=1777"},
 };
 
 static void mount_all(void)

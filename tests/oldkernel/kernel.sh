@@ -14,12 +14,15 @@ release=$1
 mkdir -p "$2"
 folder=$(cd "$2" && pwd)
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org}
 
-[ ! -e "$folder/done" ] || exit 0
+[ ! -e "$folder/ready" ] || exit 0
 for need in apt-get apt-cache dpkg-deb; do
     command -v $need >/dev/null || { echo "no $need here"; exit 77; }
 done
+# The archive is that which the machine has its own packages from: as it says, or as apt knows it.
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null |
+    sed -n 's,/debian$,,p' | head -n 1)}
+[ "$mirror" ] || { echo "no archive of Debian is known here: set DEBIAN_MIRROR"; exit 77; }
 [ -e $keys ] || { echo "no keys of Debian's archive here ($keys)"; exit 77; }
 
 mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial"
@@ -34,6 +37,9 @@ APT::Architectures { "amd64"; };
 APT::Sandbox::User "";
 Acquire::Languages "none";
 Acquire::Check-Valid-Until "false";
+Acquire::Retries "0";
+Acquire::http::Timeout "20";
+Acquire::https::Timeout "20";
 Dir::Etc::SourceList "$folder/sources.list";
 Dir::Etc::SourceParts "/dev/null";
 Dir::State::Lists "$folder/lists";
@@ -50,4 +56,4 @@ cd "$folder"
 apt-get -q download "$package" >>apt.log 2>&1 || { echo "apt-get could not download $package"; exit 77; }
 dpkg-deb -x "$package"_*.deb .
 rm -rf "$package"_*.deb lists cache
-touch done
+: >ready
