@@ -20,6 +20,7 @@ for need in apt-get apt-cache dpkg-deb; do
     command -v $need >/dev/null || { echo "no $need here"; exit 77; }
 done
 # The archive is that which the machine has its own packages from: as it says, or as apt knows it.
+# shellcheck disable=SC2016 # the dollar is apt's
 mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null |
     sed -n 's,/debian$,,p' | head -n 1)}
 [ "$mirror" ] || { echo "no archive of Debian is known here: set DEBIAN_MIRROR"; exit 77; }
