@@ -81,8 +81,8 @@ static void rows_dropped(enum mem_kind kind)
     struct row row = row_new(kind, UF_REGISTER_MODE_MISSING);
 
     fill(&row, 0, FEW);
-    CHECK_EQ(madvise(mem_page(&row.mem, 3), page_size, MADV_REMOVE) &&
-                 madvise(mem_page(&row.mem, 3), page_size, MADV_DONTNEED),
+    CHECK_EQ(madvise(mem_page(&row.mem, 3), page_size,
+                     kind == MEM_MEMFD_SHARED ? MADV_REMOVE : MADV_DONTNEED),
              0);
     fill(&row, FEW, PAGES);
     check_traps(row.uffd, mem_page(&row.mem, 3));
