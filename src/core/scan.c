@@ -49,7 +49,7 @@ static uint64_t note(struct words_scan *scan, struct page_region found)
     bool joins = last && last->end == found.start && last->categories == found.categories;
     uint64_t left = arg->max_pages ? arg->max_pages - scan->pages : UINT64_MAX / PAGING_PAGE;
 
-    if (!arg->vec_len) {
+    if (!arg->vec_len || !scan->vec) { /* only to look, or to protect */
         return found.end;
     }
     if (!left || (!joins && scan->count == arg->vec_len)) {

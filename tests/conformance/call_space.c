@@ -187,10 +187,12 @@ static void opened_empty(enum mem_kind kind)
     CHECK(file);
     check_emptied(uffd, &mem, 4);
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 5), source, 3 * page_size), 0);
-    CHECK(freopen(path, "w", file));
+    file = freopen(path, "w", file);
+    CHECK(file);
     check_emptied(uffd, &mem, 5);
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 6), source, 2 * page_size), 0);
-    CHECK(freopen(NULL, "w", file));
+    file = freopen(NULL, "w", file);
+    CHECK(file);
     check_emptied(uffd, &mem, 6);
     CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 7), source + page_size, page_size), 0);
     CHECK_ERRNO(open(path, O_CREAT | O_EXCL | O_TRUNC | O_RDWR, 0600), EEXIST);
