@@ -12,98 +12,10 @@
 #include <string.h>
 
 #include "known.h"
+#include "story.h"
 
 #define PAGE   4096
-#define FAR    (64 * page_bytes) /* beyond the arena, from wherever in it */
-#define AROUND 16                /* pages that a fault of a read may map: fault_around_bytes */
-
-static unsigned long long page_bytes; /* that the sequence counts in: some count in huge pages */
-
-/* What a line says: the operation that it is about, and the pages of the arena that this is. */
-struct event {
-    const char *line;
-    int op;
-    char name[24];
-    int first, end; /* -1: none */
-};
-
-struct story {
-    const char *const *lines; /* the kernel's, before the two that differ */
-    size_t count;
-    const char *kernel, *ours;
-    struct event op; /* the line with which their operation began */
-};
-
-static unsigned long long number_after(const char *line, const char *word)
-{
-    const char *at = strstr(line, word);
-
-    return at ? strtoull(at + strlen(word), NULL, 0) : 0;
-}
-
-/* A length, in pages or in bytes; what is beyond the arena is FAR. */
-static int pages_after(const char *line, const char *word)
-{
-    const char *at = strstr(line, word);
-    unsigned long long bytes;
-    char *rest;
-
-    if (!at)
-        return 0;
-    bytes = strtoull(at + strlen(word), &rest, 0);
-    bytes = *rest == 'p' && bytes < FAR ? bytes * page_bytes : bytes;
-    return (int)((bytes < FAR ? bytes + page_bytes - 1 : FAR) / page_bytes);
-}
-
-static bool parse(const char *line, struct event *ret)
-{
-    const char *at, *len;
-    char *rest;
-
-    *ret = (struct event){.line = line, .first = -1, .end = -1};
-    if (sscanf(line, "%d %23s", &ret->op, ret->name) != 2)
-        return false;
-    at = !fnmatch("* mmap * = E*", line, 0) ? NULL : strchr(line, '@'); /* nothing happened */
-    if (at) {
-        unsigned long long off = 0, bytes = !strcmp(ret->name, "touch") ? 1 : 0;
-
-        ret->first = (int)strtol(at + 1, &rest, 10);
-        if (*rest == '+')
-            off = strtoull(rest + 1, NULL, 0);
-        len = strstr(line, " len=");
-        if (len) {
-            bytes = strtoull(len + 5, &rest, 0);
-            bytes *= *rest == 'p' ? page_bytes : 1;
-            bytes = bytes > FAR ? FAR : bytes; /* to the end, or nonsense */
-        }
-        ret->end = ret->first + (int)((off + bytes + page_bytes - 1) / page_bytes);
-        ret->end += !fnmatch("* touch cross *", line, 0);
-    }
-    return true;
-}
-
-static bool covers(const struct event *event, int page)
-{
-    return event->first <= page && event->end > page;
-}
-
-static bool is_one_of(const char *name, const char *const *names)
-{
-    for (; *names; names++) {
-        if (!strcmp(name, *names))
-            return true;
-    }
-    return false;
-}
-
-/* "... = 0 copy=4096", "... = EAGAIN mapped=4096", "... = EEXIST updated=-17": bytes done. */
-static long long bytes_done(const char *line)
-{
-    const char *at = strrchr(line, '=');
-    long long done = at ? strtoll(at + 1, NULL, 10) : 0;
-
-    return done > 0 ? done : 0;
-}
+#define AROUND 16 /* pages that a fault of a read may map: fault_around_bytes */
 
 /* ---- whether two mappings are one */
 
@@ -406,7 +318,7 @@ static bool only_read(const struct story *story, int page)
     for (size_t i = 0; i < story->count; i++) {
         struct event e;
 
-        if (!fnmatch("[0-9]* divide*", story->lines[i], 0))
+        if (divides(story->lines[i]))
             return read;
         if (parse(story->lines[i], &e) && covers(&e, page))
             read |= reads(&e);
@@ -573,16 +485,6 @@ static const struct rule {
     {NULL, NULL, NULL, NULL},
 };
 
-/* "12 touch ..." and "    w2 finishes 12 touch: ...": 12. -1: a line that belongs to none. */
-static int operation_of(const char *line)
-{
-    int op;
-
-    if (sscanf(line, " w%*d finishes %d", &op) == 1 || sscanf(line, "%d ", &op) == 1)
-        return op;
-    return -1;
-}
-
 /*
  * A difference that shows late: UFFDIO_ZEROPAGE on a private mapping of a file, which is not
  * registered any more when a hole is punched in the file. Return: the last such operation before
@@ -726,128 +628,6 @@ static const char *reason_of(struct story *story, int *ret_op)
     return NULL;
 }
 
-/* ---- two processes */
-
-#define BY_CHILD " by child"
-
-static bool about_context(const char *line)
-{
-    static const char *const names[] = {"userfaultfd", "UFFDIO_", "ioctl-",
-                                        "read c",      "dup c",   NULL};
-    const char *name = line + strspn(line, "0123456789 ");
-
-    for (int i = 0; names[i]; i++) {
-        if (!strncmp(name, names[i], strlen(names[i])))
-            return true;
-    }
-    return false;
-}
-
-/* Whether the operation was on the child's memory. */
-static bool on_child(const char *line)
-{
-    const char *slot = strstr(line, " c");
-
-    return about_context(line) ? slot && slot[2] >= '4' : strstr(line, BY_CHILD) != NULL;
-}
-
-static bool on_file(const char *line)
-{
-    return strstr(line, " fallocate m") || strstr(line, " ftruncate m") ||
-           strstr(line, " pwrite m");
-}
-
-/* Of what is told, the result stands on a line of its own, behind what was to be read before. */
-static const char *result_of(const char *const *lines, size_t count, size_t i)
-{
-    while (++i < count && lines[i][0] == ' ') {
-        if (!strncmp(lines[i], "    = ", strlen("    = ")))
-            return lines[i] + strlen("   ");
-    }
-    return "";
-}
-
-/* With its result, and as if there were no other process. */
-static char *whole_line(const char *const *lines, size_t count, size_t i)
-{
-    static const char told[] = " told";
-    size_t len = strlen(lines[i]), tail = strlen(told);
-    bool is_told = len > tail && !strcmp(lines[i] + len - tail, told);
-    const char *result = is_told ? result_of(lines, count, i) : "";
-    char *line = malloc(len + strlen(result) + 1), *by;
-
-    if (!line)
-        abort();
-    sprintf(line, "%.*s%s", (int)(is_told ? len - tail : len), lines[i], result);
-    by = strstr(line, BY_CHILD);
-    if (by)
-        memmove(by, by + strlen(BY_CHILD), strlen(by + strlen(BY_CHILD)) + 1);
-    return line;
-}
-
-/* The line with which the operation began: the one that differs, or one before it. */
-static const char *beginning(const struct story *story, const char *line)
-{
-    int op = operation_of(line);
-
-    for (size_t i = 0; i < story->count; i++) {
-        if (story->lines[i][0] != ' ' && operation_of(story->lines[i]) == op)
-            return story->lines[i];
-    }
-    return line;
-}
-
-/*
- * What happened to the memory that the line is about: a child's is what its parent's was, until
- * then. Return: the story of one process; its lines are the caller's, in @ret_lines.
- */
-static struct story one_of_two(const struct story *both, const char *line, const char **ret_lines)
-{
-    struct story one = {.lines = ret_lines};
-    bool child = on_child(beginning(both, line)), divided = false;
-
-    for (size_t i = 0; i < both->count; i++) {
-        const char *at = both->lines[i];
-
-        bool divides = !fnmatch("[0-9]* divide*", at, 0);
-
-        divided |= divides;
-        if (at[0] == ' ' || !divided || divides || on_file(at) || on_child(at) == child)
-            ret_lines[one.count++] = whole_line(both->lines, both->count, i);
-    }
-    one.kernel = both->kernel ? whole_line(&both->kernel, 1, 0) : NULL;
-    one.ours = both->ours ? whole_line(&both->ours, 1, 0) : NULL;
-    return one;
-}
-
-static void story_fini(struct story *story)
-{
-    for (size_t i = 0; i < story->count; i++)
-        free((char *)story->lines[i]);
-    free((char *)story->kernel);
-    free((char *)story->ours);
-}
-
-/*
- * What one process takes out of a file stays open in the other. Return: the last operation that did
- * so when there were two, without which the rest must not differ, or -1.
- */
-static int removed_elsewhere(const struct story *both)
-{
-    bool divided = false;
-    int found = -1;
-
-    for (size_t i = 0; i < both->count; i++) {
-        const char *at = both->lines[i];
-
-        divided |= !fnmatch("[0-9]* divide*", at, 0);
-        if (divided && (!fnmatch("* fallocate *arg=3* = 0", at, 0) || strstr(at, " ftruncate m") ||
-                        !fnmatch("* madvise *arg=9*", at, 0)))
-            found = operation_of(at);
-    }
-    return found;
-}
-
 /*
  * Another that shows late: what was tried and failed on a page that had been read only, and then
  * the process forked. Return: the last such operation, or -1.
@@ -865,7 +645,7 @@ static int late_copied_table(struct story *story)
     for (size_t i = 0; i < story->count; i++) {
         struct event e;
 
-        if (!fnmatch("[0-9]* divide*", story->lines[i], 0))
+        if (divides(story->lines[i]))
             return found;
         if (parse(story->lines[i], &e) && !fnmatch("* UFFDIO_[CZM]* = E*", e.line, 0) &&
             only_read(story, story->op.first))
