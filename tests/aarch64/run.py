@@ -9,13 +9,18 @@ listed in known.txt with a limit of it; limits.c shows that the limit is one. Al
 --all also runs what is listed, but what takes the system's huge pages, and tells what of it passes;
 without it, only the kinds of memory that differ most are run, which takes half a minute of one processor.
 """
-import fnmatch
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+import tap
+from cases import POINT, listed_in, matches, sampled
+from tap import note, plan, point, skip_all
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
@@ -26,31 +31,9 @@ TARGETS = ["libuserfault-preload.so", "userfault", "tests/conformance/conformanc
            "tests/aarch64/limits", "tests/aarch64/access"]
 ZONE = ["src/libbase.a", "src/libarch.a", "src/libpaging.a", "src/libcore.a",
         "src/fault/libfault.a"]
-POINT = re.compile(r"^(not )?ok \d+ - (.*)$")
 SAMPLE = ("anon", "memfd-private", "memfd-shared")
 # Slow under the emulator: make aarch64 runs them.
 SLOW = ["bulk/*", "copy/let-go*", "race/*", "fork/race*", "thread/*", "signal/*-during-copy"]
-
-points = 0
-failed = 0
-
-
-def point(good, text):
-    global points, failed
-    points += 1
-    failed += not good and "# TODO" not in text
-    print(f"{'ok' if good else 'not ok'} {points} - {text}", flush=True)
-
-
-def skip_all(reason):
-    print(f"1..0 # SKIP {reason}")
-    sys.exit(0)
-
-
-def note(text):
-    for line in text.splitlines():
-        print(f"# {line.lstrip('# ')}", flush=True)
-
 
 def build(folder):
     """Without a warning. 0, or what went wrong has been printed."""
@@ -79,13 +62,6 @@ def launcher_refuses(folder, what, text, *args, options=()):
         note(done.stdout)
 
 
-def known():
-    """[(limit, glob)]"""
-    with open(os.path.join(HERE, "known.txt"), encoding="utf-8") as file:
-        lines = [line.split("|") for line in file if line.strip() and line[0] != "#"]
-    return [(limit.strip(), glob) for limit, globs in lines for glob in globs.split()]
-
-
 def points_of(folder, program, what):
     """Its points become ours. Returns what they are about."""
     names = []
@@ -105,12 +81,7 @@ def limits(folder, listed):
 
 
 def excused(name, listed):
-    return next((limit for limit, glob in listed if fnmatch.fnmatchcase(name, glob)), None)
-
-
-def sampled(name):
-    kind = name.partition(":")[2]
-    return kind in ("", *SAMPLE) and not any(fnmatch.fnmatchcase(name, glob) for glob in SLOW)
+    return next((limit for limit, glob in listed if matches(name, [glob])), None)
 
 
 def run_cases(folder, names):
@@ -145,7 +116,7 @@ def conformance(folder, listed, everything):
     names = [line.split()[0] for line in
              emulate(folder, "tests/conformance/conformance", "--list").stdout.splitlines()]
     plain = [name for name in names if not excused(name, listed)]
-    chosen = plain if everything else [name for name in plain if sampled(name)]
+    chosen = plain if everything else [name for name in plain if sampled(name, SAMPLE, SLOW)]
     left = set(chosen)
     passes = skips = 0
     for name, passed, text, said in run_cases(folder, chosen):
@@ -172,11 +143,10 @@ def main():
         skip_all(f"no cross compiler ({COMPILER})")
     if not shutil.which(EMULATOR[0]) or not os.path.exists(SYSTEM):
         skip_all("no qemu-user, or no libc of aarch64 for it")
-    listed = known()
+    listed = listed_in(os.path.join(HERE, "known.txt"))
     point(build(folder), "builds across, without a warning")
-    if failed:
-        print("1..1")
-        return 1
+    if tap.failed:
+        return plan()
     zone = subprocess.run([os.path.join(SOURCE, "tools/check-zone"),
                            *(os.path.join(folder, archive) for archive in ZONE)],
                           env={**os.environ, "CROSS": "aarch64-linux-gnu-"},
@@ -190,8 +160,7 @@ def main():
     launcher_refuses(folder, "--backend=user with pages of 64 KiB", "65536", "--backend=user",
                      options=["-p", "65536"])
     conformance(folder, listed, everything)
-    print(f"1..{points}")
-    return 1 if failed else 0
+    return plan()
 
 
 if __name__ == "__main__":

@@ -10,17 +10,19 @@ that do not pass there are listed in known-RELEASE.txt with a reason. What is li
 fail on that kernel's own facility, too; all else has to pass. --all runs every case; without it, one
 kind of memory. A part is run as an ordinary user and with --trap=all.
 """
-import fnmatch
 import glob
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+from cases import POINT, listed_in, matches, sampled
 from initramfs import Initramfs
+from tap import note, plan, point, skip_all
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = "qemu-system-x86_64"
@@ -33,7 +35,6 @@ OURS = ("userfault", "libuserfault.so.0.1.0", "libuserfault-preload.so",
         "tests/conformance/conformance", "tests/conformance/libconformance-raw.so",
         "tests/differential/difftest", "tests/differential/difffuzz",
         "tests/library/library", "examples/demand-paging")
-POINT = re.compile(r"^(not )?ok \d+ - (.*)$")
 # Without --all. Slow there: make old-kernel runs them.
 SAMPLE = ("anon",)
 SLOW = ["bulk/*", "copy/let-go*", "race/*", "*/race*", "thread/*", "signal/*-during-copy", "events/*",
@@ -43,43 +44,6 @@ SLOW = ["bulk/*", "copy/let-go*", "race/*", "*/race*", "thread/*", "signal/*-dur
 PART = ["create/*", "register/*:anon", "resolve/*:anon", "wp/*:anon", "syscall/*:anon",
         "async/scan*:anon", "signal/*"]
 
-points = 0
-failed = 0
-
-
-def point(good, text):
-    global points, failed
-    points += 1
-    failed += not good and "# TODO" not in text
-    print(f"{'ok' if good else 'not ok'} {points} - {text}", flush=True)
-
-
-def skip_all(reason):
-    print(f"1..0 # SKIP {reason}")
-    sys.exit(0)
-
-
-def note(lines):
-    for line in lines:
-        print(f"# {line.lstrip('# ')}", flush=True)
-
-
-def matches(name, globs):
-    return any(fnmatch.fnmatchcase(name, one) for one in globs)
-
-
-def known(release):
-    """[(reason, glob)]; none of a release that nobody has looked at yet"""
-    path = os.path.join(HERE, f"known-{release}.txt")
-    with open(path if os.path.exists(path) else os.devnull, encoding="utf-8") as file:
-        lines = [line.split("|") for line in file if line.strip() and line[0] != "#"]
-    return [(reason.strip(), one) for reason, globs in lines for one in globs.split()]
-
-
-def sampled(name):
-    return name.partition(":")[2] in ("", *SAMPLE) and not matches(name, SLOW)
-
-
 def sections(build, listed, everything):
     """name: command, with the cases it runs if it is the suite: {name: (command, cases or None)}"""
     conformance = os.path.join(build, "tests/conformance/conformance")
@@ -87,7 +51,7 @@ def sections(build, listed, everything):
     names = [line.split()[0] for line in listing.stdout.splitlines()]
     plain = [name for name in names if not matches(name, [one for _, one in listed])]
     kernels = [name for name in names if matches(name, [one for why, one in listed if why == "kernel"])]
-    chosen = plain if everything else [name for name in plain if sampled(name)]
+    chosen = plain if everything else [name for name in plain if sampled(name, SAMPLE, SLOW)]
     part = [name for name in plain if matches(name, PART) and not matches(name, SLOW)]
     suite = f"tests/conformance/conformance --patience={PATIENCE} --named=/cases/"
     ours = "./userfault run --backend=user --deny-kernel"
@@ -169,7 +133,7 @@ def run(kernel, initramfs, work, seconds):
             yield line.rstrip("\r\n")
     if process.returncode:
         with open(console, encoding="utf-8", errors="replace") as file:
-            note(file.read().splitlines()[-15:])
+            note("\n".join(file.read().splitlines()[-15:]))
         point(False, f"the machine ended by itself ({process.returncode})")
 
 
@@ -184,7 +148,7 @@ class Reader:
 
     def line(self, line):
         if line.startswith("release "):
-            note([f"the kernel is {line[8:]}"])
+            note(f"the kernel is {line[8:]}")
         elif line.startswith("=== end "):
             self.end(int(line.split()[-1]))
         elif line.startswith("=== "):
@@ -205,7 +169,7 @@ class Reader:
             point(not passed or skipped, f"{self.section}: fails there on the kernel's own: {name}")
             return
         if not passed and "# TODO" not in text:
-            note(self.said)
+            note("\n".join(self.said))
         point(passed, f"{self.section}: {text}")
 
     def end(self, status):
@@ -214,10 +178,10 @@ class Reader:
             point(False, f"{section}: {name} was not reached")
         if self.parts[section][1] is None and not any(self.counts[section].values()):
             if status:
-                note(self.said)
+                note("\n".join(self.said))
             point(status == 0, f"{section}: {self.parts[section][0]}")
         else:
-            note([f"{section}: " + ", ".join(f"{n} {what}" for what, n in self.counts[section].items())])
+            note(f"{section}: " + ", ".join(f"{n} {what}" for what, n in self.counts[section].items()))
         self.section = None
         del self.left[section]
 
@@ -245,15 +209,16 @@ def main():
         skip_all("mke2fs is not installed")
     kernel = os.path.join(build, "old-kernel", release)
     fetch(release, kernel)
-    parts = sections(build, known(release), everything)
+    # A release that nobody has looked at yet has no list.
+    listed = listed_in(os.path.join(HERE, f"known-{release}.txt"))
+    parts = sections(build, listed, everything)
     reader, began = Reader(parts), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="userfault-old-kernel-") as work:
         for line in run(kernel, machine(build, kernel, parts, work), work, SECONDS[everything]):
             reader.line(line)
     reader.finish()
-    note([f"{time.monotonic() - began:.0f} s"])
-    print(f"1..{points}")
-    return 1 if failed else 0
+    note(f"{time.monotonic() - began:.0f} s")
+    return plan()
 
 
 if __name__ == "__main__":
