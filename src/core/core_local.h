@@ -374,9 +374,9 @@ void nested_wake(uint32_t id, uintptr_t start, uintptr_t end);
 /* ---- waiters.c, wait.c */
 
 int waiters_init(void);
-/* Wake the context's waiters in [start, end). */
 /* Whether a thread waits in [start, end), for whatever context. Context: any. */
 bool waiters_within(uintptr_t start, uintptr_t end);
+/* Wake the context's waiters in [start, end). */
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end);
 /* Those of them whose reports have all of these flags. */
 void waiters_wake_of(uint32_t ctx_id, uintptr_t start, uintptr_t end, uint32_t flags);
@@ -729,10 +729,11 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg, bool own);
 int core_make_alias(struct paging_area *area);
 long core_ioctl_register(struct context *ctx, void *arg);
 long core_ioctl_unregister(struct context *ctx, void *arg);
-long core_ioctl_copy(struct context *ctx, void *arg, bool own);
-/* Of a longer one, which must be as right as it were alone. @whole: less than its length counts not
+/*
+ * @whole: of a longer one this is a piece, which must be as right as that; 0, and less than its
+ * length: of none
  */
-long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whole, bool own);
+long core_ioctl_copy(struct context *ctx, void *arg, uint64_t whole, bool own);
 long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);
 long core_ioctl_writeprotect(struct context *ctx, void *arg);

@@ -11,8 +11,8 @@
 static _Atomic int hidden[HIDDEN_MAX]; /* number + 1; 0: free */
 static _Atomic int hidden_top;         /* handles below were used at least once */
 
-static _Atomic bool
-    passing; /* descriptors of ours have numbers of the program's; or who had died */
+/* Descriptors of ours have numbers of the program's now; or whoever let them pass has died. */
+static _Atomic bool passing;
 
 void core_fds_lock(void)
 {

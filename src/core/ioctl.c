@@ -213,7 +213,7 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg, bool own)
     case UF_IO_WAKE:
         return core_ioctl_wake(ctx, arg);
     case UF_IO_COPY:
-        return core_ioctl_copy(ctx, arg, own);
+        return core_ioctl_copy(ctx, arg, 0, own);
     case UF_IO_ZEROPAGE:
         return core_ioctl_zeropage(ctx, arg);
     case UF_IO_CONTINUE:

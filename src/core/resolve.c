@@ -176,13 +176,9 @@ long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool 
     return -EAGAIN;
 }
 
-long core_ioctl_copy(struct context *ctx, void *arg, bool own)
+long core_ioctl_copy(struct context *ctx, void *arg, uint64_t whole, bool own)
 {
-    return core_copy_piece(ctx, arg, 0, own);
-}
-
-long core_copy_piece(struct context *ctx, struct uf_io_copy *user, uint64_t whole, bool own)
-{
+    struct uf_io_copy *user = arg;
     struct uf_io_copy copy;
     int64_t ret = core_check_settled(ctx, &user->copy);
 

@@ -95,7 +95,7 @@ long core_serve_copy(uint32_t id, struct uf_io_copy *copy, uint64_t whole)
     if (!ctx) {
         return -ESRCH;
     }
-    return atomic_load(&ctx->features) & CONTEXT_READY ? core_copy_piece(ctx, copy, whole, false)
+    return atomic_load(&ctx->features) & CONTEXT_READY ? core_ioctl_copy(ctx, copy, whole, false)
                                                        : -EINVAL;
 }
 
