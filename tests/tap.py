@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Points of a test in Python, by TAP: point() for each, plan() at the end."""
+"""Points of a test in Python, by TAP: point() for each, plan() at the end. What a failed one has to
+say stands before it, as a summary of a run expects."""
 
 import sys
 
@@ -11,9 +12,9 @@ def point(ok, name, detail=""):
     global points, failed
     points += 1
     failed |= not ok and "# TODO" not in name
-    print(f"{'ok' if ok else 'not ok'} {points} - {name}", flush=True)
     if not ok and detail != "":
-        print(f"# got {detail}")
+        note(f"got {detail}")
+    print(f"{'ok' if ok else 'not ok'} {points} - {name}", flush=True)
 
 
 def skip(name, why):

@@ -196,6 +196,28 @@ int touch_start(struct uf_sink *sink)
     return 0;
 }
 
+/*
+ * Who is left: of a touch that was noted when its page had long come, there is nothing to wait for.
+ * After an error the page will never come, and the wait ends here.
+ */
+static void end_waits(struct uf_sink *sink)
+{
+    const bool came = !peer_error(&sink->peer);
+    uint64_t now = peer_now_ns();
+
+    pthread_mutex_lock(&sink->lock);
+    for (unsigned i = 0; i < SINK_WAITING && sink->waiting_count > 0; i++) {
+        struct sink_waiting *waiting = &sink->waiting[i];
+
+        if (!waiting->page)
+            continue;
+        count_wait(sink, waiting->tid, came ? 0 : now - waiting->since_ns);
+        waiting->page = NULL;
+        sink->waiting_count--;
+    }
+    pthread_mutex_unlock(&sink->lock);
+}
+
 void touch_stop(struct uf_sink *sink)
 {
     if (sink->touches_stop < 0)
@@ -204,6 +226,7 @@ void touch_stop(struct uf_sink *sink)
     pthread_join(sink->touches, NULL);
     close(sink->touches_stop);
     sink->touches_stop = -1;
+    end_waits(sink);
 }
 
 unsigned uf_sink_threads(const struct uf_sink *sink, struct uf_postcopy_thread *ret, unsigned max)

@@ -4,6 +4,7 @@
  * this process, and the moment at which something is done to them.
  */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #include <userfault/postcopy.h>
+#include <userfault/userfault.h>
 
 #define PAGE     ((size_t)4096)
 #define HUGE     ((size_t)2 << 20)
@@ -437,6 +439,51 @@ static uint64_t sum_of(const uint64_t *counts, size_t n)
     return sum;
 }
 
+/* What a sink reads is kept until every page has come; NULL: is not. */
+static struct uf_sink *_Atomic kept_back;
+
+/* In the library's place. */
+ssize_t uf_context_read(int fd, struct uf_msg *msgs, size_t len_bytes)
+{
+    static ssize_t (*next)(int, struct uf_msg *, size_t);
+    struct uf_postcopy_stats stats = {0};
+    ssize_t ret;
+
+    if (!next)
+        next = (ssize_t(*)(int, struct uf_msg *, size_t))dlsym(RTLD_NEXT, "uf_context_read");
+    ret = next(fd, msgs, len_bytes);
+    while (ret > 0 && kept_back &&
+           stats.pages_background + stats.pages_urgent + stats.pages_zero < BYTES / PAGE) {
+        sched_yield();
+        uf_sink_stats(kept_back, &stats);
+    }
+    return ret;
+}
+
+/* A touch that is heard of long after its page has come. */
+static void check_late(void)
+{
+    struct move move = {.kind = MAP_PRIVATE, .sink_how = {.resume = resume_and_touch_far}};
+    struct uf_postcopy_thread threads[TOUCHERS] = {0};
+    uint64_t faults = 0;
+
+    prepare(&move);
+    kept_back = move.sink;
+    if (pthread_create(&move.thread, NULL, run_sink, &move))
+        abort();
+    run(&move);
+    kept_back = NULL;
+    for (unsigned i = 0; i < TOUCHERS; i++)
+        pthread_join(move.touchers[i].thread, NULL);
+    uf_sink_threads(move.sink, threads, TOUCHERS);
+    for (unsigned i = 0; i < TOUCHERS; i++)
+        faults += threads[i].faults;
+    point(is_right(&move) && faults > 0 &&
+              sum_of(move.sink_stats.latency, UF_POSTCOPY_BUCKETS) == faults,
+          "a fault that is heard of when all has come is in the histogram, too");
+    end(&move);
+}
+
 /* Each page behind the switch is of one kind, the same at both sides; each fault is in the
  * histogram. */
 static void check_counts(void)
@@ -526,6 +573,7 @@ int main(int argc, char **argv)
     check_slow();
     check_cancel_unanswered();
     check_counts();
+    check_late();
     printf("1..%d\n", points);
     return failed;
 }
