@@ -2,17 +2,22 @@
 """Between two sides of a migration: connections to a unix socket are passed on, looked at, and cut."""
 import itertools
 import socket
+import struct
 import threading
 
 
 class Relay(threading.Thread):
-    """To be started; cut() breaks what goes by it, and what comes then is passed on as before."""
+    """To be started; cut() breaks what goes by it, and what comes then is passed on as before.
 
-    def __init__(self, path, to, mark=None, cuts=()):
+    sent: by the caller, on each link of his first set, by the index that he names. lose: a link, and
+    behind how many of these bytes all is cut."""
+
+    def __init__(self, path, to, mark=None, cuts=(), lose=(None, 0)):
         super().__init__(daemon=True)
         self.to, self.mark, self.found = to, mark, False
         self.cuts, self.passed = list(cuts), 0  # after so many bytes, the places in order
         self.pairs, self.lock = [], threading.Lock()
+        self.sent, self.lose = {}, lose
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(64)
@@ -31,10 +36,25 @@ class Relay(threading.Thread):
             with self.lock:
                 self.pairs.append(ends)
             for one, other in (ends, ends[::-1]):
-                threading.Thread(target=self.pass_on, args=(one, other), daemon=True).start()
+                threading.Thread(target=self.pass_on, args=(one, other, one is ends[0]),
+                                 daemon=True).start()
 
-    def pass_on(self, one, other):
-        last = b""
+    def count(self, link, data):
+        """Return: the link's number, how much of this may pass, whether all is cut then."""
+        if link is None:
+            link = struct.unpack_from("<Q", data, 24)[0]
+            if link in self.sent:
+                return -1, len(data), False  # it is made again
+            self.sent[link] = 0
+        self.sent[link] += len(data)
+        over = self.sent[link] - self.lose[1]
+        here = link == self.lose[0] and over > 0
+        if here:
+            self.lose = (None, 0)
+        return link, len(data) - over if here else len(data), here
+
+    def pass_on(self, one, other, counted):
+        last, link = b"", None if counted else -1
         try:
             while data := one.recv(65536):
                 if self.mark:
@@ -45,6 +65,9 @@ class Relay(threading.Thread):
                     if here:
                         data = data[:max(0, self.cuts.pop(0) - self.passed)]
                     self.passed += len(data)
+                    if link != -1:
+                        link, good, here = self.count(link, data)
+                        data = data[:good]
                 other.sendall(data)
                 if here:  # what follows the gap must not pass, whoever cuts this one
                     self.cut()

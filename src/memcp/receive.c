@@ -134,33 +134,37 @@ static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
 }
 
 /*
- * That it was heard may be what is lost: then this waits for a source that comes again, in vain,
- * and has told it none the less. Return: 0: heard; -errno; ret_told: nothing is left but that.
+ * Over a connection that is not secured yet, if the source called while the engine was waiting for
+ * its links. That it was heard may be what is lost: then this waits for a source that comes again,
+ * in vain, and has told it none the less. Return: 0: heard; -errno; ret_told: nothing is left but
+ * that.
  */
 static int tell_words(struct side *side, bool *ret_told)
 {
     const unsigned patience_ms = side->links->options.patience_ms;
-    uint64_t heard;
-    int ret = talk_send(side->links, side->result, WORDS(*side->result), patience_ms);
+    uint64_t heard = 0;
+    char why[WHY_MAX];
+    int ret = side->links->secure ? 0 : talk_secure(side->links, why, sizeof(why));
 
+    if (ret == 0)
+        ret = talk_send(side->links, side->result, WORDS(*side->result), patience_ms);
     if (ret == 0)
         ret = talk_send(side->links, side->series.samples,
                         side->series.count * WORDS(struct sample), patience_ms);
     *ret_told |= ret == 0;
-    return ret ? ret : talk_recv(side->links, &heard, 1, patience_ms);
+    if (ret == 0)
+        ret = talk_recv(side->links, &heard, 1, patience_ms);
+    return ret ? ret : heard == HEARD ? 0 : -EPROTO;
 }
 
 static int tell_result(struct side *side)
 {
     uint64_t deadline_ns = side_reconnect_until(side);
-    char why[WHY_MAX];
     bool told = false;
     int ret = tell_words(side, &told);
 
     while (ret && now_ns() < deadline_ns) {
         ret = links_accept_talk(side->links, deadline_ns);
-        if (ret == 0)
-            ret = talk_secure(side->links, why, sizeof(why));
         if (ret == 0)
             ret = tell_words(side, &told);
     }

@@ -120,7 +120,7 @@ static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
 static int hear_words(struct side *side)
 {
     const unsigned patience_ms = side->links->options.patience_ms;
-    const uint64_t heard = 1;
+    const uint64_t heard = HEARD;
     struct outcome *outcome = side->outcome;
     int ret =
         talk_recv(side->links, &outcome->sink, WORDS(outcome->sink), 0); /* it verifies first */

@@ -16,7 +16,8 @@
 
 #include "memcp.h"
 
-#define WHY_MAX 200 /* bytes of a refusal; a multiple of 8 */
+#define WHY_MAX 200           /* bytes of a refusal; a multiple of 8 */
+#define HEARD   ((uint64_t)1) /* the source's last word */
 
 /* The blob. */
 struct state {

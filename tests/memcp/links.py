@@ -168,6 +168,19 @@ def check_cut_at(keys):
         point(not wrong, f"{name}, cut at all of these", wrong)
 
 
+def check_goodbye_lost(keys):
+    """The sender is told that all has arrived, and its answer is lost."""
+    words = ["--size=2M", "--rounds=0", "--reconnect=30", *QUIET]
+    for name, more, listens in ("plain", [], []), ("TLS", *key(keys)) if keys else ("plain", [], []):
+        pair = Pair([*words, *more], listens)
+        wrong, sent = both_right(*pair.end()), pair.relay.sent
+        pair = Pair([*words, *more], listens, lose=(0, sent.get(0, 0) - (40 if more else 20)))
+        source, sink = pair.end()
+        wrong = wrong or both_right(source, sink)
+        point(not wrong and "the connection broke" in sink[2] and "did not say" not in sink[2],
+              f"{name}, the goodbye is lost", wrong or sink[2])
+
+
 def until_switch(pair):
     """By the sender's progress."""
     for line in pair.source.stderr:
@@ -336,6 +349,7 @@ def main():
         else:
             skip("TLS", why)
         check_cut_at(keys)
+        check_goodbye_lost(keys)
         check_cut_for_good()
         check_cut_before()
         check_silent(folder)
