@@ -20,12 +20,12 @@ import sys
 LAUNCHER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "userfault")
 MIB = 1 << 20
 LIMIT_KIB = 16384 + (1 << 30) // 4096 // 8 // 1024
-BUSY = "--size=256M --rounds=0 --reader=random:2000 --writer=none --fq-rate=1Gbit"
+BUSY = "--size=256M --rounds=0 --background-links=1 --reader=random:2000 --writer=none --fq-rate=1Gbit"
 
 OPTIONS = {
     "urgent": "--size=16M --rounds=0 --bandwidth=64K --reader=once:max --writer=none",
     "busy": BUSY,
-    "one": BUSY + " --one-socket",
+    "one": BUSY.replace("--background-links=1", "--one-socket"),
     "push": "--size=256M --rounds=0 --reader=none --writer=none",
     "downtime": "--size=1G --writer=hot=200M:100k --reader=none",
     "pause": "--size=1G --rounds=0 --writer=none --reader=none",

@@ -53,7 +53,7 @@ static const struct argp_option options[] = {
     {"backend", KEY_BACKEND, "NAME", 0,
      "Of this side: auto (default: the kernel's where it is permitted), kernel or user", 1},
     {"background-links", KEY_LINKS, "N", 0,
-     "Connections for pages that nobody waits for (1; 0: the control link carries them)", 1},
+     "Connections for pages that nobody waits for (2; 0: the control link carries them)", 1},
     {"one-socket", KEY_ONE_SOCKET, NULL, 0, "One connection for everything", 1},
     {"max-size", KEY_MAX_SIZE, "SIZE", 0, "receive: refuse larger regions (half of the RAM)", 1},
     {NULL, 0, NULL, 0, "What moves:", 2},
@@ -309,7 +309,7 @@ int options_parse(int argc, char **argv, struct line *ret)
                  .rounds = 5,
                  .downtime_ms = 300,
                  .max_size = half_of_ram()},
-        .links = {.has_urgent = true, .background = 1, .patience_ms = 30000},
+        .links = {.has_urgent = true, .background = 2, .patience_ms = 30000},
     };
     argp_err_exit_status = EXIT_SETUP;
     return argp_parse(&argp, argc, argv, 0, NULL, ret) ? EXIT_SETUP : 0;
