@@ -297,8 +297,11 @@ void uf_sink_free(struct uf_sink *sink);
 /**
  * uf_sink_region() - name memory that is to arrive; as uf_source_region()
  *
- * What it holds is dropped when uf_sink_run() begins. From the switch until the end the program
- * must neither unmap nor discard any of it.
+ * What it holds is dropped when uf_sink_run() begins, a shared file's content with it. What cannot
+ * be dropped is refused then, before anything stops: a file that is sealed against writing or has
+ * no holes, a private mapping of a file, private and shared memory in one region, what is locked or
+ * not mapped, and pages larger than @page_bytes. From the switch until the end the program must
+ * neither unmap nor discard any of it.
  */
 int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t page_bytes);
 

@@ -15,7 +15,7 @@
 struct region {
     char *start;
     size_t len, page; /* bytes */
-    int drop;         /* sink: the advice that drops content; 0: not known yet */
+    int drop;         /* sink: the advice that drops content */
 };
 
 struct peer {

@@ -11,27 +11,29 @@
 #include "pack.h"
 #include "sink.h"
 
-static int advise(char *start, size_t len, int advice)
+static const char *why_not_dropped(int error)
 {
-    return (int)uf_syscall(SYS_madvise, start, len, advice); /* the facility sees it */
-}
-
-/* Of a private mapping, or of a shared one, whose file would bring it back. */
-static int drop(struct region *region, char *start, size_t len)
-{
-    if (!region->drop)
-        region->drop = advise(start, len, MADV_REMOVE) == 0 ? MADV_REMOVE : MADV_DONTNEED;
-    return advise(start, len, region->drop);
+    switch (error) {
+    case EPERM:
+        return "its file is sealed against writing";
+    case EACCES:
+        return "its file cannot be written to";
+    case EOPNOTSUPP:
+        return "its file cannot have holes";
+    default:
+        return strerror(error);
+    }
 }
 
 int place_discard(struct uf_sink *sink, unsigned index, size_t offset, size_t len)
 {
-    struct region *region = &sink->peer.regions[index];
+    const struct region *region = &sink->peer.regions[index];
 
-    if (drop(region, region->start + offset, len) == 0)
+    /* The facility sees it. */
+    if (uf_syscall(SYS_madvise, region->start + offset, len, region->drop) == 0)
         return 0;
     return peer_fail(&sink->peer, -errno, "dropping old content of region %u: %s", index,
-                     strerror(errno));
+                     why_not_dropped(errno));
 }
 
 /* Before the switch, for behind it nothing may fail for want of it. */

@@ -114,6 +114,8 @@ static int greet(struct uf_sink *sink)
     ret = greet_as_sink(peer);
     if (ret == 0)
         ret = greet_check_regions(peer);
+    if (ret == 0)
+        ret = kind_find(sink);
     for (unsigned i = 0; ret == 0 && i < peer->count; i++)
         ret = place_discard(sink, i, 0, peer->regions[i].len);
     if (ret == 0)

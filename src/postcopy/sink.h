@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sink, between its files: sink.c (the order of things), receive.c (links are read), place.c
- * (pages come in), touch.c, lack.c (what is missing), rejoin_sink.c.
+ * (pages come in), kind.c (what memory it is), touch.c, lack.c (what is missing), rejoin_sink.c.
  */
 #ifndef POSTCOPY_SINK_H
 #define POSTCOPY_SINK_H
@@ -105,6 +105,11 @@ void place_finish(struct uf_sink *sink);
 void place_poison(struct uf_sink *sink);
 /* Who waits asks again. */
 void place_wake_all(struct uf_sink *sink);
+
+/* ---- kind.c */
+
+/* Of all regions: how they are emptied; or why one cannot be. Return: 0, -errno told. */
+int kind_find(struct uf_sink *sink);
 
 /* ---- lack.c */
 

@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "sink.h"
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
 static struct facility how;
 static unsigned calls, open_contexts;
@@ -228,13 +230,19 @@ int uf_context_ioctl(int fd, unsigned long request, void *arg)
     return ret;
 }
 
+/* In the place of src/postcopy/kind.c. */
+int kind_find(struct uf_sink *sink)
+{
+    for (unsigned i = 0; i < sink->peer.count; i++)
+        sink->peer.regions[i].drop = how.keeps_shared ? MADV_REMOVE : MADV_DONTNEED;
+    return 0;
+}
+
 static long drop(uintptr_t start, size_t len, int advice)
 {
     struct spot spot;
 
-    MUST(memory_inside(start, len) && (advice == MADV_DONTNEED || advice == MADV_REMOVE));
-    if ((advice == MADV_REMOVE) != how.keeps_shared)
-        return fail(EINVAL);
+    MUST(memory_inside(start, len) && advice == (how.keeps_shared ? MADV_REMOVE : MADV_DONTNEED));
     pthread_mutex_lock(&lock);
     for (size_t at = 0; at < len; at += spot.page) {
         spot = spot_of(start + at);
