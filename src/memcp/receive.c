@@ -78,10 +78,10 @@ static int begin_talk(struct side *side)
 {
     const unsigned patience_ms = side->links->options.patience_ms;
     uint64_t ours = side_greeting(side->options->tls), theirs;
-    int ret = talk_recv(side->links, &theirs, 1, patience_ms);
+    int ret = words_recv(&side->links->talk, &theirs, 1, patience_ms);
 
     if (ret == 0)
-        ret = talk_send(side->links, &ours, 1, patience_ms);
+        ret = words_send(&side->links->talk, &ours, 1, patience_ms);
     if (ret)
         return side_fail(side, EXIT_FAILED, "the sender said nothing: %s", words_strerror(ret));
     if (side_mismatch(theirs, ours))

@@ -61,10 +61,10 @@ static int begin_talk(struct side *side)
 {
     const unsigned patience_ms = side->links->options.patience_ms;
     uint64_t ours = side_greeting(side->plan.tls), theirs;
-    int ret = talk_send(side->links, &ours, 1, patience_ms);
+    int ret = words_send(&side->links->talk, &ours, 1, patience_ms);
 
     if (ret == 0)
-        ret = talk_recv(side->links, &theirs, 1, patience_ms);
+        ret = words_recv(&side->links->talk, &theirs, 1, patience_ms);
     if (ret)
         return side_fail(side, EXIT_FAILED, "agreeing with the receiver: %s", words_strerror(ret));
     if (side_mismatch(ours, theirs))

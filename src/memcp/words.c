@@ -117,21 +117,29 @@ int words_recv(const struct uf_postcopy_link *link, void *words, size_t count, u
     return recv_words(link, NULL, words, count, patience_ms);
 }
 
+/* Where there is TLS a talk that is not secured yet is none. */
+static bool is_open(const struct links *links)
+{
+    return !links->ends.tls || links->secure;
+}
+
 int talk_send(const struct links *links, const void *words, size_t count, unsigned patience_ms)
 {
-    return send_words(&links->talk, links->secure, words, count, patience_ms);
+    return is_open(links) ? send_words(&links->talk, links->secure, words, count, patience_ms)
+                          : -ENOTCONN;
 }
 
 int talk_recv(const struct links *links, void *words, size_t count, unsigned patience_ms)
 {
-    return recv_words(&links->talk, links->secure, words, count, patience_ms);
+    return is_open(links) ? recv_words(&links->talk, links->secure, words, count, patience_ms)
+                          : -ENOTCONN;
 }
 
 int talk_secure(struct links *links, char *ret_why, size_t room)
 {
-    return links->ends.tls ? uf_postcopy_talk_new(&links->secure, &links->talk, links->ends.tls,
-                                                  links->options.patience_ms, ret_why, room)
-                           : 0;
+    return is_open(links) ? 0
+                          : uf_postcopy_talk_new(&links->secure, &links->talk, links->ends.tls,
+                                                 links->options.patience_ms, ret_why, room);
 }
 
 const char *words_strerror(int error)
