@@ -42,6 +42,8 @@ class Relay(threading.Thread):
     def count(self, link, data):
         """Return: the link's number, how much of this may pass, whether all is cut then."""
         if link is None:
+            if len(data) < 48:
+                return -1, len(data), False  # none of memcp's
             link = struct.unpack_from("<Q", data, 24)[0]
             if link in self.sent:
                 return -1, len(data), False  # it is made again
@@ -65,7 +67,7 @@ class Relay(threading.Thread):
                     if here:
                         data = data[:max(0, self.cuts.pop(0) - self.passed)]
                     self.passed += len(data)
-                    if link != -1:
+                    if link != -1 and not here:
                         link, good, here = self.count(link, data)
                         data = data[:good]
                 other.sendall(data)
