@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -99,6 +100,7 @@ static int stop(void *arg, const void **ret_blob, size_t *ret_len_bytes)
  */
 struct journey {
     const struct leave_request *request;
+    int asker; /* who wants it; when he is gone it is canceled */
     struct uf_postcopy_tls *tls;
     struct uf_postcopy_links links;
 };
@@ -133,34 +135,70 @@ static void tell(const struct uf_postcopy_stats *s, char *text, size_t room)
              (unsigned long long)s->pages_urgent, (unsigned long long)s->pages_zero);
 }
 
+struct watch {
+    int asker, end; /* a descriptor that ends it */
+    struct uf_source *source;
+    pthread_t thread;
+};
+
+static void *watch_asker(void *arg)
+{
+    struct watch *watch = arg;
+    struct pollfd fds[2] = {{.fd = watch->asker, .events = POLLRDHUP},
+                            {.fd = watch->end, .events = POLLIN}};
+
+    while (poll(fds, 2, -1) < 0 && errno == EINTR)
+        ;
+    if (fds[0].revents)
+        uf_source_cancel(watch->source); /* behind the switch it goes on */
+    return NULL;
+}
+
+/* Who interrupts `send' means this. */
+static int run_watched(struct uf_source *source, const struct journey *journey)
+{
+    struct watch watch = {
+        .asker = journey->asker, .end = eventfd(0, EFD_CLOEXEC), .source = source};
+    int error = watch.end < 0 ? -errno : -pthread_create(&watch.thread, NULL, watch_asker, &watch);
+
+    if (!error) {
+        error = uf_source_run(source, &journey->links);
+        eventfd_write(watch.end, 1);
+        pthread_join(watch.thread, NULL);
+    }
+    if (watch.end >= 0)
+        close(watch.end);
+    return error;
+}
+
 /* An error before the switch leaves the program as it was; behind it, it may run elsewhere. */
 static void migrate(struct uf_source *source, const struct journey *journey,
                     struct leave_reply *reply)
 {
     struct uf_postcopy_stats stats;
+    const char *why;
     int error = uf_source_region(source, ARENA_ADDRESS, arena_bytes(), ARENA_PAGE);
 
     if (!error)
-        error = uf_source_run(source, &journey->links);
+        error = run_watched(source, journey);
     uf_source_stats(source, &stats);
+    why = *uf_source_error(source) ? uf_source_error(source) : strerror(-error);
     if (!error) {
         reply->status = 0;
         tell(&stats, reply->text, sizeof(reply->text));
     } else if (uf_source_switched(source)) {
         reply->status = EXIT_LOST;
-        snprintf(reply->text, sizeof(reply->text), "lost on the way behind the switch: %s",
-                 uf_source_error(source));
+        snprintf(reply->text, sizeof(reply->text), "lost on the way behind the switch: %s", why);
     } else {
         reply->status = 1;
-        snprintf(reply->text, sizeof(reply->text), "not moved, it goes on here: %s",
-                 uf_source_error(source));
+        snprintf(reply->text, sizeof(reply->text), "not moved, it goes on here: %s", why);
     }
 }
 
-static void leave(const struct leave_request *request, enum uf_backend backend,
+static void leave(const struct leave_request *request, int asker, enum uf_backend backend,
                   struct leave_reply *reply)
 {
-    struct journey journey = {.request = request};
+    struct journey journey = {.request = request, .asker = asker};
     const struct uf_source_options options = {
         .backend = backend,
         .rounds_max = request->rounds,
@@ -221,6 +259,17 @@ static bool is_ours(int fd)
     return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && who.uid == geteuid();
 }
 
+/* A request may have waited here for long. */
+static bool is_gone(int fd)
+{
+    struct pollfd asker = {.fd = fd, .events = POLLRDHUP};
+
+    if (poll(&asker, 1, 0) < 1)
+        return false;
+    fprintf(stderr, "lua-live: who wanted to send it away is gone: it stays\n");
+    return true;
+}
+
 void leave_serve(int listener, enum uf_backend backend, struct program *ours, const char *queries)
 {
     program = ours;
@@ -232,10 +281,10 @@ void leave_serve(int listener, enum uf_backend backend, struct program *ours, co
 
         if (fd < 0)
             continue;
-        if (is_ours(fd) && !net_recv(fd, &request, sizeof(request))) {
+        if (is_ours(fd) && !net_recv(fd, &request, sizeof(request)) && !is_gone(fd)) {
             request.to[sizeof(request.to) - 1] = 0;
             request.key_file[sizeof(request.key_file) - 1] = 0;
-            leave(&request, backend, &reply);
+            leave(&request, fd, backend, &reply);
             fprintf(stderr, "lua-live: %s\n", reply.text);
             net_send(fd, &reply, sizeof(reply));
             if (reply.status != 1)

@@ -2,6 +2,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,16 +13,24 @@
 #include "links.h"
 #include "net.h"
 
-#define MAGIC    "lualive1"
-#define BUILD    20 /* bytes of a build id */
-#define LINKS    3  /* control, urgent, and one for the background */
-#define PATIENCE 10 /* seconds, for a greeting */
+#define MAGIC       "lualive2"
+#define BUILD       20    /* bytes of a build id */
+#define LINKS       3     /* control, urgent, and one for the background */
+#define GREETING    LINKS /* a connection of its own, before them */
+#define PATIENCE_MS 10000
 
-/* First on each link; the other side answers with why not, or with nothing but zeroes. */
-struct hello {
+/* First on each connection, in the clear; the answer is why not, or nothing but zeroes. */
+struct opening {
     char magic[8];
-    unsigned char build[BUILD];
-    unsigned char link, zero[3];
+    unsigned char link, secure, zero[6];
+};
+
+/*
+ * What has to be right before anything may move. Where there is a key, who does not have it can
+ * neither read nor change it: two builds that were taken for one would end the program.
+ */
+struct hello {
+    unsigned char build[BUILD], zero[4];
     uint64_t heap_bytes;
 };
 
@@ -56,10 +65,13 @@ static int find_build(struct dl_phdr_info *info, size_t size, void *ret)
     return 1;
 }
 
-static int make_hello(size_t heap_bytes, struct hello *ret)
+static int make_hello(size_t heap_bytes, struct hello *ret, char why[LINKS_WHY_MAX])
 {
-    *ret = (struct hello){.magic = MAGIC, .heap_bytes = heap_bytes};
-    return dl_iterate_phdr(find_build, ret->build) == 2 ? 0 : -ENOEXEC;
+    *ret = (struct hello){.heap_bytes = heap_bytes};
+    if (dl_iterate_phdr(find_build, ret->build) == 2)
+        return 0;
+    snprintf(why, LINKS_WHY_MAX, "this program was linked without a build id");
+    return -ENOEXEC;
 }
 
 /* ---- */
@@ -90,26 +102,20 @@ void links_close(const struct uf_postcopy_links *links)
 }
 
 /* While they greet; the engine has ways of its own to wait. */
-static void be_patient(int fd, int seconds)
+static void be_patient(int fd, bool endlessly)
 {
-    const struct timeval patience = {.tv_sec = seconds};
+    const struct timeval patience = {.tv_sec = endlessly ? 0 : PATIENCE_MS / 1000};
 
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 }
 
-static int greet(int fd, const struct hello *hello, char why[LINKS_WHY_MAX])
+/* The other side's words, which may go to a terminal. Return: 0: there are none. */
+static int heed(char why[LINKS_WHY_MAX])
 {
-    int error;
-
-    be_patient(fd, PATIENCE);
-    error = net_send(fd, hello, sizeof(*hello));
-    if (!error)
-        error = net_recv(fd, why, LINKS_WHY_MAX);
-    be_patient(fd, 0);
     why[LINKS_WHY_MAX - 1] = 0;
-    if (error)
-        snprintf(why, LINKS_WHY_MAX, "greeting the receiver: %s", strerror(-error));
-    return error || !why[0] ? error : -ECONNREFUSED;
+    for (char *at = why; *at; at++)
+        *at = *at < ' ' || *at > '~' ? '?' : *at;
+    return why[0] ? -ECONNREFUSED : 0;
 }
 
 int links_key(const char *file, bool server, struct uf_postcopy_tls **ret, char why[LINKS_WHY_MAX])
@@ -128,23 +134,77 @@ int links_key(const char *file, bool server, struct uf_postcopy_tls **ret, char 
     return error;
 }
 
+/* ---- who sends */
+
+/* Return: a connection whose opening was welcome; -errno, and why. */
+static int open_one(const char *name, unsigned char link, bool secure, char why[LINKS_WHY_MAX])
+{
+    const struct opening opening = {.magic = MAGIC, .link = link, .secure = secure};
+    int fd = net_connect(name), error;
+
+    if (fd < 0) {
+        snprintf(why, LINKS_WHY_MAX, "%.80s: %s", name, net_words(fd));
+        return fd;
+    }
+    be_patient(fd, false);
+    error = net_send(fd, &opening, sizeof(opening));
+    if (!error)
+        error = net_recv(fd, why, LINKS_WHY_MAX);
+    be_patient(fd, true);
+    if (error)
+        snprintf(why, LINKS_WHY_MAX, "greeting the receiver: %s", strerror(-error));
+    else
+        error = heed(why);
+    if (error)
+        close(fd);
+    return error ? error : fd;
+}
+
+static int say_hello(int fd, const struct hello *hello, const struct uf_postcopy_tls *tls,
+                     char why[LINKS_WHY_MAX])
+{
+    const struct uf_postcopy_link link = {fd, fd};
+    struct uf_postcopy_talk *talk;
+    int error = uf_postcopy_talk_new(&talk, &link, tls, PATIENCE_MS, why, LINKS_WHY_MAX);
+
+    if (error)
+        return error;
+    error = uf_postcopy_talk_send(talk, hello, sizeof(*hello), PATIENCE_MS);
+    if (!error)
+        error = uf_postcopy_talk_recv(talk, why, LINKS_WHY_MAX, PATIENCE_MS);
+    uf_postcopy_talk_free(talk);
+    if (!error)
+        return heed(why);
+    snprintf(why, LINKS_WHY_MAX, "greeting the receiver: %s", strerror(-error));
+    return error;
+}
+
+static int greet(const char *name, size_t heap_bytes, const struct uf_postcopy_tls *tls,
+                 char why[LINKS_WHY_MAX])
+{
+    struct hello hello;
+    int error = make_hello(heap_bytes, &hello, why);
+    int fd = error ? error : open_one(name, GREETING, tls != NULL, why);
+
+    if (fd < 0)
+        return fd;
+    error = say_hello(fd, &hello, tls, why);
+    close(fd);
+    return error;
+}
+
 int links_connect(const char *name, size_t heap_bytes, const struct uf_postcopy_tls *tls,
                   struct uf_postcopy_links *ret, char why[LINKS_WHY_MAX])
 {
-    struct hello hello;
-    int error = make_hello(heap_bytes, &hello);
+    int error = greet(name, heap_bytes, tls, why);
 
     no_links(ret);
-    if (error)
-        snprintf(why, LINKS_WHY_MAX, "this program was linked without a build id");
-    for (; !error && hello.link < LINKS; hello.link++) {
-        int fd = net_connect(name);
+    for (unsigned char i = 0; !error && i < LINKS; i++) {
+        int fd = open_one(name, i, tls != NULL, why);
 
-        if (fd < 0)
-            snprintf(why, LINKS_WHY_MAX, "%.80s: %s", name, strerror(-fd));
-        else
-            put(ret, hello.link, fd);
-        error = fd < 0 ? fd : greet(fd, &hello, why);
+        if (fd >= 0)
+            put(ret, i, fd);
+        error = fd < 0 ? fd : 0;
     }
     if (error) {
         links_close(ret);
@@ -154,63 +214,112 @@ int links_connect(const char *name, size_t heap_bytes, const struct uf_postcopy_
     return error;
 }
 
-/* Return: 0; -errno, and why, for both. */
-static int check(const struct hello *hello, const struct hello *ours, char why[LINKS_WHY_MAX])
+/* ---- who receives */
+
+static void check_opening(const struct opening *opening, unsigned char link, bool secure,
+                          char why[LINKS_WHY_MAX])
 {
-    if (memcmp(hello->magic, ours->magic, sizeof(ours->magic)) != 0 || hello->link != ours->link)
+    if (memcmp(opening->magic, MAGIC, sizeof(opening->magic)) != 0 || opening->link != link)
         snprintf(why, LINKS_WHY_MAX, "this is no greeting of lua-live");
-    else if (memcmp(hello->build, ours->build, BUILD) != 0)
+    else if (opening->secure != secure)
+        snprintf(why, LINKS_WHY_MAX, "the receiver has %s key, and the sender %s: --key=FILE",
+                 secure ? "a" : "no", secure ? "none" : "one");
+}
+
+/* Return: a connection that is the next; -errno, and why, for both. */
+static int welcome(int listener, unsigned char link, bool secure, char why[LINKS_WHY_MAX])
+{
+    struct opening opening;
+    int fd, error;
+
+    memset(why, 0, LINKS_WHY_MAX);
+    be_patient(listener, link == GREETING); /* for the first as long as it takes */
+    fd = net_accept(listener, 0);
+    if (fd < 0) {
+        snprintf(why, LINKS_WHY_MAX, "accept: %s", strerror(-fd));
+        return fd;
+    }
+    be_patient(fd, false);
+    error = net_recv(fd, &opening, sizeof(opening));
+    be_patient(fd, true);
+    if (error) {
+        snprintf(why, LINKS_WHY_MAX, "somebody who does not greet: %s", strerror(-error));
+    } else {
+        check_opening(&opening, link, secure, why);
+        net_send(fd, why, LINKS_WHY_MAX);
+        error = why[0] ? -EPROTO : 0;
+    }
+    if (error)
+        close(fd);
+    return error ? error : fd;
+}
+
+static void check_hello(const struct hello *hello, const struct hello *ours,
+                        char why[LINKS_WHY_MAX])
+{
+    if (memcmp(hello->build, ours->build, BUILD) != 0)
         snprintf(why, LINKS_WHY_MAX, "the two sides are not the same build of lua-live");
     else if (!hello->heap_bytes || hello->heap_bytes % ARENA_PAGE ||
              hello->heap_bytes > ARENA_BYTES_MAX)
         snprintf(why, LINKS_WHY_MAX, "a heap of this size cannot be");
-    return why[0] ? -EPROTO : 0;
 }
 
-static int welcome(int fd, struct hello *ours, char why[LINKS_WHY_MAX])
+static int hear_hello(int fd, struct hello *ours, const struct uf_postcopy_tls *tls,
+                      char why[LINKS_WHY_MAX])
 {
+    const struct uf_postcopy_link link = {fd, fd};
+    struct uf_postcopy_talk *talk;
     struct hello hello;
-    int error;
+    int error = uf_postcopy_talk_new(&talk, &link, tls, PATIENCE_MS, why, LINKS_WHY_MAX);
 
+    if (error)
+        return error;
     memset(why, 0, LINKS_WHY_MAX);
-    be_patient(fd, PATIENCE);
-    error = net_recv(fd, &hello, sizeof(hello));
-    be_patient(fd, 0);
+    error = uf_postcopy_talk_recv(talk, &hello, sizeof(hello), PATIENCE_MS);
     if (error) {
         snprintf(why, LINKS_WHY_MAX, "somebody who does not greet: %s", strerror(-error));
-        return error;
+    } else {
+        check_hello(&hello, ours, why);
+        ours->heap_bytes = hello.heap_bytes;
+        uf_postcopy_talk_send(talk, why, LINKS_WHY_MAX, PATIENCE_MS);
+        error = why[0] ? -EPROTO : 0;
     }
-    error = check(&hello, ours, why);
-    ours->heap_bytes = hello.heap_bytes;
-    net_send(fd, why, LINKS_WHY_MAX);
+    uf_postcopy_talk_free(talk);
+    return error;
+}
+
+static int be_greeted(int listener, const struct uf_postcopy_tls *tls, size_t *ret_heap_bytes,
+                      char why[LINKS_WHY_MAX])
+{
+    struct hello ours;
+    int error = make_hello(0, &ours, why);
+    int fd = error ? error : welcome(listener, GREETING, tls != NULL, why);
+
+    if (fd < 0)
+        return fd;
+    error = hear_hello(fd, &ours, tls, why);
+    close(fd);
+    if (!error)
+        *ret_heap_bytes = ours.heap_bytes;
     return error;
 }
 
 int links_accept(int listener, const struct uf_postcopy_tls *tls, size_t *ret_heap_bytes,
                  struct uf_postcopy_links *ret, char why[LINKS_WHY_MAX])
 {
-    struct hello ours;
-    int error = make_hello(0, &ours);
+    int error = be_greeted(listener, tls, ret_heap_bytes, why);
 
     no_links(ret);
-    if (error)
-        snprintf(why, LINKS_WHY_MAX, "this program was linked without a build id");
-    for (; !error && ours.link < LINKS; ours.link++) {
-        int fd;
+    for (unsigned char i = 0; !error && i < LINKS; i++) {
+        int fd = welcome(listener, i, tls != NULL, why);
 
-        be_patient(listener, ours.link ? PATIENCE : 0); /* for the first as long as it takes */
-        fd = net_accept(listener, 0);
-        if (fd < 0)
-            snprintf(why, LINKS_WHY_MAX, "accept: %s", strerror(-fd));
-        else
-            put(ret, ours.link, fd);
-        error = fd < 0 ? fd : welcome(fd, &ours, why);
+        if (fd >= 0)
+            put(ret, i, fd);
+        error = fd < 0 ? fd : 0;
     }
     if (error) {
         links_close(ret);
         no_links(ret);
-    } else {
-        *ret_heap_bytes = ours.heap_bytes;
     }
     ret->tls = tls;
     return error;

@@ -13,6 +13,8 @@
  * run what he likes: it is for a directory of one's own, or a network that is trusted; unless
  * both sides have a --key, which encrypts, too: psktool --username=lua-live --pskfile=FILE
  *
+ * --bandwidth: bytes a second, in full: 100000000. What is interrupted before the switch did not
+ * happen.
  * --verify: the receiver compares a checksum of the heap at the end.
  * --patience: how many seconds to try for a new connection when one breaks behind the switch; 30.
  *
@@ -20,7 +22,9 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,11 +39,9 @@
 #include "server.h"
 
 static struct {
-    size_t heap_mib;
+    uint64_t heap_mib, rounds, downtime_ms, patience_s, bandwidth_bytes;
     const char *listen, *serve, *key_file;
     enum uf_backend backend;
-    unsigned rounds, downtime_ms, patience_s;
-    uint64_t bandwidth_bytes;
     bool verify;
 } options = {
     .heap_mib = 1024, .backend = UF_BACKEND_AUTO, .rounds = 5, .patience_s = 30, .key_file = ""};
@@ -61,7 +63,7 @@ static int usage(void)
 
 static int failed(const char *what, int error)
 {
-    fprintf(stderr, "lua-live: %s: %s\n", what, strerror(-error));
+    fprintf(stderr, "lua-live: %s: %s\n", what, net_words(error));
     return 1;
 }
 
@@ -70,7 +72,7 @@ static int failed(const char *what, int error)
 static void *serve_requests(void *arg)
 {
     if (options.listen) {
-        arrive(listener, options.backend, options.patience_s, key);
+        arrive(listener, options.backend, (unsigned)options.patience_s, key);
         net_unlisten(listener, options.listen);
     }
     leave_serve(control, options.backend, &program, options.serve);
@@ -99,10 +101,10 @@ static int run_program(void)
 
 static int run(int argc, char **argv)
 {
-    int error = options.heap_mib ? arena_map(options.heap_mib << 20) : -EINVAL;
+    int error = arena_map(options.heap_mib << 20);
 
     if (error)
-        return failed("the heap", error);
+        return failed("the heap (--heap)", error);
     arena_begin(options.heap_mib << 20);
     if (!interpreter_load(&program, argv[0], argc - 1, argv + 1))
         return 1;
@@ -131,24 +133,53 @@ static int receive(void)
 
 /* ---- send */
 
-static int send_away(const char *pid, const char *to)
+static bool number(const char *what, const char *text, uint64_t least, uint64_t most, uint64_t *ret)
 {
-    struct leave_request request = {.rounds = options.rounds,
-                                    .downtime_ms = options.downtime_ms,
-                                    .patience_s = options.patience_s,
+    char *end;
+
+    errno = 0;
+    *ret = strtoull(text, &end, 10);
+    if (*text >= '0' && *text <= '9' && !*end && !errno && *ret >= least && *ret <= most)
+        return true;
+    fprintf(stderr, "lua-live: %s: '%s' is no number from %llu to %llu\n", what, text,
+            (unsigned long long)least, (unsigned long long)most);
+    return false;
+}
+
+/* An abstract socket is found in one's own network namespace only. */
+static int nobody_there(pid_t pid, int error)
+{
+    if (kill(pid, 0) && errno == ESRCH)
+        fprintf(stderr, "lua-live: there is no process %d\n", (int)pid);
+    else if (error == -ECONNREFUSED)
+        fprintf(stderr,
+                "lua-live: process %d is no lua-live, or of another network namespace, where this "
+                "command has to run, too\n",
+                (int)pid);
+    else
+        fprintf(stderr, "lua-live: process %d: %s\n", (int)pid, strerror(-error));
+    return 1;
+}
+
+static int send_away(pid_t pid, const char *to)
+{
+    struct leave_request request = {.rounds = (uint32_t)options.rounds,
+                                    .downtime_ms = (uint32_t)options.downtime_ms,
+                                    .patience_s = (uint32_t)options.patience_s,
                                     .verify = options.verify,
                                     .bandwidth_bytes = options.bandwidth_bytes};
     struct leave_reply reply;
-    int fd = leave_connect(atoi(pid)), error;
+    int fd, error;
 
-    if (fd < 0)
-        return failed(pid, fd);
     if (strlen(to) >= sizeof(request.to))
         return failed(to, -ENAMETOOLONG);
     strcpy(request.to, to);
     if (strlen(options.key_file) >= sizeof(request.key_file))
         return failed(options.key_file, -ENAMETOOLONG);
     strcpy(request.key_file, options.key_file);
+    fd = leave_connect(pid);
+    if (fd < 0)
+        return nobody_there(pid, fd);
     error = net_send(fd, &request, sizeof(request));
     if (!error)
         error = net_recv(fd, &reply, sizeof(reply));
@@ -174,6 +205,7 @@ static bool backend_of(const char *name, enum uf_backend *ret)
             return true;
         }
     }
+    fprintf(stderr, "lua-live: --backend: '%s' is not auto, kernel or user\n", name);
     return false;
 }
 
@@ -196,7 +228,7 @@ static bool parse(int argc, char **argv)
     while (good && (c = getopt_long(argc, argv, "+", longs, NULL)) >= 0) {
         switch (c) {
         case 'h':
-            options.heap_mib = strtoul(optarg, NULL, 10);
+            good = number("--heap", optarg, 1, ARENA_BYTES_MAX >> 20, &options.heap_mib);
             break;
         case 'l':
             options.listen = optarg;
@@ -208,13 +240,13 @@ static bool parse(int argc, char **argv)
             good = backend_of(optarg, &options.backend);
             break;
         case 'r':
-            options.rounds = (unsigned)strtoul(optarg, NULL, 10);
+            good = number("--rounds", optarg, 0, 1000000, &options.rounds);
             break;
         case 'd':
-            options.downtime_ms = (unsigned)strtoul(optarg, NULL, 10);
+            good = number("--downtime", optarg, 0, 1000000, &options.downtime_ms);
             break;
         case 'p':
-            options.patience_s = (unsigned)strtoul(optarg, NULL, 10);
+            good = number("--patience", optarg, 0, 86400, &options.patience_s);
             break;
         case 'k':
             options.key_file = optarg;
@@ -223,7 +255,7 @@ static bool parse(int argc, char **argv)
             options.verify = true;
             break;
         case 'w':
-            options.bandwidth_bytes = strtoull(optarg, NULL, 10);
+            good = number("--bandwidth", optarg, 0, UINT64_MAX, &options.bandwidth_bytes);
             break;
         default:
             good = false;
@@ -235,6 +267,7 @@ static bool parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
+    uint64_t pid;
 
     if (argc < 2 || !parse(argc - 1, argv + 1))
         return usage();
@@ -244,7 +277,7 @@ int main(int argc, char **argv)
         return run(argc, argv);
     if (!strcmp(command, "receive") && argc == 0 && options.listen)
         return receive();
-    if (!strcmp(command, "send") && argc == 2)
-        return send_away(argv[0], argv[1]);
+    if (!strcmp(command, "send") && argc == 2 && number("PID", argv[0], 1, INT_MAX, &pid))
+        return send_away((pid_t)pid, argv[1]);
     return usage();
 }

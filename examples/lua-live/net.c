@@ -3,9 +3,11 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -39,7 +41,7 @@ static int tcp_address(const char *name, struct address *ret)
     char host[NET_NAME_MAX];
 
     if (!colon || (size_t)(colon - name) >= sizeof(host))
-        return -EINVAL;
+        return -EAFNOSUPPORT;
     snprintf(host, sizeof(host), "%.*s", (int)(colon - name), name);
     if (host[0] == '[' && colon[-1] == ']')
         snprintf(host, sizeof(host), "%.*s", (int)(colon - name) - 2, name + 1);
@@ -54,7 +56,7 @@ static int tcp_address(const char *name, struct address *ret)
 /* Return: a socket of the address's kind; -errno. */
 static int socket_for(const char *name, struct address *ret)
 {
-    int fd, error = -EINVAL;
+    int fd, error = -EAFNOSUPPORT;
 
     memset(ret, 0, sizeof(*ret));
     if (!strncmp(name, "unix:", 5))
@@ -73,20 +75,6 @@ static int closed(int fd)
 
     close(fd);
     return error;
-}
-
-int net_listen(const char *name)
-{
-    struct address address;
-    const int on = 1;
-    int fd = socket_for(name, &address);
-
-    if (fd < 0)
-        return fd;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd, (struct sockaddr *)&address.bytes, address.len) || listen(fd, 64))
-        return closed(fd);
-    return fd;
 }
 
 /* What is asked for, a page at a time, must not wait for more to say. Not of TCP: it fails. */
@@ -108,6 +96,37 @@ int net_connect(const char *name)
     return connect(fd, (struct sockaddr *)&address.bytes, address.len) ? closed(fd) : at_once(fd);
 }
 
+/* A socket of somebody who was killed: its path is there, and nobody listens. */
+static bool is_left_behind(const char *name)
+{
+    struct stat found;
+    int fd;
+
+    if (strncmp(name, "unix:", 5) != 0 || lstat(name + 5, &found) || !S_ISSOCK(found.st_mode))
+        return false;
+    fd = net_connect(name);
+    if (fd >= 0)
+        close(fd);
+    return fd == -ECONNREFUSED;
+}
+
+int net_listen(const char *name)
+{
+    struct address address;
+    const int on = 1;
+    int fd;
+
+    if (is_left_behind(name))
+        unlink(name + 5);
+    fd = socket_for(name, &address);
+    if (fd < 0)
+        return fd;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (struct sockaddr *)&address.bytes, address.len) || listen(fd, 64))
+        return closed(fd);
+    return fd;
+}
+
 int net_accept(int listener, int flags)
 {
     int fd;
@@ -116,6 +135,18 @@ int net_accept(int listener, int flags)
         fd = accept4(listener, NULL, NULL, flags | SOCK_CLOEXEC);
     while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
     return fd < 0 ? -errno : at_once(fd);
+}
+
+const char *net_words(int error)
+{
+    switch (error) {
+    case -EAFNOSUPPORT:
+        return "no address: unix:PATH or tcp:HOST:PORT";
+    case -EHOSTUNREACH:
+        return "no such host, or no way there";
+    default:
+        return strerror(-error);
+    }
 }
 
 void net_name(int listener, const char *name, char ret[NET_NAME_MAX])

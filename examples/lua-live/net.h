@@ -12,6 +12,8 @@ int net_listen(const char *name);
 int net_connect(const char *name);
 int net_accept(int listener, int flags); /* as of accept4() */
 
+const char *net_words(int error); /* why there is none */
+
 /* The name under which others reach it: with the port that was found for tcp:HOST:0. */
 void net_name(int listener, const char *name, char ret[NET_NAME_MAX]);
 /* Close it, and remove a path that it had. */

@@ -42,7 +42,7 @@ void server_open(const char *name)
     events = listener < 0 ? -1 : epoll_create1(EPOLL_CLOEXEC);
     if (events < 0 || watch(listener, NULL)) {
         fprintf(stderr, "lua-live: %s: %s; no query is answered\n", name,
-                strerror(listener < 0 ? -listener : errno));
+                net_words(listener < 0 ? listener : -errno));
         server_close();
         return;
     }

@@ -80,7 +80,7 @@ struct uf_postcopy_talk;
  * @link: not one of the migration's; the caller's, in non-blocking mode until then
  * @tls: NULL: plain
  * @patience_ms: for TLS to shake hands; 0: as long as it takes
- * @ret_words: @room bytes, for what went wrong
+ * @ret_words: @room bytes, for what went wrong; "" if nothing did
  *
  * Context: any thread; blocks.
  * Return: 0; as uf_source_run() of a link and of TLS.

@@ -36,10 +36,12 @@ int uf_postcopy_talk_new(struct uf_postcopy_talk **ret_talk, const struct uf_pos
     } else {
         snprintf(ret_words, room, "%s", link_strerror(ret));
     }
-    if (ret)
+    if (ret) {
         uf_postcopy_talk_free(talk);
-    else
+    } else {
+        snprintf(ret_words, room, "%s", "");
         *ret_talk = talk;
+    }
     return ret;
 }
 

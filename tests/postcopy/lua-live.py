@@ -109,7 +109,10 @@ class Client(threading.Thread):
         with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as sock:
             sock.settimeout(PATIENCE)
             host, _, port = where.rpartition(":")
-            sock.connect(where if kind == "unix" else (host, int(port)))
+            try:
+                sock.connect(where if kind == "unix" else (host, int(port)))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return  # it has moved on already
             lines = sock.makefile("r")
             while not self.stopped.is_set():
                 for query in ("add 1", "status", f"account {self.answers * 7919 % 1000}"):
@@ -323,10 +326,14 @@ def failures_before():
         scene.end()
 
 
+def build_id():
+    notes = subprocess.run(["readelf", "-n", LUA_LIVE], stdout=subprocess.PIPE, text=True, check=True)
+    return bytes.fromhex(re.search(r"Build ID: ([0-9a-f]+)", notes.stdout).group(1))
+
+
 def other_build(folder):
     """The program with another build id, as if it had been linked another time."""
-    notes = subprocess.run(["readelf", "-n", LUA_LIVE], stdout=subprocess.PIPE, text=True, check=True)
-    build = bytes.fromhex(re.search(r"Build ID: ([0-9a-f]+)", notes.stdout).group(1))
+    build = build_id()
     with open(LUA_LIVE, "rb") as file:
         content = file.read()
     path = f"{folder}/other"
@@ -402,32 +409,44 @@ def make_key(path):
     return f"--key={path}"
 
 
+def watched_way(scene, to):
+    """Through two relays: one looks for the script, the other for what the greeting says."""
+    relays = []
+    for mark in b"ledger.lua", build_id():
+        path = f"{scene.folder}/relay{len(relays)}"
+        relays.append(Relay(path, to.partition(":")[2], mark=mark))
+        relays[-1].start()
+        to = f"unix:{path}"
+    return to, relays
+
+
 def with_a_key():
     """Encrypted, and compared at the end; who has another key, or none, is refused, and it goes on."""
     with Scene() as scene:
         good, other = make_key(f"{scene.folder}/key"), make_key(f"{scene.folder}/other")
         here = scene.begin(SMALL)
         there, to = scene.receive(options=(good,))
-        relay = Relay(f"{scene.folder}/relay", to.partition(":")[2], mark=b"ledger.lua")
-        relay.start()
-        for options in (), (other,), ("--key=/nowhere/none",):
-            code, words = send(here.pid, to, *options)
+        watched, relays = watched_way(scene, to)
+        for options, why in (((), "has a key"), ((other,), "refuses"), (("--key=/nowhere/none",), "be read")):
+            code, words = send(here.pid, watched, *options)
             note(words)
-            expect((code, "it goes on here" in words), (1, True), words)
-        scene.move(here, there, f"unix:{scene.folder}/relay", "--verify", good)
-        expect(relay.found, False, "the script could be read on the way")
+            expect((code, "it goes on here" in words, why in words), (1, True, True), words)
+        scene.move(here, there, watched, "--verify", good)
+        expect([relay.found for relay in relays], [False, False], "something could be read on the way")
         scene.end()
 
 
 def a_plain_one():
-    """The same, as a proof that the relay reads."""
+    """The same, as a proof that the relays read. Who has a key where there is none is told."""
     with Scene() as scene:
         here = scene.begin(SMALL)
         there, to = scene.receive()
-        relay = Relay(f"{scene.folder}/relay", to.partition(":")[2], mark=b"ledger.lua")
-        relay.start()
-        scene.move(here, there, f"unix:{scene.folder}/relay", "--verify")
-        expect(relay.found, True, "what passes is not what was expected")
+        watched, relays = watched_way(scene, to)
+        if not keys_refused():
+            code, words = send(here.pid, watched, make_key(f"{scene.folder}/key"))
+            expect((code, "has no key" in words), (1, True), words)
+        scene.move(here, there, watched, "--verify")
+        expect([relay.found for relay in relays], [True, True], "what passes is not what was expected")
         scene.end()
 
 
@@ -496,6 +515,63 @@ def ends_on_the_way():
         here = scene.run(COROUTINES)
         code, words = send(here.pid, to)
         expect((code, here.ended()), (0, MOVED), words)
+
+
+def interrupted():
+    """Who wanted it moved is gone: while it is on its way, and while the request waits its turn."""
+    with Scene() as scene:
+        here = scene.begin(SMALL)
+        there, to = scene.receive()
+        sending = subprocess.Popen([LUA_LIVE, "send", "--bandwidth=1000000", here.pid, to],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        there.wait("something arrives")
+        sending.send_signal(signal.SIGINT)
+        expect(sending.wait(timeout=PATIENCE), -signal.SIGINT, "")
+        here.wait("not moved, it goes on here: ")
+        there.wait("nothing arrived: ")
+        expect(scene.client.gaps, 0, "the client was sent away")
+        scene.client.works(here.pid)
+        with socket.socket(socket.AF_UNIX) as asker:  # who asks the one that has no program yet
+            asker.connect(f"\0lua-live-{there.pid}")
+            asker.sendall(b"unix:/nowhere/none".ljust(512, b"\0") + bytes(24))
+        scene.move(here, there, to)
+        there.wait("it stays")
+        scene.client.works(there.pid)
+        scene.end()
+
+
+def wrong_words():
+    """What cannot be is refused by words that say why; and a socket that was left behind is in nobody's way."""
+    with Scene() as scene:
+        serve = scene.path()
+        here = scene.begin(SMALL, serve=serve)
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        for words, code, pattern in (
+                (("send", str(gone.pid), "unix:/x"), 1, "there is no process"),
+                (("send", str(os.getpid()), "unix:/x"), 1, "no lua-live"),
+                (("send", "me", "unix:/x"), 2, "'me' is no number"),
+                (("send", "--bandwidth=100M", here.pid, "unix:/x"), 2, "--bandwidth: '100M'"),
+                (("send", "--rounds=-1", here.pid, "unix:/x"), 2, "--rounds: '-1'"),
+                (("send", here.pid, "nowhere"), 1, "no address"),
+                (("send", here.pid, "tcp:127.0.0.1:1"), 1, "refused"),
+                (("run", "--heap=0", LEDGER), 2, "--heap: '0'"),
+                (("run", "--backend=none", LEDGER), 2, "'none' is not auto"),
+                (("receive", f"--listen={serve}"), 1, "in use"),
+                (("receive", "--listen=nowhere"), 1, "no address")):
+            done = subprocess.run([LUA_LIVE, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False)
+            expect((done.returncode, pattern in done.stdout), (code, True), f"{words}: {done.stdout}")
+        scene.client.works(here.pid)
+        scene.client.stop()
+        here.kill()
+        again = scene.run(COROUTINES, serve=serve)
+        expect(any("in use" in line for line in again.seen), False, again.seen)
+        place = f"{scene.folder}/plain"
+        with open(place, "w", encoding="ascii") as file:
+            file.write("a file")
+        side = Side("receive", f"--listen=unix:{place}")
+        expect((side.ended(), os.path.exists(place)), (1, True), side.seen)
 
 
 class Network:
@@ -600,6 +676,8 @@ def main():
     attempt("in the middle of coroutines and sorts", coroutines)
     attempt("a script ends as it ends", ends)
     attempt("a script ends while it is sent", ends_on_the_way)
+    attempt("who wanted it moved is gone", interrupted)
+    attempt("what cannot be is refused in words", wrong_words)
     why = networks_refused()
     if why:
         skip("into another network namespace, and back", why)
