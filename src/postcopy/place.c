@@ -11,6 +11,9 @@
 #include "pack.h"
 #include "sink.h"
 
+/* Bytes of what nobody waits for that may hold up an urgent page. */
+#define PIECE ((size_t)64 << 10)
+
 static const char *why_not_dropped(int error)
 {
     switch (error) {
@@ -130,6 +133,35 @@ static int fill(struct uf_sink *sink, unsigned index, char *to, const char *from
     return 0;
 }
 
+static int fill_urgent(struct uf_sink *sink, unsigned index, char *to, const char *from, size_t len)
+{
+    int ret;
+
+    atomic_fetch_add(&sink->urgent_fills, 1);
+    ret = fill(sink, index, to, from, len);
+    atomic_fetch_sub(&sink->urgent_fills, 1);
+    return ret;
+}
+
+/*
+ * In pieces, between which urgent pages are let by: both change the same address space, and would
+ * wait for each other there. That takes some ten us, so it is no lock.
+ */
+static int fill_background(struct uf_sink *sink, unsigned index, char *to, const char *from,
+                           size_t len)
+{
+    const size_t page = sink->peer.regions[index].page, most = page > PIECE ? page : PIECE;
+    int ret = 0;
+
+    for (size_t at = 0, n; ret == 0 && at < len; at += n) {
+        n = len - at < most ? len - at : most;
+        while (atomic_load(&sink->urgent_fills))
+            sched_yield();
+        ret = fill(sink, index, to + at, from + at, n);
+    }
+    return ret;
+}
+
 /* Huge pages know no ZEROPAGE. */
 static int zero_huge(struct uf_sink *sink, unsigned index, char *to, size_t len)
 {
@@ -189,7 +221,9 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
     if (ret)
         return ret;
     touch_arriving(sink, to, header->length);
-    ret = placed(sink, header, fill(sink, header->region, to, buffer, header->length));
+    ret = (link == &peer->urgent ? fill_urgent : fill_background)(sink, header->region, to, buffer,
+                                                                  header->length);
+    ret = placed(sink, header, ret);
     if (ret)
         return ret;
     touch_arrived(sink, to, header->length);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pack.h"
+#include "slice.h"
 #include "source.h"
 
 /* Of a claim, in bytes: it grows while nobody waits. A longer message delays who comes behind it.
@@ -213,6 +214,8 @@ static void *push(void *arg)
     struct claim claim;
     int ret = 0;
 
+    if (source->peer.has_urgent)
+        slice_lengthen();
     while (ret == 0 && !peer_halted(&source->peer)) {
         bool found;
 

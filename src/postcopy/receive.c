@@ -76,6 +76,8 @@ static void *receive(void *arg)
 
     if (receiver->link == &peer->urgent)
         slice_shorten();
+    else if (peer->has_urgent)
+        slice_lengthen();
     while (ret == 0) {
         ret = peer_recv(peer, receiver->link, &header);
         if (ret == 0)

@@ -68,6 +68,7 @@ struct uf_sink {
     pthread_cond_t changed;
     uint64_t rounds; /* that all links with pages have said together */
     bool synced;     /* one of them has said SYNC */
+    _Atomic unsigned urgent_fills; /* going on */
     struct sink_waiting waiting[SINK_WAITING];
     unsigned waiting_count;
     struct sink_arrived arrived[SINK_ARRIVED]; /* a ring */

@@ -17,7 +17,7 @@ struct attributes {
     uint64_t runtime, deadline, period;
 };
 
-void slice_shorten(void)
+static void ask_for(uint64_t ns)
 {
     struct attributes attributes;
 
@@ -27,6 +27,16 @@ void slice_shorten(void)
         return;
     attributes.size = sizeof(attributes);
     attributes.flags &= KEPT;
-    attributes.runtime = SLICE_NS;
+    attributes.runtime = ns;
     syscall(SYS_sched_setattr, 0, &attributes, 0); /* or it stays as it is */
+}
+
+void slice_shorten(void)
+{
+    ask_for(SLICE_SHORT_NS);
+}
+
+void slice_lengthen(void)
+{
+    ask_for(SLICE_LONG_NS);
 }

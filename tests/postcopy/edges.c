@@ -25,6 +25,9 @@
 #include <userfault/postcopy.h>
 #include <userfault/userfault.h>
 
+#include "slice.h"
+#include "slices.h"
+
 #define PAGE     ((size_t)4096)
 #define HUGE     ((size_t)2 << 20)
 #define BYTES    (8 * HUGE)
@@ -47,6 +50,7 @@ struct move {
     struct uf_sink *sink;
     pthread_t thread, toucher;
     struct toucher touchers[TOUCHERS];
+    bool lets_go_first; /* who moves what nobody waits for has long slices, others short ones */
     int source_ret, sink_ret;
     struct uf_postcopy_stats source_stats, sink_stats;
 };
@@ -422,6 +426,7 @@ static int resume_and_touch_far(void *arg, const void *blob, size_t len)
 {
     struct move *move = arg;
 
+    move->lets_go_first = await_slice(SLICE_SHORT_NS) && await_slice(SLICE_LONG_NS);
     for (unsigned i = 0; i < TOUCHERS; i++) {
         move->touchers[i] = (struct toucher){.move = move, .number = i};
         if (pthread_create(&move->touchers[i].thread, NULL, touch_far, &move->touchers[i]))
@@ -516,6 +521,8 @@ static void check_counts(void)
               out->pages_zero == in->pages_zero && in->pages_urgent > 0 &&
               in->pages_background + in->pages_urgent + in->pages_zero == BYTES / PAGE,
           "both sides count the same, each page once");
+    point(move.lets_go_first,
+          "who moves what nobody waits for has long slices, who is waited for short ones");
     end(&move);
 }
 

@@ -14,10 +14,8 @@
  *     stop()      3, 2 again, 4 are discarded
  *     SWITCH                    11
  */
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -33,6 +31,7 @@
 
 #include "script.h"
 #include "slice.h"
+#include "slices.h"
 
 #define PAGE      ((size_t)4096)
 #define PAGES     ((size_t)256)
@@ -149,41 +148,6 @@ static bool prepare(void)
     return true;
 }
 
-/* A thread's slice in ns; 0: the kernel does not tell. */
-static uint64_t slice_of(pid_t tid)
-{
-    struct {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } attributes = {0};
-
-    return syscall(SYS_sched_getattr, tid, &attributes, sizeof(attributes), 0) ? 0
-                                                                               : attributes.runtime;
-}
-
-static bool any_hurries(void)
-{
-    DIR *tasks = opendir("/proc/self/task");
-    const struct dirent *task;
-    bool any = false;
-
-    while (tasks && (task = readdir(tasks)))
-        any |= slice_of(atoi(task->d_name)) == SLICE_NS;
-    if (tasks)
-        closedir(tasks);
-    return any;
-}
-
-/* The thread that answers requests is there until COMPLETE, and may have to get so far. */
-static void await_hurry(void)
-{
-    for (int ms = 0; slice_of(0) && !(hurried = any_hurries()) && ms < 10000; ms++)
-        poll(NULL, 0, 1);
-}
-
 /* Return: whether it goes on. */
 static bool take(const struct wire_header *header, const char *payload)
 {
@@ -209,7 +173,7 @@ static bool take(const struct wire_header *header, const char *payload)
         say(WIRE_RESUMED, 0, 0);
         return true;
     case WIRE_DONE:
-        await_hurry();
+        hurried = await_slice(SLICE_SHORT_NS); /* that thread is there until COMPLETE */
         say(WIRE_COMPLETE, 0, 0);
         return true;
     default:
@@ -249,7 +213,7 @@ static void judge(int ret)
     point(dropped - dropped_before_stop == AT_END, "behind it only what was written last is");
     point(twice == 0, "none is dropped twice");
     point(unasked == 0, "what came and stayed does not come again");
-    point(hurried || !slice_of(0), "who answers requests has short slices, where there are such");
+    point(hurried, "who answers requests has short slices, where there are such");
     point(all && !memcmp(arrived, memory, PAGES * PAGE), "all is there, as it was at last");
 }
 
