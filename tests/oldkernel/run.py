@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: MIT
 """Runs the conformance suite on an older Debian's own kernel, in QEMU, where it is built here.
 
-usage: tests/oldkernel/run.py [--all] [--release=bookworm|bullseye] BUILD
+usage: tests/oldkernel/run.py [--all] [--release=bookworm|bullseye] [--part=K/N] [--own] [--cases=GLOB,...] BUILD
 
 The kernel comes from Debian's archive (kernel.sh) and lies below the build folder; its machine has
 what is built here, the libraries and commands of this system that it needs, and nothing else. Cases
 that do not pass there are listed in known-RELEASE.txt with a reason. What is listed as "kernel" has to
 fail on that kernel's own facility, too; all else has to pass. --all runs every case; without it, one
-kind of memory. A part is run as an ordinary user and with --trap=all.
+kind of memory. A part is run as an ordinary user and with --trap=all. For those who sort: --part=2/9 runs the
+second of nine parts of the same; --cases only the suite's cases of these names, listed or not; --own
+the kernel's own facility instead of ours, where each has to pass.
 """
+import argparse
 import glob
 import os
 import shutil
@@ -44,17 +47,22 @@ SLOW = ["bulk/*", "copy/let-go*", "race/*", "*/race*", "thread/*", "signal/*-dur
 PART = ["create/*", "register/*:anon", "resolve/*:anon", "wp/*:anon", "syscall/*:anon",
         "async/scan*:anon", "signal/*"]
 
-def sections(build, listed, everything):
+def sections(build, listed, options):
     """name: command, with the cases it runs if it is the suite: {name: (command, cases or None)}"""
     conformance = os.path.join(build, "tests/conformance/conformance")
     listing = subprocess.run([conformance, "--list"], stdout=subprocess.PIPE, text=True, check=True)
     names = [line.split()[0] for line in listing.stdout.splitlines()]
-    plain = [name for name in names if not matches(name, [one for _, one in listed])]
-    kernels = [name for name in names if matches(name, [one for why, one in listed if why == "kernel"])]
-    chosen = plain if everything else [name for name in plain if sampled(name, SAMPLE, SLOW)]
-    part = [name for name in plain if matches(name, PART) and not matches(name, SLOW)]
     suite = f"tests/conformance/conformance --patience={PATIENCE} --named=/cases/"
     ours = "./userfault run --backend=user --deny-kernel"
+    if options.cases:
+        asked = [name for name in names if matches(name, options.cases.split(","))]
+        if options.own:
+            return {"own": (f"{suite}own --expect-backend=kernel", asked)}
+        return {"root": (f"{ours} -- {suite}root --expect-backend=user", asked)}
+    plain = [name for name in names if not matches(name, [one for _, one in listed])]
+    kernels = [name for name in names if matches(name, [one for why, one in listed if why == "kernel"])]
+    chosen = plain if options.all else [name for name in plain if sampled(name, SAMPLE, SLOW)]
+    part = [name for name in plain if matches(name, PART) and not matches(name, SLOW)]
     nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --"
     found = {
         "kernel": (f"{suite}kernel --expect-backend=kernel", kernels),
@@ -64,9 +72,17 @@ def sections(build, listed, everything):
         "library": ("tests/library/library user", None),
         "example": ("examples/demand-paging --backend=user /etc/passwd", None),
     }
-    if everything:
+    if options.all:
         found["differential"] = ("tests/differential/difftest --count 100 --seed 1", None)
     return {name: (command, cases) for name, (command, cases) in found.items() if cases != []}
+
+
+def divided(parts, part):
+    """What the K of N of `part` has of them: every Nth case, and every Nth of what is no case."""
+    first, count = (int(number) for number in part.split("/"))
+    left = {name: (command, cases and cases[first - 1::count]) for name, (command, cases) in parts.items()}
+    whole = [name for name, (_, cases) in parts.items() if cases is None][first - 1::count]
+    return {name: one for name, one in left.items() if one[1] or name in whole}
 
 
 def script_of(parts):
@@ -199,22 +215,32 @@ def fetch(release, folder):
         sys.exit(f"kernel.sh failed for {release}")
 
 
+def asked():
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--all", action="store_true")
+    options.add_argument("--release", default="bookworm")
+    options.add_argument("--part", default="1/1")
+    options.add_argument("--cases")
+    options.add_argument("--own", action="store_true")
+    options.add_argument("build")
+    return options.parse_args()
+
+
 def main():
-    everything = "--all" in sys.argv
-    release = next((arg[10:] for arg in sys.argv if arg.startswith("--release=")), "bookworm")
-    build = os.path.abspath(sys.argv[-1])
+    options = asked()
+    build = os.path.abspath(options.build)
     if not shutil.which(QEMU):
         skip_all(QEMU + " is not installed")
     if not shutil.which("mke2fs", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
         skip_all("mke2fs is not installed")
-    kernel = os.path.join(build, "old-kernel", release)
-    fetch(release, kernel)
+    kernel = os.path.join(build, "old-kernel", options.release)
+    fetch(options.release, kernel)
     # A release that nobody has looked at yet has no list.
-    listed = listed_in(os.path.join(HERE, f"known-{release}.txt"))
-    parts = sections(build, listed, everything)
+    listed = listed_in(os.path.join(HERE, f"known-{options.release}.txt"))
+    parts = divided(sections(build, listed, options), options.part)
     reader, began = Reader(parts), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="userfault-old-kernel-") as work:
-        for line in run(kernel, machine(build, kernel, parts, work), work, SECONDS[everything]):
+        for line in run(kernel, machine(build, kernel, parts, work), work, SECONDS[options.all]):
             reader.line(line)
     reader.finish()
     note(f"{time.monotonic() - began:.0f} s")
