@@ -46,6 +46,22 @@ static void call_write(enum mem_kind kind)
     pager_stop(&s.pager);
 }
 
+/* To a file, over a border, and the second page is the one that is missing. */
+static void call_write_file(enum mem_kind kind)
+{
+    struct served s;
+    int fd = memfd_create("conformance", MFD_CLOEXEC);
+    char *expected = source_new(2, 0), got[100];
+
+    serve(&s, kind, 2);
+    CHECK_EQ(*mem_page(&s.mem, 0), *expected);
+    CHECK_EQ(write(fd, mem_page(&s.mem, 1) - 50, 100), 100);
+    CHECK_EQ(pread(fd, got, 100, 0), 100);
+    CHECK_EQ(memcmp(got, expected + page_size - 50, 100), 0);
+    CHECK_EQ(served_faults(&s), 2);
+    pager_stop(&s.pager);
+}
+
 static void call_vectors(enum mem_kind kind)
 {
     struct served s;
@@ -203,6 +219,8 @@ static void call_blocks_without_fault(enum mem_kind kind)
 const struct conf_case syscall_cases[] = {
     {"syscall/read", RST_QEMU, EVERY_KIND | HUGETLB, NEED_FULL, .run = call_read},
     {"syscall/write", RST_QEMU, EVERY_KIND, NEED_FULL, .run = call_write},
+    {"syscall/write-file", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL,
+     .run = call_write_file},
     {"syscall/vectors", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_vectors},
     {"syscall/structs", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_structs},
     {"syscall/path", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_path},
