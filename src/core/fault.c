@@ -147,7 +147,7 @@ static void bring_others(const struct range *range, const struct others *others)
             at < range->area.end &&
             (paging_byte(at) & (PAGE_PUBLISHED | PAGE_POISONED)) == PAGE_PUBLISHED &&
             admit(range, at)) {
-            sys_madvise(at, PAGING_PAGE, MADV_POPULATE_READ);
+            paging_populate(at, PAGING_PAGE, false);
         }
     }
 }
@@ -279,6 +279,13 @@ static void lift(const struct range *range, uintptr_t addr)
     paging_unlock(held);
 }
 
+/* Whether the kernel's answer to the access is SIGBUS. What may not be accessed is not meant. */
+static bool bus_error(uintptr_t page, enum arch_access access)
+{
+    return paging_populate(page, PAGING_PAGE, access == ARCH_WRITE) == -EFAULT &&
+           (paging_env.populate || maps_allows(page, access));
+}
+
 /*
  * Whether a write goes beyond the end of the file, where it leaves the protection as it is. Of what
  * is only watched there is no descriptor to ask for the size: the kernel tries to bring the page.
@@ -290,8 +297,7 @@ static bool beyond_eof(const struct range *range, uintptr_t addr, enum arch_acce
     if (!range->area.watched) {
         return paging_beyond_eof(&range->area, addr);
     }
-    return protected_from(range, addr, access) &&
-           sys_madvise(page, PAGING_PAGE, MADV_POPULATE_READ) == -EFAULT;
+    return protected_from(range, addr, access) && bus_error(page, ARCH_READ);
 }
 
 /* @ret_woken: it waited for the page, and is to look again. */
@@ -394,10 +400,7 @@ static enum core_verdict look_again(uintptr_t addr, enum arch_access access, con
         return CORE_ACCERR;
     }
     /* Plain memory by now: what the kernel does with it, beyond the end of a file for one. */
-    return sys_madvise(addr & ~(PAGING_PAGE - 1), PAGING_PAGE,
-                       access == ARCH_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == -EFAULT
-               ? CORE_SIGBUS
-               : CORE_RETRY;
+    return bus_error(addr & ~(PAGING_PAGE - 1), access) ? CORE_SIGBUS : CORE_RETRY;
 }
 
 bool core_tells_broken(void)

@@ -46,7 +46,7 @@ static int bring_in(uintptr_t addr)
     int ret = core_fault_in(addr, ARCH_READ);
 
     if (ret == 0) {
-        paging_readable(addr, 1); /* by being read: MADV_POPULATE_READ is of Linux 5.14 */
+        paging_readable(addr, 1);
     }
     return ret;
 }

@@ -296,7 +296,7 @@ static long protect_plain(uintptr_t start, uintptr_t end, int prot)
         }
         ret = sys_mprotect(start, stop - start, prot);
         if (ret == 0 && brought) {
-            sys_madvise(start, stop - start, MADV_POPULATE_WRITE);
+            paging_populate(start, stop - start, true);
         }
     }
     return ret;

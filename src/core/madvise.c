@@ -200,6 +200,9 @@ static long madvise_populate(uintptr_t addr, size_t len, int advice)
     struct run run = {addr, addr, false, advice};
     long ret = 0;
 
+    if (!paging_env.populate) {
+        return -EINVAL;
+    }
     if ((addr & (PAGING_PAGE - 1)) || !len) {
         return sys_madvise(addr, len, advice);
     }

@@ -26,9 +26,7 @@ static bool populate_plain(uintptr_t at, uintptr_t end, uintptr_t *ret_stop)
     if (ranges_next(at, *ret_stop, &range)) {
         *ret_stop = range.area.start;
     }
-    return sys_madvise(at, *ret_stop - at,
-                       (vma.prot & PROT_WRITE) && !vma.shared ? MADV_POPULATE_WRITE
-                                                              : MADV_POPULATE_READ) == 0;
+    return paging_populate(at, *ret_stop - at, (vma.prot & PROT_WRITE) && !vma.shared) == 0;
 }
 
 /* A page that can be accessed: of a file, it may have no copy yet. False: it cannot be had. */
@@ -39,7 +37,7 @@ static bool populate_passing(const struct paging_area *area, uintptr_t page, boo
     if (paging_hides(area) && area->kind != PAGING_PRIVATE_FILE) {
         return true;
     }
-    ret = sys_madvise(page, PAGING_PAGE, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    ret = paging_populate(page, PAGING_PAGE, write);
     return ret != -EFAULT || paging_hides(area); /* hidden again meanwhile */
 }
 
@@ -186,13 +184,33 @@ static void lock_at_once(uintptr_t start, uintptr_t end)
 /* What it says of the limit it says of other memory, too. */
 static long lock_limit(size_t len)
 {
-    long other = sys_mmap(0, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long other = sys_mmap(0, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     long ret = sys_failed(other) ? 0 : sys_call(SYS_mlock2, other, len, MLOCK_ONFAULT);
 
     if (!sys_failed(other)) {
         sys_munmap((uintptr_t)other, len);
     }
     return ret;
+}
+
+static bool all_locked(uintptr_t start, uintptr_t end)
+{
+    struct vma vma;
+
+    for (uintptr_t at = start; at < end; at = vma.end) {
+        if (!maps_next(at, end, &vma) || vma.start > at || !paging_locked(at)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Before Linux 5.18 it locks what nobody may access, as what is hidden, and fails then. */
+static long lock_small(uintptr_t start, uintptr_t end)
+{
+    long ret = sys_call(SYS_mlock2, start, end - start, MLOCK_ONFAULT);
+
+    return ret == -ENOMEM && all_locked(start, end) ? 0 : ret;
 }
 
 /* What begins at `at`, registered or not, and is of one size of pages. False: nothing is there. */
@@ -226,14 +244,14 @@ static long lock_on_fault(uintptr_t start, uintptr_t end)
     bool huge;
 
     if (!core_huge_any(start, end)) {
-        return sys_call(SYS_mlock2, start, end - start, MLOCK_ONFAULT);
+        return lock_small(start, end);
     }
     ret = lock_limit(end - start);
     for (uintptr_t at = start, stop; ret == 0 && at < end; at = stop) {
         if (!part_at(at, end, &stop, &huge)) {
             return -ENOMEM;
         }
-        ret = huge ? 0 : sys_call(SYS_mlock2, at, stop - at, MLOCK_ONFAULT);
+        ret = huge ? 0 : lock_small(at, stop);
     }
     return ret;
 }

@@ -173,7 +173,7 @@ bool remap_populates(uint32_t traits)
 
 void remap_populate(uintptr_t start, size_t len, bool write)
 {
-    sys_madvise(start, len, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    paging_populate(start, len, write);
 }
 
 /* The new place is plain memory with the program's protection. */

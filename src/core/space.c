@@ -84,6 +84,7 @@ int core_init(const struct core_options *options)
         .noscan = options->noscan,
         .noprocmap = options->noprocmap,
         .nomany = options->nomany,
+        .noadvice = options->noadvice,
         .stage = options->stage,
         .nostage = options->nostage,
         .budget = options->budget,

@@ -53,7 +53,7 @@ int paging_collapse(const struct paging_area *area, uintptr_t base)
          * it is once it was closed. One is enough; unless none may be.
          */
         if (area->kind == PAGING_ANON) {
-            sys_madvise(base, PAGING_PAGE, MADV_POPULATE_WRITE);
+            paging_populate(base, PAGING_PAGE, true);
         }
         ret = (int)sys_madvise(base, PAGING_CHUNK, MADV_COLLAPSE);
         sys_madvise(base, PAGING_CHUNK, MADV_NOHUGEPAGE);

@@ -52,7 +52,7 @@ long paging_continue(const struct paging_area *area, uintptr_t start, size_t len
                         paging_marks_gone(area, protect));
     ret = paging_open(area, start, end);
     if (ret == 0) {
-        paging_populate(area, start, end - start, true);
+        paging_map_in(area, start, end - start, true);
     }
     return (long)(end - start);
 }

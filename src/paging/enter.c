@@ -14,7 +14,7 @@
 static void untouch(uintptr_t addr)
 {
     if (paging_page_is_zero(addr)) {
-        sys_madvise(addr, PAGING_PAGE, paging_env.drop);
+        paging_empty(addr, PAGING_PAGE);
     }
 }
 
@@ -88,7 +88,7 @@ int paging_enter(struct paging_area *area)
     int ret;
 
     /* Also a page that is there: it may be the kernel's page of zeroes. */
-    if (area->rooted && sys_madvise(area->start, PAGING_PAGE, MADV_POPULATE_WRITE) != 0) {
+    if (area->rooted && paging_populate(area->start, PAGING_PAGE, true) != 0) {
         area->rooted = false;
     }
     left = touch && !take_touch_back(area);

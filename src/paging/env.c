@@ -203,9 +203,11 @@ static void probe_memory(void)
     }
     paging_env.mem = mem_fd >= 0 && sys_pwrite(mem_fd, &byte, 1, (uint64_t)page) == 1;
     if (sys_mprotect((uintptr_t)page, PAGING_PAGE, PROT_READ | PROT_WRITE) == 0) {
+        paging_env.populate =
+            sys_madvise((uintptr_t)page, PAGING_PAGE, MADV_POPULATE_WRITE) != -EINVAL;
         *at = 1;
         sys_madvise((uintptr_t)page, PAGING_PAGE, MADV_DONTNEED_LOCKED);
-        paging_env.drop = *at ? MADV_DONTNEED : MADV_DONTNEED_LOCKED;
+        paging_env.drop = *at || forced.noadvice ? MADV_DONTNEED : MADV_DONTNEED_LOCKED;
         paging_env.guards = sys_madvise((uintptr_t)page, PAGING_PAGE, MADV_GUARD_INSTALL) == 0 &&
                             sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, page) == -EFAULT;
     }
@@ -217,9 +219,12 @@ static void probe(void)
     probe_memory();
     paging_env.cachestat = sys_call(PAGING_SYS_CACHESTAT, -1, 0, 0, 0) != -ENOSYS;
     paging_env.mem = paging_env.mem && !forced.nomem;
-    paging_env.mem_huge = paging_env.mem;
+    /* What was filled in part cannot be dropped where huge pages know no such advice (5.18, too).
+     */
+    paging_env.mem_huge = paging_env.mem && paging_env.drop != MADV_DONTNEED;
     paging_env.guards = paging_env.guards && !forced.noguard;
     paging_env.cachestat = paging_env.cachestat && !forced.nocachestat;
+    paging_env.populate = paging_env.populate && !forced.noadvice;
 }
 
 int paging_env_reopen(void)

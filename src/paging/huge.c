@@ -35,6 +35,16 @@ static bool file_empty(const struct paging_area *area)
     return sys_fstat(area->fd, &st) == 0 && st.st_blocks == 0;
 }
 
+/* Huge pages know the advice since Linux 5.18; until then the place is mapped anew. */
+static void drop_answer(const struct paging_area *area, uintptr_t probe)
+{
+    if (paging_env.drop == MADV_DONTNEED || sys_madvise(probe, area->page, MADV_DONTNEED) != 0) {
+        sys_mmap(probe, area->page, PROT_READ, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, area->fd,
+                 area->off + (probe - area->probe));
+        sys_madvise(probe, area->page, MADV_DONTDUMP);
+    }
+}
+
 bool paging_huge_present(const struct paging_area *area, uintptr_t addr)
 {
     uintptr_t probe = area->probe + (paging_page_down(area, addr) - area->start);
@@ -50,14 +60,14 @@ bool paging_huge_present(const struct paging_area *area, uintptr_t addr)
         }
         /* Another thread's answer may be older than our question. */
         if (entry & PAGEMAP_HERE) {
-            sys_madvise(probe, area->page, MADV_DONTNEED);
+            drop_answer(area, probe);
         }
-        if (sys_madvise(probe, area->page, MADV_POPULATE_READ) != 0) {
+        if (paging_populate(probe, PAGING_PAGE, false) != 0) {
             return false;
         }
         entry = pagemap_entry(probe);
         if ((entry & PAGEMAP_HERE) && !(entry & PAGEMAP_FILE)) {
-            sys_madvise(probe, area->page, MADV_DONTNEED);
+            drop_answer(area, probe);
             return false;
         }
     }
@@ -94,7 +104,7 @@ static long fill_shared(const struct paging_area *area, uintptr_t page, const vo
 {
     uintptr_t to = paging_alias(area, page);
 
-    if (sys_madvise(to, area->page, MADV_POPULATE_WRITE) != 0) {
+    if (paging_populate(to, PAGING_PAGE, true) != 0) {
         return -EEXIST;
     }
     if (paging_write(to, src, area->page) == (long)area->page) {

@@ -85,7 +85,7 @@ static long fill_aside(const struct paging_area *area, uintptr_t at, const void 
         sys_call(SYS_mbind, at, area->page, policy->mode, policy->nodes, NODES, 0);
     }
     if (sys_mprotect(at, area->page, PROT_READ | PROT_WRITE) != 0 ||
-        sys_madvise(at, area->page, MADV_POPULATE_WRITE) != 0) {
+        paging_populate(at, PAGING_PAGE, true) != 0) {
         return -EEXIST;
     }
     if (paging_write(at, src, area->page) != (long)area->page) {

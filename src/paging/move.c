@@ -232,7 +232,7 @@ static long move_registered(const struct paging_move *move, size_t len, bool zer
     }
     n = publish(move, len, zero ? paging_zeroes : bounce);
     if (n > 0) {
-        sys_madvise(move->src, (size_t)n, move->locked ? paging_env.drop : MADV_DONTNEED);
+        paging_empty(move->src, (size_t)n);
         paging_table_change(move->src, move->src + (size_t)n, 0, 0xff);
     }
     return n;

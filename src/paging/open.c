@@ -244,7 +244,7 @@ void paging_drop_zeroes(const struct paging_area *area)
 {
     for (uintptr_t at = area->start; at < area->end; at += PAGING_PAGE) {
         if ((paging_byte(at) & PAGE_ZEROED) && paging_page_is_zero(at)) {
-            sys_madvise(at, PAGING_PAGE, paging_env.drop);
+            paging_empty(at, PAGING_PAGE);
         }
     }
 }
@@ -362,7 +362,7 @@ void paging_show_zeroes(const struct paging_area *area, uintptr_t to)
     for (; area->kind == PAGING_ANON && at < area->end; at = paging_next_used(stop, area->end)) {
         stop = paging_run_of(at, paging_min(paging_next_chunk(at), area->end), PAGE_ZEROED);
         if (paging_byte(at) & PAGE_ZEROED) {
-            sys_madvise(to + (at - area->start), stop - at, MADV_POPULATE_READ);
+            paging_populate(to + (at - area->start), stop - at, false);
         }
     }
 }
@@ -396,7 +396,7 @@ static void show_page(uintptr_t addr)
     if (paging_env.mem) {
         sys_pread(paging_mem_fd(), &byte, 1, addr);
     } else if (sys_mprotect(addr, PAGING_PAGE, PROT_READ) == 0) {
-        sys_madvise(addr, PAGING_PAGE, MADV_POPULATE_READ);
+        paging_populate(addr, PAGING_PAGE, false);
         sys_mprotect(addr, PAGING_PAGE, PROT_NONE);
     }
     sys_madvise(addr, PAGING_PAGE, MADV_RANDOM); /* as the rest, see core_keep_apart() */

@@ -30,8 +30,10 @@ void paging_punch(const struct paging_area *area, uintptr_t page);
 long paging_write(uintptr_t to, const void *from, size_t len);
 /* Guards out of the way of a publication: the pages stay unreachable. */
 void paging_lift_guards(const struct paging_area *area, uintptr_t start, size_t len);
+/* Drops private pages, also of locked memory, which stays so. */
+void paging_empty(uintptr_t start, size_t len);
 /* The mapping's own entries, so that the waiting access does not trap a second time. */
-void paging_populate(const struct paging_area *area, uintptr_t start, size_t len, bool zero);
+void paging_map_in(const struct paging_area *area, uintptr_t start, size_t len, bool zero);
 /* Pages that are the kernel's are closed, so that no access comes between a look and a change. */
 int paging_seize(const struct paging_area *area, uintptr_t start, uintptr_t end);
 

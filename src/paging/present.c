@@ -415,7 +415,7 @@ int paging_each_here(const struct paging_area *area, here_run *run)
 
 static void map_run(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {
-    sys_madvise(start, end - start, MADV_POPULATE_READ);
+    paging_populate(start, end - start, false);
 }
 
 void paging_inherit(const struct paging_area *area)

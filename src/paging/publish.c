@@ -245,14 +245,14 @@ static long fill(const struct paging_area *area, uintptr_t start, size_t len, co
     return -EINVAL;
 }
 
-void paging_populate(const struct paging_area *area, uintptr_t start, size_t len, bool zero)
+void paging_map_in(const struct paging_area *area, uintptr_t start, size_t len, bool zero)
 {
     bool write = (area->prot & PROT_WRITE) && paging_page_passes(start, true);
 
     if (area->kind == PAGING_SHARED) {
-        sys_madvise(start, len, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+        paging_populate(start, len, write);
     } else if (zero) {
-        sys_madvise(start, len, MADV_POPULATE_READ);
+        paging_populate(start, len, false);
     }
 }
 
@@ -383,7 +383,7 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     }
     /* Where the kernel is to say what is there, zeroes have to be there. */
     if (paging_open(area, from, end) == 0 && (how & PAGING_WAITED || !paging_hides(area))) {
-        paging_populate(area, start, (size_t)n, zero);
+        paging_map_in(area, start, (size_t)n, zero);
     }
     return n;
 }
@@ -435,7 +435,7 @@ bool paging_admit(const struct paging_area *area, uintptr_t addr)
         paging_table_change(addr, addr + area->page, 0, PAGE_PROTECTED); /* of no content */
     }
     if (paging_open(area, addr, addr + area->page) == 0) {
-        paging_populate(area, addr, area->page, true);
+        paging_map_in(area, addr, area->page, true);
     }
     return true;
 }
@@ -450,5 +450,5 @@ void paging_bring(const struct paging_area *area, uintptr_t page)
         sys_pwrite(paging_mem_fd(), &byte, 1, page);
         return;
     }
-    sys_madvise(page, PAGING_PAGE, MADV_POPULATE_READ);
+    paging_populate(page, PAGING_PAGE, false);
 }

@@ -30,7 +30,7 @@ static int give_up(const struct paging_area *area, uintptr_t shadow, bool here, 
     sys_mprotect(shadow, len, PROT_NONE);
     sys_mremap(shadow, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, area->start);
     if (!here) {
-        sys_madvise(area->start, PAGING_PAGE, paging_env.drop);
+        paging_empty(area->start, PAGING_PAGE);
     }
     return (int)why;
 }
@@ -52,7 +52,7 @@ int paging_make_shadow(struct paging_area *area)
     if (ret) {
         return give_up(area, (uintptr_t)shadow, here, ret);
     }
-    sys_madvise((uintptr_t)shadow, PAGING_PAGE, MADV_POPULATE_WRITE);
+    paging_populate((uintptr_t)shadow, PAGING_PAGE, true);
     ret = sys_mprotect((uintptr_t)shadow, len, PROT_NONE);
     if (hole) {
         paging_punch(area, area->start);
@@ -75,7 +75,7 @@ int paging_make_shadow(struct paging_area *area)
         return give_up(area, (uintptr_t)shadow, here, back);
     }
     if (!here) {
-        sys_madvise(area->start, PAGING_PAGE, paging_env.drop);
+        paging_empty(area->start, PAGING_PAGE);
     }
     ret = sys_mprotect((uintptr_t)shadow, len, PROT_READ | PROT_WRITE);
     if (ret) {

@@ -118,8 +118,7 @@ static bool fill(uintptr_t stage, size_t len, const void *src)
     if (way == BY_STORES && !may_trap()) {
         way = BY_KERNEL;
     }
-    if (way == BY_STORES &&
-        (!ARCH_COPIES_HASTILY || sys_madvise(stage, len, MADV_POPULATE_WRITE) != 0)) {
+    if (way == BY_STORES && (!ARCH_COPIES_HASTILY || paging_populate(stage, len, true) != 0)) {
         atomic_store_explicit(&pace[BY_STORES], SLOWEST, memory_order_relaxed);
         way = BY_KERNEL;
     }
@@ -142,7 +141,7 @@ void paging_undo_move(uintptr_t start, size_t len)
 {
     if (paging_chunk_of(start)->flags & CHUNK_MOVING) {
         sys_mprotect(start, len, PROT_NONE);
-        sys_madvise(start, len, paging_env.drop);
+        paging_empty(start, len);
     }
 }
 

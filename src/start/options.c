@@ -231,6 +231,7 @@ void options_read(struct core_options *ret)
         .noscan = in_list(force, "noscan"),
         .noprocmap = in_list(force, "noprocmap"),
         .nomany = in_list(force, "nomany"),
+        .noadvice = in_list(force, "noadvice"),
         .stage = in_list(force, "stage"),
         .nostage = in_list(force, "nostage"),
         .page_bytes = sysconf(_SC_PAGESIZE),

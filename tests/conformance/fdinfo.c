@@ -141,7 +141,7 @@ static void others(enum mem_kind kind)
 
     CHECK_EQ(pipe(pipes), 0);
     info = info_of(pipes[0]);
-    CHECK_EQ(info.fields, 4);
+    CHECK_EQ(info.fields, strstr(info.text, "ino:") ? 4 : 3); /* Linux 5.14 has that */
     CHECK(!strstr(info.text, "API:"));
     snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
     CHECK_EQ(access(path, R_OK), 0);

@@ -133,6 +133,8 @@ char *source_new(size_t pages, uint64_t seed);
 /* Calls that are not libc's functions: ours does not see them without --trap=all. */
 #define NEED_ALL_CALLS 64u
 #define NEED_OURS      128u /* what the kernel's does not always do, with the reason beside the case */
+#define NEED_POPULATE                                                                              \
+    256u /* MADV_POPULATE_READ and _WRITE, which the kernel has since Linux 5.14 */
 
 struct conf_case {
     const char *id;

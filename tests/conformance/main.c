@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "harness.h"
+#include "raw.h"
 
 #define WATCHDOG_SECONDS 10  /* times --patience */
 #define LARGE_SECONDS    100 /* where huge pages are large, of which each is filled by the host */
@@ -69,14 +70,24 @@ void case_skip(const char *format, ...)
 
 /* ------------------------------------------------------------------ one case */
 
-/* Whether our facility may use it: the kernel has it, and it was not forced off. */
-static bool cachestat_works(void)
+static bool forced_off(const char *name)
 {
     const char *forced = getenv("USERFAULT_FORCE");
 
-    if (forced && strstr(forced, "nocachestat"))
-        return false;
-    return syscall(451 /* SYS_cachestat */, -1, NULL, NULL, 0) != -1 || errno != ENOSYS;
+    return conf_env.user_backend && forced && strstr(forced, name);
+}
+
+/* Whether our facility may use it: the kernel has it, and it was not forced off. */
+static bool cachestat_works(void)
+{
+    return !forced_off("nocachestat") &&
+           (syscall(451 /* SYS_cachestat */, -1, NULL, NULL, 0) != -1 || errno != ENOSYS);
+}
+
+/* The kernel itself is asked: what ours makes of the call is what the cases are for. */
+static bool populate_works(void)
+{
+    return !forced_off("noadvice") && RAW(SYS_madvise, 0, 0, 22 /* MADV_POPULATE_READ */) == 0;
 }
 
 bool conf_trapped(void)
@@ -98,6 +109,8 @@ static void check_needs(const struct conf_case *c, enum mem_kind kind)
         case_skip("states what the kernel's facility does not always do");
     if ((c->needs & NEED_CACHESTAT) && conf_env.user_backend && !cachestat_works())
         case_skip("needs cachestat to know what a file holds, see userfault(7)");
+    if ((c->needs & NEED_POPULATE) && !populate_works())
+        case_skip("needs MADV_POPULATE_READ and _WRITE, of Linux 5.14");
     if ((c->needs & NEED_ALL_CALLS) && conf_env.user_backend && !conf_trapped())
         case_skip("needs --trap=all");
     if ((c->features & conf_env.features) != c->features)

@@ -682,7 +682,7 @@ const struct conf_case rwp_cases[] = {
      .features = UF_FEATURE_RWP | UF_FEATURE_SIGBUS, .run = by_sigbus},
     {"rwp/system-call", RWP, EVERY_KIND | HUGETLB, NEED_FULL, UF_FEATURE_RWP,
      .run = by_system_call},
-    {"rwp/populate", RWP, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, UF_FEATURE_RWP,
+    {"rwp/populate", RWP, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL | NEED_POPULATE, UF_FEATURE_RWP,
      .run = populated},
     {"rwp/alternating", IO, ONE_OF_EACH, F, .run = alternating},
     {"rwp/touches", RWP, ONE_OF_EACH | HUGETLB_OF_EACH, F, .run = touches},

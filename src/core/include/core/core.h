@@ -28,7 +28,8 @@ struct core_options {
     enum core_backend backend;
     bool policy_kernel; /* EPERM as vm.unprivileged_userfaultfd and CAP_SYS_PTRACE would have it */
     bool nospin;
-    bool noguard, nomem, nocachestat, noscan, noprocmap, nomany, stage, nostage;
+    bool noguard, nomem, nocachestat, noscan, noprocmap, nomany, noadvice;
+    bool stage, nostage;
     bool preloaded;  /* all of the program's calls are seen */
     long page_bytes; /* the host's; 0: as they should be */
     long budget;

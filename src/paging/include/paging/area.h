@@ -96,6 +96,7 @@ struct paging_env {
     bool mem;         /* writes through /proc/self/mem under PROT_NONE */
     bool mem_huge;    /* ... of private huge pages, too, as far as is known */
     bool cachestat;   /* cachestat(2) */
+    bool populate;    /* MADV_POPULATE_READ and _WRITE */
     bool scan;        /* PAGEMAP_SCAN */
     bool procmap;     /* PROCMAP_QUERY */
     bool nomany;      /* paging_moves_many() was forced off */
@@ -128,7 +129,7 @@ static inline bool paging_huge_moves_in(const struct paging_area *area)
 
 /* Forced degradations and the budget of the environment. Context: once, before any area. */
 struct paging_force {
-    bool noguard, nomem, nocachestat, noscan, noprocmap, nomany;
+    bool noguard, nomem, nocachestat, noscan, noprocmap, nomany, noadvice;
     bool stage, nostage; /* always, not only in bulk; never */
     long budget;         /* 0: half of vm.max_map_count */
 };
@@ -265,6 +266,13 @@ void paging_show(const struct paging_area *area);
 
 /* Whether the kernel could read the program's memory now. Context: any. */
 bool paging_readable(uintptr_t addr, size_t len);
+
+/*
+ * Have whole pages mapped as by an access that their mapping permits; of a huge page, a part will
+ * do. Return: 0; -EFAULT where the access would be SIGBUS, or is not permitted (then it may be
+ * another error, too), and what was brought in before stays.
+ */
+long paging_populate(uintptr_t start, size_t len, bool write);
 
 /* Stands for a source of zeroes of any length. */
 extern const char paging_zeroes[];
