@@ -57,6 +57,7 @@ void uf_sink_free(struct uf_sink *sink)
         bitmap_fini(&sink->lost[i]);
     free(sink->lost);
     free(sink->tells);
+    free(sink->waiting);
     free(sink->blob);
     peer_fini(&sink->peer);
     free(sink);

@@ -10,7 +10,7 @@
 #include "digest.h"
 #include "peer.h"
 
-/* Faults whose time is taken; who comes when it is full is not counted. */
+/* Places at first, for faults whose time is taken; there are more when these do not do. */
 #define SINK_WAITING 256
 
 struct sink_waiting {
@@ -66,11 +66,11 @@ struct uf_sink {
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
-    uint64_t rounds; /* that all links with pages have said together */
-    bool synced;     /* one of them has said SYNC */
+    uint64_t rounds;               /* that all links with pages have said together */
+    bool synced;                   /* one of them has said SYNC */
     _Atomic unsigned urgent_fills; /* going on */
-    struct sink_waiting waiting[SINK_WAITING];
-    unsigned waiting_count;
+    struct sink_waiting *waiting;
+    unsigned waiting_room, waiting_count;
     struct sink_arrived arrived[SINK_ARRIVED]; /* a ring */
     unsigned arrived_next;
     struct uf_postcopy_thread threads[SINK_THREADS];

@@ -2,6 +2,7 @@
 /* Touches of missing pages become requests; how long their threads wait is counted. */
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -57,13 +58,27 @@ static bool came_just_now(const struct uf_sink *sink, const char *page)
     return false;
 }
 
-/* The place of a thread that waits, but for a page that is on its way to it; else a free one; NULL.
- */
+/* Return: the first of as many new places as there were; NULL: no memory. */
+static struct sink_waiting *more_places(struct uf_sink *sink)
+{
+    const unsigned had = sink->waiting_room, room = had ? 2 * had : SINK_WAITING;
+    struct sink_waiting *all = realloc(sink->waiting, room * sizeof(*all));
+
+    if (!all)
+        return NULL;
+    memset(all + had, 0, (room - had) * sizeof(*all));
+    sink->waiting = all;
+    sink->waiting_room = room;
+    return all + had;
+}
+
+/* The place of a thread that waits, but for a page that is on its way to it; else a free one; NULL:
+ * no memory. */
 static struct sink_waiting *place_for(struct uf_sink *sink, uint32_t tid)
 {
     struct sink_waiting *place = NULL;
 
-    for (unsigned i = 0; i < SINK_WAITING; i++) {
+    for (unsigned i = 0; i < sink->waiting_room; i++) {
         struct sink_waiting *waiting = &sink->waiting[i];
 
         if (waiting->page && waiting->tid == tid && !waiting->arriving)
@@ -71,7 +86,7 @@ static struct sink_waiting *place_for(struct uf_sink *sink, uint32_t tid)
         if (!waiting->page && !place)
             place = waiting;
     }
-    return place;
+    return place ? place : more_places(sink);
 }
 
 /*
@@ -92,9 +107,9 @@ static void note_waiting(struct uf_sink *sink, char *page, uint32_t tid)
             place->page = NULL;
             sink->waiting_count--;
         }
-        if (came_just_now(sink, page)) {
+        if (!place || came_just_now(sink, page)) {
             count_wait(sink, tid, 0);
-        } else if (place) {
+        } else {
             *place = (struct sink_waiting){page, tid, false, now};
             sink->waiting_count++;
         }
@@ -110,7 +125,7 @@ static bool waits_in(const struct sink_waiting *waiting, const char *start, size
 void touch_arriving(struct uf_sink *sink, const char *start, size_t len)
 {
     pthread_mutex_lock(&sink->lock);
-    for (unsigned i = 0; i < SINK_WAITING && sink->waiting_count > 0; i++)
+    for (unsigned i = 0; i < sink->waiting_room && sink->waiting_count > 0; i++)
         sink->waiting[i].arriving |= waits_in(&sink->waiting[i], start, len);
     pthread_mutex_unlock(&sink->lock);
 }
@@ -121,7 +136,7 @@ void touch_arrived(struct uf_sink *sink, const char *start, size_t len)
 
     pthread_mutex_lock(&sink->lock);
     sink->arrived[sink->arrived_next++ % SINK_ARRIVED] = (struct sink_arrived){start, len};
-    for (unsigned i = 0; i < SINK_WAITING && sink->waiting_count > 0; i++) {
+    for (unsigned i = 0; i < sink->waiting_room && sink->waiting_count > 0; i++) {
         struct sink_waiting *waiting = &sink->waiting[i];
 
         if (!waits_in(waiting, start, len))
@@ -206,7 +221,7 @@ static void end_waits(struct uf_sink *sink)
     uint64_t now = peer_now_ns();
 
     pthread_mutex_lock(&sink->lock);
-    for (unsigned i = 0; i < SINK_WAITING && sink->waiting_count > 0; i++) {
+    for (unsigned i = 0; i < sink->waiting_room && sink->waiting_count > 0; i++) {
         struct sink_waiting *waiting = &sink->waiting[i];
 
         if (!waiting->page)

@@ -32,6 +32,8 @@
 #define HUGE     ((size_t)2 << 20)
 #define BYTES    (8 * HUGE)
 #define TOUCHERS 4
+#define CROWD    400
+#define HELD     300 /* of them ask: the pages of some have come by then */
 
 struct toucher {
     struct move *move;
@@ -526,6 +528,99 @@ static void check_counts(void)
     end(&move);
 }
 
+/* Each waits for a page of its own; then one of them reads the rest. */
+static void *wait_and_read(void *arg)
+{
+    struct toucher *toucher = arg;
+
+    (void)*(volatile char *)(toucher->move->to + (toucher->number * 8 + 1) * PAGE);
+    return toucher->number ? NULL : touch_all(toucher->move);
+}
+
+static struct toucher crowd[CROWD];
+
+static int resume_and_crowd(void *arg, const void *blob, size_t len)
+{
+    for (unsigned i = 0; i < CROWD; i++) {
+        crowd[i] = (struct toucher){.move = arg, .number = i};
+        if (pthread_create(&crowd[i].thread, NULL, wait_and_read, &crowd[i]))
+            abort();
+    }
+    return 0;
+}
+
+struct dam {
+    struct move *move;
+    int from, to;
+};
+
+/* What is answered is held back until so many have asked. */
+static void *hold_back(void *arg)
+{
+    const struct dam *dam = arg;
+    struct uf_postcopy_stats stats = {0};
+    static char buffer[1 << 16];
+    struct pollfd readable = {.fd = dam->from, .events = POLLIN}; /* it does not block */
+    size_t greeting = 40;                                         /* HELLO, of a link */
+    ssize_t n;
+
+    while (poll(&readable, 1, -1) > 0 &&
+           (n = read(dam->from, buffer, greeting ? greeting : sizeof(buffer))) > 0) {
+        while (!greeting && stats.requests < HELD) {
+            uf_sink_stats(dam->move->sink, &stats);
+            sched_yield();
+        }
+        if (write(dam->to, buffer, (size_t)n) != n)
+            break;
+        greeting -= greeting ? (size_t)n : 0;
+    }
+    close(dam->to);
+    return NULL;
+}
+
+/* More threads than there are places at first. */
+static void check_crowd(void)
+{
+    struct move move = {.kind = MAP_PRIVATE,
+                        .how = {.bandwidth_bytes = 1},
+                        .sink_how = {.resume = resume_and_crowd}};
+    struct dam dam = {.move = &move};
+    uint64_t faults = 0, blocked = 0;
+    struct uf_postcopy_thread threads[256];
+    pthread_t holder;
+    unsigned known;
+    int there[2];
+
+    prepare(&move);
+    if (pipe(there))
+        abort();
+    dam.from = move.links[1].urgent.in;
+    dam.to = there[1];
+    move.links[1].urgent.in = there[0];
+    if (pthread_create(&holder, NULL, hold_back, &dam) ||
+        pthread_create(&move.thread, NULL, run_sink, &move))
+        abort();
+    run(&move);
+    for (unsigned i = 0; i < CROWD && uf_sink_switched(move.sink); i++)
+        pthread_join(crowd[i].thread, NULL);
+    hang_up(dam.from);
+    pthread_join(holder, NULL);
+    close(there[0]);
+    move.links[1].urgent.in = move.links[1].urgent.out;
+    known = uf_sink_threads(move.sink, threads, 256);
+    for (unsigned i = 0; i < known; i++) {
+        faults += threads[i].faults;
+        blocked += threads[i].blocked_ns;
+    }
+    printf("# %llu faults, %llu in the histogram\n", (unsigned long long)faults,
+           (unsigned long long)sum_of(move.sink_stats.latency, UF_POSTCOPY_BUCKETS));
+    point(is_right(&move) && known == 256 && faults >= HELD && blocked > 0 &&
+              sum_of(move.sink_stats.latency, UF_POSTCOPY_BUCKETS) == faults &&
+              move.sink_stats.blocked_ns == blocked,
+          "each wait of a crowd is in the histogram, and in the time");
+    end(&move);
+}
+
 /* Nobody answers. */
 static void check_cancel_unanswered(void)
 {
@@ -581,6 +676,7 @@ int main(int argc, char **argv)
     check_cancel_unanswered();
     check_counts();
     check_late();
+    check_crowd();
     printf("1..%d\n", points);
     return failed;
 }
