@@ -181,6 +181,12 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
         good = 0;
     }
     put_piece(&piece, copy, (uint64_t)*done, good);
+    ret = lanes_give(guard.remote, piece.lane, &piece.question);
+    if (ret) {
+        *done += ret > 0 ? (int64_t)piece.len : 0;
+        client_leave(&guard);
+        return ret;
+    }
     do {
         lanes_ask(guard.remote, piece.lane, &piece.question);
         more = good == piece.len && next_piece(&guard, &next, copy, (uint64_t)*done + piece.len);
@@ -322,6 +328,18 @@ static bool empty_bell(int fd)
     return any;
 }
 
+/* What rang so often. What has rung since and is not counted yet rings once for nothing. */
+static void hear_bell(int fd, uint32_t rung)
+{
+    char byte;
+
+    if (rung == 1) {
+        sys_recv(fd, &byte, 1, MSG_DONTWAIT);
+    } else {
+        empty_bell(fd);
+    }
+}
+
 /* The descriptor of a new context. */
 struct arrival {
     int fd; /* -errno: none */
@@ -361,19 +379,21 @@ static long read_board(int fd, uint32_t index, struct uf_msg *msgs, size_t len)
     struct client_guard guard;
     long ret = client_enter(&guard, fd, index);
     size_t count;
+    uint32_t rung;
     bool missed = false;
 
     if (ret) {
         return ret;
     }
     count = posted_read(guard.remote, msgs, len / sizeof *msgs);
+    rung = count ? posted_rung(guard.remote) : 0;
     BASE_POINT();
     ret = (long)(count * sizeof *msgs);
     if (count && (client_dead(guard.remote) || !wire_faults_sound(msgs, count))) {
         client_gone(guard.remote);
         ret = -ESRCH;
-    } else if (count && posted_rung(guard.remote) && !posted_more(guard.remote)) {
-        empty_bell(fd);
+    } else if (rung && !posted_more(guard.remote)) {
+        hear_bell(fd, rung);
         BASE_POINT();
         posted_emptied(guard.remote);
         missed = posted_more(guard.remote);

@@ -16,24 +16,28 @@
 #define OFFER_YIELD_EVERY 32
 #define ASKER_YIELD_EVERY 512 /* spins: mostly the answer comes before, from another processor */
 
-/* The thread that had it was killed. */
-static bool take_over(struct channel_lane *lane, uint32_t word)
+/* The thread that had it was killed, before it gave anything to anybody. */
+static bool take_over(const struct remote *remote, unsigned n, uint32_t word)
 {
+    struct channel_lane *lane = &remote->shared->lane[n];
     uint32_t state = word & CHANNEL_STATES;
 
     return state != CHANNEL_ASKED && state != CHANNEL_TAKEN && state != CHANNEL_FREE &&
            base_thread_dead((int)__atomic_load_n(&lane->holder, __ATOMIC_RELAXED)) &&
+           !(state == CHANNEL_GIVEN && posted_given(remote, n)) &&
            atomic_compare_exchange_strong(&lane->state, &word, CHANNEL_HELD);
 }
 
 /* One that is free, or with `dead` perhaps a dead thread's. False: there is none. */
-static bool try_lane(struct channel *shared, bool dead, unsigned *ret_n)
+static bool try_lane(const struct remote *remote, bool dead, unsigned *ret_n)
 {
+    struct channel *shared = remote->shared;
+
     for (unsigned n = 0; n < CHANNEL_LANES; n++) {
         uint32_t word = CHANNEL_FREE;
 
         if (atomic_compare_exchange_strong(&shared->lane[n].state, &word, CHANNEL_HELD) ||
-            (dead && take_over(&shared->lane[n], word))) {
+            (dead && take_over(remote, n, word))) {
             shared->lane[n].holder = (uint32_t)sys_gettid();
             *ret_n = n;
             return true;
@@ -44,7 +48,20 @@ static bool try_lane(struct channel *shared, bool dead, unsigned *ret_n)
 
 bool lanes_try(struct remote *remote, unsigned *ret_n)
 {
-    return try_lane(remote->shared, false, ret_n);
+    return try_lane(remote, false, ret_n);
+}
+
+static void ring(const struct remote *remote)
+{
+    sys_call(SYS_sendto, core_hidden(remote->socket), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+}
+
+/* Who was given a page sleeps on: on a processor that others have, or it is stopped. */
+static void ask_to_settle(const struct remote *remote)
+{
+    atomic_store(&remote->shared->head.settle, 1);
+    BASE_POINT();
+    ring(remote);
 }
 
 /* All of them may be taken by other threads; or by nobody, for the words are the other side's too.
@@ -53,12 +70,13 @@ long lanes_hold(struct remote *remote, unsigned *ret_n)
 {
     uint64_t limit = 0;
 
-    for (unsigned turns = 1; !try_lane(remote->shared, turns % LOOK_EVERY == 0, ret_n); turns++) {
+    for (unsigned turns = 1; !try_lane(remote, turns % LOOK_EVERY == 0, ret_n); turns++) {
         sys_call(SYS_sched_yield);
         if (turns % LOOK_EVERY) {
             continue;
         }
         limit = limit ? limit : client_deadline(CHANNEL_ANSWER_MS);
+        ask_to_settle(remote);
         if (client_hung_up(remote) || base_cpu_ticks() > limit) {
             client_gone(remote);
             return -ESRCH;
@@ -68,24 +86,22 @@ long lanes_hold(struct remote *remote, unsigned *ret_n)
     return 0;
 }
 
-static void ring(const struct remote *remote)
-{
-    sys_call(SYS_sendto, core_hidden(remote->socket), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
-}
-
 static bool is_under_way(uint32_t word)
 {
     uint32_t state = word & CHANNEL_STATES;
 
-    return state == CHANNEL_ASKED || state == CHANNEL_OFFERED || state == CHANNEL_TAKEN;
+    return state == CHANNEL_ASKED || state == CHANNEL_OFFERED || state == CHANNEL_TAKEN ||
+           state == CHANNEL_GIVEN;
 }
 
 /* Who was to do it sleeps on: on a processor that others have, or it is stopped. */
 static void ask_server(const struct remote *remote, struct channel_lane *lane, uint32_t word)
 {
-    if ((word & CHANNEL_STATES) == CHANNEL_OFFERED &&
-        atomic_compare_exchange_strong(&lane->state, &word,
-                                       (word & ~CHANNEL_STATES) | CHANNEL_ASKED)) {
+    if ((word & CHANNEL_STATES) == CHANNEL_GIVEN) {
+        ask_to_settle(remote);
+    } else if ((word & CHANNEL_STATES) == CHANNEL_OFFERED &&
+               atomic_compare_exchange_strong(&lane->state, &word,
+                                              (word & ~CHANNEL_STATES) | CHANNEL_ASKED)) {
         BASE_POINT();
         ring(remote);
     }
@@ -167,6 +183,27 @@ long lanes_hear(struct remote *remote, unsigned n, struct wire_request *question
     BASE_POINT();
     memcpy(question->args, answer.args, sizeof answer.args);
     return (long)answer.result;
+}
+
+long lanes_give(struct remote *remote, unsigned n, const struct wire_request *question)
+{
+    struct channel_lane *lane = &remote->shared->lane[n];
+    enum posted_gift gift = posted_give(remote, n, question);
+    uint32_t word = CHANNEL_GIVEN;
+
+    if (gift != POSTED_AWAITED) {
+        return gift == POSTED_GIVEN;
+    }
+    /* It may have been put in place just now. */
+    if (atomic_compare_exchange_strong(&lane->state, &word, CHANNEL_GIVEN | CHANNEL_AWAITS)) {
+        BASE_POINT();
+        if (!await_answer(remote, lane)) {
+            client_gone(remote);
+            return -ESRCH;
+        }
+        lanes_release(remote, n);
+    }
+    return 1;
 }
 
 void lanes_release(struct remote *remote, unsigned n)

@@ -25,6 +25,11 @@ void lanes_ask(struct remote *remote, unsigned n, const struct wire_request *que
  * server of ours would answer is refused, and its process counts as gone.
  */
 long lanes_hear(struct remote *remote, unsigned n, struct wire_request *question);
+/*
+ * What lies in the lane, where its answer is known beforehand. Return: 1: it was done, in full, and
+ * the lane is not held any more; 0: it is to be asked; -ESRCH, and the lane is held.
+ */
+long lanes_give(struct remote *remote, unsigned n, const struct wire_request *question);
 void lanes_release(struct remote *remote, unsigned n);
 
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/point.h"
+#include "core/pagemap.h"
 #include "local.h"
 
 #define YIELD_EVERY 32
@@ -119,9 +120,9 @@ bool posted_spin(struct remote *remote)
     return found || posted_more(remote);
 }
 
-bool posted_rung(const struct remote *remote)
+uint32_t posted_rung(const struct remote *remote)
 {
-    return (uint32_t)atomic_load(&board_of(remote)->unheard) != 0;
+    return (uint32_t)atomic_load(&board_of(remote)->unheard);
 }
 
 void posted_emptied(struct remote *remote)
@@ -177,6 +178,70 @@ bool posted_offer(struct remote *remote, unsigned n, const struct wire_request *
         /* If not to that one: but the server may have taken it meanwhile. */
         return hand_over(&board->place[i], word, n) ||
                !atomic_compare_exchange_strong(&lane->state, &offered, CHANNEL_HELD);
+    }
+    return false;
+}
+
+/* ---- gifts */
+
+/* One page, and nothing else asked for. */
+static bool is_gift(const struct wire_request *question, uint64_t *ret_page)
+{
+    const struct uf_io_copy *copy = &question->piece.copy;
+
+    *ret_page = copy->dst;
+    return question->request == UF_IO_COPY && copy->len == CHANNEL_PAGE && !copy->mode &&
+           question->piece.whole == copy->len && question->data_len == copy->len;
+}
+
+/* Whether its waiter was woken by it: so it lived, and its page is there when anybody looks. */
+static bool wakes(struct core_place *place, uint32_t word)
+{
+    return word & PLACE_SLEEPS &&
+           sys_call(SYS_futex, &place->word, FUTEX_WAKE, INT32_MAX, 0, 0, 0) > 0;
+}
+
+enum posted_gift posted_give(struct remote *remote, unsigned n, const struct wire_request *question)
+{
+    struct core_board *board = board_of(remote);
+    struct channel_lane *lane = &remote->shared->lane[n];
+    unsigned top = top_of(board);
+    uint32_t word, given;
+    uint64_t page;
+
+    if (remote->death < 0 || core_pagemap_is_read() || !is_gift(question, &page)) {
+        return POSTED_NOT;
+    }
+    for (unsigned i = 0; i < top; i++) {
+        struct core_place *place = &board->place[i];
+
+        if (!waits_within(place, page, page + CHANNEL_PAGE, &word) || !(word & PLACE_SURE)) {
+            continue;
+        }
+        atomic_store(&lane->state, CHANNEL_GIVEN);
+        BASE_POINT();
+        given = place_word(word, PLACE_GIVEN) | (word & PLACE_RINGS) | n << PLACE_LANE_SHIFT;
+        if (!atomic_compare_exchange_strong(&place->word, &word, given)) {
+            atomic_store(&lane->state, CHANNEL_HELD);
+            return POSTED_NOT;
+        }
+        BASE_POINT();
+        return wakes(place, word) ? POSTED_GIVEN : POSTED_AWAITED;
+    }
+    return POSTED_NOT;
+}
+
+bool posted_given(const struct remote *remote, unsigned n)
+{
+    struct core_board *board = board_of(remote);
+    unsigned top = top_of(board);
+
+    for (unsigned i = 0; i < top; i++) {
+        uint32_t word = atomic_load(&board->place[i].word);
+
+        if (place_is(word, PLACE_GIVEN) && (word >> PLACE_LANE_SHIFT & PLACE_LANE_MASK) == n) {
+            return true;
+        }
     }
     return false;
 }

@@ -16,8 +16,8 @@ bool posted_any(const struct remote *remote);
 bool posted_more(const struct remote *remote);
 /* Whether a message comes while it is spun for. */
 bool posted_spin(struct remote *remote);
-/* Whether the bell may ring for what hangs there, or hung; whoever has taken it knows. */
-bool posted_rung(const struct remote *remote);
+/* How often the bell may ring for what hangs there, or hung; whoever has taken it knows. */
+uint32_t posted_rung(const struct remote *remote);
 /* The bell was emptied. */
 void posted_emptied(struct remote *remote);
 /*
@@ -25,5 +25,15 @@ void posted_emptied(struct remote *remote);
  * OFFERED then, or beyond. False: to nobody.
  */
 bool posted_offer(struct remote *remote, unsigned n, const struct wire_request *question);
+/*
+ * The page that lies in the lane, for who waits for it where it is sure to be taken: the lane is
+ * the other side's then. Return: POSTED_AWAITED: it is known only once it has done so that there is
+ * one.
+ */
+enum posted_gift { POSTED_NOT, POSTED_GIVEN, POSTED_AWAITED };
+enum posted_gift posted_give(struct remote *remote, unsigned n,
+                             const struct wire_request *question);
+/* Whether the lane is somewhere on the board. */
+bool posted_given(const struct remote *remote, unsigned n);
 
 #endif

@@ -18,6 +18,11 @@
  *                                                 TAKEN, does it
  *            <─ ANSWERED: result in the lane ────
  *
+ * Where the board says that a page is sure to be taken (core/pledges.h), the asker need not wait:
+ *
+ *       lane HELD -> GIVEN, place GIVEN, wake >   that thread, or whoever is to look at the page,
+ *                                                 puts it in place: FREE
+ *
  * With his answer to a hello the server sends a descriptor that tells when the process has ended:
  * what hangs on the board is nobody's then.
  *
@@ -35,7 +40,7 @@
 
 #include "core/place.h"
 
-#define CHANNEL_MAGIC 0x756663686e6c3033ull
+#define CHANNEL_MAGIC 0x756663686e6c3034ull
 #define CHANNEL_LANES 4
 #define CHANNEL_PAGE  4096
 #define CHANNEL_DATA  (2u << 20) /* bytes of pages, or messages, that go along: one huge page */
@@ -48,9 +53,12 @@ enum channel_state {
     CHANNEL_ANSWERED,
     CHANNEL_OFFERED, /* to who waits for a fault */
     CHANNEL_TAKEN,   /* somebody does what was offered */
+    CHANNEL_GIVEN,   /* a page: whoever puts it in place frees the lane */
 };
 #define CHANNEL_STATES 7u
 #define CHANNEL_SLEEPS 8u /* the asker is in futex(2) */
+#define CHANNEL_AWAITS                                                                             \
+    16u /* ... or is about to be: what was given is not to be free, but ANSWERED */
 
 enum channel_op {
     CHANNEL_IOCTL, /* request, args: in and out; data: what UFFDIO_COPY's source is */
@@ -76,6 +84,7 @@ struct channel_lane {
 struct channel_head {
     _Atomic uint32_t accepted; /* 1, or -errno; a futex */
     _Atomic uint32_t awake;    /* the server looks at the lanes by itself */
+    _Atomic uint32_t settle;   /* it is to put in place what was given */
 } __attribute__((aligned(CHANNEL_PAGE)));
 
 struct channel {

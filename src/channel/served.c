@@ -32,7 +32,7 @@
  */
 static struct served {
     struct channel *_Atomic shared; /* NULL: is not served, or not any more */
-    struct channel *ending;         /* then, until no waiter works in it; NULL: none does */
+    struct channel *_Atomic ending; /* then, until no waiter works in it; NULL: none does */
     _Atomic uint32_t working;       /* waiters that may use shared */
     int socket;                     /* handle of a hidden descriptor; -1: none */
     uint32_t id;                    /* of the context; 0: the place is free */
@@ -229,6 +229,11 @@ unsigned served_all(void)
 
     any_later = false;
     for (unsigned i = 0; i < served_top; i++) {
+        if (served[i].shared && atomic_load(&served[i].shared->head.settle) &&
+            atomic_exchange(&served[i].shared->head.settle, 0)) {
+            core_board_settle(i);
+            any |= SERVED_ANY;
+        }
         for (unsigned n = 0; served[i].shared && n < CHANNEL_LANES; n++) {
             any |= serve_lane(&served[i], n, offers);
         }
@@ -253,6 +258,48 @@ void served_offered(uint32_t index, unsigned n)
         BASE_POINT();
         answer(&shared->lane[n], &request,
                wire_resolves(&request) ? resolve(one->id, shared->data[n], &request) : -EINVAL);
+    }
+    atomic_fetch_sub(&one->working, 1);
+}
+
+/* That of a channel which ends, too: what was given is put in place before its memory goes. */
+const void *served_given(uint32_t index, unsigned n)
+{
+    struct served *one = &served[index];
+    struct channel *shared;
+
+    atomic_fetch_add(&one->working, 1);
+    shared = atomic_load(&one->shared);
+    shared = shared ? shared : atomic_load(&one->ending);
+    return shared && (atomic_load(&shared->lane[n].state) & CHANNEL_STATES) == CHANNEL_GIVEN
+               ? shared->data[n]
+               : NULL;
+}
+
+static void free_lane(struct channel_lane *lane)
+{
+    uint32_t word = atomic_load(&lane->state);
+
+    do {
+        if ((word & CHANNEL_STATES) != CHANNEL_GIVEN) {
+            return;
+        }
+        lane->result = 0;
+    } while (!atomic_compare_exchange_weak(
+        &lane->state, &word, word & CHANNEL_AWAITS ? CHANNEL_ANSWERED : CHANNEL_FREE));
+    BASE_POINT();
+    if (word & CHANNEL_SLEEPS) {
+        channel_wake(&lane->state);
+    }
+}
+
+void served_gave(uint32_t index, unsigned n)
+{
+    struct served *one = &served[index];
+    struct channel *shared = atomic_load(&one->shared);
+
+    if (shared) {
+        free_lane(&shared->lane[n]);
     }
     atomic_fetch_sub(&one->working, 1);
 }

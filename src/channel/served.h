@@ -21,6 +21,9 @@ enum served_what {
 unsigned served_all(void);
 /* A waiter does what was offered to it in that lane, unless somebody else does. */
 void served_offered(uint32_t index, unsigned n);
+/* The page that was given in that lane; and it is in place. See struct core_remote */
+const void *served_given(uint32_t index, unsigned n);
+void served_gave(uint32_t index, unsigned n);
 /* What those who ask are told: whether they need to ring. */
 void served_set_awake(bool awake);
 /* Who rings, says hello, or hangs up; @wait: until one does. Return: false when the program has

@@ -65,6 +65,7 @@ void core_finish_busy(int tid);
 /* A change of the layout: held before any stripe. */
 void core_edit_lock(int tid);
 void core_edit_unlock(void);
+bool core_edit_locked(void);
 void core_edit_lock_reset(void);
 
 extern struct uf_stats *core_stats;
@@ -733,6 +734,9 @@ long core_ioctl_unregister(struct context *ctx, void *arg);
  * @whole: of a longer one this is a piece, which must be as right as that; 0, and less than its
  * length: of none
  */
+/* COPY of a page of which it was known that it would answer 0. Context: its stripe held. Return:
+ * done */
+bool core_publish_pledged(uintptr_t page, const void *data);
 long core_ioctl_copy(struct context *ctx, void *arg, uint64_t whole, bool own);
 long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);

@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "core_local.h"
+#include "pledges.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
 
@@ -312,6 +313,7 @@ static enum core_verdict fault(uintptr_t addr, enum arch_access access, const ui
     bool bare = false, closed;
 
     *ret_woken = false;
+    pledges_end_pages(addr, addr + 1);
     if (!ranges_find(addr, &range)) {
         return foreign(addr, access);
     }
@@ -471,6 +473,7 @@ int core_fault_unasked(uintptr_t addr, enum arch_access access)
     if (!ranges_find(addr, &range)) {
         return -EFAULT;
     }
+    pledges_end_pages(addr, addr + 1);
     content = paging_content(&range.area, addr);
     if (content == PAGING_BROKEN || (content == PAGING_CACHED && range.area.minor) ||
         (content == PAGING_EMPTY && range.area.missing) ||

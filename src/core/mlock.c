@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "core_local.h"
+#include "pledges.h"
 #include "sys/mem.h"
 
 /* What is not ours, of the mapping at `at`. False: it cannot be had. */
@@ -370,9 +371,12 @@ static bool shows(const struct paging_area *area, uintptr_t addr)
 long core_mincore(uintptr_t addr, size_t len, unsigned char *vec)
 {
     const unsigned char here = 1;
-    long ret = sys_call(SYS_mincore, addr, len, vec);
     uintptr_t end = addr + core_page_up(len);
     struct range range;
+    long ret;
+
+    pledges_end_pages(addr, end);
+    ret = sys_call(SYS_mincore, addr, len, vec);
 
     for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {
         if (ranges_find(at, &range) && shows(&range.area, at)) {

@@ -1,12 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/pagemap.h"
 #include "core_local.h"
+#include "pledges.h"
 
 static _Atomic bool protection_in_use;
 
 void core_note_protection(void)
 {
     atomic_store_explicit(&protection_in_use, true, memory_order_relaxed);
+}
+
+static _Atomic bool kernels_read;
+
+void core_note_pagemap_read(void)
+{
+    if (!atomic_exchange(&kernels_read, true)) {
+        pledges_end_pages(0, PAGING_TOP);
+    }
+}
+
+bool core_pagemap_is_read(void)
+{
+    return atomic_load(&kernels_read);
 }
 
 bool core_protects(void)
@@ -21,6 +36,7 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
     struct range range;
     unsigned byte;
 
+    pledges_end_pages(addr, end);
     if (!ranges_next(addr, end, &range)) {
         return pages;
     }

@@ -15,6 +15,7 @@
 #include "base/spin.h"
 #include "core/remote.h"
 #include "core_local.h"
+#include "pledges.h"
 #include "slots.h"
 #include "sys/mem.h"
 
@@ -109,18 +110,21 @@ bool places_stand(place_ref ref, uint32_t id)
 
 bool places_post(place_ref ref)
 {
-    uint32_t base = places_generation(ref) * PLACE_GENERATION, claimed = base | PLACE_CLAIMED;
+    uint32_t base = places_generation(ref) * PLACE_GENERATION,
+             word = base | PLACE_CLAIMED | PLACE_SURE;
+    _Atomic uint32_t *at = &places_at(ref)->word;
 
-    return atomic_compare_exchange_strong(&places_at(ref)->word, &claimed, base | PLACE_PENDING);
+    /* Sure it may cease to be meanwhile. */
+    return atomic_compare_exchange_strong(at, &word, base | PLACE_PENDING | PLACE_SURE) ||
+           (word == (base | PLACE_CLAIMED) &&
+            atomic_compare_exchange_strong(at, &word, base | PLACE_PENDING));
 }
 
 enum core_place_state places_state(place_ref ref, uint32_t generation)
 {
     uint32_t word = atomic_load(&places_at(ref)->word), state = word & PLACE_STATES;
 
-    return word / PLACE_GENERATION == generation && state <= PLACE_DONE
-               ? (enum core_place_state)state
-               : PLACE_EMPTY;
+    return word / PLACE_GENERATION == generation ? (enum core_place_state)state : PLACE_EMPTY;
 }
 
 bool places_ring(struct context *ctx, place_ref ref)
@@ -155,13 +159,16 @@ bool core_board_offers_left(void)
 
 static bool was_read(uint32_t word)
 {
-    return place_is(word, PLACE_READ) || place_is(word, PLACE_OFFER) || place_is(word, PLACE_DONE);
+    return place_is(word, PLACE_READ) || place_is(word, PLACE_OFFER) ||
+           place_is(word, PLACE_DONE) || place_is(word, PLACE_GIVEN);
 }
 
 bool places_leave(place_ref ref)
 {
-    uint32_t base = places_generation(ref) * PLACE_GENERATION;
-    uint32_t word = atomic_exchange(&places_at(ref)->word, base | PLACE_EMPTY);
+    uint32_t base = places_generation(ref) * PLACE_GENERATION, word;
+
+    pledges_end_place(ref);
+    word = atomic_exchange(&places_at(ref)->word, base | PLACE_EMPTY);
 
     BASE_POINT();
     if (place_is(word, PLACE_OFFER)) {
@@ -303,11 +310,18 @@ void core_board_close(uint32_t index)
     }
     atomic_store(&boards[index].open, false);
     BASE_POINT();
+    pledges_end_board(index);
+    BASE_POINT();
     waiters_unpost(index);
     BASE_POINT();
     if (clear_page(index)) { /* else it is not used again */
         atomic_store(&boards[index].ctx, 0);
     }
+}
+
+void core_board_settle(uint32_t index)
+{
+    pledges_end_board(index);
 }
 
 void places_reset(void)
@@ -325,4 +339,5 @@ void places_reset(void)
         atomic_store(&ctx->board, 0);
     }
     atomic_store(&offers_left, false);
+    pledges_reset();
 }

@@ -155,6 +155,25 @@ static long fill_range(const struct publication *all, uintptr_t dst, size_t len,
     return (long)done;
 }
 
+bool core_publish_pledged(uintptr_t page, const void *data)
+{
+    struct range range;
+    long ret;
+
+    if (!ranges_find(page, &range)) {
+        return true;
+    }
+    ret = paging_publish(&range.area, page, PAGING_PAGE, data, PAGING_WAITED);
+    if (ret > 0) {
+        core_huge_advise(&range, page, (size_t)ret);
+        STAT(copy_calls);
+        STAT(copy_pages);
+        STAT_ADD(copy_bytes, PAGING_PAGE);
+        core_count_paging();
+    }
+    return ret > 0 || ret == -EEXIST; /* who did it before was killed then */
+}
+
 long core_settle(struct context *ctx, uintptr_t dst, size_t len, long ret, bool wake)
 {
     if (ret < 0) {

@@ -10,6 +10,7 @@
 #include "core_local.h"
 #include "events.h"
 #include "paging/pin.h"
+#include "pledges.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
@@ -113,6 +114,7 @@ int core_init(const struct core_options *options)
     }
     if (ret == 0) {
         ret = waiters_init();
+        pledges_init();
     }
     if (ret == 0) {
         ret = events_init();
@@ -372,6 +374,14 @@ void core_edit_lock(int tid)
     if (base_lock_acquire(&edit_lock, tid)) {
         core_finish_busy(tid); /* its holder was killed in the middle of a change */
     }
+    if (atomic_load(&paging_pledged)) {
+        pledges_end_all(tid);
+    }
+}
+
+bool core_edit_locked(void)
+{
+    return atomic_load(&edit_lock.word);
 }
 
 void core_edit_unlock(void)

@@ -13,6 +13,7 @@
 #include "base/point.h"
 #include "base/spin.h"
 #include "core/remote.h"
+#include "pledges.h"
 #include "waiter.h"
 
 #define EXPECT_US      5   /* a reader that polls by read(2) comes back within */
@@ -271,6 +272,7 @@ static bool sleep_posted(struct context *ctx, struct slot *slot, const uint64_t 
                 continue;
             }
             break;
+        case PLACE_GIVEN: /* is put in place as we leave */
         case PLACE_EMPTY:
         case PLACE_CLAIMED:
             return true;
@@ -387,10 +389,14 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
     atomic_store(&slot->word, (word & ~STATE_MASK) | (posted ? SLOT_POSTED : SLOT_PENDING));
     atomic_thread_fence(memory_order_seq_cst);
     BASE_POINT();
+    pledges_end_pages(report->addr,
+                      report->addr +
+                          1); /* of who waits for the same: the slot is seen, see pledges.c */
     if (!still_traps(report, id) || atomic_load(&ctx->id) != id || managers_dead(ctx)) {
         slot_leave(slot, word);
         return false;
     }
+    pledges_try(ctx, slot, report);
     post(ctx, slot, id);
     BASE_POINT();
     count_fault(report->flags);

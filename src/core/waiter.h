@@ -29,6 +29,8 @@ void slots_reap(void);
 bool slot_leave(struct slot *slot, uint32_t word);
 /* Whether its message, of this word, is still to be read; its thread may be dead. */
 bool slot_unread(const struct slot *slot, uint32_t word);
+/* Whether another thread waits on the page, too. */
+bool waiters_beside(const struct slot *slot, uintptr_t page);
 /* The slot's word from POSTED on: as if there never had been a place. */
 void slot_unpost(struct slot *slot, uint32_t word, bool read);
 

@@ -221,6 +221,19 @@ bool waiters_within(uintptr_t start, uintptr_t end)
     return false;
 }
 
+bool waiters_beside(const struct slot *slot, uintptr_t page)
+{
+    uint32_t top = atomic_load(&slots_top);
+
+    for (uint32_t i = 0; i < top; i++) {
+        if (&slots[i] != slot && slot_waits(atomic_load(&slots[i].word)) && slots[i].addr >= page &&
+            slots[i].addr < page + PAGING_PAGE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end)
 {
     waiters_wake_of(ctx_id, start, end, 0);
@@ -269,6 +282,17 @@ void slot_unpost(struct slot *slot, uint32_t word, bool read)
     }
 }
 
+/* As woken, but for the futex. */
+static void slot_end(struct slot *slot, uint32_t word)
+{
+    uint32_t generation = word & ~(GENERATION - 1);
+
+    while ((word & STATE_MASK) == SLOT_POSTED && (word & ~(GENERATION - 1)) == generation &&
+           !atomic_compare_exchange_weak(&slot->word, &word,
+                                         (word & ~(STATE_MASK | SLEEPS)) | SLOT_WOKEN)) {
+    }
+}
+
 void waiters_unpost(uint32_t board)
 {
     uint32_t top = atomic_load(&slots_top);
@@ -280,10 +304,16 @@ void waiters_unpost(uint32_t board)
 
         if (slot_posted(&slots[i], word, &at) &&
             (board == UINT32_MAX || places_board(at.place) == board)) {
-            bool read = places_withdraw(ctx, at.place, at.generation);
+            bool given = places_state(at.place, at.generation) == PLACE_GIVEN, read;
 
+            if (given) { /* and is in place, or will be as its waiter leaves */
+                slot_end(&slots[i], word);
+            }
+            read = places_withdraw(ctx, at.place, at.generation);
             BASE_POINT();
-            slot_unpost(&slots[i], word, read);
+            if (!given) {
+                slot_unpost(&slots[i], word, read);
+            }
             places_note_more(ctx);
         }
     }

@@ -36,6 +36,7 @@ static _Atomic bool opened;
 static void note_opened(void)
 {
     opened = true;
+    core_note_pagemap_read();
     core_end_short_way(); /* reads go by ipagemap_done() */
 }
 

@@ -7,6 +7,9 @@
 
 static struct base_lock stripe[STRIPES];
 
+_Atomic uint32_t paging_pledged;
+void (*paging_end_pledges)(paging_stripes held);
+
 static paging_stripes stripes_of(uintptr_t start, uintptr_t end)
 {
     /* The pages next to the borders share edges with what changes. */
@@ -32,7 +35,22 @@ static paging_stripes stripes_take(paging_stripes mask, int tid)
          */
         base_lock_acquire(&stripe[__builtin_ctzll(left)], tid);
     }
+    if (atomic_load(&paging_pledged)) {
+        paging_end_pledges(mask);
+    }
     return mask;
+}
+
+paging_stripes paging_stripes_of(uintptr_t page)
+{
+    paging_stripes mask = stripes_of(page, page + PAGING_PAGE);
+
+    return mask & (mask - 1) ? 0 : mask;
+}
+
+bool paging_is_locked(uintptr_t page)
+{
+    return atomic_load(&stripe[__builtin_ctzll(paging_stripes_of(page))].word);
 }
 
 paging_stripes paging_lock(uintptr_t start, uintptr_t end, int tid)

@@ -27,6 +27,15 @@ static void touch(struct side *side)
     MUST(*byte == POINTS_BYTE || *byte == 0);
 }
 
+/* After the first its memory has an anon_vma, and of the second the answer is known beforehand. */
+static void touch_two(struct side *side)
+{
+    const volatile char *byte = side->mem + 3 * POINTS_PAGE;
+
+    touch(side);
+    MUST(*byte == POINTS_BYTE || *byte == 0);
+}
+
 static void remove_content(struct side *side)
 {
     MUST(madvise(side->mem, 2 * POINTS_PAGE, MADV_DONTNEED) == 0);
@@ -159,6 +168,13 @@ static void serve_fault(struct side *side)
         side_copy(side, 1, 1);
 }
 
+static void serve_two(struct side *side)
+{
+    serve_fault(side);
+    if (side_next(side, UF_EVENT_PAGEFAULT))
+        side_copy(side, 3, 1);
+}
+
 static void protect(struct side *side)
 {
     struct uf_io_writeprotect on = {.range = pages(side, 0, 1), .mode = UF_WRITEPROTECT_MODE_WP};
@@ -243,6 +259,8 @@ const struct scenario points_scenarios[] = {
      .features = UF_FEATURE_PAGEFAULT_FLAG_WP, .manager = protect},
     {"a fault: poll, read, COPY", .mode = MISSING, .closes = true, .monitored = touch,
      .manager = serve_fault},
+    {"two faults, and the second COPY does not wait", .mode = MISSING, .closes = true,
+     .monitored = touch_two, .manager = serve_two},
     {"poll and read that find nothing", .mode = MISSING, .manager = look_in_vain},
     {"dup and close", .mode = MISSING, .manager = close_and_again},
     {"EVENT_REMOVE", .mode = MISSING, .features = UF_FEATURE_EVENT_REMOVE, .closes = true,

@@ -23,6 +23,7 @@
 #include "../rights.h"
 #include "core/call.h"
 #include "core/core.h"
+#include "core/pagemap.h"
 #include "core/remote.h"
 #include "fuzz.h"
 #include "local.h"
@@ -93,6 +94,11 @@ int core_fd_remote(int fd)
 void core_fd_set_remote(int fd, uint32_t index)
 {
     remote_of_fd[fd] = (int)index;
+}
+
+bool core_pagemap_is_read(void)
+{
+    return false;
 }
 
 enum core_memory core_call_open(uintptr_t addr, size_t len, enum arch_access access)
@@ -191,7 +197,7 @@ static bool is_asked(struct channel_lane *lane)
 {
     uint32_t state = atomic_load(&lane->state) & CHANNEL_STATES;
 
-    return state == CHANNEL_ASKED || state == CHANNEL_OFFERED;
+    return state == CHANNEL_ASKED || state == CHANNEL_OFFERED || state == CHANNEL_GIVEN;
 }
 
 /* Messages on the board, whole ones or any bytes. */
@@ -209,7 +215,8 @@ static void post(struct peer *peer)
     if (how & 16)
         script_fill(&peer->script, place, sizeof *place);
     atomic_store(&place->word, how & 32 ? (uint32_t)script_number(&peer->script)
-                                        : PLACE_GENERATION | PLACE_PENDING | PLACE_SLEEPS);
+                                        : PLACE_GENERATION | PLACE_PENDING | PLACE_SLEEPS |
+                                              (how & 64 ? PLACE_SURE : 0));
 }
 
 /* Return: false when it does nothing more. */

@@ -259,9 +259,28 @@ void core_board_open(uint32_t index, uint32_t id, struct core_board *page)
     boards[index] = true;
 }
 
+/* What was given is read while it is said to be there, also of a channel that ends. */
+static void settle(uint32_t index)
+{
+    unsigned n = script_byte(&script) % CHANNEL_LANES;
+    const unsigned char *data = served_given(index, n);
+
+    if (data)
+        check_data(data, CHANNEL_PAGE);
+    served_gave(index, n);
+}
+
+void core_board_settle(uint32_t index)
+{
+    MUST(index < CORE_BOARDS_MAX);
+    settle(index);
+}
+
 void core_board_close(uint32_t index)
 {
     MUST(index < CORE_BOARDS_MAX);
+    if (boards[index])
+        settle(index);
     boards[index] = false;
 }
 

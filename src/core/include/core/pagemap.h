@@ -57,6 +57,14 @@ struct core_room {
     bool joins; /* a run that begins where it is begun to look is one more than `runs` */
 };
 
+/*
+ * The program reads what the kernel has to say of pages, its own or another process's: from now on
+ * no page is known beforehand to be copied (core/pledges.h), which is not there yet. Whether it
+ * does.
+ */
+void core_note_pagemap_read(void);
+bool core_pagemap_is_read(void);
+
 /**
  * core_unprotected() - runs of pages that are not protected from writes, in rising order
  * @at: where to begin, in a range of small pages; set to how far it came

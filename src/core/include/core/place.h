@@ -4,11 +4,14 @@
  * for a fault hangs its message on a place of it, and sleeps on that place's word:
  *
  *     EMPTY -> CLAIMED -> PENDING -> READ <-> OFFER     by its waiter, the manager, its waiter
- *       ^                    |         |        |
- *       └── DONE, WITHDRAWN ─┴─────────┴────────┘       woken, by whoever wakes it
+ *       ^                    |       | |        |
+ *       ├── DONE, WITHDRAWN ─┴───────│─┴────────┘       woken, by whoever wakes it
+ *       └──────── GIVEN ─────────────┘                  by the manager, where it says SURE
  *
  * So the manager reads without a question, and what resolves the fault it hands to the very thread
- * that is to be woken: OFFER names the lane of the channel in which the request lies.
+ * that is to be woken: OFFER names the lane of the channel in which the request lies. Where it says
+ * SURE the answer is known beforehand (core/pledges.h): GIVEN names the lane in which the page
+ * lies.
  *
  * Either side takes what it finds here for a stranger's. The process keeps beside it which place is
  * whose, and in which generation; what is not as it should be there makes the waiter touch its page
@@ -34,12 +37,14 @@ enum core_place_state {
     PLACE_OFFER,
     PLACE_WITHDRAWN, /* unread, by somebody else than its waiter */
     PLACE_DONE,      /* the same, when it had been read */
+    PLACE_GIVEN,
 };
 #define PLACE_STATES     7u
 #define PLACE_SLEEPS     8u  /* the waiter is in futex(2) */
 #define PLACE_RINGS      16u /* the waiter is about to ring, or has just rung */
-#define PLACE_LANE_SHIFT 5   /* two bits: OFFER */
+#define PLACE_LANE_SHIFT 5   /* two bits: OFFER, GIVEN */
 #define PLACE_LANE_MASK  3u
+#define PLACE_SURE       128u /* in CLAIMED, PENDING, READ: COPY of the page would answer 0 */
 #define PLACE_GENERATION 256u
 
 static inline bool place_is(uint32_t word, enum core_place_state state)
@@ -83,6 +88,8 @@ _Static_assert(sizeof(struct core_board) == CORE_BOARD_SIZE, "a board is a page"
 void core_board_open(uint32_t index, uint32_t id, struct core_board *page);
 /* Who waits there goes on waiting without. Again, it does nothing. */
 void core_board_close(uint32_t index);
+/* What was given for pages is in place, and for others it is asked anew. */
+void core_board_settle(uint32_t index);
 /* Whether somebody has taken an offer away from a waiter since: it is for the server to do. */
 bool core_board_offers_left(void);
 

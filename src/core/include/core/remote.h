@@ -36,6 +36,10 @@ struct core_remote {
     /* A waiter is to do what lies in that lane of the channel, if nobody else does. Context: all
      * signals blocked, no lock held, on a thread that is killed with its process only. */
     void (*offered)(uint32_t index, unsigned lane);
+    /* The page that lies in that lane, until gave() says that it is in place. NULL: nothing.
+     * Context: a lock held, all signals blocked or put off */
+    const void *(*given)(uint32_t index, unsigned lane);
+    void (*gave)(uint32_t index, unsigned lane);
     /* A descriptor of a context is about to be another process's, too: be ready to serve. */
     void (*leaves)(void);
     /* The program is about to call exec; it failed. */

@@ -12,6 +12,7 @@
 #ifndef PAGING_LOCK_H
 #define PAGING_LOCK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,6 +32,16 @@ paging_stripes paging_lock_all(int tid);
 /* Those of two intervals of one length. */
 paging_stripes paging_lock_pair(uintptr_t a, uintptr_t b, uintptr_t len, int tid);
 void paging_unlock(paging_stripes held);
+
+/*
+ * What is known beforehand of pages (core/pledges.c): so many there are, and whoever has taken
+ * stripes ends those of their pages first. The one stripe of a page; 0: it has two. Whether anybody
+ * holds it.
+ */
+extern _Atomic uint32_t paging_pledged __attribute__((visibility("hidden")));
+extern void (*paging_end_pledges)(paging_stripes held) __attribute__((visibility("hidden")));
+paging_stripes paging_stripes_of(uintptr_t page);
+bool paging_is_locked(uintptr_t page);
 
 /* After fork, in the child: no other thread exists, whatever the words say. */
 void paging_lock_reset(void);
