@@ -108,6 +108,7 @@ def check_streams(folder):
     point(status == 0 and not found, "by standard input and output", found)
     status, _, err = end(sink)
     point(status == 0 and ", 0 wrong;" in err, "and the receiver says the same beside it", err)
+    point("did not say" not in err, "and has heard that it was heard", err)
     command = " ".join([*COMMAND, "receive", side(), "2>/dev/null"])
     status, out, err = run("send", f"--to=exec:{command}", side(), "--size=16M", "--json", *BUSY)
     point(status == 0 and not wrong_in(json.loads(out), 16 * MIB), "by a command's", err)
