@@ -219,9 +219,7 @@ static void probe(void)
     probe_memory();
     paging_env.cachestat = sys_call(PAGING_SYS_CACHESTAT, -1, 0, 0, 0) != -ENOSYS;
     paging_env.mem = paging_env.mem && !forced.nomem;
-    /* What was filled in part cannot be dropped where huge pages know no such advice (5.18, too).
-     */
-    paging_env.mem_huge = paging_env.mem && paging_env.drop != MADV_DONTNEED;
+    paging_env.mem_huge = paging_env.mem;
     paging_env.guards = paging_env.guards && !forced.noguard;
     paging_env.cachestat = paging_env.cachestat && !forced.nocachestat;
     paging_env.populate = paging_env.populate && !forced.noadvice;

@@ -265,6 +265,8 @@ static void protector_leaves(enum mem_kind kind)
         for (size_t n = 0; n < 4; n++)
             check_write(&nest, mem_page(&nest.mem, n), n & left);
         CHECK_EQ(munmap(nest.mem.addr, nest.mem.len), 0); /* huge pages are few */
+        if (nest.mem.fd != -1)
+            CHECK_EQ(close(nest.mem.fd), 0);
     }
 }
 
