@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: MIT
 """Runs the conformance suite on an older Debian's own kernel, in QEMU, where it is built here.
 
-usage: tests/oldkernel/run.py [--all] [--release=bookworm|bullseye] [--part=K/N] [--own] [--cases=GLOB,...] BUILD
+usage: tests/oldkernel/run.py [--all|--short] [--release=bookworm|bullseye] [--part=K/N] [--own] [--cases=GLOB,...] BUILD
 
 The kernel comes from Debian's archive (kernel.sh) and lies below the build folder; its machine has
 what is built here, the libraries and commands of this system that it needs, and nothing else. Cases
 that do not pass there are listed in known-RELEASE.txt with a reason. What is listed as "kernel" has to
 fail on that kernel's own facility, too; all else has to pass. --all runs every case; without it, one
-kind of memory. A part is run as an ordinary user and with --trap=all. For those who sort: --part=2/9 runs the
+kind of memory, or with --short some of that, as root only. A part is run as an ordinary user and with --trap=all. For those who sort: --part=2/9 runs the
 second of nine parts of the same; --cases only the suite's cases of these names, listed or not; --own
 the kernel's own facility instead of ours, where each has to pass.
 """
@@ -46,6 +46,9 @@ SLOW = ["bulk/*", "copy/let-go*", "race/*", "*/race*", "thread/*", "signal/*-dur
 # As an ordinary user, and with all calls trapped.
 PART = ["create/*", "register/*:anon", "resolve/*:anon", "wp/*:anon", "syscall/*:anon",
         "async/scan*:anon", "signal/*"]
+# With --short: what older kernels lack or do otherwise is met by these.
+SHORT = ["create/*", "register/*:anon", "resolve/*:anon", "wp/*:anon", "syscall/*:anon", "mlock/*:anon",
+         "async/scan*:anon", "minor/*:memfd-shared", "minor/*:huge-memfd-shared", "move/*:anon"]
 
 def sections(build, listed, options):
     """name: command, with the cases it runs if it is the suite: {name: (command, cases or None)}"""
@@ -63,6 +66,9 @@ def sections(build, listed, options):
     kernels = [name for name in names if matches(name, [one for why, one in listed if why == "kernel"])]
     chosen = plain if options.all else [name for name in plain if sampled(name, SAMPLE, SLOW)]
     part = [name for name in plain if matches(name, PART) and not matches(name, SLOW)]
+    if options.short:
+        chosen = [name for name in plain if matches(name, SHORT) and not matches(name, SLOW)]
+        return {"root": (f"{ours} -- {suite}root --expect-backend=user", chosen)}
     nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --"
     found = {
         "kernel": (f"{suite}kernel --expect-backend=kernel", kernels),
@@ -72,6 +78,8 @@ def sections(build, listed, options):
         "library": ("tests/library/library user", None),
         "example": ("examples/demand-paging --backend=user /etc/passwd", None),
     }
+    if any(one == "--trap=all" for _, one in listed):
+        found["trap"] = ("! ./userfault run --trap=all -- true", None)
     if options.all:
         found["differential"] = ("tests/differential/difftest --count 100 --seed 1", None)
     return {name: (command, cases) for name, (command, cases) in found.items() if cases != []}
@@ -218,6 +226,7 @@ def fetch(release, folder):
 def asked():
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--all", action="store_true")
+    options.add_argument("--short", action="store_true")
     options.add_argument("--release", default="bookworm")
     options.add_argument("--part", default="1/1")
     options.add_argument("--cases")
