@@ -35,7 +35,7 @@ struct move {
     size_t blob_len, seen_len;
     bool blob_right, sink_right;
     struct part parts[UF_POSTCOPY_REGIONS_MAX];
-    unsigned count, next; /* next: of the page that is written in stop() */
+    unsigned count;
     struct uf_postcopy_links links[2];
     struct uf_source *source;
     struct uf_sink *sink;
