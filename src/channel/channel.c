@@ -2,6 +2,7 @@
 #include "channel/channel.h"
 #include "client.h"
 #include "core/remote.h"
+#include "lanes.h"
 #include "local.h"
 #include "served.h"
 
@@ -24,6 +25,7 @@ static const struct core_remote remote = {
     .offered = served_offered,
     .given = served_given,
     .gave = served_gave,
+    .settle = lanes_settle,
     .leaves = server_start,
     .exec_prepare = server_exec_prepare,
     .exec_failed = server_exec_failed,

@@ -36,6 +36,8 @@ struct client_guard {
 /* Return: 0, or -errno: -ESRCH when the process is gone, -EBADF when the descriptor was closed. */
 long client_enter(struct client_guard *guard, int fd, uint32_t index);
 void client_leave(const struct client_guard *guard);
+/* Each channel that is open, in between as well. */
+void client_each(void (*step)(struct remote *remote));
 /* Whether the context is known to have been enabled by UFFDIO_API; it is. */
 bool client_enabled(int fd, uint32_t index);
 void client_enable(int fd, uint32_t index);

@@ -211,3 +211,31 @@ void lanes_release(struct remote *remote, unsigned n)
     BASE_POINT();
     atomic_store(&remote->shared->lane[n].state, CHANNEL_FREE);
 }
+
+static bool gives(const struct remote *remote)
+{
+    for (unsigned n = 0; n < CHANNEL_LANES; n++) {
+        if ((atomic_load(&remote->shared->lane[n].state) & CHANNEL_STATES) == CHANNEL_GIVEN) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void settle(struct remote *remote)
+{
+    const struct timespec pause = {.tv_nsec = 100000};
+    uint64_t limit = client_deadline(CHANNEL_ANSWER_MS);
+
+    if (gives(remote)) {
+        ask_to_settle(remote);
+    }
+    while (gives(remote) && !client_hung_up(remote) && base_cpu_ticks() < limit) {
+        sys_call(SYS_nanosleep, &pause, NULL);
+    }
+}
+
+void lanes_settle(void)
+{
+    client_each(settle);
+}

@@ -31,5 +31,7 @@ long lanes_hear(struct remote *remote, unsigned n, struct wire_request *question
  */
 long lanes_give(struct remote *remote, unsigned n, const struct wire_request *question);
 void lanes_release(struct remote *remote, unsigned n);
+/* All that was given is in place, or its process gone. Context: normal, waits */
+void lanes_settle(void);
 
 #endif

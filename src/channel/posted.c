@@ -209,7 +209,7 @@ enum posted_gift posted_give(struct remote *remote, unsigned n, const struct wir
     uint32_t word, given;
     uint64_t page;
 
-    if (remote->death < 0 || core_pagemap_is_read() || !is_gift(question, &page)) {
+    if (remote->death < 0 || core_is_looking() || !is_gift(question, &page)) {
         return POSTED_NOT;
     }
     for (unsigned i = 0; i < top; i++) {

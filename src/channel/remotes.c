@@ -481,3 +481,27 @@ void client_fork_child(void)
     }
     atomic_store(&remotes_lock.word, 0);
 }
+
+void client_each(void (*step)(struct remote *remote))
+{
+    uint64_t mask;
+
+    for (uint32_t i = 0; i < CORE_REMOTES_MAX; i++) {
+        bool open;
+
+        lock(&mask);
+        open = remotes && atomic_load(&remotes[i].state) == REMOTE_OPEN;
+        if (open) {
+            atomic_fetch_add(&remotes[i].users, 1);
+        }
+        base_lock_release(&remotes_lock);
+        if (open) {
+            step(&remotes[i]);
+            atomic_fetch_sub(&remotes[i].users, 1);
+        }
+        sys_sigmask(SIG_SETMASK, &mask, NULL);
+        if (!remotes) {
+            return;
+        }
+    }
+}

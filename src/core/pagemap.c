@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/pagemap.h"
+#include "core/remote.h"
 #include "core_local.h"
 #include "pledges.h"
 
@@ -10,18 +11,21 @@ void core_note_protection(void)
     atomic_store_explicit(&protection_in_use, true, memory_order_relaxed);
 }
 
-static _Atomic bool kernels_read;
+static _Atomic bool looking;
 
-void core_note_pagemap_read(void)
+void core_note_looking(void)
 {
-    if (!atomic_exchange(&kernels_read, true)) {
+    if (!atomic_exchange(&looking, true)) {
         pledges_end_pages(0, PAGING_TOP);
+        if (core_remote) {
+            core_remote->settle();
+        }
     }
 }
 
-bool core_pagemap_is_read(void)
+bool core_is_looking(void)
 {
-    return atomic_load(&kernels_read);
+    return !core_options.preloaded || atomic_load(&looking);
 }
 
 bool core_protects(void)

@@ -207,7 +207,7 @@ static bool is_plain(const struct context *ctx, const struct slot *slot, uintptr
 /* First what is locked: whoever is at work had begun before, and whoever comes sees the pledge. */
 static bool holds(const struct context *ctx, const struct slot *slot, uintptr_t page)
 {
-    return !core_pagemap_is_read() && !core_edit_locked() && !paging_is_locked(page) &&
+    return !core_is_looking() && !core_edit_locked() && !paging_is_locked(page) &&
            places_stand(slot->place, atomic_load(&ctx->id)) && is_plain(ctx, slot, page);
 }
 

@@ -36,7 +36,7 @@ static _Atomic bool opened;
 static void note_opened(void)
 {
     opened = true;
-    core_note_pagemap_read();
+    core_note_looking();
     core_end_short_way(); /* reads go by ipagemap_done() */
 }
 
@@ -69,6 +69,15 @@ void ipagemap_opening(const char *path)
     }
     if (end && kept == len && !memcmp(text, name, len)) {
         note_opened();
+    } else if (end && kept >= 4 && !memcmp(text + kept - 4, "/mem", 4)) {
+        core_note_looking();
+    }
+}
+
+void ipagemap_look_at(int pid)
+{
+    if (!core_is_looking() && !own_thread(pid)) {
+        core_note_looking();
     }
 }
 

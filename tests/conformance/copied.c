@@ -6,7 +6,10 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "../rights.h"
@@ -15,6 +18,8 @@
 #define LOOKS  6
 #define ROUNDS 30 /* of each look */
 #define ALL    ((size_t)LOOKS * ROUNDS)
+
+#define SEEN_FROM 7 /* the first page that the manager looks at */
 
 struct watched {
     int sock, uffd;
@@ -155,9 +160,64 @@ static void copied_is_there(enum mem_kind kind)
     CHECK_EQ(child_wait(w.pid), 0);
 }
 
+/* By the manager, who looks for the first time: how, and whether he finds what he copied. */
+static bool reads_elsewhere(pid_t pid, char *page, const char *source)
+{
+    static char found[1 << 16];
+    struct iovec local = {found, page_size}, remote = {page, page_size};
+
+    return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)page_size &&
+           !memcmp(found, source, page_size);
+}
+
+static bool reads_memory_file(pid_t pid, char *page, const char *source)
+{
+    static char found[1 << 16], path[64];
+    bool same;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    same = pread(fd, found, page_size, (off_t)(uintptr_t)page) == (ssize_t)page_size &&
+           !memcmp(found, source, page_size);
+    close(fd);
+    return same;
+}
+
+/* The pages before, of which nobody has looked at one, are there as well. */
+static void copied_is_seen_by(bool (*look)(pid_t, char *, const char *))
+{
+    struct watched w;
+
+    start(&w);
+    for (size_t i = 0; i < ALL; i++) {
+        char *page = mem_page(&w.mem, i), *source = w.source + i * page_size;
+
+        uffd_next_fault(w.uffd, page, 0);
+        CHECK_EQ(uffd_copy(w.uffd, page, source, page_size), 0);
+        CHECK(i < SEEN_FROM || look(w.pid, page, source));
+    }
+    for (size_t i = 0; i < ALL; i++)
+        CHECK(look(w.pid, mem_page(&w.mem, i), w.source + i * page_size));
+    close(w.sock);
+    CHECK_EQ(child_wait(w.pid), 0);
+}
+
+static void copied_is_seen(enum mem_kind kind)
+{
+    copied_is_seen_by(reads_elsewhere);
+}
+
+static void copied_is_in_memory_file(enum mem_kind kind)
+{
+    copied_is_seen_by(reads_memory_file);
+}
+
 #define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
 
 const struct conf_case copied_cases[] = {
     {"remote/copied-is-there", RST_OTHER, KIND(MEM_ANON), .run = copied_is_there},
+    {"remote/copied-is-seen", RST_OTHER, KIND(MEM_ANON), .run = copied_is_seen},
+    {"remote/copied-is-in-mem", RST_OTHER, KIND(MEM_ANON), .run = copied_is_in_memory_file},
     {.id = NULL},
 };

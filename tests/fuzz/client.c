@@ -96,7 +96,7 @@ void core_fd_set_remote(int fd, uint32_t index)
     remote_of_fd[fd] = (int)index;
 }
 
-bool core_pagemap_is_read(void)
+bool core_is_looking(void)
 {
     return false;
 }

@@ -58,12 +58,14 @@ struct core_room {
 };
 
 /*
- * The program reads what the kernel has to say of pages, its own or another process's: from now on
- * no page is known beforehand to be copied (core/pledges.h), which is not there yet. Whether it
- * does.
+ * The program looks at pages, its own or another process's, by other means than an access (a
+ * pagemap, process_vm_readv(), ptrace(), /proc/PID/mem): what it has given for pages is in place
+ * when this returns, and from now on no page is known beforehand to be copied (core/pledges.h),
+ * which is not there yet. Whether it does; true also where its calls are not seen.
+ * Context: normal, may wait
  */
-void core_note_pagemap_read(void);
-bool core_pagemap_is_read(void);
+void core_note_looking(void);
+bool core_is_looking(void);
 
 /**
  * core_unprotected() - runs of pages that are not protected from writes, in rising order

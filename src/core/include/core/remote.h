@@ -40,6 +40,9 @@ struct core_remote {
      * Context: a lock held, all signals blocked or put off */
     const void *(*given)(uint32_t index, unsigned lane);
     void (*gave)(uint32_t index, unsigned lane);
+    /* What this process has given elsewhere for pages is in place, or its process gone. Context:
+     * normal, waits */
+    void (*settle)(void);
     /* A descriptor of a context is about to be another process's, too: be ready to serve. */
     void (*leaves)(void);
     /* The program is about to call exec; it failed. */

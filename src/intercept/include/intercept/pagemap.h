@@ -5,8 +5,12 @@
 
 #include <stdint.h>
 
-/* The program opens @path: from now on a descriptor may be a pagemap. Context: any. */
+/* The program opens @path: from now on a descriptor may be a pagemap, or /proc/PID/mem. Context:
+ * normal. */
 void ipagemap_opening(const char *path);
+
+/* The program looks into the memory of that process. Context: normal. */
+void ipagemap_look_at(int pid);
 
 /* There may be protection from now on: is one open already, however it came? Context: normal. */
 void ipagemap_look_around(void);
