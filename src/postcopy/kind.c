@@ -100,7 +100,7 @@ int kind_find(struct uf_sink *sink)
         ret = peer_fail(peer, -errno, "/proc/self/maps, of the memory: %s", strerror(errno));
     else
         ret = take_all(sink, maps, covered);
-    for (unsigned i = 0; ret == 0 && i < peer->count; i++) {
+    for (unsigned i = 0; ret == 0 && covered && i < peer->count; i++) {
         if (covered[i] != peer->regions[i].len)
             ret = peer_fail(peer, -ENOMEM, "region %u is not all of it mapped", i);
     }

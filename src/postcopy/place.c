@@ -11,7 +11,7 @@
 #include "pack.h"
 #include "sink.h"
 
-/* Bytes of what nobody waits for that may hold up an urgent page. */
+/* Bytes of what nobody waits for that may hold up an urgent page, while anybody waits. */
 #define PIECE ((size_t)64 << 10)
 
 static const char *why_not_dropped(int error)
@@ -150,11 +150,11 @@ static int fill_urgent(struct uf_sink *sink, unsigned index, char *to, const cha
 static int fill_background(struct uf_sink *sink, unsigned index, char *to, const char *from,
                            size_t len)
 {
-    const size_t page = sink->peer.regions[index].page, most = page > PIECE ? page : PIECE;
+    const size_t page = sink->peer.regions[index].page, small = page > PIECE ? page : PIECE;
     int ret = 0;
 
     for (size_t at = 0, n; ret == 0 && at < len; at += n) {
-        n = len - at < most ? len - at : most;
+        n = len - at < small || !sink->waiting_count ? len - at : small;
         while (atomic_load(&sink->urgent_fills))
             sched_yield();
         ret = fill(sink, index, to + at, from + at, n);

@@ -10,10 +10,14 @@
 #include "slice.h"
 #include "source.h"
 
-/* Of a claim, in bytes: it grows while nobody waits. A longer message delays who comes behind it.
+/*
+ * Of a claim, in bytes: it grows while nobody waits. A longer message delays who comes behind it,
+ * and who touches one of its pages; so it grows to its most only where that is a few ms.
  */
-#define BATCH_MIN ((size_t)64 << 10)
-#define BATCH_MAX ((size_t)512 << 10)
+#define BATCH_MIN  ((size_t)64 << 10)
+#define BATCH_SLOW ((size_t)512 << 10)
+#define BATCH_MAX  ((size_t)2 << 20)
+#define QUICK      ((double)((size_t)256 << 20)) /* bytes a second */
 
 struct claim {
     unsigned region;
@@ -26,6 +30,7 @@ struct pusher {
     bool precopy;
     struct pack *pack; /* NULL: contents go as they are */
     char *copy;        /* precopy: the page must not change between checksum and socket */
+    bool quick;        /* the last claim went out at that rate */
     pthread_t thread;
     bool started;
 };
@@ -207,6 +212,22 @@ static void ring_if_last(struct uf_source *source)
         peer_ring(source->bells[BELL_SENT]);
 }
 
+/* Where bandwidth is limited all of it goes out at once, whatever the link can do. */
+static bool is_quick(const struct uf_source *source, const struct claim *claim, uint64_t ns)
+{
+    double bytes = (double)(claim->count * source->peer.regions[claim->region].page);
+
+    return !source->options.bandwidth_bytes && bytes * 1e9 >= QUICK * (double)ns;
+}
+
+/* The next claim's. Context: map_lock held. */
+static void grow_batch(struct uf_source *source, bool quick)
+{
+    size_t most = quick ? BATCH_MAX : BATCH_SLOW;
+
+    source->batch = source->batch * 2 < most ? source->batch * 2 : most;
+}
+
 static void *push(void *arg)
 {
     struct pusher *pusher = arg;
@@ -217,20 +238,23 @@ static void *push(void *arg)
     if (source->peer.has_urgent)
         slice_lengthen();
     while (ret == 0 && !peer_halted(&source->peer)) {
+        uint64_t before;
         bool found;
 
         if (await_rate(pusher))
             break;
         pthread_mutex_lock(&source->map_lock);
         found = claim_next(source, pusher->precopy, &claim);
-        if (found && source->batch < BATCH_MAX)
-            source->batch *= 2;
+        if (found)
+            grow_batch(source, pusher->quick);
         pthread_mutex_unlock(&source->map_lock);
         if (!found)
             break;
         if (!pusher->precopy && source->options.bandwidth_bytes)
             ring_if_last(source);
+        before = peer_now_ns();
         ret = send_claim(pusher, claim);
+        pusher->quick = is_quick(source, &claim, peer_now_ns() - before);
     }
     return NULL;
 }
@@ -289,7 +313,7 @@ int push_all(struct uf_source *source, bool precopy)
     int ret = 0;
 
     pthread_mutex_lock(&source->map_lock); /* requests are answered already */
-    source->batch = precopy ? BATCH_MAX : BATCH_MIN;
+    source->batch = precopy ? BATCH_SLOW : BATCH_MIN;
     source->cursor.region = 0;
     source->cursor.page = 0;
     pthread_mutex_unlock(&source->map_lock);

@@ -70,7 +70,8 @@ struct uf_sink {
     bool synced;                   /* one of them has said SYNC */
     _Atomic unsigned urgent_fills; /* going on */
     struct sink_waiting *waiting;
-    unsigned waiting_room, waiting_count;
+    unsigned waiting_room;
+    _Atomic unsigned waiting_count;
     struct sink_arrived arrived[SINK_ARRIVED]; /* a ring */
     unsigned arrived_next;
     struct uf_postcopy_thread threads[SINK_THREADS];
