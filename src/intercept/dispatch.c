@@ -13,7 +13,6 @@
 
 #include "core/call.h"
 #include "core/core.h"
-#include "core/pagemap.h"
 #include "intercept/calls.h"
 #include "intercept/pagemap.h"
 #include "intercept/signal.h"
@@ -371,13 +370,6 @@ static long descriptor_call(long nr, long a, long b, long c, long d, long e, lon
         return icall_ftruncate((int)a, b);
     case SYS_truncate:
         return icall_truncate((const char *)a, b);
-    case SYS_process_vm_readv:
-    case SYS_process_vm_writev:
-        ipagemap_look_at((int)a);
-        return ICALL_PASS;
-    case SYS_ptrace:
-        core_note_looking();
-        return ICALL_PASS;
     default:
         return core_active ? icall_on_context(nr, (const long[]){a, b, c, d, e, f}, ICALL_BY_NUMBER)
                            : ICALL_PASS;

@@ -23,6 +23,7 @@
 
 #include "core/core.h"
 #include "intercept/calls.h"
+#include "intercept/pagemap.h"
 #include "sys/file.h"
 #include "walk.h"
 
@@ -376,6 +377,7 @@ long icall_made(long nr, const long *args, icall_make *make, void *cookie)
 {
     long ret;
 
+    ipagemap_making(nr, args);
     if (core_active && (nr == SYS_sendmsg || nr == SYS_sendmmsg)) {
         icall_rights_leave(nr, args);
     }

@@ -74,9 +74,11 @@ void ipagemap_opening(const char *path)
     }
 }
 
-void ipagemap_look_at(int pid)
+void ipagemap_making(long nr, const long *args)
 {
-    if (!core_is_looking() && !own_thread(pid)) {
+    bool looks = nr == SYS_ptrace || nr == SYS_process_vm_readv || nr == SYS_process_vm_writev;
+
+    if (looks && !core_is_looking() && (nr == SYS_ptrace || !own_thread((int)args[0]))) {
         core_note_looking();
     }
 }

@@ -30,6 +30,8 @@ CALL(splice, SYS_splice, LONG, 6)
 CALL(copy_file_range, SYS_copy_file_range, LONG, 6)
 CALL(getdents64, SYS_getdents64, LONG, 3)
 CALL(getrandom, SYS_getrandom, LONG, 3)
+CALL(process_vm_readv, SYS_process_vm_readv, LONG, 6)
+CALL(process_vm_writev, SYS_process_vm_writev, LONG, 6)
 
 CALL(stat, ICALL_STAT, INT, 2)
 CALL(stat64, ICALL_STAT, INT, 2)

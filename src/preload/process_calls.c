@@ -2,7 +2,6 @@
 /* libc's functions on processes, limits and time; call_local.h says what a line means. */
 #include "call_local.h"
 #include "core/pagemap.h"
-#include "intercept/pagemap.h"
 
 /* clang-format off */
 CALL(wait, ICALL_WAIT, INT, 1)
@@ -107,23 +106,6 @@ EXPORT int call_gettimeofday(long tv, long zone)
                              (const long[6]){tv, zone});
 }
 
-/* As CALL(), of a process that the first argument names. */
-#define FAR_CALL(name)                                                                             \
-    PRELOAD_SITE_OF(site_##name, #name, SYS_##name, LONG, 6);                                      \
-    EXPORT long call_##name(long a, long b, long c, long d, long e, long f) __asm__(#name);        \
-    EXPORT long call_##name(long a, long b, long c, long d, long e, long f)                        \
-    {                                                                                              \
-        if (preload_bypass()) {                                                                    \
-            return ((preload_fn *)site_##name.fn)(a, b, c, d, e, f);                               \
-        }                                                                                          \
-        ipagemap_look_at((int)a);                                                                  \
-        return preload_made(preload_real(&site_##name), SYS_##name, PRELOAD_LONG,                  \
-                            (const long[6]){a, b, c, d, e, f});                                    \
-    }
-
-FAR_CALL(process_vm_readv)
-FAR_CALL(process_vm_writev)
-
 #define PTRACE_PEEKTEXT 1
 #define PTRACE_PEEKUSER 3
 
@@ -136,10 +118,11 @@ EXPORT long call_ptrace(long request, long pid, long addr, long data)
     if (!real_fn) {
         real_fn = (preload_fn *)dlsym(RTLD_NEXT, "ptrace");
     }
-    if (!preload_bypass()) {
-        core_note_looking();
+    if (preload_bypass()) {
+        return real_fn(request, pid, addr, data, 0, 0);
     }
-    if (!core_active || (request >= PTRACE_PEEKTEXT && request <= PTRACE_PEEKUSER)) {
+    if (request >= PTRACE_PEEKTEXT && request <= PTRACE_PEEKUSER) {
+        core_note_looking();
         return real_fn(request, pid, addr, data, 0, 0);
     }
     return preload_made((void *)real_fn, SYS_ptrace, PRELOAD_LONG,

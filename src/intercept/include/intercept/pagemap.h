@@ -9,8 +9,9 @@
  * normal. */
 void ipagemap_opening(const char *path);
 
-/* The program looks into the memory of that process. Context: normal. */
-void ipagemap_look_at(int pid);
+/* The program makes a call, with which it may look into the memory of a process. Context: normal.
+ */
+void ipagemap_making(long nr, const long *args);
 
 /* There may be protection from now on: is one open already, however it came? Context: normal. */
 void ipagemap_look_around(void);
