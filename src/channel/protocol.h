@@ -56,9 +56,8 @@ enum channel_state {
     CHANNEL_GIVEN,   /* a page: whoever puts it in place frees the lane */
 };
 #define CHANNEL_STATES 7u
-#define CHANNEL_SLEEPS 8u /* the asker is in futex(2) */
-#define CHANNEL_AWAITS                                                                             \
-    16u /* ... or is about to be: what was given is not to be free, but ANSWERED */
+#define CHANNEL_SLEEPS 8u  /* the asker is in futex(2) */
+#define CHANNEL_AWAITS 16u /* ... or will be: from GIVEN it goes to ANSWERED, not to FREE */
 
 enum channel_op {
     CHANNEL_IOCTL, /* request, args: in and out; data: what UFFDIO_COPY's source is */

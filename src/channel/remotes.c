@@ -484,24 +484,18 @@ void client_fork_child(void)
 
 void client_each(void (*step)(struct remote *remote))
 {
-    uint64_t mask;
+    for (uint32_t i = 0; remotes && i < CORE_REMOTES_MAX; i++) {
+        struct client_guard guard = {.remote = &remotes[i]};
 
-    for (uint32_t i = 0; i < CORE_REMOTES_MAX; i++) {
-        bool open;
-
-        lock(&mask);
-        open = remotes && atomic_load(&remotes[i].state) == REMOTE_OPEN;
-        if (open) {
-            atomic_fetch_add(&remotes[i].users, 1);
+        if (atomic_load(&remotes[i].state) != REMOTE_OPEN) {
+            continue;
         }
+        lock(&guard.mask);
+        atomic_fetch_add(&remotes[i].users, 1);
         base_lock_release(&remotes_lock);
-        if (open) {
+        if (atomic_load(&remotes[i].state) == REMOTE_OPEN) {
             step(&remotes[i]);
-            atomic_fetch_sub(&remotes[i].users, 1);
         }
-        sys_sigmask(SIG_SETMASK, &mask, NULL);
-        if (!remotes) {
-            return;
-        }
+        client_leave(&guard);
     }
 }

@@ -730,13 +730,13 @@ long context_ioctl(struct context *ctx, unsigned long req, void *arg, bool own);
 int core_make_alias(struct paging_area *area);
 long core_ioctl_register(struct context *ctx, void *arg);
 long core_ioctl_unregister(struct context *ctx, void *arg);
+/* COPY of a page of which it was known that it would answer 0. Context: its stripe held. Return:
+ * done */
+bool core_publish_pledged(uintptr_t page, const void *data);
 /*
  * @whole: of a longer one this is a piece, which must be as right as that; 0, and less than its
  * length: of none
  */
-/* COPY of a page of which it was known that it would answer 0. Context: its stripe held. Return:
- * done */
-bool core_publish_pledged(uintptr_t page, const void *data);
 long core_ioctl_copy(struct context *ctx, void *arg, uint64_t whole, bool own);
 long core_ioctl_zeropage(struct context *ctx, void *arg);
 long core_ioctl_wake(struct context *ctx, void *arg);

@@ -389,9 +389,8 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
     atomic_store(&slot->word, (word & ~STATE_MASK) | (posted ? SLOT_POSTED : SLOT_PENDING));
     atomic_thread_fence(memory_order_seq_cst);
     BASE_POINT();
-    pledges_end_pages(report->addr,
-                      report->addr +
-                          1); /* of who waits for the same: the slot is seen, see pledges.c */
+    /* Of who waits for the same: the slot is seen, see pledges.c. */
+    pledges_end_pages(report->addr, report->addr + 1);
     if (!still_traps(report, id) || atomic_load(&ctx->id) != id || managers_dead(ctx)) {
         slot_leave(slot, word);
         return false;

@@ -208,12 +208,13 @@ static bool slot_matches(const struct slot *slot, uint32_t ctx_id, uintptr_t sta
     return slot->ctx == ctx_id && slot->addr >= start && slot->addr < end;
 }
 
-bool waiters_within(uintptr_t start, uintptr_t end)
+/* but: NULL, or a slot that does not count. */
+static bool any_waits(uintptr_t start, uintptr_t end, const struct slot *but)
 {
     uint32_t top = atomic_load(&slots_top);
 
     for (uint32_t i = 0; i < top; i++) {
-        if (slot_waits(atomic_load(&slots[i].word)) && slots[i].addr >= start &&
+        if (&slots[i] != but && slot_waits(atomic_load(&slots[i].word)) && slots[i].addr >= start &&
             slots[i].addr < end) {
             return true;
         }
@@ -221,17 +222,14 @@ bool waiters_within(uintptr_t start, uintptr_t end)
     return false;
 }
 
+bool waiters_within(uintptr_t start, uintptr_t end)
+{
+    return any_waits(start, end, NULL);
+}
+
 bool waiters_beside(const struct slot *slot, uintptr_t page)
 {
-    uint32_t top = atomic_load(&slots_top);
-
-    for (uint32_t i = 0; i < top; i++) {
-        if (&slots[i] != slot && slot_waits(atomic_load(&slots[i].word)) && slots[i].addr >= page &&
-            slots[i].addr < page + PAGING_PAGE) {
-            return true;
-        }
-    }
-    return false;
+    return any_waits(page, page + PAGING_PAGE, slot);
 }
 
 void waiters_wake(uint32_t ctx_id, uintptr_t start, uintptr_t end)
