@@ -186,7 +186,7 @@ int words_recv(const struct uf_postcopy_link *link, void *words, size_t count,
 /* The same by talk, which TLS encrypts where it is used. */
 int talk_send(const struct links *links, const void *words, size_t count, unsigned patience_ms);
 int talk_recv(const struct links *links, void *words, size_t count, unsigned patience_ms);
-/* From now on it does, if there are credentials. Return: 0; -errno, and why. */
+/* From now on it does, if there are credentials and it does not yet. Return: 0; -errno, why. */
 int talk_secure(struct links *links, char *ret_why, size_t room);
 const char *words_strerror(int error); /* of the other side */
 /* How long poll(2) is to wait. deadline_ns: 0: none. */

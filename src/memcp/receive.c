@@ -134,8 +134,8 @@ static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
 }
 
 /*
- * Over a connection that is not secured yet, if the source called while the engine was waiting for
- * its links. That it was heard may be what is lost: then this waits for a source that comes again,
+ * The connection is not secured yet if the source called while the engine was waiting for its
+ * links. That it was heard may be what is lost: then this waits for a source that comes again,
  * in vain, and has told it none the less. Return: 0: heard; -errno; ret_told: nothing is left but
  * that.
  */
@@ -144,7 +144,7 @@ static int tell_words(struct side *side, bool *ret_told)
     const unsigned patience_ms = side->links->options.patience_ms;
     uint64_t heard = 0;
     char why[WHY_MAX];
-    int ret = side->links->secure ? 0 : talk_secure(side->links, why, sizeof(why));
+    int ret = talk_secure(side->links, why, sizeof(why));
 
     if (ret == 0)
         ret = talk_send(side->links, side->result, WORDS(*side->result), patience_ms);

@@ -25,6 +25,7 @@
 #include <userfault/postcopy.h>
 #include <userfault/userfault.h>
 
+#include "links.h"
 #include "slice.h"
 #include "slices.h"
 
@@ -76,38 +77,6 @@ static char *map(int kind)
     return (char *)(((uintptr_t)start + HUGE - 1) & ~(HUGE - 1));
 }
 
-static struct uf_postcopy_link end_of(int fd)
-{
-    return (struct uf_postcopy_link){fd, fd};
-}
-
-static void make_links(struct move *move)
-{
-    int fds[3][2];
-
-    for (int i = 0; i < 3; i++) {
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds[i]))
-            abort();
-    }
-    for (int side = 0; side < 2; side++)
-        move->links[side] = (struct uf_postcopy_links){.control = end_of(fds[0][side]),
-                                                       .urgent = end_of(fds[1][side]),
-                                                       .background = {end_of(fds[2][side])},
-                                                       .background_count = 1};
-}
-
-static void each_link(const struct uf_postcopy_links *links, int (*act)(int fd))
-{
-    act(links->control.in);
-    act(links->urgent.in);
-    act(links->background[0].in);
-}
-
-static int hang_up(int fd)
-{
-    return shutdown(fd, SHUT_RDWR);
-}
-
 static int stop(void *arg, const void **ret_blob, size_t *ret_len)
 {
     *ret_blob = NULL;
@@ -143,7 +112,7 @@ static void prepare(struct move *move)
         if (at / PAGE % 8)
             memset(move->from + at, (int)(at / PAGE % 250 + 1), PAGE);
     }
-    make_links(move);
+    pair_links(move->links);
     if (uf_source_new(&move->source, &move->how) || uf_sink_new(&move->sink, &move->sink_how) ||
         uf_source_region(move->source, move->from, BYTES, PAGE) ||
         uf_sink_region(move->sink, move->to, BYTES, PAGE))
@@ -185,8 +154,8 @@ static bool is_right(const struct move *move)
 
 static void end(struct move *move)
 {
-    each_link(&move->links[0], close);
-    each_link(&move->links[1], close);
+    close_links(&move->links[0]);
+    close_links(&move->links[1]);
     uf_source_free(move->source);
     uf_sink_free(move->sink);
     munmap(move->from, BYTES);

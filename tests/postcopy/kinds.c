@@ -18,6 +18,7 @@
 #include <userfault/postcopy.h>
 
 #include "../pool.h"
+#include "links.h"
 
 #define PAGE  ((size_t)4096)
 #define HUGE  ((size_t)2 << 20)
@@ -135,24 +136,6 @@ static void *run_sink(void *arg)
     return NULL;
 }
 
-static struct uf_postcopy_link end_of(int fd)
-{
-    return (struct uf_postcopy_link){fd, fd};
-}
-
-static void make_links(struct move *move, int fds[3][2])
-{
-    for (int i = 0; i < 3; i++) {
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds[i]))
-            abort();
-    }
-    for (int side = 0; side < 2; side++)
-        move->links[side] = (struct uf_postcopy_links){.control = end_of(fds[0][side]),
-                                                       .urgent = end_of(fds[1][side]),
-                                                       .background = {end_of(fds[2][side])},
-                                                       .background_count = 1};
-}
-
 static void name_parts(struct move *move)
 {
     for (unsigned i = 0; i < move->count; i++) {
@@ -167,25 +150,24 @@ static void name_parts(struct move *move)
 static void run(struct move *move)
 {
     const struct uf_sink_options sink = {.backend = backend, .resume = resume, .arg = move};
-    int fds[3][2];
 
     move->how.backend = backend;
     move->how.stop = stop;
     move->how.arg = move;
-    make_links(move, fds);
+    pair_links(move->links);
     if (uf_source_new(&move->source, &move->how) || uf_sink_new(&move->sink, &sink))
         abort();
     name_parts(move);
     if (pthread_create(&move->sinks, NULL, run_sink, move))
         abort();
     move->source_ret = uf_source_run(move->source, &move->links[0]);
-    for (int i = 0; i < 3 && move->source_ret; i++)
-        shutdown(fds[i][0], SHUT_RDWR);
+    if (move->source_ret)
+        each_link(&move->links[0], hang_up);
     pthread_join(move->sinks, NULL);
     if (move->reads)
         pthread_join(move->reader, NULL);
-    for (int i = 0; i < 6; i++)
-        close(fds[i / 2][i % 2]);
+    close_links(&move->links[0]);
+    close_links(&move->links[1]);
 }
 
 static void end(struct move *move)
