@@ -48,10 +48,7 @@ report "pkg-config knows it" $?
 # shellcheck disable=SC2086 # flags and the compiler are words
 check "builds against it" $CC -Wall -Wextra -Werror -o hello "$source" $flags
 check "runs with the installed library" env LD_LIBRARY_PATH="$lib" ./hello
-# shellcheck disable=SC2086
-# The program of the README: from its first include to the next line that is not indented.
-awk '/^    #include/ { on = 1 } on && /^[^ ]/ { exit } on { print substr($0, 5) }' \
-    "$(dirname "$source")/../../README.md" >prog.c
+"$(dirname "$source")/../library/blocks.py" "$(dirname "$source")/../../README.md" '#include' >prog.c
 # shellcheck disable=SC2086
 check "the program of the README builds too" $CC -Wall -Werror -o prog prog.c $flags
 check "and runs" env LD_LIBRARY_PATH="$lib" ./prog

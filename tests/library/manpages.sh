@@ -5,13 +5,8 @@
 set -u
 # shellcheck source=tests/programs/lib.sh
 . "$(dirname "$0")/../programs/lib.sh"
+blocks=$(cd "$(dirname "$0")" && pwd)/blocks.py
 begin
-
-# The example of a page as it was written: formatting undone.
-example() { # PAGE
-    sed -n '/^\.Sh EXAMPLES/,/^\.Sh ERRORS/p' "$1" | sed -n '/^\.Bd /,/^\.Ed/p' |
-        sed '/^\.[BE]d/d; s/\\e/\\/g; s/\\-/-/g'
-}
 
 sed -n 's/^ *\(uf_[a-z_]*\);$/\1/p' "$SOURCE/src/lib/libuserfault.map" >functions
 [ -s functions ]
@@ -36,7 +31,7 @@ while read -r function; do
         check "$function: no line is too wide" env LC_ALL=C.UTF-8 \
             awk 'length > 80 { print; bad = 1 } END { exit bad }' "$function.txt"
     fi
-    example "$page" >"$function.c"
+    "$blocks" "$page" >"$function.c" # the only one
     # shellcheck disable=SC2086 # the compiler is words
     check "$function: the example compiles" $CC -Wall -Wextra -Wno-unused-parameter -Werror -O2 \
         -D_GNU_SOURCE -I"$SOURCE/include" -o "$function" "$function.c" \
