@@ -14,7 +14,8 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True  # nothing is left in the source tree
-from sides import BUSY, FAILED, MIB, SETUP, end, heard, run, side, start, unavailable, wrong_in
+from sides import BUSY, FAILED, MIB, SETUP, both_right, end, heard, run, side, start, unavailable, \
+    until_more, until_switch, wrong_in
 from relay import Relay
 from tap import plan, point, skip
 
@@ -51,16 +52,6 @@ class Pair:
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, self.folder)
             return end(self.source), end(self.sink)
-
-
-def both_right(source, sink):
-    """Nothing: all is well."""
-    if source[0] or sink[0]:
-        return f"{source[0]}: {source[2]} and {sink[0]}: {sink[2]}"
-    found = json.loads(source[1])["sink"]
-    wrong = found["verified"]["wrong"] + found["verified"]["wrong_when_read"] + \
-        found["verified"]["lost_when_touched"]
-    return f"{found['verified']}" if wrong or found["verified"]["pages"] == 0 else ""
 
 
 # ------------------------------------------------------------------ what the library is asked for
@@ -182,30 +173,12 @@ def check_goodbye_lost(keys):
               f"{name}, the goodbye is lost", wrong or sink[2])
 
 
-def until_switch(pair):
-    """By the sender's progress."""
-    for line in pair.source.stderr:
-        if line.startswith(b"{") and json.loads(line)["phase"] == "postcopy":
-            return
-
-
-def until_more(pair):
-    """Until more has been sent than by the next line of progress."""
-    first = None
-    for line in pair.source.stderr:
-        if line.startswith(b"{"):
-            share = json.loads(line)["share"]
-            first = share if first is None else first
-            if share > first:
-                return
-
-
 def check_cut_for_good():
     slow = ["--size=64M", "--bandwidth=4M", "--rounds=0", "--progress", *QUIET]
     for name, sends, receives in (("for a second", ["--reconnect=1"], []),
                                   ("not at all", [], [])):
         pair = Pair([*slow, *sends], receives)
-        until_switch(pair)
+        until_switch(pair.source)
         pair.relay.close()
         source, sink = pair.end()
         good = source[0] == sink[0] == FAILED and "behind the switch" in source[2] and \
@@ -214,15 +187,15 @@ def check_cut_for_good():
         point(good and (again in source[2]) == (again in sink[2]) == bool(sends),
               f"cut for good, tried {name}", (source, sink))
     pair = Pair([*slow, "--reconnect=60,1"])
-    until_switch(pair)
+    until_switch(pair.source)
     pair.relay.cut()
     heard(pair.source, "(the connection broke)")
-    until_more(pair)
+    until_more(pair.source)
     pair.relay.cut()
     source, sink = pair.end()
     point(source[0] == sink[0] == FAILED, "cut more often than it may be", (source, sink))
     pair = Pair([*slow, "--reconnect=60"], ["--reconnect=0"])
-    until_switch(pair)
+    until_switch(pair.source)
     pair.relay.cut()
     status, _, err = end(pair.sink)
     point(status == FAILED and "behind the switch" in err, "a receiver that does not take part", err)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """`userfault memcp`, run by tests: its sides, and what their numbers must be."""
+import json
 import os
 import re
 import subprocess
@@ -97,3 +98,31 @@ def heard(process, pattern):
         if match:
             return match[1]
     return ""
+
+
+def both_right(source, sink):
+    """Nothing: all is well."""
+    if source[0] or sink[0]:
+        return f"{source[0]}: {source[2]} and {sink[0]}: {sink[2]}"
+    found = json.loads(source[1])["sink"]
+    wrong = found["verified"]["wrong"] + found["verified"]["wrong_when_read"] + \
+        found["verified"]["lost_when_touched"]
+    return f"{found['verified']}" if wrong or found["verified"]["pages"] == 0 else ""
+
+
+def until_switch(source):
+    """By the sender's progress."""
+    for line in source.stderr:
+        if line.startswith(b"{") and json.loads(line)["phase"] == "postcopy":
+            return
+
+
+def until_more(source):
+    """Until more has been sent than by the next line of progress."""
+    first = None
+    for line in source.stderr:
+        if line.startswith(b"{"):
+            share = json.loads(line)["share"]
+            first = share if first is None else first
+            if share > first:
+                return
