@@ -16,9 +16,9 @@ BUSY = ["--writer=random:20k", "--reader=hot=2M:max"]
 FAILED, SETUP = 2, 125
 
 
-def start(*words, **how):
+def start(*words, prefix=(), **how):
     how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
-    return subprocess.Popen([*COMMAND, *words], **how)
+    return subprocess.Popen([*prefix, *COMMAND, *words], **how)
 
 
 def end(process):
