@@ -25,7 +25,7 @@ void peer_reconnects(struct peer *peer, uf_postcopy_reconnect *reconnect, void *
 /* In the same order on both sides. */
 static int secure_links(struct peer *peer, const struct uf_postcopy_tls *tls)
 {
-    char words[160];
+    char words[200];
     int ret = 0;
 
     peer_patience(peer);

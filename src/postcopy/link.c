@@ -11,6 +11,8 @@
 
 #include "link.h"
 
+#define TLS_HELLO "\x16\x03" /* a record of TLS in which hands are shaken */
+
 static int set_nonblocking(int fd, int *ret_flags)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -229,6 +231,8 @@ int link_recv_header(struct link *link, struct wire_header *ret_header)
     uint8_t bytes[WIRE_HEADER];
     int ret = recv_all(link, bytes, sizeof(bytes));
 
+    if (ret == 0 && !link->tls && !memcmp(bytes, TLS_HELLO, sizeof(TLS_HELLO) - 1))
+        return -ENOPROTOOPT;
     if (ret == 0)
         ret = wire_decode(bytes, ret_header);
     if (ret == 0 && ret_header->payload == 0)

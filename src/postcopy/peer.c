@@ -239,6 +239,11 @@ int peer_told(struct peer *peer, struct link *link, int ret)
 {
     if (ret == 0 || ret == -ECANCELED)
         return ret;
+    if (ret == -ENOPROTOOPT)
+        return peer_fail(peer, -EPROTO,
+                         "the other side speaks TLS on the %s link, and this side does not; both "
+                         "sides need it",
+                         peer_link_name(peer, link));
     if (ret == -EPROTO)
         return peer_fail(peer, ret,
                          "the %s link carries something that is no message of version %d",

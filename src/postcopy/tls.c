@@ -16,12 +16,14 @@
 #include "link.h"
 #include "tls.h"
 #include "tls_credentials.h"
+#include "tls_words.h"
 
 #define RECORD 16384 /* bytes at most */
 
 struct tls_session {
     gnutls_session_t session;
     pthread_mutex_t lock; /* of the session */
+    struct tls_asked asked;
 };
 
 /* ---- what carries it */
@@ -79,25 +81,6 @@ static int after(const struct link *link, ssize_t code, int writes)
 
 /* ---- hands are shaken */
 
-static void describe(gnutls_session_t session, int code, char *ret_words, size_t room)
-{
-    gnutls_datum_t words;
-
-    if (code == GNUTLS_E_FATAL_ALERT_RECEIVED) {
-        const char *name = gnutls_alert_get_name(gnutls_alert_get(session));
-
-        snprintf(ret_words, room, "the other side refuses: %s", name ? name : "an alert");
-    } else if (code == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR &&
-               gnutls_certificate_verification_status_print(
-                   gnutls_session_get_verify_cert_status(session),
-                   gnutls_certificate_type_get(session), &words, 0) == 0) {
-        snprintf(ret_words, room, "%s", (const char *)words.data);
-        gnutls_free(words.data);
-    } else {
-        snprintf(ret_words, room, "%s", gnutls_strerror(code));
-    }
-}
-
 static int shake_hands(struct link *link, char *ret_words, size_t room)
 {
     gnutls_session_t session = link->tls->session;
@@ -109,12 +92,14 @@ static int shake_hands(struct link *link, char *ret_words, size_t room)
             continue;
         if (ret == -ECANCELED)
             return ret;
+        if (code == GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER && *link->tls->asked.identity)
+            ret = -EKEYREJECTED;
         if (gnutls_error_is_fatal(code)) {
-            describe(session, code, ret_words, room);
-            if (code != GNUTLS_E_FATAL_ALERT_RECEIVED)
-                gnutls_alert_send_appropriate(session, code);
+            tls_describe(session, &link->tls->asked, code, ret_words, room);
+            tls_alert(session, code);
         } else {
-            snprintf(ret_words, room, "%s", link_strerror(ret));
+            /* a side that waits for plain words is silent, or closes when it gets others */
+            snprintf(ret_words, room, "%s; both sides need TLS", link_strerror(ret));
         }
         return ret;
     }
@@ -140,7 +125,7 @@ static int agree(struct link *link, bool server, char *ret_words, size_t room)
     if (ret > 0)
         ret = content == 1 ? 0 : -EPROTO;
     if (ret == -EKEYREJECTED)
-        describe(session, GNUTLS_E_FATAL_ALERT_RECEIVED, ret_words, room);
+        tls_describe(session, &link->tls->asked, GNUTLS_E_FATAL_ALERT_RECEIVED, ret_words, room);
     else if (ret)
         snprintf(ret_words, room, "%s", link_strerror(ret));
     return ret;
@@ -196,6 +181,8 @@ int tls_start(struct link *link, const struct uf_postcopy_tls *tls, char *ret_wo
         return -ENOMEM;
     }
     pthread_mutex_init(&s->lock, NULL);
+    s->asked.tls = tls;
+    gnutls_session_set_ptr(s->session, &s->asked);
     link->tls = s;
     code = set_up(s->session, link, tls);
     if (code < 0) {

@@ -18,10 +18,22 @@ static int refuse(const char **ret_words, int error, const char *words)
     return error;
 }
 
-/* Of a file that was given. */
-static int file_error(const char *path)
+/* Of a certificate and its key, whose files can be read. */
+static const char *pair_words(int code)
 {
-    return access(path, R_OK) ? -errno : -EINVAL;
+    switch (code) {
+    case GNUTLS_E_CERTIFICATE_KEY_MISMATCH:
+        return "the certificate and the key do not belong together";
+    case GNUTLS_E_DECRYPTION_FAILED:
+        return "the key is encrypted, and nobody can be asked for its password here";
+    case GNUTLS_E_NO_CERTIFICATE_FOUND:
+    case GNUTLS_E_BASE64_UNEXPECTED_HEADER_ERROR:
+    case GNUTLS_E_BASE64_DECODING_ERROR:
+    case GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE:
+        return "no certificate, or no key, in the files of these (PEM)";
+    default:
+        return gnutls_strerror(code);
+    }
 }
 
 static int load_certificates(struct uf_postcopy_tls *tls,
@@ -31,18 +43,22 @@ static int load_certificates(struct uf_postcopy_tls *tls,
 
     if (ret < 0)
         return refuse(ret_words, -ENOMEM, gnutls_strerror(ret));
+    if (access(options->ca_file, R_OK))
+        return refuse(ret_words, -errno, "the file of authorities cannot be read");
+    if (access(options->cert_file, R_OK))
+        return refuse(ret_words, -errno, "the certificate's file cannot be read");
+    if (access(options->key_file, R_OK))
+        return refuse(ret_words, -errno, "the key's file cannot be read");
     ret = gnutls_certificate_set_x509_trust_file(tls->certificates, options->ca_file,
                                                  GNUTLS_X509_FMT_PEM);
     if (ret <= 0)
-        return refuse(ret_words, file_error(options->ca_file),
-                      ret ? gnutls_strerror(ret) : "no certificate in the file of authorities");
+        return refuse(ret_words, -EINVAL,
+                      ret && ret != GNUTLS_E_NO_CERTIFICATE_FOUND
+                          ? gnutls_strerror(ret)
+                          : "no certificate in the file of authorities");
     ret = gnutls_certificate_set_x509_key_file(tls->certificates, options->cert_file,
                                                options->key_file, GNUTLS_X509_FMT_PEM);
-    if (ret < 0)
-        return refuse(ret_words,
-                      access(options->cert_file, R_OK) ? -errno : file_error(options->key_file),
-                      gnutls_strerror(ret));
-    return 0;
+    return ret < 0 ? refuse(ret_words, -EINVAL, pair_words(ret)) : 0;
 }
 
 /* The line of this identity: "identity:key", the key in hexadecimal. Return: its key; NULL. */
@@ -66,6 +82,33 @@ static char *find_key(FILE *file, const char *identity)
     return NULL;
 }
 
+static bool is_hex(const char *key)
+{
+    return *key && key[strspn(key, "0123456789abcdefABCDEF")] == '\0' && strlen(key) % 2 == 0;
+}
+
+/* Whether any line is one. */
+static bool has_key(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    size_t room = 0;
+    char *line = NULL;
+    bool has = false;
+
+    while (file && !has && getline(&line, &room, file) > 0) {
+        const char *colon = strchr(line, ':');
+
+        line[strcspn(line, "\r\n")] = 0;
+        has = colon && is_hex(colon + 1);
+    }
+    if (line)
+        explicit_bzero(line, room);
+    free(line);
+    if (file)
+        fclose(file);
+    return has;
+}
+
 static int load_client_key(struct uf_postcopy_tls *tls,
                            const struct uf_postcopy_tls_options *options, const char **ret_words)
 {
@@ -80,7 +123,13 @@ static int load_client_key(struct uf_postcopy_tls *tls,
     fclose(file);
     if (!hex)
         return refuse(ret_words, -ENOENT, "no key of this identity in the file of keys");
-    ret = gnutls_psk_allocate_client_credentials(&tls->psk_client);
+    if (!is_hex(hex)) {
+        free(hex);
+        return refuse(ret_words, -EINVAL, "the key of this identity is not hexadecimal");
+    }
+    tls->identity = strdup(options->psk_identity);
+    ret = tls->identity ? gnutls_psk_allocate_client_credentials(&tls->psk_client)
+                        : GNUTLS_E_MEMORY_ERROR;
     key = (gnutls_datum_t){(unsigned char *)hex, (unsigned)strlen(hex)};
     if (ret >= 0)
         ret = gnutls_psk_set_client_credentials(tls->psk_client, options->psk_identity, &key,
@@ -90,6 +139,37 @@ static int load_client_key(struct uf_postcopy_tls *tls,
     return ret < 0 ? refuse(ret_words, -EINVAL, gnutls_strerror(ret)) : 0;
 }
 
+/*
+ * What GnuTLS would do with the file itself, but that this side learns which of the two it was when
+ * the other one is refused. That one does not: for an identity that is unknown GnuTLS goes on with
+ * a key that nobody has (1).
+ */
+static int give_key(gnutls_session_t session, const gnutls_datum_t *name, gnutls_datum_t *ret_key)
+{
+    struct tls_asked *asked = gnutls_session_get_ptr(session);
+    FILE *file = fopen(asked->tls->psk_file, "re");
+    char *identity = strndup((const char *)name->data, name->size), *hex = NULL;
+    int ret = 1;
+
+    if (identity) {
+        snprintf(asked->identity, sizeof(asked->identity), "%s", identity);
+        if (file && strlen(identity) == name->size && !strpbrk(identity, ":\r\n"))
+            hex = find_key(file, identity);
+    }
+    if (hex) {
+        const gnutls_datum_t digits = {(unsigned char *)hex, (unsigned)strlen(hex)};
+
+        asked->known = true;
+        ret = gnutls_hex_decode2(&digits, ret_key) < 0 ? -1 : 0;
+        explicit_bzero(hex, strlen(hex));
+    }
+    free(hex);
+    free(identity);
+    if (file)
+        fclose(file);
+    return ret;
+}
+
 static int load_server_keys(struct uf_postcopy_tls *tls,
                             const struct uf_postcopy_tls_options *options, const char **ret_words)
 {
@@ -97,10 +177,16 @@ static int load_server_keys(struct uf_postcopy_tls *tls,
 
     if (access(options->psk_file, R_OK))
         return refuse(ret_words, -errno, "the file of keys cannot be read");
+    if (!has_key(options->psk_file))
+        return refuse(ret_words, -EINVAL, "no line NAME:KEY, as of psktool, in the file of keys");
+    tls->psk_file = strdup(options->psk_file);
+    if (!tls->psk_file)
+        return refuse(ret_words, -ENOMEM, strerror(ENOMEM));
     ret = gnutls_psk_allocate_server_credentials(&tls->psk_server);
-    if (ret >= 0)
-        ret = gnutls_psk_set_server_credentials_file(tls->psk_server, options->psk_file);
-    return ret < 0 ? refuse(ret_words, -EINVAL, gnutls_strerror(ret)) : 0;
+    if (ret < 0)
+        return refuse(ret_words, -ENOMEM, gnutls_strerror(ret));
+    gnutls_psk_set_server_credentials_function2(tls->psk_server, give_key);
+    return 0;
 }
 
 /* Return: NULL; what is wrong with the choice. */
@@ -169,6 +255,8 @@ void uf_postcopy_tls_free(struct uf_postcopy_tls *tls)
         gnutls_psk_free_server_credentials(tls->psk_server);
     if (tls->priority)
         gnutls_priority_deinit(tls->priority);
+    free(tls->psk_file);
+    free(tls->identity);
     free(tls->host);
     free(tls);
 }

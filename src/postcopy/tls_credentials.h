@@ -14,6 +14,15 @@ struct uf_postcopy_tls {
     gnutls_certificate_credentials_t certificates; /* these, or one of those; NULL else */
     gnutls_psk_client_credentials_t psk_client;
     gnutls_psk_server_credentials_t psk_server;
+    char *psk_file; /* a server's; read for each session */
+    char *identity; /* a client's */
+};
+
+/* Of a session, which has it as its pointer: which key the other side says that it has. */
+struct tls_asked {
+    const struct uf_postcopy_tls *tls;
+    char identity[64]; /* "": it has said nothing of that; else the beginning */
+    bool known;        /* it is in the file */
 };
 
 #endif

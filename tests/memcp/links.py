@@ -116,11 +116,15 @@ def check_tls_refused(keys):
     server = certificates(keys, "server")
     sends, receives = key(keys)
     for name, sends, receives, status, words in (
-            ("another key", key(keys, "psk-other")[0], receives, FAILED, "TLS"),
-            ("a key of another name", key(keys, "psk-stranger", "stranger")[0], receives, FAILED, "TLS"),
-            ("another host", certificates(keys, "client", "--tls-host=other.test"), server, FAILED, "TLS"),
+            ("another key", key(keys, "psk-other")[0], receives, FAILED, "both need the same line"),
+            ("a key of another name", key(keys, "psk-stranger", "stranger")[0], receives, FAILED,
+             "both need the same line"),
+            ("another host", certificates(keys, "client", "--tls-host=other.test"), server, FAILED,
+             "is expected"),
             ("another authority", certificates(keys, "foreign", "--tls-host=host.test"), server, FAILED,
-             "TLS"),
+             "who signed it is not in"),
+            ("an expired certificate", certificates(keys, "old", "--tls-host=host.test"), server, FAILED,
+             "has expired"),
             ("a receiver without", client, [], SETUP, "start this side with --tls-"),
             ("a sender without", [], server, SETUP, "this side wants TLS"),
             ("a key and certificates", sends, server, SETUP, "the other one a key")):
@@ -129,7 +133,15 @@ def check_tls_refused(keys):
               f"refused: {name}", (source, sink))
     for words, pattern in (([f"--tls-psk={keys}/none", "--tls-identity=x"], "cannot be read"),
                            (key(keys, identity="nobody")[0], "no key of this identity"),
-                           (certificates(keys, "none", "--tls-host=x"), "No such file")):
+                           (["receive", f"--listen=unix:{keys}/x", f"--tls-psk={keys}/ca.pem"],
+                            "no line NAME:KEY"),
+                           (certificates(keys, "none", "--tls-host=x"), "the certificate's file cannot be read"),
+                           ([*certificates(keys, "both", "--tls-host=x"), f"--tls-key={keys}/server.key"],
+                            "do not belong together"),
+                           ([*certificates(keys, "both", "--tls-host=x"), f"--tls-ca={keys}/ca.key"],
+                            "no certificate in the file of authorities"),
+                           ([*certificates(keys, "both", "--tls-host=x"), f"--tls-key={keys}/both.pem"],
+                            "no certificate, or no key")):
         status, _, err = run(*words)
         point(status == SETUP and pattern in err, f"refused: {pattern}", (status, err))
 

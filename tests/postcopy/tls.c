@@ -55,7 +55,8 @@ static const struct test {
     struct credentials client, server;
     struct expected expected;
     bool swapped, pipes;
-    uint64_t cut; /* after so many bytes; 0: never */
+    uint64_t cut;                          /* after so many bytes; 0: never */
+    const char *client_says, *server_says; /* in its words; NULL: whatever */
 } tests[] = {
     {"certificates", CLIENT, SERVER, {0, 0}},
     {"certificates, the sink is the client", CLIENT, SERVER, {0, 0}, .swapped = true},
@@ -69,11 +70,16 @@ static const struct test {
     {"the server's certificate is of another authority",
      CLIENT,
      {.ca = "ca.pem", .cert = "foreign"},
-     {REFUSED, REFUSED}},
+     {REFUSED, REFUSED},
+     .client_says = "signed by \"CN=authority other\", who is not in this side's file",
+     .server_says = "the other side refuses this side's certificate: who signed it is not in the "
+                    "file of authorities there"},
     {"the client's certificate is of another authority",
      {.ca = "ca.pem", .cert = "foreign", .host = "host.test"},
      SERVER,
-     {REFUSED, REFUSED}},
+     {REFUSED, REFUSED},
+     .client_says = "none was shown, as who signed it is not in the file",
+     .server_says = "the other side shows no certificate"},
     {"the client's certificate is of another authority, the sink is the client",
      {.ca = "ca.pem", .cert = "foreign", .host = "host.test"},
      SERVER,
@@ -82,30 +88,64 @@ static const struct test {
     {"the server's certificate is of another host",
      {.ca = "ca.pem", .cert = "client", .host = "elsewhere.test"},
      SERVER,
-     {REFUSED, REFUSED}},
+     {REFUSED, REFUSED},
+     .client_says = "is of \"host.test\", and here \"elsewhere.test\" is expected",
+     .server_says =
+         "the other side refuses this side's certificate: another name is expected there"},
     {"the client's certificate is of another host",
      CLIENT,
      {.ca = "ca.pem", .cert = "server", .host = "elsewhere.test"},
-     {REFUSED, REFUSED}},
+     {REFUSED, REFUSED},
+     .client_says =
+         "the other side refuses this side's certificate: another name is expected there",
+     .server_says = "is of \"client.test\", and here \"elsewhere.test\" is expected"},
     {"the server's certificate has expired",
      CLIENT,
      {.ca = "ca.pem", .cert = "old"},
-     {REFUSED, REFUSED}},
+     {REFUSED, REFUSED},
+     .client_says = "the other side's certificate has expired (2002-01-01): it needs a new one",
+     .server_says =
+         "the other side refuses this side's certificate: it has expired, and needs a new one"},
+    {"the client's certificate has expired, and is for servers",
+     {.ca = "ca.pem", .cert = "old", .host = "host.test"},
+     SERVER,
+     {REFUSED, REFUSED},
+     .client_says = "refuses this side's certificate: it has expired",
+     .server_says = "has expired (2002-01-01): it needs a new one; it is not for TLS clients"},
     {"the server's certificate is for clients",
      {.ca = "ca.pem", .cert = "client", .host = "client.test"},
      {.ca = "ca.pem", .cert = "client"},
-     {REFUSED, REFUSED}},
+     {REFUSED, REFUSED},
+     .client_says = "is not for TLS servers",
+     .server_says = "the other side refuses this side's certificate: it is not for TLS servers"},
     {"another key of the same name",
      {.psk = "psk-other", .identity = "migration"},
      KEY,
-     {ANY, ANY}},
+     {REFUSED, REFUSED},
+     .client_says = "it has another key for \"migration\", or none; both need the same line",
+     .server_says = "the other side has another key for \"migration\"; both need the same line"},
     {"a key that the server does not know",
      {.psk = "psk-stranger", .identity = "stranger"},
      KEY,
-     {ANY, ANY}},
-    {"a key against certificates", KEY, SERVER, {ANY, ANY}},
-    {"the client speaks plain", {0}, SERVER, {ANY, ANY}},
-    {"the server speaks plain", CLIENT, {0}, {ANY, ANY}},
+     {REFUSED, REFUSED},
+     .client_says = "it has another key for \"stranger\", or none; both need the same line",
+     .server_says = "names the key of \"stranger\", which is not in this side's file of keys"},
+    {"a key against certificates",
+     KEY,
+     SERVER,
+     {ANY, ANY},
+     .client_says = "one side has a key and the other one certificates",
+     .server_says = "perhaps one side has a key"},
+    {"the client speaks plain",
+     {0},
+     SERVER,
+     {ANY, ANY},
+     .server_says = "the other side does not speak TLS: both sides need it"},
+    {"the server speaks plain",
+     CLIENT,
+     {0},
+     {ANY, ANY},
+     .server_says = "the other side speaks TLS on the control link"},
     {"cut off while hands are shaken", CLIENT, SERVER, {ANY, ANY}, .cut = 500},
     {"cut off while pages come",
      CLIENT,
@@ -324,6 +364,12 @@ static void make_sides(struct side sides[2], const struct test *test)
         abort();
 }
 
+static bool says(const struct side *side, const char *words)
+{
+    return !words ||
+           strstr(side->source ? uf_source_error(side->source) : uf_sink_error(side->sink), words);
+}
+
 static bool as_expected(int ret, int expected)
 {
     return expected == ANY ? ret < 0 : ret == expected;
@@ -370,6 +416,10 @@ static bool run(const struct test *test)
     point(as_expected(sides[0].ret, test->expected.source) &&
               as_expected(sides[1].ret, test->expected.sink),
           test->name, test->expected.sink ? "refused" : "moves");
+    if (test->client_says || test->server_says)
+        point(says(&sides[test->swapped], test->client_says) &&
+                  says(&sides[!test->swapped], test->server_says),
+              test->name, "both sides say why");
     point(kept(sides, test), test->name, "the memory is where it should be");
     point(relay.found == plain, test->name, "what can be read on the way");
     uf_source_free(sides[0].source);
