@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <limits.h>
 #include <sys/uio.h>
 
 #include "base/lock.h"
@@ -8,13 +9,14 @@
 #include "sys/file.h"
 #include "sys/thread.h"
 
-#define LOCK_SPINS   200
-#define SETTLE_TRIES 1000
-#define STAT_MAX     512
-#define STAT_STATE   3 /* fields of /proc/PID/stat */
-#define STAT_BEGAN   22
-#define STAT_TICK_NS 10000000 /* 1 / USER_HZ, which is 100 in the kernel's ABI */
-#define LOCK_WAIT_NS 20000000 /* after this long, ask whether the holder lives */
+#define LOCK_SPINS      200
+#define LOCK_PASSED_MAX 8 /* others may take it so often before one who was woken for it */
+#define SETTLE_TRIES    1000
+#define STAT_MAX        512
+#define STAT_STATE      3 /* fields of /proc/PID/stat */
+#define STAT_BEGAN      22
+#define STAT_TICK_NS    10000000 /* 1 / USER_HZ, which is 100 in the kernel's ABI */
+#define LOCK_WAIT_NS    20000000 /* after this long, ask whether the holder lives */
 
 /* /proc's line on a thread from its state on, terminated; NULL when there is none, or no /proc. */
 static const char *thread_stat(int tid, char stat[STAT_MAX])
@@ -127,12 +129,18 @@ static bool lock_try(struct base_lock *lock, uint32_t tid)
     return atomic_compare_exchange_strong(&lock->word, &none, tid);
 }
 
-/* Sleep until the lock may be free; true when the holder was found dead and the lock is ours. */
-static bool lock_sleep(struct base_lock *lock, uint32_t tid)
+/*
+ * Sleep until the lock may be free, or is ours: handed over, or because its holder was found dead,
+ * of which *ret_died tells.
+ */
+static bool lock_sleep(struct base_lock *lock, uint32_t tid, bool *ret_died)
 {
     const struct timespec rel = {.tv_nsec = LOCK_WAIT_NS};
     uint32_t word = atomic_load(&lock->word);
 
+    if ((word & BASE_LOCK_TID) == tid) {
+        return true;
+    }
     if (word == 0) {
         return false;
     }
@@ -144,8 +152,30 @@ static bool lock_sleep(struct base_lock *lock, uint32_t tid)
     if (sys_futex_wait(&lock->word, word, &rel) != -ETIMEDOUT) {
         return false;
     }
-    return base_thread_dead((int)(word & BASE_LOCK_TID)) &&
-           atomic_compare_exchange_strong(&lock->word, &word, tid | BASE_LOCK_WAITERS);
+    *ret_died = base_thread_dead((int)(word & BASE_LOCK_TID)) &&
+                atomic_compare_exchange_strong(&lock->word, &word, tid | BASE_LOCK_WAITERS);
+    return *ret_died;
+}
+
+/*
+ * Having slept, others may sleep too: keep the mark that makes the release wake them.
+ * Return: whether the holder was found dead.
+ */
+static bool lock_wait(struct base_lock *lock, uint32_t tid)
+{
+    uint32_t none = 0, heir = tid;
+    bool died = false;
+
+    for (int passed = 0;
+         !lock_sleep(lock, tid, &died) &&
+         !atomic_compare_exchange_strong(&lock->word, &none, tid | BASE_LOCK_WAITERS);
+         none = 0) {
+        if (++passed >= LOCK_PASSED_MAX) {
+            atomic_compare_exchange_strong(&lock->heir, &none, tid);
+        }
+    }
+    atomic_compare_exchange_strong(&lock->heir, &heir, 0);
+    return died;
 }
 
 bool base_lock_acquire(struct base_lock *lock, int tid)
@@ -156,24 +186,36 @@ bool base_lock_acquire(struct base_lock *lock, int tid)
         }
         base_cpu_pause();
     }
-    for (;;) {
-        uint32_t none = 0;
+    return lock_wait(lock, (uint32_t)tid);
+}
 
-        if (lock_sleep(lock, (uint32_t)tid)) {
-            return true;
-        }
-        /* Having slept, others may sleep too: keep the mark that makes the release wake them. */
-        if (atomic_compare_exchange_strong(&lock->word, &none, (uint32_t)tid | BASE_LOCK_WAITERS)) {
-            return false;
-        }
+/* Only the holder takes the heir's name away. Should he die here, it is put there again. */
+static bool hand_over(struct base_lock *lock, uint32_t heir)
+{
+    atomic_store(&lock->heir, 0);
+    if (base_thread_dead((int)heir)) {
+        return false;
     }
+    atomic_store(&lock->word, heir | BASE_LOCK_WAITERS);
+    sys_futex_wake(&lock->word, INT_MAX); /* whichever of them it is */
+    return true;
 }
 
 void base_lock_release(struct base_lock *lock)
 {
-    uint32_t word = atomic_exchange(&lock->word, 0);
+    uint32_t heir = atomic_load(&lock->heir), word;
 
+    if (heir && hand_over(lock, heir)) {
+        return;
+    }
+    word = atomic_exchange(&lock->word, 0);
     if (word & BASE_LOCK_WAITERS) {
         sys_futex_wake(&lock->word, 1);
     }
+}
+
+void base_lock_reset(struct base_lock *lock)
+{
+    atomic_store(&lock->heir, 0);
+    atomic_store(&lock->word, 0);
 }

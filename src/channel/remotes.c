@@ -479,7 +479,7 @@ void client_fork_child(void)
         remotes[i].shared = NULL;
         remotes[i].death = -1;
     }
-    atomic_store(&remotes_lock.word, 0);
+    base_lock_reset(&remotes_lock);
 }
 
 void client_each(void (*step)(struct remote *remote))

@@ -206,7 +206,7 @@ void core_fixed_fork_child(void)
 {
     stack_t stack;
 
-    atomic_store(&lock.word, 0);
+    base_lock_reset(&lock);
     memset(table, 0, sizeof table);
     if (sys_call(SYS_sigaltstack, NULL, &stack) == 0 && !(stack.ss_flags & SS_DISABLE)) {
         core_fixed_note(CORE_FIXED_ALTSTACK, sys_gettid(), 0, (uintptr_t)stack.ss_sp,

@@ -391,7 +391,7 @@ void core_edit_unlock(void)
 
 void core_edit_lock_reset(void)
 {
-    atomic_store(&edit_lock.word, 0);
+    base_lock_reset(&edit_lock);
 }
 
 void core_never_block(uint64_t signals)

@@ -60,7 +60,7 @@ static void space_wipe(void)
     uint32_t now = atomic_load(&core_unwiped_forks);
 
     if (space->forks != now) {
-        atomic_store(&space->lock.word, 0);
+        base_lock_reset(&space->lock);
         atomic_store(&space->pid, 0);
         space->forks = now;
     }

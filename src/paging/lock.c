@@ -78,7 +78,7 @@ void paging_unlock(paging_stripes held)
 void paging_lock_reset(void)
 {
     for (int i = 0; i < STRIPES; i++) {
-        atomic_store(&stripe[i].word, 0);
+        base_lock_reset(&stripe[i]);
     }
     atomic_store(&paging_promises, 0);
 }

@@ -7,7 +7,12 @@
  * asks whether that thread still lives; if not, it takes the lock over and is told so, for what
  * the lock protects may be half done.
  *
- * Invariant: word == 0, or (word & BASE_LOCK_TID) is the holder.
+ * Who finds it free takes it, for a hand-over costs a switch of threads. But a thread that takes it
+ * again and again would keep all others out: whoever was passed over often enough becomes its heir,
+ * to whom the holder hands it over.
+ *
+ * Invariant: word == 0, or (word & BASE_LOCK_TID) is the holder. heir is taken away by the holder
+ * alone, which may be the heir himself.
  */
 #ifndef BASE_LOCK_H
 #define BASE_LOCK_H
@@ -21,6 +26,7 @@
 
 struct base_lock {
     _Atomic uint32_t word;
+    _Atomic uint32_t heir; /* thread id; 0: nobody has waited long */
 };
 
 /**
@@ -33,6 +39,9 @@ struct base_lock {
 bool base_lock_acquire(struct base_lock *lock, int tid);
 
 void base_lock_release(struct base_lock *lock);
+
+/* In a forked child: whoever held it, or waited, is not there. */
+void base_lock_reset(struct base_lock *lock);
 
 /* Whether the thread has ended: gone, a zombie, or dead. Slow: for those who have waited. */
 bool base_thread_dead(int tid);
