@@ -361,6 +361,7 @@ static long try_channel(struct remote *remote, int bell)
     close_end(ends.memory);
     remote->socket = ends.ours;
     BASE_POINT();
+    ret = ret == -EBADF ? -EAGAIN : ret; /* closed here, by a program that closes what is open */
     if (ret == 0 && accepted(remote, &ret)) {
         remote->death = receive_death(remote);
         return 0;

@@ -505,6 +505,7 @@ static bool accept_hello(int memory, int socket, int bell)
     struct channel *shared = is_pair(socket) ? map_shared(memory) : NULL;
     uint32_t id = core_serve_find(bell);
     struct served *one = id ? find_place() : NULL;
+    long full = id ? -EMFILE : -ESRCH;
 
     if (!shared) {
         return false;
@@ -512,9 +513,10 @@ static bool accept_hello(int memory, int socket, int bell)
     BASE_POINT();
     if (one) {
         one->socket = core_hide(socket);
+        full = one->socket == -EBADF ? -ESRCH : full; /* closed by the program: said again */
     }
     if (!one || one->socket < 0) {
-        answer_hello(shared, (uint32_t)(id ? -EMFILE : -ESRCH));
+        answer_hello(shared, (uint32_t)full);
         sys_munmap((uintptr_t)shared, sizeof *shared);
         return one; /* closed by core_hide() */
     }
@@ -606,6 +608,10 @@ bool served_look(bool wait)
     }
     if (sys_call(SYS_ppoll, fds, count, &limit, NULL, 8) < 0) {
         return true;
+    }
+    if (fds[1].revents & POLLNVAL) {
+        death = -1; /* it was closed under us, and tells nothing */
+        fds[1].revents = 0;
     }
     if (fds[1].revents || !program_lives()) {
         return false;

@@ -141,12 +141,14 @@ static bool spawn(void)
         return false;
     }
     program = sys_getpid();
+    sys_sigmask(SIG_SETMASK, &all, &mask);
     if (death < 0) {
+        core_fds_lock(); /* a program that closes whatever is open must not close it */
         pidfd = sys_call(SYS_pidfd_open, program, 0);
         death = sys_failed(pidfd) ? -1 : core_hide((int)pidfd);
+        core_fds_unlock();
     }
     served_begin(program, death);
-    sys_sigmask(SIG_SETMASK, &all, &mask);
     BASE_POINT();
     ret =
         arch_spawn(flags, stack + STACK_BYTES, tls + TLS_BYTES / 2, &server_tid, server_main, NULL);

@@ -113,12 +113,12 @@ static long create(int flags)
         return -ENOMEM;
     }
     core_enter(&guard);
-    core_edit_lock(guard.tid);
+    core_fds_lock();
     ret = core_reopen();
     if (ret == 0) {
         ret = create_context(flags);
     }
-    core_edit_unlock();
+    core_fds_unlock();
     core_leave(&guard);
     if (ret == -EMFILE) {
         core_log("refused a context: no descriptor is left below RLIMIT_NOFILE; with the first one "

@@ -66,6 +66,8 @@ void core_finish_busy(int tid);
 void core_edit_lock(int tid);
 void core_edit_unlock(void);
 bool core_edit_locked(void);
+/* See core_fds_lock(), which it is a half of. Context: edit lock held. */
+void core_fds_pass(bool any);
 void core_edit_lock_reset(void);
 
 extern struct uf_stats *core_stats;

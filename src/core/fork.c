@@ -124,7 +124,9 @@ static void prepare(bool heirs)
     core_edit_lock(fork.guard.tid);
     paging_lock_all(fork.guard.tid);
     if (core_remote && core_own_table() && events_fork_used() && heirs) {
+        core_fds_pass(true);
         prepare_heirs(&fork);
+        core_fds_pass(false); /* the program's own handlers of fork may close what they like */
     }
     under_way = fork; /* only now: another thread may be between prepare and parent */
 }

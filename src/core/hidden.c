@@ -14,15 +14,20 @@ static _Atomic int hidden_top;         /* handles below were used at least once 
 /* Descriptors of ours have numbers of the program's now; or whoever let them pass has died. */
 static _Atomic bool passing;
 
+void core_fds_pass(bool any)
+{
+    atomic_store(&passing, any);
+}
+
 void core_fds_lock(void)
 {
     core_edit_lock(sys_gettid());
-    atomic_store(&passing, true);
+    core_fds_pass(true);
 }
 
 void core_fds_unlock(void)
 {
-    atomic_store(&passing, false);
+    core_fds_pass(false);
     core_edit_unlock();
 }
 
@@ -43,6 +48,9 @@ int core_hide(int fd)
     int top = atomic_load(&hidden_top);
 
     fd = paging_keep_fd(fd);
+    if (fd < 0) {
+        return fd;
+    }
     for (int i = 0; i < HIDDEN_MAX; i++) {
         int none = 0;
 

@@ -33,6 +33,9 @@ int paging_keep_fd(int fd)
     }
     sys_call(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, &lim);
     high = sys_fcntl(fd, F_DUPFD_CLOEXEC, (long)(lim.cur - lim.cur / 4));
+    if (high == -EBADF) {
+        return -EBADF; /* the program has closed it: its next one may have that number */
+    }
     if (sys_failed(high)) {
         return fd;
     }

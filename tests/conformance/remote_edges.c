@@ -4,6 +4,8 @@
  * part, and copies longer than what goes to the other process at once. The case has the memory; a
  * child of it, with the inherited descriptor, asks.
  */
+#include <sys/syscall.h>
+
 #include "harness.h"
 
 #define LONG  ((size_t)4 << 20) /* more than one piece */
@@ -255,6 +257,18 @@ static void *close_all(void *arg)
     return NULL;
 }
 
+/* All that come after the context's, as closefrom(3) does. */
+static void *close_range_all(void *arg)
+{
+    struct closer *closer = arg;
+
+    while (!atomic_load(&closer->stop)) {
+        syscall(SYS_close_range, closer->first, ~0u, 0);
+        sched_yield();
+    }
+    return NULL;
+}
+
 static int asks_once(void *arg)
 {
     struct edge *e = arg;
@@ -263,18 +277,30 @@ static int asks_once(void *arg)
     return ret == 0 || ret == -EEXIST ? 0 : 1;
 }
 
-static void managers_of_who_closes(enum mem_kind kind)
+static void managed_while(void *(*closes)(void *), enum mem_kind kind)
 {
     struct closer closer = {0};
     struct edge e;
 
     edge_new(&e, kind, page_size, 0);
-    CHECK((closer.first = dup(0)) >= 0);
-    CHECK_EQ(pthread_create(&closer.thread, NULL, close_all, &closer), 0);
+    CHECK((closer.first = dup(0)) > e.uffd);
+    CHECK_EQ(pthread_create(&closer.thread, NULL, closes, &closer), 0);
     for (int i = 0; i < MANAGERS; i++)
         CHECK_EXITED(child_status(asks_once, &e), 0);
     atomic_store(&closer.stop, true);
     CHECK_EQ(pthread_join(closer.thread, NULL), 0);
+}
+
+static void managers_of_who_closes(enum mem_kind kind)
+{
+    managed_while(close_all, kind);
+}
+
+static void managers_of_who_closes_ranges(enum mem_kind kind)
+{
+    if (syscall(SYS_close_range, ~0u, ~0u, 0) != 0)
+        case_skip("the kernel has no close_range()");
+    managed_while(close_range_all, kind);
 }
 
 #define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
@@ -289,6 +315,7 @@ const struct conf_case remote_edge_cases[] = {
     {"remote/answer-unwritable", RST_OTHER, ONE_OF_EACH, .run = answer_unwritable},
     {"remote/api-unwritable", RST_OTHER, KIND(MEM_ANON), .run = api_unwritable},
     {"remote/who-closes-all", RST_OTHER, KIND(MEM_ANON), .run = managers_of_who_closes},
+    {"remote/who-closes-ranges", RST_OTHER, KIND(MEM_ANON), .run = managers_of_who_closes_ranges},
     {"remote/manager-ends-unread", RST_OTHER, KIND(MEM_ANON), .run = manager_ends_unread},
     {.id = NULL},
 };
