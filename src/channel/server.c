@@ -21,6 +21,7 @@
 #include "core/remote.h"
 #include "core/settings.h"
 #include "local.h"
+#include "namespace.h"
 #include "served.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -127,13 +128,29 @@ static void server_main(void *arg)
 
 /* ---- beginning */
 
-static bool spawn(void)
+/* Context: core_fds_lock(), all signals blocked. Return: its process id, or -errno. */
+static long begin(void)
 {
     const unsigned long flags =
         CLONE_VM | CLONE_FILES | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+    long pidfd;
+
+    if (death < 0) {
+        pidfd = sys_call(SYS_pidfd_open, program, 0);
+        death = sys_failed(pidfd) ? -1 : core_hide((int)pidfd);
+    }
+    served_begin(program, death);
+    BASE_POINT();
+    return arch_spawn(flags, stack + STACK_BYTES, tls + TLS_BYTES / 2, &server_tid, server_main,
+                      NULL);
+}
+
+static bool spawn(void)
+{
     const uint64_t all = ~(uint64_t)0;
     uint64_t mask;
-    long pidfd, ret;
+    int back;
+    long ret;
 
     stack = stack ? stack : sys_table(STACK_BYTES);
     tls = tls ? tls : sys_table(TLS_BYTES);
@@ -142,16 +159,10 @@ static bool spawn(void)
     }
     program = sys_getpid();
     sys_sigmask(SIG_SETMASK, &all, &mask);
-    if (death < 0) {
-        core_fds_lock(); /* a program that closes whatever is open must not close it */
-        pidfd = sys_call(SYS_pidfd_open, program, 0);
-        death = sys_failed(pidfd) ? -1 : core_hide((int)pidfd);
-        core_fds_unlock();
-    }
-    served_begin(program, death);
-    BASE_POINT();
-    ret =
-        arch_spawn(flags, stack + STACK_BYTES, tls + TLS_BYTES / 2, &server_tid, server_main, NULL);
+    core_fds_lock(); /* a program that closes whatever is open must not close what is opened here */
+    ret = namespace_enter(&back) ? begin() : -EPERM;
+    namespace_leave(back);
+    core_fds_unlock();
     sys_sigmask(SIG_SETMASK, &mask, NULL);
     if (sys_failed(ret)) {
         return false;

@@ -68,6 +68,8 @@ const uint8_t icall_concerns[ICALL_NUMBERS] = {
 #endif
     [SYS_execve] = ICALL_ALWAYS,
     [SYS_execveat] = ICALL_ALWAYS,
+    [SYS_unshare] = ICALL_ALWAYS,
+    [SYS_setns] = ICALL_ALWAYS,
     /* where calls are trapped */
     [SYS_prctl] = ICALL_ALWAYS,
     [SYS_seccomp] = ICALL_ALWAYS,
@@ -476,6 +478,15 @@ static long shmat_call(long a, long b, long c)
     return ret;
 }
 
+/* Who serves other processes begins before: children that come after belong to another namespace.
+ */
+void icall_splitting(int flags)
+{
+    if (core_active && (flags & CLONE_NEWPID)) {
+        core_fd_leaves();
+    }
+}
+
 /* Calls that are made here in any case. */
 static long process_call(long nr, const long *args)
 {
@@ -493,6 +504,12 @@ static long process_call(long nr, const long *args)
         return shmat_call(args[0], args[1], args[2]);
     case SYS_brk:
         return core_active ? brk_call(args[0]) : ICALL_PASS;
+    case SYS_unshare:
+        icall_splitting((int)args[0]);
+        return ICALL_PASS;
+    case SYS_setns:
+        icall_splitting(args[1] ? (int)args[1] : CLONE_NEWPID);
+        return ICALL_PASS;
     case SYS_seccomp:
         icall_filtered = true;
         return ICALL_PASS;

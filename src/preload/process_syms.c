@@ -50,6 +50,28 @@ EXPORT int pthread_cancel(pthread_t thread)
     return real_fn(thread);
 }
 
+EXPORT int unshare(int flags)
+{
+    static __typeof__(&unshare) real_fn;
+
+    if (!real_fn) {
+        real_fn = REAL(unshare);
+    }
+    icall_splitting(flags);
+    return real_fn(flags);
+}
+
+EXPORT int setns(int fd, int kind)
+{
+    static __typeof__(&setns) real_fn;
+
+    if (!real_fn) {
+        real_fn = REAL(setns);
+    }
+    icall_splitting(kind ? kind : CLONE_NEWPID);
+    return real_fn(fd, kind);
+}
+
 struct clone_start {
     int (*fn)(void *);
     void *arg;
