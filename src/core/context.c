@@ -30,7 +30,7 @@ struct context *context_next(struct context *ctx)
 
 int contexts_init(void)
 {
-    contexts = sys_table((CONTEXTS_MAX + 1) * sizeof *contexts);
+    contexts = contexts ? contexts : sys_table((CONTEXTS_MAX + 1) * sizeof *contexts);
     return contexts ? descriptors_init() : -ENOMEM;
 }
 
@@ -107,10 +107,10 @@ static long create_context(int flags)
 static long create(int flags)
 {
     struct core_guard guard;
-    long ret;
+    long ret = core_have_tables();
 
-    if (!core_started()) {
-        return -ENOMEM;
+    if (ret) {
+        return ret;
     }
     core_enter(&guard);
     core_fds_lock();
@@ -170,7 +170,7 @@ long core_open_device(int flags)
     if (!policy_permits_device(flags)) {
         return -EACCES;
     }
-    if (!core_started()) {
+    if (core_have_tables()) {
         return -ENOMEM;
     }
     fd = sys_call(SYS_openat, AT_FDCWD, "/dev/null", flags & (O_ACCMODE | O_CLOEXEC | O_NONBLOCK),

@@ -106,8 +106,10 @@ void core_space_begin(void);
 /* There is something that the program's calls can concern. */
 void core_activate(void);
 
-/* Whether core_init() has succeeded: without memory for its tables there are no contexts. */
+/* Whether core_init() has succeeded: else there are no contexts. */
 bool core_started(void);
+/* Before the first context: memory for what they need. Return: 0, -ENOMEM. */
+int core_have_tables(void);
 
 /* One line to the log, if there is one: text, and a number in hex when text ends in " ". */
 void core_log(const char *text, uint64_t number);
@@ -376,7 +378,8 @@ void nested_wake(uint32_t id, uintptr_t start, uintptr_t end);
 
 /* ---- waiters.c, wait.c */
 
-int waiters_init(void);
+void waiters_init(void);
+int waiters_tables(void); /* 0, -ENOMEM */
 /* Whether a thread waits in [start, end), for whatever context. Context: any. */
 bool waiters_within(uintptr_t start, uintptr_t end);
 /* Wake the context's waiters in [start, end). */

@@ -18,7 +18,7 @@ static _Atomic int fdmap_top;
 
 int descriptors_init(void)
 {
-    core_fdmap = sys_table(CORE_FDS_MAX * sizeof *core_fdmap);
+    core_fdmap = core_fdmap ? core_fdmap : sys_table(CORE_FDS_MAX * sizeof *core_fdmap);
     return core_fdmap ? 0 : -ENOMEM;
 }
 
@@ -226,7 +226,8 @@ void core_fd_arrived(int fd)
     struct core_bell bell;
     uint32_t id;
 
-    if (fd < 0 || (unsigned)fd >= CORE_FDS_MAX || !core_started() || !core_bell_name(fd, &bell)) {
+    if (fd < 0 || (unsigned)fd >= CORE_FDS_MAX || !core_bell_name(fd, &bell) ||
+        core_have_tables()) {
         return;
     }
     core_enter(&guard); /* which finds out that this is a forked child */

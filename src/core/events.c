@@ -38,7 +38,7 @@ static _Atomic uint32_t table_top; /* slots below were used at least once */
 
 int events_init(void)
 {
-    table = sys_table(EVENTS * sizeof *table);
+    table = table ? table : sys_table(EVENTS * sizeof *table);
     return table ? 0 : -ENOMEM;
 }
 

@@ -27,7 +27,7 @@ static _Atomic uint64_t version;
 int ranges_init(void)
 {
     for (int i = 0; i < 2; i++) {
-        buffer[i] = sys_table(sizeof *buffer[i]);
+        buffer[i] = buffer[i] ? buffer[i] : sys_table(sizeof *buffer[i]);
         if (!buffer[i]) {
             return -ENOMEM;
         }

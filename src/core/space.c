@@ -28,6 +28,8 @@ int core_pid;
 static struct uf_stats own_stats;
 struct uf_stats *core_stats = &own_stats;
 static struct base_lock edit_lock;
+static struct base_lock tables_lock;
+static _Atomic bool tables_made;
 static _Atomic uint32_t before_start = 1;
 static bool unwiped; /* the mark stays in a forked child: it has to be told */
 _Atomic uint32_t *core_space_mark = &before_start;
@@ -90,7 +92,6 @@ int core_init(const struct core_options *options)
         .nostage = options->nostage,
         .budget = options->budget,
     };
-    int ret;
 
     if (core_started()) {
         return 0;
@@ -108,18 +109,45 @@ int core_init(const struct core_options *options)
     if (core_stats->vma_budget < (uint64_t)paging_env.budget) {
         core_stats->vma_budget = (uint64_t)paging_env.budget;
     }
-    ret = ranges_init();
+    waiters_init();
+    pledges_init();
+    return mark_space();
+}
+
+/* 66 MiB of addresses, which mlockall(2) would fill: not for programs that have no context. */
+static int make_tables(void)
+{
+    int ret = ranges_init();
+
     if (ret == 0) {
         ret = contexts_init();
     }
     if (ret == 0) {
-        ret = waiters_init();
-        pledges_init();
+        ret = waiters_tables();
     }
-    if (ret == 0) {
-        ret = events_init();
+    return ret ? ret : events_init();
+}
+
+int core_have_tables(void)
+{
+    struct core_guard guard;
+    int ret = 0;
+
+    if (!core_started()) {
+        return -ENOMEM;
     }
-    return ret ? ret : mark_space();
+    if (atomic_load(&tables_made)) {
+        return 0;
+    }
+    core_enter(&guard);
+    base_lock_acquire(&tables_lock, guard.tid);
+    if (!atomic_load(&tables_made)) {
+        ret = make_tables();
+        atomic_store(&tables_made, ret == 0);
+    }
+    base_lock_release(&tables_lock);
+    core_leave(&guard);
+    return ret;
 }
 
 _Atomic bool core_tls_shared;
@@ -443,6 +471,7 @@ void core_space_forked(void)
 void core_space_begin(void)
 {
     forget_open_threads();
+    atomic_store(&tables_lock.word, 0);
     mark_space();
 }
 

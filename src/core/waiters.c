@@ -32,11 +32,15 @@
 static struct slot *slots;
 static _Atomic uint32_t slots_top; /* slots below were used at least once */
 
-int waiters_init(void)
+void waiters_init(void)
 {
-    slots = sys_table(SLOTS * sizeof *slots);
     base_cpu_boot_ns(0); /* from here on it can tell */
     wait_init();
+}
+
+int waiters_tables(void)
+{
+    slots = slots ? slots : sys_table(SLOTS * sizeof *slots);
     return slots ? 0 : -ENOMEM;
 }
 

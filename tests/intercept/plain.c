@@ -183,9 +183,37 @@ static void numbers(void)
     close(fd);
 }
 
+/* ---- what mlockall() locks is the program's */
+
+static long locked_kib(void)
+{
+    FILE *status = fopen("/proc/self/status", "r");
+    char line[256];
+    long kib = -1;
+
+    while (status && fgets(line, sizeof line, status))
+        sscanf(line, "VmLck: %ld", &kib);
+    if (status)
+        fclose(status);
+    return kib;
+}
+
+#define MUCH (16 << 10) /* KiB */
+
+static void locking(void)
+{
+    if (mlockall(MCL_CURRENT) && (errno == ENOMEM || errno == EPERM)) {
+        printf("ok %d - mlockall # SKIP RLIMIT_MEMLOCK: %s\n", ++done, strerror(errno));
+        return;
+    }
+    ok(locked_kib() > 0 && locked_kib() < MUCH, "mlockall locks what the program has");
+    munlockall();
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    locking();
     cancellation();
     variadic();
     numbers();
