@@ -427,6 +427,9 @@ enum core_verdict core_fault(uintptr_t addr, enum arch_access access, ucontext_t
     while (verdict == CORE_RETRY && woken) {
         verdict = look_again(addr, access, &mask, uc, &woken);
     }
+    if (verdict == CORE_RETRY) {
+        usage_count(core_tid(), false);
+    }
     return verdict;
 }
 
@@ -445,7 +448,11 @@ int core_fault_round(uintptr_t addr, enum arch_access access)
     sys_sigmask(SIG_BLOCK, &all, &mask);
     verdict = fault(addr, access, &mask, NULL, false, &woken);
     sys_sigmask(SIG_SETMASK, &mask, NULL);
-    return verdict == CORE_RETRY ? 0 : -EFAULT;
+    if (verdict != CORE_RETRY) {
+        return -EFAULT;
+    }
+    usage_count(core_tid(), woken);
+    return 0;
 }
 
 int core_fault_in(uintptr_t addr, enum arch_access access)

@@ -405,6 +405,7 @@ static void child(bool seen)
     }
     paging_lock_reset();
     paging_pins_reset();
+    usage_reset();
     core_edit_lock_reset();
     core_fixed_fork_child();
     core_space_begin();

@@ -440,6 +440,8 @@ static long memory_call(long nr, long a, long b, long c, long d, long e, long f)
         return icall_munlock((const void *)a, (size_t)b);
     case SYS_shmdt:
         return icall_shmdt((const void *)a);
+    case SYS_getrusage:
+        return icall_getrusage((int)a, (void *)b);
     default:
         return ICALL_PASS;
     }

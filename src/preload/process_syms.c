@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -71,6 +72,9 @@ EXPORT int setns(int fd, int kind)
     icall_splitting(kind ? kind : CLONE_NEWPID);
     return real_fn(fd, kind);
 }
+
+PRELOAD_MADE(int, getrusage, SYS_getrusage, (__rusage_who_t who, struct rusage *usage),
+             (who, usage), icall_getrusage((int)who, usage))
 
 struct clone_start {
     int (*fn)(void *);

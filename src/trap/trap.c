@@ -47,6 +47,7 @@ static const short active[] = {
     SYS_sigaltstack, SYS_pkey_mprotect,
     SYS_mseal,       SYS_mlockall,
     SYS_munlockall,  SYS_process_madvise,
+    SYS_getrusage,
 };
 static const short children[] = {SYS_fork, SYS_vfork, SYS_clone, SYS_clone3};
 

@@ -258,11 +258,55 @@ static void call_refused(enum mem_kind kind)
     refused(uffd_open(UF_FEATURE_SIGBUS), kind);
 }
 
+#define USED 4 /* pages */
+
+static struct rusage usage_of(int who)
+{
+    struct rusage usage;
+
+    CHECK_EQ(getrusage(who, &usage), 0);
+    return usage;
+}
+
+static int usage_begins(void *arg)
+{
+    (void)arg;
+    return usage_of(RUSAGE_SELF).ru_majflt >= USED;
+}
+
+/* An access that waited is a minor fault of its thread, a page that a call waited for a major one.
+ */
+static void call_usage(enum mem_kind kind)
+{
+    const int whose[] = {RUSAGE_THREAD, RUSAGE_SELF};
+    struct rusage start[2], touched[2];
+    struct served served;
+    int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+
+    serve(&served, kind, 2 * USED);
+    for (int i = 0; i < 2; i++)
+        start[i] = usage_of(whose[i]);
+    for (size_t n = 0; n < USED; n++)
+        (void)*(volatile char *)mem_page(&served.mem, n);
+    for (int i = 0; i < 2; i++)
+        touched[i] = usage_of(whose[i]);
+    for (size_t n = USED; n < 2 * USED; n++)
+        CHECK_EQ(read(zero, mem_page(&served.mem, n), 1), 1);
+    CHECK_EQ(served_faults(&served), 2 * USED);
+    for (int i = 0; i < 2; i++) {
+        CHECK(touched[i].ru_minflt - start[i].ru_minflt >= USED);
+        CHECK(touched[i].ru_majflt - start[i].ru_majflt < USED);
+        CHECK(usage_of(whose[i]).ru_majflt - touched[i].ru_majflt >= USED);
+    }
+    CHECK_EXITED(child_status(usage_begins, NULL), 0);
+}
+
 #define RST_QEMU "rst: QEMU/KVM, GUP"
 
 const struct conf_case call_system_cases[] = {
     {"call/children", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_children},
     {"call/process", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_process},
+    {"call/usage", RST_QEMU, ONE_OF_EACH | HUGETLB_OF_EACH, NEED_FULL, .run = call_usage},
     {"call/clocks", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_clocks},
     {"call/system-v", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_system_v},
     {"call/queues", RST_QEMU, ONE_OF_EACH, NEED_FULL, .run = call_queues},

@@ -277,6 +277,16 @@ static inline int core_short_way_tid(void)
 void core_fork_prepare(void);
 /* The same, and managers are told nothing of the child, whose memory is plain. */
 void core_fork_prepare_plain(void);
+/* ---- usage.c: what getrusage(2) of the kernel does not count */
+
+struct core_usage {
+    uint64_t minor, major;
+};
+
+/* Of the process since it began, of one of its threads. Context: any; takes no lock. */
+struct core_usage core_usage(void);
+struct core_usage core_usage_of(int tid);
+
 /*
  * The call that comes next has CLONE_VFORK, and a copy of the memory. Return: it is to be made
  * without, since the parent has something to do while the child waits: core_fork_parent() returns

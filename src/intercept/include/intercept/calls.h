@@ -107,6 +107,9 @@ void icall_shm_attached(int id, uintptr_t addr);
 /* After brk moved from one end to another. */
 void icall_brk_moved(uintptr_t from, uintptr_t to);
 
+/* ---- what the process has used: usage.c */
+long icall_getrusage(int who, void *usage);
+
 /* ---- files behind mappings: file.c; each makes the call, then hides what it emptied */
 long icall_fallocate(int fd, int mode, off_t off, off_t len);
 long icall_ftruncate(int fd, off_t len);
