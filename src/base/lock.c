@@ -163,15 +163,15 @@ static bool lock_sleep(struct base_lock *lock, uint32_t tid, bool *ret_died)
  */
 static bool lock_wait(struct base_lock *lock, uint32_t tid)
 {
-    uint32_t none = 0, heir = tid;
+    uint32_t heir = tid;
     bool died = false;
 
-    for (int passed = 0;
-         !lock_sleep(lock, tid, &died) &&
-         !atomic_compare_exchange_strong(&lock->word, &none, tid | BASE_LOCK_WAITERS);
-         none = 0) {
-        if (++passed >= LOCK_PASSED_MAX) {
-            atomic_compare_exchange_strong(&lock->heir, &none, tid);
+    for (int passed = 0; !lock_sleep(lock, tid, &died) && !lock_try(lock, tid | BASE_LOCK_WAITERS);
+         passed++) {
+        uint32_t nobody = 0;
+
+        if (passed >= LOCK_PASSED_MAX) {
+            atomic_compare_exchange_strong(&lock->heir, &nobody, tid);
         }
     }
     atomic_compare_exchange_strong(&lock->heir, &heir, 0);
