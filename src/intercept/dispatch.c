@@ -106,9 +106,27 @@ void icall_clone_words(uint64_t flags, uint64_t parent, uint64_t child, uint64_t
     }
 }
 
+#define PAGE        4096ull
+#define STACK_PAGES 4 /* of a child's stack, where a fault's frame must fit at least once */
+
+void icall_clone_stack(uint64_t top)
+{
+    struct core_call call = {0};
+
+    if (!core_active || !top) {
+        return;
+    }
+    for (uint64_t n = 1; n <= STACK_PAGES && top > n * PAGE; n++) {
+        if (core_call_ready(&call, top - n * PAGE, PAGE, ARCH_WRITE, false) < 0) {
+            break;
+        }
+    }
+    core_call_end(&call);
+}
+
 /* The beginning of struct clone_args. */
 struct clone_words {
-    uint64_t flags, pidfd, child, parent;
+    uint64_t flags, pidfd, child, parent, signal, stack, stack_size;
 };
 
 uint64_t icall_clone_prepare(long nr, const long *args)
@@ -119,10 +137,10 @@ uint64_t icall_clone_prepare(long nr, const long *args)
     case SYS_clone: /* a pidfd goes where the number would */
 #if defined(__aarch64__)
         words = (struct clone_words){(uint64_t)args[0], (uint64_t)args[2], (uint64_t)args[4],
-                                     (uint64_t)args[2]};
+                                     (uint64_t)args[2], .stack = (uint64_t)args[1]};
 #else
         words = (struct clone_words){(uint64_t)args[0], (uint64_t)args[2], (uint64_t)args[3],
-                                     (uint64_t)args[2]};
+                                     (uint64_t)args[2], .stack = (uint64_t)args[1]};
 #endif
         break;
     case SYS_clone3:
@@ -138,6 +156,7 @@ uint64_t icall_clone_prepare(long nr, const long *args)
         return 0;
     }
     icall_clone_words(words.flags, words.parent, words.child, words.pidfd);
+    icall_clone_stack(words.stack ? words.stack + words.stack_size : 0);
     return words.flags;
 }
 

@@ -109,6 +109,7 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
     }
     icall_clone_words((unsigned)flags, (uintptr_t)parent_tid, (uintptr_t)child_tid,
                       (uintptr_t)parent_tid);
+    icall_clone_stack((uintptr_t)stack);
     if ((flags & CLONE_VM) || icall_trapping) {
         if ((flags & CLONE_VM) && !(flags & CLONE_SETTLS)) {
             core_share_tls();

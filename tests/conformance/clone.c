@@ -345,6 +345,32 @@ static void words(enum mem_kind kind)
 #define MAN_CLONE "clone(2)"
 #define RST_QEMU  "rst: QEMU/KVM"
 
+static int shallow_main(void *arg)
+{
+    volatile char room[2048];
+
+    room[0] = 7;
+    (void)arg;
+    return room[0];
+}
+
+/* A stack of which nothing is there: the child has no other to wait on. */
+static void hidden_stack(enum mem_kind kind)
+{
+    const int flags[] = {0, CLONE_VM, CLONE_VM | CLONE_FILES | CLONE_FS};
+
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        struct served served;
+        pid_t pid;
+
+        serve(&served, kind, 16);
+        pid = clone(shallow_main, served.mem.addr + served.mem.len, flags[i] | SIGCHLD, NULL);
+        CHECK(pid > 0);
+        CHECK_EXITED(child_wait(pid), 7);
+        CHECK(served_faults(&served) > 0);
+    }
+}
+
 const struct conf_case clone_cases[] = {
     {"clone/shares-memory", MAN_CLONE, ONE_OF_EACH | HUGETLB_OF_EACH,
      .features = UF_FEATURE_THREAD_ID, .run = sharer_waits},
@@ -354,6 +380,7 @@ const struct conf_case clone_cases[] = {
      .run = sharer_killed_id_reused},
     {"clone/killed-beside-a-thread", MAN_CLONE, .run = sharer_killed_beside_thread},
     {"clone/vfork", "vfork(2)", ONE_OF_EACH | HUGETLB_OF_EACH, .run = vfork_child_waits},
+    {"clone/hidden-stack", MAN_CLONE, ONE_OF_EACH, NEED_FULL, .run = hidden_stack},
     {"clone/words", MAN_CLONE, ONE_OF_EACH, NEED_FULL, .run = words},
     {"thread/cancelled-asynchronously", "pthread_cancel(3)", ONE_OF_EACH | HUGETLB_OF_EACH,
      .run = cancelled_asynchronously},

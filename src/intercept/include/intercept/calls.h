@@ -65,7 +65,9 @@ long icall_thread_stack(void *addr, size_t len);
 void icall_thread_begins(void *addr, size_t len);
 /* What the kernel writes of a new child, and says nothing when it cannot, is brought in. */
 void icall_clone_words(uint64_t flags, uint64_t parent, uint64_t child, uint64_t pidfd);
-/* The same for a system call by number. Return: its flags, 0 if it has none. */
+/* The upper end of the stack that a child begins on is brought in: a fault there has no frame. */
+void icall_clone_stack(uint64_t top);
+/* Both for a system call by number. Return: its flags, 0 if it has none. */
 uint64_t icall_clone_prepare(long nr, const long *args);
 /* After core_fork_prepare(): which flags the call, that copies the memory, is to be made without.
  */
