@@ -29,6 +29,7 @@
 
 #define STACK_BYTES (64u << 10)
 #define TLS_BYTES   8192u       /* the thread pointer stands in its middle */
+#define EXEC_WAIT_S 1           /* until it has ended by itself */
 #define LOOK_EVERY  256         /* rounds that served somebody */
 #define YIELD_EVERY 64          /* spins: the other side may need this processor */
 #define WCLONE_     0x80000000u /* wait for a child without exit signal */
@@ -121,6 +122,8 @@ static void server_main(void *arg)
         memcpy(self + offset, &(int){sys_gettid()}, sizeof(int));
     }
     sys_call(SYS_prctl, PR_SET_NAME, "userfault-serve");
+    /* Whoever stops the program's group: its memory is to be had as ever. */
+    sys_call(SYS_setpgid, 0, 0);
     served_resume();
     serve();
     sys_call(SYS_exit, 0);
@@ -191,6 +194,7 @@ static bool was_killed(void)
  */
 void server_exec_prepare(void)
 {
+    const struct timespec most = {.tv_sec = EXEC_WAIT_S};
     uint32_t tid, pid;
 
     if (!atomic_load(&running) || sys_getpid() != program) {
@@ -200,7 +204,9 @@ void server_exec_prepare(void)
     core_serve_poke();
     pid = atomic_load(&server_tid);
     while ((tid = atomic_load(&server_tid)) != 0) {
-        channel_wait(&server_tid, tid, NULL);
+        if (channel_wait(&server_tid, tid, &most) == -ETIMEDOUT) {
+            sys_call(SYS_kill, tid, SIGKILL); /* it is stopped; whoever comes after it goes on */
+        }
     }
     if (pid) {
         sys_call(SYS_wait4, pid, NULL, WCLONE_, NULL);

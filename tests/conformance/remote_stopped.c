@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* The process of the memory is stopped, or what serves for it is; a manager asks on all the same.
+ */
+#include <dirent.h>
+#include <sys/socket.h>
+
+#include "../rights.h"
+#include "monitored.h"
+
+/* Its line in /proc from its state on, or NULL. @line: 512 bytes */
+static const char *stat_of(const char *pid, char *line)
+{
+    char path[300];
+
+    snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, line, 511) : -1;
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return NULL;
+    line[n] = '\0';
+    return strrchr(line, ')') ? strrchr(line, ')') + 2 : NULL;
+}
+
+static void await_state(pid_t pid, char state)
+{
+    char name[16], line[512];
+    const char *stat;
+
+    snprintf(name, sizeof(name), "%d", pid);
+    do {
+        stat = stat_of(name, line);
+        CHECK(stat);
+    } while (*stat != state);
+}
+
+/* The child of the process that serves for it; 0: there is none, as of the kernel's facility. */
+static pid_t server_of(pid_t pid)
+{
+    char line[512];
+    struct dirent *entry;
+    pid_t found = 0;
+    DIR *dir = opendir("/proc");
+
+    CHECK(dir);
+    while (!found && (entry = readdir(dir))) {
+        const char *stat = stat_of(entry->d_name, line);
+
+        if (stat && strtol(stat + 2, NULL, 10) == pid && strstr(line, "(userfault-serve)"))
+            found = (pid_t)strtol(entry->d_name, NULL, 10);
+    }
+    closedir(dir);
+    return found;
+}
+
+/* A group of its own: this process, one with memory, and what serves for that. */
+_Noreturn static void group_main(int sock, enum mem_kind kind)
+{
+    struct monitored m;
+    char byte;
+
+    CHECK_EQ(setpgid(0, 0), 0);
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    if (!rights_send(sock, &m, sizeof(m), &m.uffd, 1, 0) ||
+        !rights_send(sock, "", 1, &m.sock, 1, 0))
+        _exit(90);
+    _exit(read(sock, &byte, 1) == 1 ? 0 : 91);
+}
+
+static void group_stopped(enum mem_kind kind)
+{
+    char *source = source_new(1, 1), byte;
+    struct monitored m;
+    int ends[2], uffd;
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    pid_t group = fork();
+    if (group == 0)
+        group_main(ends[1], kind);
+    CHECK(rights_receive(ends[0], &m, sizeof(m), &uffd, MSG_CMSG_CLOEXEC));
+    CHECK(rights_receive(ends[0], &byte, 1, &m.sock, MSG_CMSG_CLOEXEC));
+    m.uffd = uffd;
+    serve_fault(&m, 2, false, source);
+    tell(&m, ORDER_READ, 1);
+    uffd_next_fault(m.uffd, mem_page(&m.mem, 1), 0);
+    CHECK_EQ(kill(-group, SIGSTOP), 0);
+    await_state(m.pid, 'T');
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 0), source, page_size), 0);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 0), source, page_size), -EEXIST);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 1), source, page_size), 0);
+    CHECK_EQ(kill(-group, SIGCONT), 0);
+    CHECK_EQ(answer_of(&m), (unsigned char)*source);
+    tell(&m, ORDER_READ, 0);
+    CHECK_EQ(answer_of(&m), (unsigned char)*source);
+    tell(&m, ORDER_EXIT, 0);
+    CHECK_EQ(write(ends[0], "", 1), 1);
+    CHECK_EXITED(child_wait(group), 0);
+}
+
+/* The new image waits for nobody. */
+static void exec_while_server_stopped(enum mem_kind kind)
+{
+    char *source = source_new(1, 1), byte;
+    struct monitored m;
+
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    serve_fault(&m, 2, false, source);
+    pid_t server = server_of(m.pid);
+    CHECK_EQ(server != 0, conf_env.user_backend);
+    if (server) {
+        CHECK_EQ(kill(server, SIGSTOP), 0);
+        await_state(server, 'T');
+    }
+    tell(&m, ORDER_EXEC, 0);
+    CHECK_EQ(read(m.sock, &byte, 1), 0);
+    CHECK_EQ(uffd_copy(m.uffd, m.mem.addr, source, page_size), -ESRCH);
+    CHECK_EQ(kill(m.pid, SIGKILL), 0);
+    CHECK_SIGNALED(child_wait(m.pid), SIGKILL);
+}
+
+/* It is not stopped for good: another exec fails, and the manager goes on. */
+static void exec_fails_while_server_stopped(enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    serve_fault(&m, 2, false, source);
+    pid_t server = server_of(m.pid);
+    if (server) {
+        CHECK_EQ(kill(server, SIGSTOP), 0);
+        await_state(server, 'T');
+    }
+    tell(&m, ORDER_EXEC_NOTHING, 0);
+    CHECK_EQ(answer_of(&m), ENOENT);
+    serve_fault(&m, 3, true, source);
+    tell(&m, ORDER_EXIT, 0);
+    CHECK_EXITED(child_wait(m.pid), 0);
+}
+
+#define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
+
+const struct conf_case stopped_cases[] = {
+    {"stopped/group", RST_OTHER, ONE_OF_EACH, .run = group_stopped},
+    {"stopped/exec", RST_OTHER, ONE_OF_EACH, .run = exec_while_server_stopped},
+    {"stopped/exec-fails", RST_OTHER, KIND(MEM_ANON), .run = exec_fails_while_server_stopped},
+    {.id = NULL},
+};
