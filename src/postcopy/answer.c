@@ -41,6 +41,7 @@ static void *answer_urgent(void *arg)
     int ret = 0;
 
     slice_shorten();
+    link_read_ahead(link);
     while (ret == 0) {
         ret = link_recv_header(link, &header);
         if (ret == 0)

@@ -46,6 +46,8 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->torn = false;
     link->tls = NULL;
     link->guarded = link->secured = false;
+    link->eager = false;
+    link->ahead_at = link->ahead_end = 0;
     link->rounds = 0;
     link->synced = false;
     atomic_store(&link->bytes, 0);
@@ -55,6 +57,11 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
         silence_limit(link->out, silence_ms, &link->out_silence);
     pthread_mutex_init(&link->send_lock, NULL);
     return 0;
+}
+
+void link_read_ahead(struct link *link)
+{
+    link->eager = !link->guarded; /* a session may hold what came: nothing to wait for, then */
 }
 
 void link_fini(struct link *link)
@@ -201,12 +208,31 @@ int link_send(struct link *link, struct wire_header *header, const void *payload
     return ret;
 }
 
+static size_t take_ahead(struct link *link, void *to, size_t len)
+{
+    size_t have = link->ahead_end - link->ahead_at, n = have < len ? have : len;
+
+    memcpy(to, link->ahead + link->ahead_at, n);
+    link->ahead_at += n;
+    return n;
+}
+
 /* Return: bytes; 0: again; -errno. */
 static ssize_t recv_some(struct link *link, void *to, size_t len)
 {
-    ssize_t n = read(link->in, to, len);
+    bool ahead = link->eager && len < sizeof(link->ahead);
+    ssize_t n;
 
-    return n > 0 ? n : n == 0 ? -ECONNRESET : after_failure(link, link->in, POLLIN);
+    if (link->ahead_at < link->ahead_end)
+        return (ssize_t)take_ahead(link, to, len);
+    n = ahead ? read(link->in, link->ahead, sizeof(link->ahead)) : read(link->in, to, len);
+    if (n <= 0)
+        return n == 0 ? -ECONNRESET : after_failure(link, link->in, POLLIN);
+    if (!ahead)
+        return n;
+    link->ahead_at = 0;
+    link->ahead_end = (size_t)n;
+    return (ssize_t)take_ahead(link, to, len);
 }
 
 static int recv_all(struct link *link, void *to, size_t len)
@@ -229,8 +255,12 @@ static int recv_all(struct link *link, void *to, size_t len)
 int link_recv_header(struct link *link, struct wire_header *ret_header)
 {
     uint8_t bytes[WIRE_HEADER];
-    int ret = recv_all(link, bytes, sizeof(bytes));
+    int ret = 0;
 
+    if (link->eager && link->ahead_at == link->ahead_end)
+        ret = link_wait(link, link->in, POLLIN);
+    if (ret == 0)
+        ret = recv_all(link, bytes, sizeof(bytes));
     if (ret == 0 && !link->tls && !memcmp(bytes, TLS_HELLO, sizeof(TLS_HELLO) - 1))
         return -ENOPROTOOPT;
     if (ret == 0)

@@ -12,7 +12,8 @@
 #include "userfault/postcopy.h"
 #include "wire.h"
 
-#define LINK_GRACE_MS 1000 /* that a message in the middle may come to its end */
+#define LINK_AHEAD    (WIRE_HEADER + 4096) /* a message of a page */
+#define LINK_GRACE_MS 1000                 /* that a message in the middle may come to its end */
 
 struct link {
     int in, out;
@@ -28,6 +29,10 @@ struct link {
     bool guarded; /* nothing travels but through the session, once its hands are shaken */
     bool secured; /* they are */
     struct tls_session *tls;
+    /* What was read beyond what was asked for, of a link whose messages come one at a time. */
+    bool eager;
+    size_t ahead_at, ahead_end;
+    uint8_t ahead[LINK_AHEAD];
     uint64_t rounds; /* sink: how many ROUND came by it */
     bool synced;     /* sink: SYNC came by it, no pages do until the switch */
 };
@@ -35,6 +40,11 @@ struct link {
 /* silence_ms: see silence_limit(). Return: 0; -errno of fcntl(2), -EBADF. */
 int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_fd,
               unsigned silence_ms);
+/*
+ * From now on it is waited for the next message before it is read, and a message of a page is read
+ * at once, so that fewer system calls stand between two wake-ups. Context: who reads it.
+ */
+void link_read_ahead(struct link *link);
 /* The descriptors are again as they were, and stay open. */
 void link_fini(struct link *link);
 

@@ -74,10 +74,12 @@ static void *receive(void *arg)
     struct wire_header header;
     int ret = buffer ? 0 : peer_fail(peer, -ENOMEM, "no memory for a link's buffer");
 
-    if (receiver->link == &peer->urgent)
+    if (receiver->link == &peer->urgent) {
         slice_shorten();
-    else if (peer->has_urgent)
+        link_read_ahead(receiver->link);
+    } else if (peer->has_urgent) {
         slice_lengthen();
+    }
     while (ret == 0) {
         ret = peer_recv(peer, receiver->link, &header);
         if (ret == 0)

@@ -175,13 +175,16 @@ static void *serve(void *arg)
     struct uf_sink *sink = arg;
     struct pollfd fds[2] = {{.fd = sink->fd, .events = POLLIN},
                             {.fd = sink->touches_stop, .events = POLLIN}};
+    /* The kernel's descriptor needs nobody's look at the other one, a system call each time. */
+    int (*const wait)(struct pollfd *, nfds_t, int) =
+        uf_context_backend(sink->fd) == UF_BACKEND_KERNEL ? poll : uf_poll;
     struct uf_msg msgs[16];
 
     slice_shorten();
     while (!peer_error(&sink->peer) && !fds[1].revents) {
         ssize_t n;
 
-        if (uf_poll(fds, 2, -1) < 0 && errno != EINTR)
+        if (wait(fds, 2, -1) < 0 && errno != EINTR)
             break;
         if (!fds[0].revents)
             continue;

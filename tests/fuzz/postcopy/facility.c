@@ -76,6 +76,11 @@ ssize_t uf_context_read(int fd, struct uf_msg *msgs, size_t len_bytes)
     return (ssize_t)(n * sizeof(*msgs));
 }
 
+int uf_context_backend(int fd)
+{
+    return UF_BACKEND_USER;
+}
+
 int uf_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     return poll(fds, count, timeout_ms);
