@@ -44,6 +44,7 @@ static const struct field {
     FIELD("copy", "bytes", copy_bytes),
     FIELD("copy", "moved", copy_moved),
     FIELD("copy", "left", copy_left),
+    FIELD("copy", "ahead", copy_ahead),
     FIELD("zeropage", "calls", zero_calls),
     FIELD("zeropage", "pages", zero_pages),
     FIELD("zeropage", "bytes", zero_bytes),

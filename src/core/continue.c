@@ -14,8 +14,8 @@ static size_t step_len(const struct range *range, uintptr_t start, size_t len)
     return len < stop - start ? len : stop - start;
 }
 
-long core_one_step(const struct context *ctx, uintptr_t start, size_t len, core_step *step,
-                   const void *arg, int tid)
+long core_one_step(const struct context *ctx, uintptr_t start, size_t len, bool fills,
+                   core_step *step, const void *arg, int tid)
 {
     struct range range;
     paging_stripes held;
@@ -26,7 +26,8 @@ long core_one_step(const struct context *ctx, uintptr_t start, size_t len, core_
     }
     len = step_len(&range, start, len);
     paging_make_room(ranges_area_of, tid);
-    held = paging_lock(start, start + len, tid);
+    held =
+        fills ? paging_lock_beside(start, start + len, tid) : paging_lock(start, start + len, tid);
     /* It may be another by now. */
     if (events_changing(ctx)) {
         ret = -EAGAIN;
@@ -56,7 +57,7 @@ long core_each_step(const struct context *ctx, uintptr_t start, size_t len, core
         long ret;
 
         core_enter_deferring(&guard);
-        ret = core_one_step(ctx, start + done, len - done, step, arg, guard.tid);
+        ret = core_one_step(ctx, start + done, len - done, false, step, arg, guard.tid);
         core_leave(&guard);
         if (ret < 0) {
             return done ? (long)done : ret;

@@ -58,6 +58,8 @@ void core_enter(struct core_guard *guard);
  */
 void core_enter_deferring(struct core_guard *guard);
 void core_leave(const struct core_guard *guard);
+/* Whether all signals are open inside, and none was put off: a trap is answered. */
+bool core_inside_open(const struct core_guard *guard);
 
 /* Ranges that a killed thread left busy become plain memory. Context: edit lock held. */
 void core_finish_busy(int tid);
@@ -719,6 +721,13 @@ bool core_call_is_hopeless(void);
 bool core_leaves(const struct range *range, uintptr_t start, size_t len);
 /* What was left closed is opened. Context: normal, no lock held. */
 void core_open_left(void);
+/*
+ * Whether what COPY will bring next may lie beneath its pages already. @guard: of the thread, which
+ * is inside
+ */
+bool core_fills_ahead(const struct range *range, const struct core_guard *guard);
+/* Nothing of that lies in [start, end) any more. Context: normal, no lock held. */
+void core_end_ahead(uintptr_t start, uintptr_t end);
 
 /* ---- fixed.c */
 
@@ -760,9 +769,12 @@ long core_ioctl_move(struct context *ctx, void *arg);
 /* What is done to a part of a range within one chunk, whose stripes are held. Return: bytes, or
  * -errno. */
 typedef long core_step(const struct range *range, uintptr_t start, size_t len, const void *arg);
-/* One step: as much as lies in one chunk and one range. -EAGAIN: not now. Context: no lock held. */
-long core_one_step(const struct context *ctx, uintptr_t start, size_t len, core_step *step,
-                   const void *arg, int tid);
+/*
+ * One step: as much as lies in one chunk and one range. -EAGAIN: not now. @fills: pages, and knows
+ * of those that are filled ahead. Context: no lock held.
+ */
+long core_one_step(const struct context *ctx, uintptr_t start, size_t len, bool fills,
+                   core_step *step, const void *arg, int tid);
 /*
  * Chunk by chunk from start on, until a step comes to less than its part. Return: bytes done, or
  * -errno of the first.

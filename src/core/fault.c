@@ -85,7 +85,9 @@ static bool admit(const struct range *range, uintptr_t addr)
     paging_stripes held;
 
     paging_make_room(ranges_area_of, tid);
-    held = paging_lock(page, page + range->area.page, tid);
+    published = paging_byte(addr) & PAGE_PUBLISHED;
+    held = published ? paging_lock_beside(page, page + range->area.page, tid)
+                     : paging_lock(page, page + range->area.page, tid);
     published = paging_byte(addr) & PAGE_PUBLISHED;
     if (ranges_find(addr, &now) && now.ctx == range->ctx && !now.busy &&
         now.area.page == range->area.page) {

@@ -19,6 +19,7 @@
 #include "core/remote.h"
 #include "core_local.h"
 #include "events.h"
+#include "paging/ahead.h"
 #include "paging/pin.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -404,6 +405,7 @@ static void child(bool seen)
         core_share_tls(); /* a raw fork: libc does not know */
     }
     paging_lock_reset();
+    paging_ahead_forked();
     paging_pins_reset();
     usage_reset();
     core_edit_lock_reset();

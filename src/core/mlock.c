@@ -376,6 +376,7 @@ long core_mincore(uintptr_t addr, size_t len, unsigned char *vec)
     long ret;
 
     pledges_end_pages(addr, end);
+    core_end_ahead(addr, end);
     ret = sys_call(SYS_mincore, addr, len, vec);
 
     for (uintptr_t at = addr; ret == 0 && at < end; at += PAGING_PAGE) {

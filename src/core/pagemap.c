@@ -17,6 +17,7 @@ void core_note_looking(void)
 {
     if (!atomic_exchange(&looking, true)) {
         pledges_end_pages(0, PAGING_TOP);
+        core_end_ahead(0, PAGING_TOP);
         if (core_remote) {
             core_remote->settle();
         }
@@ -41,6 +42,7 @@ struct core_pages core_pages_at(uintptr_t addr, uintptr_t end)
     unsigned byte;
 
     pledges_end_pages(addr, end);
+    core_end_ahead(addr, end);
     if (!ranges_next(addr, end, &range)) {
         return pages;
     }

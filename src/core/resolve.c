@@ -4,12 +4,14 @@
 
 #include "base/point.h"
 #include "core_local.h"
+#include "paging/ahead.h"
 
 struct publication {
     const struct context *ctx;
     const void *src;
     bool protect;
-    bool later; /* what nobody waits for may stay closed */
+    bool later; /* what nobody waits for may stay closed, what comes next be filled ahead */
+    const struct core_guard *guard;
 };
 
 /* How the pages are published. */
@@ -19,7 +21,9 @@ static unsigned way(const struct range *range, uintptr_t dst, size_t len,
     bool waited = len <= 16 * PAGING_PAGE || paging_is_huge(&range->area);
 
     return (what->protect ? PAGING_PROTECT : 0) | (waited ? PAGING_WAITED : 0) |
-           (what->later && core_leaves(range, dst, len) ? PAGING_LATER : 0);
+           (what->later && core_leaves(range, dst, len) ? PAGING_LATER : 0) |
+           (what->later && !what->protect && core_fills_ahead(range, what->guard) ? PAGING_AHEAD
+                                                                                  : 0);
 }
 
 static long publish_step(const struct range *range, uintptr_t dst, size_t len, const void *arg)
@@ -81,6 +85,9 @@ bool core_destination(uintptr_t start, uintptr_t end)
     struct range range;
     bool ranged = ranges_find(start, &range) && range.ctx;
 
+    if (ranged && range.area.end >= end && (range.root || range.area.kind == PAGING_SHARED)) {
+        return true;
+    }
     if (!ranged || (!range.root && range.area.kind != PAGING_SHARED)) {
         core_enter(&guard);
         core_edit_lock(guard.tid);
@@ -112,9 +119,9 @@ static long fill_range(const struct publication *all, uintptr_t dst, size_t len,
         return -EINVAL;
     }
     while (done < len) {
-        const struct publication what = {all->ctx, zero ? src : src + done, all->protect,
-                                         all->later};
         struct core_guard guard;
+        const struct publication what = {all->ctx, zero ? src : src + done, all->protect,
+                                         all->later, &guard};
 
         /* While a source was waited for, the layout may have changed, or is about to. */
         if (waited) {
@@ -131,7 +138,7 @@ static long fill_range(const struct publication *all, uintptr_t dst, size_t len,
         }
         waited = false;
         core_enter_deferring(&guard);
-        ret = core_one_step(all->ctx, dst + done, len - done, publish_step, &what, guard.tid);
+        ret = core_one_step(all->ctx, dst + done, len - done, true, publish_step, &what, guard.tid);
         core_leave(&guard);
         if (ret == -EFAULT && !zero && source_in((uintptr_t)src + done, page)) {
             waited = true;
@@ -215,8 +222,11 @@ long core_ioctl_copy(struct context *ctx, void *arg, uint64_t whole, bool own)
     if (own && !paging_left_ends_at(copy.dst)) {
         core_open_left();
     }
+    if (own && paging_ahead_is_behind(copy.dst)) {
+        core_end_ahead(0, PAGING_TOP);
+    }
     ret = fill_range(&(struct publication){ctx, (const void *)(uintptr_t)copy.src,
-                                           copy.mode & UF_COPY_MODE_WP, own},
+                                           copy.mode & UF_COPY_MODE_WP, own, NULL},
                      copy.dst, copy.len, whole);
     STAT(copy_calls);
     if (core_copy_out(&user->copy, &ret, sizeof ret)) {
@@ -245,8 +255,8 @@ long core_ioctl_zeropage(struct context *ctx, void *arg)
         (zero.mode & ~UF_ZEROPAGE_MODE_DONTWAKE)) {
         return -EINVAL;
     }
-    ret = fill_range(&(struct publication){ctx, paging_zeroes, false, false}, zero.range.start,
-                     zero.range.len, zero.range.len);
+    ret = fill_range(&(struct publication){ctx, paging_zeroes, false, false, NULL},
+                     zero.range.start, zero.range.len, zero.range.len);
     STAT(zero_calls);
     if (core_copy_out(&user->zeropage, &ret, sizeof ret)) {
         return -EFAULT;

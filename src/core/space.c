@@ -204,6 +204,9 @@ void core_count_paging(void)
     if (atomic_load_explicit(&paging_counts.left, memory_order_relaxed)) {
         STAT_ADD(copy_left, atomic_exchange(&paging_counts.left, 0));
     }
+    if (atomic_load_explicit(&paging_counts.ahead, memory_order_relaxed)) {
+        STAT_ADD(copy_ahead, atomic_exchange(&paging_counts.ahead, 0));
+    }
     if (atomic_load_explicit(&paging_counts.compacted, memory_order_relaxed)) {
         STAT_ADD(chunks_compacted, atomic_exchange(&paging_counts.compacted, 0));
     }
@@ -248,6 +251,11 @@ static struct open_thread {
 static struct open_thread *open_place(int tid, uint32_t i)
 {
     return &open_threads[((uint32_t)tid + i) % OPEN_THREADS];
+}
+
+bool core_inside_open(const struct core_guard *guard)
+{
+    return !guard->masked && guard->open && !(atomic_load(&guard->open->name) & DEFERRED);
 }
 
 /* Return: false when one of @handlers, or want of a place, asks for signals to be blocked. */

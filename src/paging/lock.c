@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/lock.h"
+#include "paging/ahead.h"
 #include "paging/lock.h"
 #include "paging/table.h"
 
@@ -41,6 +42,20 @@ static paging_stripes stripes_take(paging_stripes mask, int tid)
     return mask;
 }
 
+/* What lies ahead is nobody's but theirs who fill pages. */
+static paging_stripes stripes_clear(paging_stripes held)
+{
+    if (atomic_load(&paging_ahead)) {
+        paging_ahead_end(held);
+    }
+    return held;
+}
+
+paging_stripes paging_stripe_of(uintptr_t page)
+{
+    return (paging_stripes)1 << ((page >> PAGING_CHUNK_SHIFT) % STRIPES);
+}
+
 paging_stripes paging_stripes_of(uintptr_t page)
 {
     paging_stripes mask = stripes_of(page, page + PAGING_PAGE);
@@ -55,17 +70,22 @@ bool paging_is_locked(uintptr_t page)
 
 paging_stripes paging_lock(uintptr_t start, uintptr_t end, int tid)
 {
+    return stripes_clear(stripes_take(stripes_of(start, end), tid));
+}
+
+paging_stripes paging_lock_beside(uintptr_t start, uintptr_t end, int tid)
+{
     return stripes_take(stripes_of(start, end), tid);
 }
 
 paging_stripes paging_lock_pair(uintptr_t a, uintptr_t b, uintptr_t len, int tid)
 {
-    return stripes_take(stripes_of(a, a + len) | stripes_of(b, b + len), tid);
+    return stripes_clear(stripes_take(stripes_of(a, a + len) | stripes_of(b, b + len), tid));
 }
 
 paging_stripes paging_lock_all(int tid)
 {
-    return stripes_take(PAGING_ALL_STRIPES, tid);
+    return stripes_clear(stripes_take(PAGING_ALL_STRIPES, tid));
 }
 
 void paging_unlock(paging_stripes held)

@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 
+#include "paging/ahead.h"
 #include "paging/pin.h"
 #include "paging_local.h"
 #include "sys/file.h"
@@ -76,6 +77,7 @@ static void compact(const struct paging_area *area, uintptr_t base)
 {
     uintptr_t end = base + PAGING_CHUNK;
 
+    paging_ahead_end_within(base, end); /* who opens a page may have left them */
     paging_chunk_flags(base, CHUNK_HAS_GUARDS, 0);
     for (uintptr_t at = base; at < end;) {
         uintptr_t stop = paging_run_end(at, end);

@@ -68,6 +68,13 @@ bool paging_fill_by_stage(const struct paging_area *area, uintptr_t start, size_
  * Context: their stripe held.
  */
 bool paging_leave(const struct paging_area *area, uintptr_t start, uintptr_t end);
+/*
+ * ahead.c: whether the hidden page has these bytes now, of a COPY of just that page, and perhaps
+ * some that follow it have theirs; else it is to be filled. Then, once it is published.
+ * Context: its stripe held, a trap reaches the facility's handler.
+ */
+bool paging_fill_ahead(const struct paging_area *area, uintptr_t start, const void *src);
+void paging_ahead_passed(uintptr_t start);
 /* A touch of a page that is closed, and is let through: it may be one of those. */
 void paging_left_met(uintptr_t addr);
 /* Pages that are to be opened, and those beside them that were left closed. Context: as above. */

@@ -10,6 +10,8 @@
  */
 #include <errno.h>
 
+#include "arch/copy.h"
+#include "paging/ahead.h"
 #include "paging_local.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -324,11 +326,21 @@ static uintptr_t publish_end(const struct paging_area *area, uintptr_t start, ui
                                                                : paging_clip_eof(area, start, end);
 }
 
+/* A plain page, in a chunk where nothing else is beneath hidden ones. */
+static bool may_fill_ahead(const struct paging_area *area, uintptr_t start, size_t len,
+                           const void *src)
+{
+    return ARCH_COPIES_HASTILY && len == PAGING_PAGE && src != paging_zeroes && paging_env.mem &&
+           area->kind == PAGING_ANON && !paging_is_huge(area) && paging_hides(area) &&
+           !paging_byte(start) &&
+           !(paging_chunk_of(start)->flags & (CHUNK_GUARDED | CHUNK_HAS_GUARDS | CHUNK_MOVING));
+}
+
 long paging_publish(const struct paging_area *area, uintptr_t start, size_t len, const void *src,
                     unsigned how)
 {
     struct paging_area opened = *area;
-    bool zero = src == paging_zeroes, protect = how & PAGING_PROTECT;
+    bool zero = src == paging_zeroes, protect = how & PAGING_PROTECT, ahead;
     uintptr_t end, from;
     unsigned set;
     long n;
@@ -361,9 +373,14 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
     if (end == start) {
         return -EEXIST;
     }
+    ahead = how & PAGING_AHEAD && may_fill_ahead(area, start, end - start, src);
+    if (!ahead) {
+        paging_ahead_end_within(start, end);
+    }
     paging_undo_move(start, end - start);
     paging_lift_guards(area, start, end - start);
-    n = fill(&opened, start, end - start, src);
+    n = ahead && paging_fill_ahead(area, start, src) ? (long)PAGING_PAGE
+                                                     : fill(&opened, start, end - start, src);
     if (n < 0) {
         lower_guards(area, start, end - start);
         return n;
@@ -373,6 +390,9 @@ long paging_publish(const struct paging_area *area, uintptr_t start, size_t len,
           (zero && area->kind != PAGING_SHARED ? PAGE_ZEROED : 0);
     end = start + (size_t)n;
     paging_table_change(start, end, set, paging_marks_gone(area, protect));
+    if (ahead) {
+        paging_ahead_passed(start);
+    }
     if (how & PAGING_LATER && !set && paging_leave(area, start, end)) {
         paging_table_change(start, end, PAGE_PUBLISHED, PAGE_ZEROED | PAGE_HERE);
         return n;

@@ -157,9 +157,9 @@ extern const struct conf_case create_cases[], api_cases[], register_cases[], unr
     poll_cases[], descriptor_cases[], madvise_cases[], populate_cases[], border_cases[],
     mapping_cases[], remap_cases[], file_cases[], signal_cases[], signal_wait_cases[],
     sigmask_cases[], fork_cases[], clone_cases[], bad_input_cases[], bad_waits_cases[],
-    bulk_cases[], rows_cases[], stress_cases[], wp_cases[], minor_cases[], poison_cases[],
-    mapped_cases[], async_cases[], call_data_cases[], call_file_cases[], call_system_cases[],
-    raw_cases[], sigsys_cases[];
+    bulk_cases[], rows_cases[], stream_cases[], stress_cases[], wp_cases[], minor_cases[],
+    poison_cases[], mapped_cases[], async_cases[], call_data_cases[], call_file_cases[],
+    call_system_cases[], raw_cases[], sigsys_cases[];
 extern const struct conf_case rwp_cases[], accessed_cases[], fdinfo_cases[], scan_cases[],
     call_rest_cases[];
 extern const struct conf_case call_kernel_cases[], call_newer_cases[], call_ioctl_cases[],

@@ -41,6 +41,7 @@ struct uf_stats {
     uint64_t copy_calls, copy_pages, copy_bytes;
     uint64_t copy_moved; /* pages that were filled aside and moved in */
     uint64_t copy_left;  /* pages that stayed closed until others followed, to be opened at once */
+    uint64_t copy_ahead; /* pages that were written together with one before them */
     uint64_t zero_calls, zero_pages, zero_bytes;
     uint64_t continue_calls, continue_pages, continue_bytes;
     uint64_t move_calls, move_pages, move_bytes;

@@ -113,6 +113,7 @@ struct paging_counts {
     _Atomic uint64_t vmas_peak, compacted, taken_back;
     _Atomic uint64_t moved; /* pages */
     _Atomic uint64_t left;  /* pages, closed until others followed */
+    _Atomic uint64_t ahead; /* pages, found filled already */
 };
 extern struct paging_counts paging_counts;
 
@@ -280,6 +281,7 @@ extern const char paging_zeroes[];
 /* How pages are published. */
 #define PAGING_WAITED  0x1u /* a thread waits for it: make the first access cheap */
 #define PAGING_PROTECT 0x2u /* writes are to trap from the first one on */
+#define PAGING_AHEAD   0x8u /* with those that are expected next, see paging/ahead.h */
 #define PAGING_LATER   0x4u /* nobody waits: they may stay closed, see paging_left() */
 
 /**

@@ -29,6 +29,11 @@ typedef uint64_t paging_stripes;
  */
 paging_stripes paging_lock(uintptr_t start, uintptr_t end, int tid);
 paging_stripes paging_lock_all(int tid);
+/*
+ * The same, but pages that are filled ahead stay so (paging/ahead.h): for who fills pages, or lets
+ * through what has its content, and touches no other that is hidden.
+ */
+paging_stripes paging_lock_beside(uintptr_t start, uintptr_t end, int tid);
 /* Those of two intervals of one length. */
 paging_stripes paging_lock_pair(uintptr_t a, uintptr_t b, uintptr_t len, int tid);
 void paging_unlock(paging_stripes held);
@@ -41,6 +46,8 @@ void paging_unlock(paging_stripes held);
 extern _Atomic uint32_t paging_pledged __attribute__((visibility("hidden")));
 extern void (*paging_end_pledges)(paging_stripes held) __attribute__((visibility("hidden")));
 paging_stripes paging_stripes_of(uintptr_t page);
+/* That of its chunk alone. */
+paging_stripes paging_stripe_of(uintptr_t page);
 bool paging_is_locked(uintptr_t page);
 
 /* After fork, in the child: no other thread exists, whatever the words say. */
