@@ -227,8 +227,14 @@ void bench_bare(const struct bench_options *options, struct bench_result *result
     static const struct {
         const char *name;
         void (*run)(const struct bench_options *options, struct bench_result *result);
-    } ways[] = {{"fault", fault}, {"write", write_once}, {"copy", copy},           {"move", move},
-                {"scan", scan},   {"protect", protect},  {"many", bench_bare_many}};
+    } ways[] = {{"fault", fault},
+                {"write", write_once},
+                {"copy", copy},
+                {"move", move},
+                {"scan", scan},
+                {"protect", protect},
+                {"many", bench_bare_many},
+                {"stream", bench_bare_stream}};
 
     bare.memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
     for (size_t i = 0; options->op != NULL && i < sizeof(ways) / sizeof(ways[0]); i++) {
@@ -238,5 +244,5 @@ void bench_bare(const struct bench_options *options, struct bench_result *result
         }
     }
     errno = 0;
-    bench_fail(2, "bare: --op=fault, write, copy, move, scan, protect or many");
+    bench_fail(2, "bare: --op=fault, write, copy, stream, move, scan, protect or many");
 }

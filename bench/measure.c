@@ -20,14 +20,14 @@ static const struct scenario scenarios[] = {
     {"protect", bench_protect_all}, {"move", bench_move},
     {"write", bench_first_write},   {"scan", bench_scan},
     {"many", bench_many},           {"fork", bench_fork},
-    {"bare", bench_bare},
+    {"stream", bench_stream},       {"bare", bench_bare},
 };
 
 static void usage(FILE *file)
 {
     fputs("usage: bench-measure SCENARIO [OPTIONS]\n"
           "  fault, copy, touch, register, plain, published, protect, move, write, scan, many,\n"
-          "  fork, bare\n"
+          "  fork, stream, bare\n"
           "  --memory=private|shared            anonymous memory, or a memfd\n"
           "  --order=seq|rand                   of the touches\n"
           "  --handler=poll|poll-timed|spin|sigbus\n"
@@ -40,7 +40,8 @@ static void usage(FILE *file)
           "                                     protect: memory cut into 30,000 runs\n"
           "  --op=NAME                          plain, published: which system call\n"
           "  --op=look                          scan: without protecting again\n"
-          "  --op=NAME                          bare: fault, write, copy, move, scan, protect\n"
+          "  --op=NAME                          bare: fault, write, copy, stream, move, scan,\n"
+          "                                     protect, many\n"
           "  --op=epoll                         many: and --threads=N processes of one manager\n",
           file);
 }

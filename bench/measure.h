@@ -126,6 +126,8 @@ void bench_first_write(const struct bench_options *options, struct bench_result 
 void bench_fork(const struct bench_options *options, struct bench_result *result);
 void bench_scan(const struct bench_options *options, struct bench_result *result);
 void bench_bare(const struct bench_options *options, struct bench_result *result);
+void bench_stream(const struct bench_options *options, struct bench_result *result);
+void bench_bare_stream(const struct bench_options *options, struct bench_result *result);
 void bench_bare_many(const struct bench_options *options, struct bench_result *result);
 void bench_move(const struct bench_options *options, struct bench_result *result);
 void bench_many(const struct bench_options *options, struct bench_result *result);

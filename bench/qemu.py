@@ -10,6 +10,7 @@ more: that is how long its processor stood still, with all that QEMU does around
 the pass in which it moves some of those were on the source, where only the scheduler delays them.
 
 bench-qemu idle: the time of the whole, of a guest that stands still.
+bench-qemu bare: the destination has no facility, but the system calls of one (bare_qemu.c).
 """
 import os
 import sys
@@ -71,10 +72,14 @@ def without_ours():
             if name != "LD_PRELOAD" and not name.startswith("USERFAULT_")}
 
 
-def begin(lab, idle):
+def with_bare_calls():
+    return {**without_ours(), "LD_PRELOAD": os.path.join(BUILD, "bench", "bench-bare-qemu.so")}
+
+
+def begin(lab, idle, env=None):
     """Two machines that migrate; with memory that is full, and a guest that may stand still."""
     source = lab.start("source", "-m", MIB, env=without_ours())
-    destination = lab.start("destination", "-m", MIB, "-incoming", "defer")
+    destination = lab.start("destination", "-m", MIB, "-incoming", "defer", env=env)
     source.more_passes(1 if idle else 3)
     uri = "unix:" + lab.path("migration")
     for machine in (source, destination):
@@ -98,8 +103,8 @@ def measure_idle(lab):
     print(f"BENCH backend=kernel mean_ns={total:.0f} total_ns={total:.0f}")
 
 
-def measure(lab):
-    source, destination = begin(lab, False)
+def measure(lab, env=None):
+    source, destination = begin(lab, False, env)
     source.event("MIGRATION_PASS", **{"pass": 2})
     source.call("migrate-start-postcopy")
     stopped = source.event("STOP")
@@ -119,6 +124,13 @@ def measure(lab):
           f" down_ns={(resumed - stopped) * 1e9:.0f} faults={touches.count}")
 
 
+def measure_bare(lab):
+    measure(lab, with_bare_calls())
+
+
+WAYS = {"idle": measure_idle, "bare": measure_bare}
+
+
 def main():
     reason = reason_to_skip()
     if reason:
@@ -126,7 +138,7 @@ def main():
         return 77
     try:
         with Lab() as lab:
-            (measure_idle if sys.argv[1:] == ["idle"] else measure)(lab)
+            WAYS.get("".join(sys.argv[1:]), measure)(lab)
     except Wrong as found:
         print(found)
         return 1

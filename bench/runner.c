@@ -161,7 +161,7 @@ static void take_part(struct bench_outcome *outcomes, struct bench_outcome *outc
 {
     const struct bench_outcome *from = find(outcomes, outcome->row->of[0]);
 
-    for (int side = 0; side < 2; side++) {
+    for (int side = 0; side < BENCH_SIDES; side++) {
         struct bench_column *column = &outcome->side[side];
 
         *column = from->side[side];
