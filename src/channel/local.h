@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/cpu.h"
+#include "base/own.h"
 #include "base/spin.h"
 #include "core/remote.h"
 #include "protocol.h"
@@ -43,7 +44,8 @@ static inline uint64_t channel_spin_until(_Atomic uint32_t *misses)
 /* A channel's memory, of this process alone: not of its children, nor of its core dumps. */
 static inline long channel_map(int memory)
 {
-    long ret = sys_mmap(0, sizeof(struct channel), PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    long ret = sys_mmap(base_own_place(sizeof(struct channel)), sizeof(struct channel),
+                        PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
 
     if (!sys_failed(ret)) {
         sys_madvise((uintptr_t)ret, sizeof(struct channel), MADV_DONTFORK);

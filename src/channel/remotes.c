@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "base/lock.h"
+#include "base/own.h"
 #include "base/point.h"
 #include "base/text.h"
 #include "client.h"
@@ -135,7 +136,7 @@ int client_recognise(int fd)
     }
     lock(&mask);
     if (!remotes) {
-        remotes = sys_table(CORE_REMOTES_MAX * sizeof *remotes);
+        remotes = base_own(CORE_REMOTES_MAX * sizeof *remotes);
     }
     index = remotes ? find(&bell) : -ENOMEM;
     if (index == -1) {

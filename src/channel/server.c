@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include "arch/spawn.h"
+#include "base/own.h"
 #include "base/point.h"
 #include "core/remote.h"
 #include "core/settings.h"
@@ -155,8 +156,8 @@ static bool spawn(void)
     int back;
     long ret;
 
-    stack = stack ? stack : sys_table(STACK_BYTES);
-    tls = tls ? tls : sys_table(TLS_BYTES);
+    stack = stack ? stack : base_own(STACK_BYTES);
+    tls = tls ? tls : base_own(TLS_BYTES);
     if (!stack || !tls) {
         return false;
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bells.h"
+#include "base/own.h"
 #include "core/remote.h"
 #include "core_local.h"
 #include "events.h"
@@ -30,7 +31,7 @@ struct context *context_next(struct context *ctx)
 
 int contexts_init(void)
 {
-    contexts = contexts ? contexts : sys_table((CONTEXTS_MAX + 1) * sizeof *contexts);
+    contexts = contexts ? contexts : base_own((CONTEXTS_MAX + 1) * sizeof *contexts);
     return contexts ? descriptors_init() : -ENOMEM;
 }
 

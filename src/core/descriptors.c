@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "bells.h"
+#include "base/own.h"
 #include "core/remote.h"
 #include "core_local.h"
 #include "sys/file.h"
@@ -18,7 +19,7 @@ static _Atomic int fdmap_top;
 
 int descriptors_init(void)
 {
-    core_fdmap = core_fdmap ? core_fdmap : sys_table(CORE_FDS_MAX * sizeof *core_fdmap);
+    core_fdmap = core_fdmap ? core_fdmap : base_own(CORE_FDS_MAX * sizeof *core_fdmap);
     return core_fdmap ? 0 : -ENOMEM;
 }
 

@@ -19,6 +19,7 @@
 
 #include "base/cpu.h"
 #include "base/lock.h"
+#include "base/own.h"
 #include "base/point.h"
 #include "core/remote.h"
 #include "events_local.h"
@@ -38,7 +39,7 @@ static _Atomic uint32_t table_top; /* slots below were used at least once */
 
 int events_init(void)
 {
-    table = table ? table : sys_table(EVENTS * sizeof *table);
+    table = table ? table : base_own(EVENTS * sizeof *table);
     return table ? 0 : -ENOMEM;
 }
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "base/cpu.h"
+#include "base/own.h"
 #include "base/point.h"
 #include "base/spin.h"
 #include "core/remote.h"
@@ -253,8 +254,8 @@ bool places_withdraw(struct context *ctx, place_ref ref, uint32_t generation)
 
 static bool have_tables(void)
 {
-    boards = boards ? boards : sys_table(CORE_BOARDS_MAX * sizeof *boards);
-    pages = pages ? pages : sys_table(CORE_BOARDS_MAX * sizeof *pages);
+    boards = boards ? boards : base_own(CORE_BOARDS_MAX * sizeof *boards);
+    pages = pages ? pages : base_own(CORE_BOARDS_MAX * sizeof *pages);
     return boards && pages;
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core_local.h"
+#include "base/own.h"
 #include "sys/mem.h"
 
 #define RANGES_MAX   131072
@@ -27,7 +28,7 @@ static _Atomic uint64_t version;
 int ranges_init(void)
 {
     for (int i = 0; i < 2; i++) {
-        buffer[i] = buffer[i] ? buffer[i] : sys_table(sizeof *buffer[i]);
+        buffer[i] = buffer[i] ? buffer[i] : base_own(sizeof *buffer[i]);
         if (!buffer[i]) {
             return -ENOMEM;
         }

@@ -4,6 +4,7 @@
 
 #include "base/cpu.h"
 #include "base/lock.h"
+#include "base/own.h"
 #include "base/text.h"
 #include "core/settings.h"
 #include "core/remote.h"
@@ -64,7 +65,7 @@ bool core_started(void)
 static int mark_space(void)
 {
     if (!core_started()) {
-        _Atomic uint32_t *mark = sys_table(PAGING_PAGE);
+        _Atomic uint32_t *mark = base_own(PAGING_PAGE);
 
         if (!mark) {
             return -ENOMEM;

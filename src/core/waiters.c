@@ -18,6 +18,7 @@
 
 #include "base/cpu.h"
 #include "base/lock.h"
+#include "base/own.h"
 #include "base/point.h"
 #include "base/spin.h"
 #include "sys/mem.h"
@@ -40,7 +41,7 @@ void waiters_init(void)
 
 int waiters_tables(void)
 {
-    slots = slots ? slots : sys_table(SLOTS * sizeof *slots);
+    slots = slots ? slots : base_own(SLOTS * sizeof *slots);
     return slots ? 0 : -ENOMEM;
 }
 

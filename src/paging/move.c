@@ -247,8 +247,8 @@ static uintptr_t place_aside(void)
     long ret;
 
     if (!aside) {
-        ret = sys_mmap(0, PAGING_CHUNK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-                       0);
+        ret = sys_mmap(paging_aside(PAGING_CHUNK), PAGING_CHUNK, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         aside = sys_failed(ret) ? 0 : (uintptr_t)ret;
     }
     return aside;

@@ -91,9 +91,4 @@ static inline void *sys_table_at(uintptr_t hint, size_t len)
     return table;
 }
 
-static inline void *sys_table(size_t len)
-{
-    return sys_table_at(0, len);
-}
-
 #endif
