@@ -14,6 +14,8 @@
 #include "sys/file.h"
 #include "sys/thread.h"
 
+#define SMALLEST 2048 /* bytes of an alternate stack; a kernel may ask for more */
+
 static long make_altstack(void *cookie, const long *args)
 {
     return sys_call(SYS_sigaltstack, args[0], args[1]);
@@ -32,7 +34,9 @@ long icall_sigaltstack(const void *stack, void *old)
     }
     off = given.ss_flags & SS_DISABLE;
     start = (uintptr_t)given.ss_sp;
-    if (!off && core_fixed_refused(CORE_FIXED_ALTSTACK, start, given.ss_size)) {
+    /* One that is too small the kernel refuses with an errno of its own. */
+    if (!off && given.ss_size >= SMALLEST &&
+        core_fixed_refused(CORE_FIXED_ALTSTACK, start, given.ss_size)) {
         return -EINVAL;
     }
     ret = icall_made(SYS_sigaltstack, args, make_altstack, NULL);

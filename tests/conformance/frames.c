@@ -81,6 +81,16 @@ static void altstack_on_registered(enum mem_kind kind)
     pager_stop(&pager);
 }
 
+static void altstack_too_small(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 1);
+    stack_t stack = {.ss_sp = mem.addr, .ss_size = 1000};
+    int uffd = uffd_open(0);
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_ERRNO(sigaltstack(&stack, NULL), ENOMEM);
+}
+
 static void register_altstack(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, PAGES);
@@ -362,6 +372,7 @@ const struct conf_case frames_cases[] = {
     {"frames/vdso", RST, ONE_OF_EACH, NEED_FULL, .run = vdso},
     {"frames/altstack-on-registered", RST, KIND(MEM_ANON), NEED_FULL, .differs = FRAME,
      .run = altstack_on_registered},
+    {"frames/altstack-too-small", "sigaltstack(2)", KIND(MEM_ANON), .run = altstack_too_small},
     {"frames/register-altstack", RST, KIND(MEM_ANON), NEED_FULL, .differs = FRAME,
      .run = register_altstack},
     {"frames/register-others-altstack", RST, KIND(MEM_ANON), .differs = FRAME,
