@@ -53,6 +53,14 @@ int mem_huge_size(void)
     return page && page != pool_page_size() ? __builtin_ctzl(page) << MAP_HUGE_SHIFT : 0;
 }
 
+#define TABLE_SHIFT 21 /* 2 MiB, for which a page of the page table has entries */
+
+/* What the kernel maps around a page of a file that is read, it maps on one such side only. */
+static bool across_tables(const char *addr, size_t len)
+{
+    return ((uintptr_t)addr ^ ((uintptr_t)addr + len - 1)) >> TABLE_SHIFT;
+}
+
 static char *map_fd(int fd, size_t len, int flags)
 {
     char *addr = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, fd, 0);
@@ -61,6 +69,13 @@ static char *map_fd(int fd, size_t len, int flags)
     if (addr == MAP_FAILED && errno == ENOMEM && mem_huge_size())
         addr = mmap(NULL, len, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
     CHECK(addr != MAP_FAILED);
+    if (across_tables(addr, len) && len < (size_t)1 << (TABLE_SHIFT - 1)) {
+        char *below = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+        CHECK(below != MAP_FAILED);
+        munmap(addr, len);
+        addr = below;
+    }
     return addr;
 }
 
