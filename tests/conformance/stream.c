@@ -4,6 +4,7 @@
  * receives a stream of them: what comes next can be foreseen, and what was foreseen need not come.
  */
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 
@@ -304,6 +305,8 @@ static void stream_cloned(enum mem_kind kind)
 /* What is given back to libc and taken again is another's, whoever sees that. */
 static void stream_freed(enum mem_kind kind)
 {
+    /* free() is to touch nothing, whatever MALLOC_PERTURB_ says. */
+    int plain = mallopt(M_PERTURB, 0);
     size_t room = (PAGES + 1) * page_size;
     char *area = malloc(room), *other;
     struct mem mem = {.addr = (char *)(((uintptr_t)area + page_size - 1) & ~(page_size - 1)),
@@ -311,6 +314,7 @@ static void stream_freed(enum mem_kind kind)
     struct stream stream = stream_over(mem, UF_REGISTER_MODE_MISSING);
     struct mem beside = mem_map(kind, PAGES);
 
+    CHECK(plain);
     bring(&stream, 0, LIKELY);
     free(area);
     other = malloc(room);
