@@ -101,6 +101,7 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--state") == 0) {
         return sig_print_state();
     }
+    signal(SIGHUP, SIG_DFL); /* nohup(1) has it ignored */
     if (!mkdtemp(scratch) || chdir(scratch)) {
         printf("1..0 # SKIP no scratch folder\n");
         return 77;
