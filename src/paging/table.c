@@ -304,8 +304,8 @@ static uintptr_t step_over(uintptr_t at, uintptr_t end, unsigned mask, unsigned 
         return at;
     }
     while (i + 8 <= PAGING_LEAF_PAGES && i - first + 8 <= pages &&
-           (__atomic_load_n((uint64_t *)&leaf->page[i], __ATOMIC_SEQ_CST) & (mask * EACH)) ==
-               want * EACH) {
+           (__atomic_load_n(eight_at(leaf, at + ((i - first) << PAGING_SHIFT)), __ATOMIC_SEQ_CST) &
+            (mask * EACH)) == want * EACH) {
         i += 8;
     }
     return at + ((i - first) << PAGING_SHIFT);
