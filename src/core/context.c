@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "bells.h"
 #include "base/own.h"
+#include "bells.h"
 #include "core/remote.h"
 #include "core_local.h"
 #include "events.h"

@@ -433,13 +433,6 @@ struct vma {
     uint64_t off, dev, ino;
 };
 
-/* ---- usage.c */
-
-/* @major: it was waited for in a system call. Context: any; takes no lock. */
-void usage_count(int tid, bool major);
-/* In a forked child, which begins with none. */
-void usage_reset(void);
-
 /* ---- mappings.c: what the kernel would take for one mapping. Context: edit lock held */
 
 /* Something about the range that ends or begins at addr has changed: one with its neighbour now? */

@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <limits.h>
 
-#include "bells.h"
 #include "base/own.h"
+#include "bells.h"
 #include "core/remote.h"
 #include "core_local.h"
 #include "sys/file.h"

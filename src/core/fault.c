@@ -15,6 +15,7 @@
 #include "pledges.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
+#include "usage.h"
 
 static bool permits(int prot, enum arch_access access)
 {

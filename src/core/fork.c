@@ -24,6 +24,7 @@
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
+#include "usage.h"
 
 /* From before a fork until its parent's hook or its child's has taken it over: under the edit lock.
  */
@@ -405,7 +406,7 @@ static void child(bool seen)
         core_share_tls(); /* a raw fork: libc does not know */
     }
     paging_lock_reset();
-    paging_ahead_forked();
+    paging_ahead_end_within(0, PAGING_TOP);
     paging_pins_reset();
     usage_reset();
     core_edit_lock_reset();

@@ -83,19 +83,17 @@ bool core_destination(uintptr_t start, uintptr_t end)
 {
     struct core_guard guard;
     struct range range;
-    bool ranged = ranges_find(start, &range) && range.ctx;
+    bool prepared =
+        ranges_find(start, &range) && range.ctx && (range.root || range.area.kind == PAGING_SHARED);
 
-    if (ranged && range.area.end >= end && (range.root || range.area.kind == PAGING_SHARED)) {
-        return true;
-    }
-    if (!ranged || (!range.root && range.area.kind != PAGING_SHARED)) {
+    if (!prepared) {
         core_enter(&guard);
         core_edit_lock(guard.tid);
         mappings_prepare(start);
         core_edit_unlock();
         core_leave(&guard);
     }
-    return ranges_span(start, end);
+    return (prepared && range.area.end >= end) || ranges_span(start, end);
 }
 
 /*

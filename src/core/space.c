@@ -480,7 +480,7 @@ void core_space_forked(void)
 void core_space_begin(void)
 {
     forget_open_threads();
-    atomic_store(&tables_lock.word, 0);
+    base_lock_reset(&tables_lock);
     mark_space();
 }
 

@@ -5,7 +5,8 @@
  * One place for the threads whose ids are alike in their last digits. Who finds another's id there
  * takes it over, and what was counted for that one goes to the process alone.
  */
-#include "core_local.h"
+#include "core/core.h"
+#include "usage.h"
 
 #define PLACES 1024
 

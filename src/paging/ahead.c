@@ -114,15 +114,6 @@ void paging_ahead_end_within(uintptr_t start, uintptr_t end)
     }
 }
 
-void paging_ahead_forked(void)
-{
-    uint64_t word = atomic_load(&paging_ahead);
-
-    if (word) {
-        drop(word);
-    }
-}
-
 /* Whether it goes on in the row, and the pattern. */
 static void learn(uintptr_t src, uintptr_t dst)
 {

@@ -31,9 +31,8 @@ uintptr_t paging_ahead_page(void);
  * paging_lock_beside(). Context: the stripes held.
  */
 void paging_ahead_end(paging_stripes held);
-/* Of those in [start, end) only. */
+/* Of those in [start, end) only. Context: their stripes held, or a child in which nobody holds any.
+ */
 void paging_ahead_end_within(uintptr_t start, uintptr_t end);
-/* In a forked child: nobody holds a stripe there. */
-void paging_ahead_forked(void);
 
 #endif
