@@ -21,6 +21,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "sys/call.h"
+
 #define EXPORT     __attribute__((visibility("default")))
 #define PAGE       4096ul
 #define ROW        32
@@ -43,18 +45,6 @@ static _Atomic uint32_t copied;
 static struct {
     uintptr_t start, end; /* pages with content that are closed as yet; of one thread */
 } row;
-
-static long call(long nr, long a, long b, long c, long d, long e, long f)
-{
-    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
-    long ret;
-
-    __asm__ volatile("syscall"
-                     : "=a"(ret)
-                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return ret;
-}
 
 static long answer(long ret)
 {
@@ -100,13 +90,13 @@ static void wait_for(const struct range *range, uintptr_t addr)
 
     message.arg.pagefault.address = addr & ~(PAGE - 1);
     if (atomic_compare_exchange_strong(state, &missing, WAITED))
-        call(SYS_write, range->bell, (long)&message, sizeof(message), 0, 0, 0);
+        sys_call(SYS_write, range->bell, &message, sizeof(message));
     for (;;) {
         uint32_t before = atomic_load(&copied);
 
         if (atomic_load(state) > WAITED)
             break;
-        call(SYS_futex, (long)&copied, FUTEX_WAIT_PRIVATE, before, 0, 0, 0);
+        sys_call(SYS_futex, &copied, FUTEX_WAIT_PRIVATE, before, NULL);
     }
 }
 
@@ -191,8 +181,7 @@ static int provide(const struct range *range, uintptr_t start, const void *src, 
 {
     bool waited = false;
 
-    if (src != NULL &&
-        call(SYS_pwrite64, memory, (long)src, (long)len, (long)start, 0, 0) != (long)len)
+    if (src != NULL && sys_call(SYS_pwrite64, memory, src, len, start) != (long)len)
         return -EFAULT;
     if (row.end != start) {
         open_row();
@@ -205,7 +194,7 @@ static int provide(const struct range *range, uintptr_t start, const void *src, 
         open_row();
     if (waited) {
         atomic_fetch_add(&copied, 1);
-        call(SYS_futex, (long)&copied, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
+        sys_call(SYS_futex, &copied, FUTEX_WAKE_PRIVATE, INT32_MAX);
     }
     return 0;
 }
@@ -248,7 +237,7 @@ EXPORT long bare_syscall(long nr, long a, long b, long c, long d, long e,
 int bare_ioctl(int fd, unsigned long request, void *arg)
 {
     if (fd < 0 || fd >= FDS_MAX || bells[fd] == 0)
-        return (int)answer(call(SYS_ioctl, fd, (long)request, (long)arg, 0, 0, 0));
+        return (int)answer(sys_call(SYS_ioctl, fd, request, arg));
     switch (request) {
     case UFFDIO_API:
         return shake_hands(arg);
@@ -263,7 +252,7 @@ int bare_ioctl(int fd, unsigned long request, void *arg)
     case UFFDIO_WAKE:
         return 0;
     default:
-        return (int)answer(call(SYS_ioctl, fd, (long)request, (long)arg, 0, 0, 0));
+        return (int)answer(sys_call(SYS_ioctl, fd, request, arg));
     }
 }
 
@@ -283,5 +272,5 @@ static int create(void)
 
 long bare_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
-    return nr == SYS_userfaultfd ? create() : answer(call(nr, a, b, c, d, e, f));
+    return nr == SYS_userfaultfd ? create() : answer(sys_call6(nr, a, b, c, d, e, f));
 }
