@@ -160,3 +160,23 @@ void serve_fault(const struct monitored *m, uint32_t page, bool write, char *sou
     CHECK_EQ(uffd_copy(m->uffd, mem_page(&m->mem, page), source, page_size), 0);
     CHECK_EQ(answer_of(m), write ? 0x77 : (unsigned char)*source);
 }
+
+void monitored_lend(int sock, const struct monitored *m)
+{
+    char byte;
+
+    if (!rights_send(sock, m, sizeof(*m), &m->uffd, 1, 0) ||
+        !rights_send(sock, "", 1, &m->sock, 1, 0))
+        _exit(90);
+    _exit(read(sock, &byte, 1) == 1 ? 0 : 91);
+}
+
+void monitored_borrow(int sock, struct monitored *m)
+{
+    int uffd; /* the number in the message is the other process's */
+    char byte;
+
+    CHECK(rights_receive(sock, m, sizeof(*m), &uffd, MSG_CMSG_CLOEXEC));
+    CHECK(rights_receive(sock, &byte, 1, &m->sock, MSG_CMSG_CLOEXEC));
+    m->uffd = uffd;
+}

@@ -50,6 +50,9 @@ struct monitored {
 
 void monitored_start(struct monitored *m, enum mem_kind kind, uint64_t features, uint64_t mode);
 void monitored_start_wanting(struct monitored *m, enum mem_kind kind, const struct wants *wants);
+/* A process that made it hands it to another, and ends when it is told by a byte. */
+_Noreturn void monitored_lend(int sock, const struct monitored *m);
+void monitored_borrow(int sock, struct monitored *m);
 void tell(const struct monitored *m, enum order order, uint32_t page);
 unsigned char answer_of(const struct monitored *m);
 /* It touches the page, which traps; and goes on when the page is copied. */

@@ -56,6 +56,15 @@ static void copy_until_gone(int uffd, char *at, char *source)
     CHECK_EQ(ret, -ESRCH);
 }
 
+/* Who has waited for the page, if any, is gone with its process. */
+static void check_killed(struct monitored *m, char *at, char *source)
+{
+    CHECK_EQ(kill(m->pid, SIGKILL), 0);
+    copy_until_gone(m->uffd, m->mem.addr, source);
+    CHECK_SIGNALED(child_wait(m->pid), SIGKILL);
+    check_gone(m->uffd, at, source);
+}
+
 /* ------------------------------------------------------------------ the memory is in it */
 
 static void init_ends(enum mem_kind kind)
@@ -80,10 +89,7 @@ static void init_ends_unknown(enum mem_kind kind)
 
     split();
     monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    CHECK_EQ(kill(m.pid, SIGKILL), 0);
-    copy_until_gone(m.uffd, m.mem.addr, source);
-    CHECK_SIGNALED(child_wait(m.pid), SIGKILL);
-    check_gone(m.uffd, m.mem.addr, source);
+    check_killed(&m, m.mem.addr, source);
 }
 
 static void init_killed_waiting(enum mem_kind kind)
@@ -95,40 +101,32 @@ static void init_killed_waiting(enum mem_kind kind)
     monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
     tell(&m, ORDER_READ, 1);
     uffd_next_fault(m.uffd, mem_page(&m.mem, 1), 0);
-    CHECK_EQ(kill(m.pid, SIGKILL), 0);
-    copy_until_gone(m.uffd, m.mem.addr, source);
-    CHECK_SIGNALED(child_wait(m.pid), SIGKILL);
-    check_gone(m.uffd, mem_page(&m.mem, 1), source);
+    check_killed(&m, mem_page(&m.mem, 1), source);
 }
 
 /* The first process has a child with memory, manages it itself, and then lets another do so. */
 _Noreturn static void init_main(int sock, enum mem_kind kind)
 {
-    char *source = source_new(1, 3), byte;
+    char *source = source_new(1, 3);
     struct monitored m;
 
     monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
     serve_fault(&m, 2, false, source);
-    if (!rights_send(sock, &m, sizeof(m), &m.uffd, 1, 0) ||
-        !rights_send(sock, "", 1, &m.sock, 1, 0))
-        _exit(90);
-    _exit(read(sock, &byte, 1) == 1 ? 0 : 91);
+    monitored_lend(sock, &m);
 }
 
 static void child_of_init(enum mem_kind kind)
 {
     char *source = source_new(1, 1), byte;
     struct monitored m;
-    int ends[2], uffd;
+    int ends[2];
 
     CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     split();
     pid_t init = fork();
     if (init == 0)
         init_main(ends[1], kind);
-    CHECK(rights_receive(ends[0], &m, sizeof(m), &uffd, MSG_CMSG_CLOEXEC));
-    CHECK(rights_receive(ends[0], &byte, 1, &m.sock, MSG_CMSG_CLOEXEC));
-    m.uffd = uffd;
+    monitored_borrow(ends[0], &m);
     serve_fault(&m, 3, true, source);
     tell(&m, ORDER_READ, 1);
     uffd_next_fault(m.uffd, mem_page(&m.mem, 1), 0);

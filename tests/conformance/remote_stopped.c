@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <sys/socket.h>
 
-#include "../rights.h"
 #include "monitored.h"
 
 /* Its line in /proc from its state on, or NULL. @line: 512 bytes */
@@ -58,29 +57,23 @@ static pid_t server_of(pid_t pid)
 _Noreturn static void group_main(int sock, enum mem_kind kind)
 {
     struct monitored m;
-    char byte;
 
     CHECK_EQ(setpgid(0, 0), 0);
     monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    if (!rights_send(sock, &m, sizeof(m), &m.uffd, 1, 0) ||
-        !rights_send(sock, "", 1, &m.sock, 1, 0))
-        _exit(90);
-    _exit(read(sock, &byte, 1) == 1 ? 0 : 91);
+    monitored_lend(sock, &m);
 }
 
 static void group_stopped(enum mem_kind kind)
 {
-    char *source = source_new(1, 1), byte;
+    char *source = source_new(1, 1);
     struct monitored m;
-    int ends[2], uffd;
+    int ends[2];
 
     CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     pid_t group = fork();
     if (group == 0)
         group_main(ends[1], kind);
-    CHECK(rights_receive(ends[0], &m, sizeof(m), &uffd, MSG_CMSG_CLOEXEC));
-    CHECK(rights_receive(ends[0], &byte, 1, &m.sock, MSG_CMSG_CLOEXEC));
-    m.uffd = uffd;
+    monitored_borrow(ends[0], &m);
     serve_fault(&m, 2, false, source);
     tell(&m, ORDER_READ, 1);
     uffd_next_fault(m.uffd, mem_page(&m.mem, 1), 0);

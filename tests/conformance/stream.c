@@ -275,10 +275,10 @@ static int child_looks(const struct stream *stream)
     return holds(stream, 0, LIKELY) && empty(stream, LIKELY, 2 * KNOWN) ? 0 : 1;
 }
 
-static void stream_forked(enum mem_kind kind)
+static void in_child(enum mem_kind kind, pid_t (*make)(void))
 {
     struct stream stream = stream_new(kind, UF_REGISTER_MODE_MISSING);
-    pid_t child = fork();
+    pid_t child = make();
 
     CHECK(child >= 0);
     if (child == 0)
@@ -288,18 +288,20 @@ static void stream_forked(enum mem_kind kind)
     CHECK(holds(&stream, 0, PAGES));
 }
 
-/* A fork that libc knows nothing of, in the middle of it. */
+static void stream_forked(enum mem_kind kind)
+{
+    in_child(kind, fork);
+}
+
+/* Libc knows nothing of it. */
+static pid_t raw_fork(void)
+{
+    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
 static void stream_cloned(enum mem_kind kind)
 {
-    struct stream stream = stream_new(kind, UF_REGISTER_MODE_MISSING);
-    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-
-    CHECK(child >= 0);
-    if (child == 0)
-        _exit(child_looks(&stream));
-    CHECK_EXITED(child_wait(child), 0);
-    bring(&stream, LIKELY, PAGES);
-    CHECK(holds(&stream, 0, PAGES));
+    in_child(kind, raw_fork);
 }
 
 /* What is given back to libc and taken again is another's, whoever sees that. */
