@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Certificates and keys for tests of TLS, made now: an authority, and another one; a server, a client,
-# one that is both, a server whose time is over; files of keys.
+# one that is both, a server whose time is over, one that is both whose time is to come; files of keys.
 #
 # usage: keys.sh FOLDER. Exits with 77, and says why, where the tools are not there.
 set -u
@@ -38,7 +38,9 @@ new both 'cn = both' 'dns_name = host.test' tls_www_server tls_www_client signin
 new old 'cn = old' 'dns_name = host.test' tls_www_server signing_key \
     'activation_date = "2001-01-01 00:00:00"' 'expiration_date = "2002-01-01 00:00:00"'
 new foreign 'cn = foreign' 'dns_name = host.test' tls_www_server tls_www_client signing_key 'expiration_days = 2'
-for name in server client both old; do
+new early 'cn = early' 'dns_name = host.test' tls_www_server tls_www_client signing_key \
+    'activation_date = "2101-01-01 00:00:00"' 'expiration_date = "2102-01-01 00:00:00"'
+for name in server client both old early; do
     signed $name ca
 done
 signed foreign other

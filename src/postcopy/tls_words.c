@@ -117,6 +117,36 @@ static void describe_certificate(gnutls_session_t session, const struct uf_postc
 
 /* ---- the other side's answer */
 
+/*
+ * Of this side's certificate: that it is over, or not yet valid, is one alert. By this side's clock
+ * it is one of them, or else the clocks differ.
+ */
+static void describe_time(gnutls_session_t session, const char *refused, char *words, size_t room)
+{
+    const gnutls_datum_t *ours = gnutls_certificate_get_ours(session);
+    char from[sizeof("2000-01-01")] = "?", to[sizeof("2000-01-01")] = "?";
+    const time_t now = time(NULL);
+    gnutls_x509_crt_t certificate;
+    time_t first = now, last = now;
+
+    if (ours && gnutls_x509_crt_init(&certificate) >= 0) {
+        if (gnutls_x509_crt_import(certificate, ours, GNUTLS_X509_FMT_DER) >= 0) {
+            first = gnutls_x509_crt_get_activation_time(certificate);
+            last = gnutls_x509_crt_get_expiration_time(certificate);
+            date(first, from);
+            date(last, to);
+        }
+        gnutls_x509_crt_deinit(certificate);
+    }
+    if (last < now)
+        add(words, room, "%sit has expired (%s), and needs a new one", refused, to);
+    else if (first > now)
+        add(words, room, "%sit is valid from %s on: is a clock wrong?", refused, from);
+    else
+        add(words, room, "%sby the clock there it has expired, or is not valid yet (%s to %s)",
+            refused, from, to);
+}
+
 static void describe_alert(gnutls_session_t session, const struct uf_postcopy_tls *tls,
                            char *ret_words, size_t room)
 {
@@ -132,7 +162,7 @@ static void describe_alert(gnutls_session_t session, const struct uf_postcopy_tl
             "the other side refuses: it has another key for \"%s\", or none; " BOTH_NEED,
             tls->identity);
     else if (alert == GNUTLS_A_CERTIFICATE_EXPIRED)
-        add(ret_words, room, "%sit has expired, and needs a new one", ours);
+        describe_time(session, ours, ret_words, room);
     else if (alert == GNUTLS_A_UNKNOWN_CA)
         add(ret_words, room, "%swho signed it is not in the file of authorities there", ours);
     else if (alert == GNUTLS_A_UNSUPPORTED_CERTIFICATE)

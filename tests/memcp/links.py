@@ -124,7 +124,9 @@ def check_tls_refused(keys):
             ("another authority", certificates(keys, "foreign", "--tls-host=host.test"), server, FAILED,
              "who signed it is not in"),
             ("an expired certificate", certificates(keys, "old", "--tls-host=host.test"), server, FAILED,
-             "has expired"),
+             "has expired (2002-01-01)"),
+            ("a certificate that is not valid yet", certificates(keys, "early", "--tls-host=host.test"), server,
+             FAILED, "is valid from 2101-01-01 on: is a clock wrong?"),
             ("a receiver without", client, [], SETUP, "start this side with --tls-"),
             ("a sender without", [], server, SETUP, "this side wants TLS"),
             ("a key and certificates", sends, server, SETUP, "the other one a key")):

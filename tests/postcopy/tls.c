@@ -5,6 +5,7 @@
  *
  *     source (thread) --- relay (thread) --- sink (thread)
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <userfault/postcopy.h>
@@ -57,6 +59,7 @@ static const struct test {
     bool swapped, pipes;
     uint64_t cut;                          /* after so many bytes; 0: never */
     const char *client_says, *server_says; /* in its words; NULL: whatever */
+    int days;                              /* that the client's clock goes ahead */
 } tests[] = {
     {"certificates", CLIENT, SERVER, {0, 0}},
     {"certificates, the sink is the client", CLIENT, SERVER, {0, 0}, .swapped = true},
@@ -105,13 +108,48 @@ static const struct test {
      {REFUSED, REFUSED},
      .client_says = "the other side's certificate has expired (2002-01-01): it needs a new one",
      .server_says =
-         "the other side refuses this side's certificate: it has expired, and needs a new one"},
+         "refuses this side's certificate: it has expired (2002-01-01), and needs a new one"},
     {"the client's certificate has expired, and is for servers",
      {.ca = "ca.pem", .cert = "old", .host = "host.test"},
      SERVER,
      {REFUSED, REFUSED},
-     .client_says = "refuses this side's certificate: it has expired",
+     .client_says = "refuses this side's certificate: it has expired (2002-01-01)",
      .server_says = "has expired (2002-01-01): it needs a new one; it is not for TLS clients"},
+    {"the server's certificate is not valid yet",
+     CLIENT,
+     {.ca = "ca.pem", .cert = "early"},
+     {REFUSED, REFUSED},
+     .client_says = "certificate is valid from 2101-01-01 on: is a clock wrong?",
+     .server_says = "the other side refuses this side's certificate: it is valid from 2101-01-01 "
+                    "on: is a clock wrong?"},
+    {"the client's certificate is not valid yet",
+     {.ca = "ca.pem", .cert = "early", .host = "host.test"},
+     SERVER,
+     {REFUSED, REFUSED},
+     .client_says = "the other side refuses this side's certificate: it is valid from 2101-01-01 "
+                    "on: is a clock wrong?",
+     .server_says = "the other side's certificate is valid from 2101-01-01 on: is a clock wrong?"},
+    {"the client's certificate is not valid yet, and the server wants another name",
+     {.ca = "ca.pem", .cert = "early", .host = "host.test"},
+     {.ca = "ca.pem", .cert = "server", .host = "elsewhere.test"},
+     {REFUSED, REFUSED},
+     .client_says = "it is valid from 2101-01-01 on",
+     .server_says = "is valid from 2101-01-01 on: is a clock wrong?; it is of \"host.test\", and "
+                    "here \"elsewhere.test\" is expected"},
+    {"the client's clock is a week ahead",
+     CLIENT,
+     SERVER,
+     {REFUSED, REFUSED},
+     .client_says = "the other side's certificate has expired",
+     .server_says = "by the clock there it has expired, or is not valid yet",
+     .days = 7},
+    {"the client's clock is a week behind",
+     CLIENT,
+     SERVER,
+     {REFUSED, REFUSED},
+     .client_says = "on: is a clock wrong?",
+     .server_says = "by the clock there it has expired, or is not valid yet",
+     .days = -7},
     {"the server's certificate is for clients",
      {.ca = "ca.pem", .cert = "client", .host = "client.test"},
      {.ca = "ca.pem", .cert = "client"},
@@ -241,9 +279,30 @@ struct side {
     struct uf_source *source;
     struct uf_sink *sink;
     pthread_t thread;
-    int ret;
+    int ret, days;
     bool resumed;
 };
+
+/* GnuTLS asks for the time in the thread of the side. */
+static __thread int days_ahead;
+
+static time_t shifted(time_t *ret)
+{
+    time_t now = time(NULL) + (time_t)days_ahead * 86400;
+
+    if (ret)
+        *ret = now;
+    return now;
+}
+
+static void shift_clock(void)
+{
+    void (*set)(time_t(*)(time_t *)) = NULL;
+
+    *(void **)&set = dlsym(RTLD_DEFAULT, "gnutls_global_set_time_function");
+    if (set)
+        set(shifted);
+}
 
 static int stop(void *arg, const void **ret_blob, size_t *ret_len)
 {
@@ -276,6 +335,7 @@ static void *run_side(void *arg)
 {
     struct side *side = arg;
 
+    days_ahead = side->days;
     side->ret = side->source ? uf_source_run(side->source, &side->links)
                              : uf_sink_run(side->sink, &side->links);
     close_links(&side->links);
@@ -354,6 +414,7 @@ static void make_sides(struct side sides[2], const struct test *test)
         bool server = test->swapped ? i == 0 : i == 1;
 
         sides[i].memory = map(i == 0);
+        sides[i].days = server ? 0 : test->days;
         sides[i].tls = load(server ? &test->server : &test->client, server);
         sides[i].links.tls = sides[i].tls;
     }
@@ -468,6 +529,7 @@ int main(int argc, char **argv)
         printf("1..0 # SKIP %s\n", words);
         return 0;
     }
+    shift_clock();
     check_options();
     for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
         if (!run(&tests[i]))
