@@ -50,7 +50,7 @@ struct network {
     struct network_cut at;
     unsigned left;             /* of such messages, until the cut */
     struct follow_place first; /* that vanished */
-    uint64_t swallowed, tries; /* since the cut began */
+    uint64_t swallowed, tries; /* since network_cut_at() */
     struct path_counts counts[2];
     int event_fd; /* rings when the last two change */
 };
@@ -68,9 +68,11 @@ int network_connect(struct network *network, const bool *wanted, unsigned count,
 
 /* From this message on packets vanish, those that carry it among them. */
 void network_cut_at(struct network *network, const struct network_cut *at);
+/* Return: whether it does not come any more; else it has come already, and is to be restored. */
+bool network_take_back(struct network *network);
 void network_restore(struct network *network);
-/* How many packets of TCP have vanished since the last cut began; ret_tries: so often the first of
- * them came again, or one that was before it there. 0: there was no cut yet. */
+/* How many packets of TCP have vanished since network_cut_at(); ret_tries: so often the first of
+ * them came again, or one that was before it there. 0: it has not come yet. */
 uint64_t network_swallowed(struct network *network, uint64_t *ret_tries);
 /* Wait until packets that were on their way to the thread have come to it. */
 void network_settle(struct network *network);

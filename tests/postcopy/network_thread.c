@@ -46,7 +46,6 @@ static void note_message(void *arg, uint16_t from, uint16_t to, const struct wir
         return;
     network->armed = false;
     network->is_cut = true;
-    network->swallowed = network->tries = 0;
 }
 
 static void count_swallowed_locked(struct network *network, const uint8_t *packet)
@@ -84,7 +83,19 @@ void network_cut_at(struct network *network, const struct network_cut *at)
     network->at = *at;
     network->left = at->nth;
     network->armed = true;
+    network->swallowed = network->tries = 0;
     pthread_mutex_unlock(&network->lock);
+}
+
+bool network_take_back(struct network *network)
+{
+    bool in_time;
+
+    pthread_mutex_lock(&network->lock);
+    in_time = network->armed;
+    network->armed = false;
+    pthread_mutex_unlock(&network->lock);
+    return in_time;
 }
 
 void network_restore(struct network *network)

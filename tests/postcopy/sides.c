@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../pool.h"
@@ -19,6 +20,9 @@
 #include "sides.h"
 
 #define THREADS    2
+#define LAST       16 /* pages */
+#define BURST      64 /* writes, of a writer that pauses then */
+#define PAUSE_NS   1000000
 #define LINKS_MAX  (2 + UF_POSTCOPY_BACKGROUND_MAX)
 #define STATE      100000 /* bytes */
 #define GIVE_UP    'g'
@@ -152,12 +156,15 @@ static pthread_t threads[THREADS];
 
 static void *write_pages(void *arg)
 {
+    const struct timespec pause = {.tv_nsec = PAUSE_NS};
     uint64_t random = (uintptr_t)arg;
 
-    while (!stopping) {
+    for (unsigned n = 0; !stopping; n++) {
         uint64_t r = next_random(&random);
         char *page = page_at(r % pages());
 
+        if (how->paced && n % BURST == 0) /* a rate, and nothing that is waited for */
+            nanosleep(&pause, NULL);
         memcpy(page + r % (how->page / 8) * 8, &r, sizeof(r));
         if (r % 32 == 0)
             memset(page, 0, how->page);
@@ -179,13 +186,23 @@ static void join_threads(void)
         pthread_join(threads[i], NULL);
 }
 
+/* Behind the last round, whether the writers had a processor then or not: something is discarded.
+ */
+static void write_last(void)
+{
+    for (size_t i = 0; i < LAST && i < pages(); i++)
+        ++*page_at(i);
+}
+
 static int stop(void *arg, const void **ret_blob, size_t *ret_len)
 {
     static char state[STATE];
 
     stopping = true;
-    if (how->rounds)
+    if (how->rounds) {
         join_threads();
+        write_last();
+    }
     kept = malloc(pages() * how->page);
     if (!kept)
         die("malloc");

@@ -27,6 +27,7 @@ struct sides_how {
     unsigned handshake_ms, silence_ms, downtime_ms;
     uint64_t bandwidth;
     bool cancels;         /* the source, when it is asked for links */
+    bool paced;           /* the source's writers pause now and then: there are many sides */
     const char *psk_file; /* the links are TLS sessions, by the key of "test" there; NULL: plain */
 };
 
