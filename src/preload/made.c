@@ -59,9 +59,9 @@ __attribute__((visibility("hidden"), noinline, cold)) void *preload_find(struct 
 {
     void *fn = dlsym(RTLD_NEXT, site->name);
 
-    site->way = (uint8_t)(errno_found() ? icall_way_of(site->nr, site->argc) : ICALL_CARE);
-    site->asks = icall_asks_descriptor(site->nr);
     site->fn = fn ? fn : (void *)absent;
+    site->asks = icall_asks_descriptor(site->nr);
+    site->way = (uint8_t)(errno_found() ? icall_way_of(site->nr, site->argc) : ICALL_CARE);
     return site->fn;
 }
 
@@ -186,8 +186,8 @@ static __attribute__((noinline)) long call_with_care(const struct preload_site *
 #define LIKELY(x) __builtin_expect(!!(x), true)
 /* clang-format on */
 
-static __attribute__((noinline)) long repeats(long a, long b, long c, long d, long e,
-                                              struct preload_site *site)
+__attribute__((visibility("hidden"), noinline)) long
+preload_repeats(long a, long b, long c, long d, long e, struct preload_site *site)
 {
     int saved = *own_errno();
     long ret = ((preload_fn *)site->fn)(a, b, c, d, e, 0);
@@ -198,12 +198,9 @@ static __attribute__((noinline)) long repeats(long a, long b, long c, long d, lo
 static __attribute__((noinline)) long fills(long a, long b, long c, long d, long e,
                                             struct preload_site *site)
 {
-    bool open = site->nr == ICALL_POLL &&
-                LIKELY(quick_writes((uintptr_t)a, (size_t)b * sizeof(struct pollfd)));
-
-    return !open && icall_fills_closed(site->nr, (const long[6]){a, b, c, d, e})
+    return icall_fills_closed(site->nr, (const long[6]){a, b, c, d, e})
                ? call_with_care(site, ALL, false, *own_errno())
-               : repeats(a, b, c, d, e, site);
+               : preload_repeats(a, b, c, d, e, site);
 }
 
 static __attribute__((noinline)) long sends(long a, long b, long c, long d, long e,
@@ -225,7 +222,7 @@ static __attribute__((noinline)) long receives_unheld(long a, long b, long c, lo
                                                       struct preload_site *site)
 {
     if (core_short_way_tid() && core_call_open((uintptr_t)b, (size_t)c, ARCH_WRITE) == CORE_PLAIN) {
-        return repeats(a, b, c, d, e, site);
+        return preload_repeats(a, b, c, d, e, site);
     }
     return call_with_care(site, ALL, false, *own_errno());
 }
@@ -263,35 +260,12 @@ static __attribute__((noinline)) long trapped(long a, long b, long c, long d, lo
     return ((preload_fn *)preload_real(site))(a, b, c, d, e, 0);
 }
 
-/* sendfile() and __fxstat() have another descriptor than the first argument. */
-static inline bool asked(const long *args, const struct preload_site *site, long *ret)
+/* Nothing of it is a descriptor of ours. */
+static inline long call_by_way(long a, long b, long c, long d, long e, struct preload_site *site)
 {
-    long own;
-
-    if (!core_fdmap_get((int)args[0]) && !core_fdmap_get((int)args[1])) {
-        return false;
-    }
-    own = icall_on_context(site->nr, args, ICALL_BY_LIBC);
-    if (own != ICALL_PASS) {
-        *ret = answered(own, site->ret, *own_errno());
-    }
-    return own != ICALL_PASS;
-}
-
-__attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, long d, long e,
-                                                        struct preload_site *site)
-{
-    long own;
-
-    if (__builtin_expect(icall_trapping, false)) {
-        return trapped(a, b, c, d, e, site);
-    }
-    if (site->asks && asked(ALL, site, &own)) {
-        return own;
-    }
     switch ((enum icall_way)site->way) {
     case ICALL_REPEATS:
-        return repeats(a, b, c, d, e, site);
+        return preload_repeats(a, b, c, d, e, site);
     case ICALL_FILLS:
         return fills(a, b, c, d, e, site);
     case ICALL_SENDS:
@@ -302,4 +276,27 @@ __attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, 
         break;
     }
     return cares(a, b, c, d, e, site);
+}
+
+/* Not inlined: the way past it is to save no register. */
+static __attribute__((noinline)) long asks(long a, long b, long c, long d, long e,
+                                           struct preload_site *site)
+{
+    long own = icall_on_context(site->nr, ALL, ICALL_BY_LIBC);
+
+    return own != ICALL_PASS ? answered(own, site->ret, *own_errno())
+                             : call_by_way(a, b, c, d, e, site);
+}
+
+__attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, long d, long e,
+                                                        struct preload_site *site)
+{
+    if (__builtin_expect(icall_trapping, false)) {
+        return trapped(a, b, c, d, e, site);
+    }
+    /* sendfile() and __fxstat() have another descriptor than the first argument. */
+    if (site->asks && __builtin_expect(core_fdmap_get((int)a) || core_fdmap_get((int)b), false)) {
+        return asks(a, b, c, d, e, site);
+    }
+    return call_by_way(a, b, c, d, e, site);
 }

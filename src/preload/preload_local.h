@@ -114,6 +114,10 @@ long preload_made(void *fn, long nr, enum preload_ret ret, const long *args);
 __attribute__((visibility("hidden"))) long preload_call(long a, long b, long c, long d, long e,
                                                         struct preload_site *site);
 
+/* Where one has looked that nothing is in the way: again with care, should it fail with EFAULT. */
+__attribute__((visibility("hidden"), noinline)) long
+preload_repeats(long a, long b, long c, long d, long e, struct preload_site *site);
+
 #define PRELOAD_NARG(...)                       PRELOAD_NARG_(__VA_ARGS__, 6, 5, 4, 3, 2, 1)
 #define PRELOAD_NARG_(a, b, c, d, e, f, n, ...) n
 #define PRELOAD_LONG1(a)                        (long)(a)

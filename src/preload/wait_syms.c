@@ -135,8 +135,10 @@ static __attribute__((noinline)) int poll_asked(struct pollfd *fds, nfds_t count
 
 static __attribute__((noinline)) int poll_looked_at(struct pollfd *fds, nfds_t count, int timeout)
 {
-    return quick_foreign_set(fds, count)
-               ? (int)preload_call((long)fds, (long)count, timeout, 0, 0, &poll_site)
+    bool found = poll_site.way == ICALL_FILLS;
+
+    return found && !icall_trapping && quick_foreign_set(fds, count)
+               ? (int)preload_repeats((long)fds, (long)count, timeout, 0, 0, &poll_site)
                : poll_asked(fds, count, timeout);
 }
 

@@ -85,12 +85,12 @@ static inline struct paging_lane *quick_hold(int tid, bool gets, uintptr_t frame
     return lane;
 }
 
-/* Whether a set of poll() can be read as it is, and holds nothing of ours. */
+/* Whether a set of poll() can be read and filled as it is, and holds nothing of ours. */
 static inline bool quick_foreign_set(const struct pollfd *fds, unsigned long count)
 {
     struct pollfd own[QUICK_SET];
 
-    if (count - 1 >= QUICK_SET || !quick_reads((uintptr_t)fds, count * sizeof own[0]) ||
+    if (count - 1 >= QUICK_SET || !quick_writes((uintptr_t)fds, count * sizeof own[0]) ||
         arch_copy(own, fds, count * sizeof own[0])) {
         return false;
     }
