@@ -45,7 +45,8 @@ struct trap_child *trap_child_begin(long nr, const long *args)
     if (!record) {
         return NULL;
     }
-    record->how = (shares ? 0 : CHILD_IS_COPY) | (flags & CLEAR_SIGHAND ? CHILD_UNTRAPPED : 0);
+    record->how = (shares ? 0 : CHILD_IS_COPY) | (flags & CLEAR_SIGHAND ? CHILD_UNTRAPPED : 0) |
+                  (shares && (flags & CLONE_VFORK) ? CHILD_WAITED : 0);
     if (shares && !(flags & CLONE_SETTLS)) {
         core_share_tls();
     }
@@ -73,6 +74,7 @@ void trap_child_end(long pid)
     if (core_active) {
         sys_call(SYS_close_range, ~0u, ~0u, CLOSE_RANGE_UNSHARE); /* lest it close its parent's */
     }
+    trap_stacks_forked();
     rewrite_forked();
     core_forked();
 }

@@ -22,6 +22,7 @@
 
 #define CHILD_IS_COPY   1 /* it has memory of its own */
 #define CHILD_UNTRAPPED 2
+#define CHILD_WAITED    4 /* in the parent's memory, and that sleeps until it has let go of it */
 
 /* What trap_quick() did about a call. */
 #define QUICK_MADE   0
@@ -37,6 +38,10 @@
 #define STATE_UPPER  (STATE_MASKS + 64)
 #define STATE_SIZE   (STATE_UPPER + 64)
 #define UPPER_PARTS  0x44 /* XCR0: of the first 16 registers, what is beyond 128 bits */
+
+/* How far below its thread pointer, or below trap_main_stack, a stack is a thread's own. */
+#define THREAD_STACK 0x800000
+#define MAIN_STACK   0x4000000
 
 #ifndef __ASSEMBLER__
 
@@ -88,6 +93,20 @@ long trap_call(long nr, long *args, int how);
 struct trap_child *trap_child_begin(long nr, const long *args);
 void trap_child_end(long pid);
 void trap_sigreturn(ucontext_t *uc);
+
+/*
+ * stacks.c, called from there with the program's vector registers as they are. trap_stack_take()
+ * gives the upper end of a stack, or 0 where there is none; trap_stack_leave() takes an address in
+ * it, or any other.
+ */
+extern uintptr_t trap_main_stack;
+extern _Atomic uint32_t trap_stacks_used; /* up to the last that was ever taken */
+void trap_stacks_init(void);
+uintptr_t trap_stack_take(void);
+void trap_stack_leave(uintptr_t sp);
+/* All that this thread has taken, whose stack is nobody's any more. */
+void trap_stacks_gone(long tid);
+void trap_stacks_forked(void);
 
 /* x86_64/context.c */
 void trap_arch_init(void);

@@ -149,6 +149,7 @@ int trap_start(bool rewrite)
     if (ret == 0) {
         dispatch(PR_SYS_DISPATCH_OFF);
         trap_arch_init();
+        trap_stacks_init();
         classify_all();
         ret = isig_trap(trap_redirect);
     }

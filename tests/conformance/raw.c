@@ -354,6 +354,142 @@ static void vectors_kept(enum mem_kind kind)
     }
 }
 
+/* ---- a stack that has room for little more than the caller */
+
+#define SMALL_ROOM 512 /* bytes, red zone included: a goroutine has some hundred left */
+#define SMALL_MARK 0xa5
+
+/* A part of a stack: what lies below its room is somebody else's. */
+static char *small_stack(void)
+{
+    static char memory[STACK_BYTES] __attribute__((aligned(64)));
+    static char own[STACK_BYTES];
+    const stack_t alternate = {.ss_sp = own, .ss_size = sizeof own};
+
+    memset(memory, SMALL_MARK, sizeof memory);
+    CHECK_EQ(sigaltstack(&alternate, NULL), 0);
+    return memory + sizeof memory;
+}
+
+static void small_stack_kept(const char *top)
+{
+    const unsigned char *low = (const unsigned char *)top - STACK_BYTES;
+
+    for (size_t i = 0; i < STACK_BYTES - SMALL_ROOM; i++)
+        CHECK_EQ(low[i], SMALL_MARK);
+}
+
+#define RAW_ON(top, ...) RAW_ON_PADDED(top, __VA_ARGS__, 0, 0, 0, 0, 0, 0, )
+#define RAW_ON_PADDED(top, nr, a, b, c, d, e, f, ...)                                              \
+    raw_on_stack(                                                                                  \
+        (const long[7]){nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)},     \
+        top)
+
+static int small_pipes[2];
+static uint64_t small_mask;
+
+static void on_unused(int sig)
+{
+    _exit(99);
+}
+
+/* On the alternate stack. */
+static void on_small(int sig)
+{
+    RAW(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &small_mask, 8);
+    RAW(SYS_write, small_pipes[1], "cd", 2);
+}
+
+static void small_handlers(void)
+{
+    struct sigaction action = {.sa_handler = on_unused, .sa_flags = SA_ONSTACK | SA_RESTART};
+
+    CHECK_EQ(sigaction(SIGSYS, &action, NULL), 0);
+    CHECK_EQ(sigaction(SIGSEGV, &action, NULL), 0);
+    action.sa_handler = on_small;
+    CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);
+}
+
+static void *signal_asleep(void *arg)
+{
+    const pthread_t *thread = arg;
+
+    thread_await_sleep(getpid()); /* the case's first thread */
+    CHECK_EQ(pthread_kill(*thread, SIGUSR1), 0);
+    return NULL;
+}
+
+static void small_calls(char *hidden, char *other)
+{
+    pthread_t self = pthread_self(), sender;
+    char *top = small_stack(), got[2];
+    long page;
+
+    CHECK_EQ(RAW_ON(top, SYS_write, small_pipes[1], "ab", 2), 2);
+    CHECK_EQ(RAW_ON(top, SYS_read, small_pipes[0], hidden, 2), 2);
+    CHECK_EQ(RAW_ON(top, SYS_write, small_pipes[1], other, 1), 1);
+    CHECK_EQ(RAW_ON(top, SYS_read, small_pipes[0], hidden + 2, 1), 1);
+    page = RAW_ON(top, SYS_mmap, NULL, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(page > 0);
+    CHECK_EQ(RAW_ON(top, SYS_munmap, page, page_size), 0);
+    small_stack_kept(top);
+
+    /* A call that waits; a handler that makes others; the call goes on. */
+    CHECK_EQ(pthread_create(&sender, NULL, signal_asleep, &self), 0);
+    CHECK_EQ(RAW_ON(top, SYS_read, small_pipes[0], got, 2), 2);
+    CHECK_EQ(memcmp(got, "cd", 2), 0);
+    CHECK_EQ(pthread_join(sender, NULL), 0);
+    CHECK_EQ(small_mask, 1ull << (SIGUSR1 - 1));
+    small_stack_kept(top);
+}
+
+static void small_stacks(enum mem_kind kind)
+{
+    struct served s;
+
+    serve(&s, kind, 2);
+    small_handlers();
+    CHECK_EQ(pipe(small_pipes), 0);
+    small_calls(s.mem.addr, mem_page(&s.mem, 1));
+    CHECK_EQ(memcmp(s.mem.addr, "ab", 2), 0);
+    served_end(&s, 2);
+}
+
+#define KILLED 1100 /* more than the facility may have put aside */
+
+/* Those who are killed in such a call take nothing with them. */
+static void small_stacks_of_killed(enum mem_kind kind)
+{
+    const long flags = CLONE_VM | SIGCHLD;
+    char *stack = malloc(STACK_BYTES);
+    struct raw_thread child = {.nr = SYS_read};
+    struct served s;
+    struct mem mem = mem_map(kind, 1);
+    int uffd = uffd_open(0), tid, status;
+
+    small_handlers();
+    CHECK_EQ(pipe(small_pipes), 0);
+    CHECK_EQ(write(small_pipes[1], "a", 1), 1);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    child.args[0] = small_pipes[0];
+    child.args[1] = (long)mem.addr;
+    child.args[2] = 1;
+    for (int i = 0; i < KILLED; i++) {
+        long pid = raw_clone(flags, stack + STACK_BYTES, &tid, &child);
+
+        CHECK(pid > 0);
+        uffd_next_fault(uffd, mem.addr, UF_PAGEFAULT_FLAG_WRITE); /* it waits in its call */
+        CHECK_EQ(kill((pid_t)pid, SIGKILL), 0);
+        CHECK_EQ(RAW(SYS_wait4, pid, &status, 0, NULL), pid);
+        CHECK_SIGNALED(status, SIGKILL);
+    }
+    CHECK_EQ(close(uffd), 0);
+    CHECK_EQ(read(small_pipes[0], mem.addr, 1), 1);
+    serve(&s, kind, 2);
+    small_calls(s.mem.addr, mem_page(&s.mem, 1));
+    served_end(&s, 2);
+}
+
 #define RST_GUP "rst: QEMU/KVM, GUP"
 
 const struct conf_case raw_cases[] = {
@@ -369,6 +505,10 @@ const struct conf_case raw_cases[] = {
     {"raw/thread", "clone(2)", ONE_OF_EACH, NEED_FULL | NEED_ALL_CALLS, .run = raw_thread},
     {"raw/exec", "execve(2)", .needs = NEED_FULL | NEED_ALL_CALLS, .run = raw_after_exec},
     {"raw/registers", "syscall(2)", KIND(MEM_ANON), NEED_ALL_CALLS, .run = registers_kept},
+    {"raw/small-stack", "syscall(2)", KIND(MEM_ANON), NEED_FULL | NEED_ALL_CALLS,
+     .run = small_stacks},
+    {"raw/small-stack-of-killed", "syscall(2)", KIND(MEM_ANON), NEED_FULL | NEED_ALL_CALLS,
+     .run = small_stacks_of_killed},
     {"raw/vectors", "syscall(2)", KIND(MEM_ANON), NEED_ALL_CALLS, .run = vectors_kept},
     {.id = NULL},
 };

@@ -61,6 +61,9 @@ long raw_kept(long nr, long a, long b, long c, long d);
 long raw_kept_avx(void *registers, long nr, long a, long b, long c);
 long raw_kept_avx512(void *registers, long nr, long a, long b, long c);
 
+/* A call with that number and those six arguments, on another stack. */
+long raw_on_stack(const long nr_and_args[7], void *top);
+
 /*
  * vfork(2): the child reads 4 bytes from fd (unless that is -1), spoils what is below its parent's
  * stack pointer and exits with `status`. Return: as vfork in the parent.

@@ -153,6 +153,27 @@ raw_kept_avx512:
         ret
         .size   raw_kept_avx512, . - raw_kept_avx512
 
+/* rdi nr and arguments, rsi the upper end of a stack */
+        .globl  raw_on_stack
+        .type   raw_on_stack, @function
+raw_on_stack:
+        push    %rbx
+        mov     %rsp, %rbx
+        mov     %rsi, %rsp
+        mov     %rdi, %rax
+        mov     8(%rax), %rdi
+        mov     16(%rax), %rsi
+        mov     24(%rax), %rdx
+        mov     32(%rax), %r10
+        mov     40(%rax), %r8
+        mov     48(%rax), %r9
+        mov     (%rax), %rax
+        syscall
+        mov     %rbx, %rsp
+        pop     %rbx
+        ret
+        .size   raw_on_stack, . - raw_on_stack
+
 /* edi fd, rsi buffer, edx status */
         .globl  raw_vfork_exit
         .type   raw_vfork_exit, @function

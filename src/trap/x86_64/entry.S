@@ -79,8 +79,24 @@
         FRAME_AT %rbx
         .endm
 
-/* Make room for the vector registers below the frame at rbx and save them. Keeps rbx, rbp, r12-r15. */
+/*
+ * Make room for the vector registers and for C, below the frame at rbx if that lies on the thread's
+ * own stack, else on one of ours, and save them. Keeps rbx, rbp, r12-r15.
+ */
         .macro  STATE_SAVE
+        mov     %fs:0, %rax
+        sub     %rbx, %rax
+        cmp     $THREAD_STACK, %rax
+        jb      8f
+        mov     trap_main_stack(%rip), %rax
+        sub     %rbx, %rax
+        cmp     $MAIN_STACK, %rax
+        jb      8f
+        and     $-16, %rsp
+        call    trap_stack_take
+        test    %rax, %rax
+        cmovnz  %rax, %rsp
+8:
         mov     trap_state_size(%rip), %eax
         sub     %rax, %rsp
         and     $-64, %rsp
@@ -92,6 +108,20 @@
         .macro  STATE_RESTORE
         mov     %rsp, %rax
         call    state_restore
+        .endm
+
+/* Back to the frame. Changes rax, rdx, rsi, rdi and r8-r11. */
+        .macro  FRAME_RETURN
+        mov     %rsp, %rdi
+        lea     -HOW_BYTES(%rbx), %rsp
+        cmpl    $0, trap_stacks_used(%rip)
+        je      8f
+        and     $-16, %rsp
+        sub     $8, %rsp
+        push    %rcx
+        call    trap_stack_leave
+        pop     %rcx
+8:      mov     %rbx, %rsp
         .endm
 
         .macro  EACH_LOW insn, reg, to
@@ -188,7 +218,7 @@ asks:   mov     %edx, -HOW_BYTES(%rbx)
         call    trap_call
         mov     %rax, %r12
         STATE_RESTORE
-        mov     %rbx, %rsp
+        FRAME_RETURN
         mov     %r12, %rax
         jmp     restore
         .cfi_endproc
@@ -208,7 +238,7 @@ child:  FRAME_PUSH
         call    trap_child_begin
         mov     %rax, %rcx
         STATE_RESTORE
-        mov     %rbx, %rsp
+        FRAME_RETURN
         mov     %r12, %rax
         test    %rcx, %rcx
         jnz     3f
@@ -262,13 +292,22 @@ child:  FRAME_PUSH
         xor     %edx, %edx
         mov     $8, %r10d
         syscall
-        test    $CHILD_IS_COPY, %r12d
+        test    $CHILD_WAITED, %r12d
+        jz      7f
+        test    %r9, %r9
+        jle     7f
+        mov     %r9, %rdi
+        push    %r9
+        call    trap_stacks_gone
+        pop     %r9
+7:      test    $CHILD_IS_COPY, %r12d
         mov     %r9, %r12
         jz      5f
         STATE_SAVE
         mov     %r12, %rdi
         call    trap_child_end
         STATE_RESTORE
+        FRAME_RETURN
 5:      mov     %rbx, %rsp
         mov     %r12, %rax
         jmp     restore
@@ -282,6 +321,7 @@ sigreturn:
         STATE_SAVE
         lea     FRAME(%rbx), %rdi
         call    trap_sigreturn
+        FRAME_RETURN
         lea     FRAME(%rbx), %rsp
         mov     $NR_RT_SIGRETURN, %eax
         syscall
