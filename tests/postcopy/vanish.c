@@ -28,9 +28,9 @@
  */
 #define LIMIT_MS 8000
 /* Bytes a second: so that a page that is written to means another round, or who touches pages is
- * quicker than the push. */
+ * quicker than the push, however late they get a processor: all of it would take 13 s. */
 #define BANDWIDTH_ROUNDS 2000000
-#define BANDWIDTH_URGENT 1000000
+#define BANDWIDTH_URGENT 100000
 
 enum when { SOON, HALFWAY, LATE, WHENS };
 enum phase { BEFORE, BEHIND, EITHER }; /* the switch; where it breaks, if it does */
