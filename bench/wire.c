@@ -4,7 +4,9 @@
  *
  *     bench-wire fault unix|tcp kernel|user   a page from a handler thread of this process, and an
  *                                             empty round trip on such a socket: both medians
- *     bench-wire copy unix|tcp MIB            so many bytes through such a socket into fresh memory
+ *     bench-wire page unix|tcp kernel|user    a page that another process has, by the fewest calls:
+ * no checksum, no end, nobody but who waits for it bench-wire copy unix|tcp MIB            so many
+ * bytes through such a socket into fresh memory
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -90,28 +92,39 @@ static void *resolve(void *arg)
     return arg;
 }
 
-static uint64_t local_fault_ns(const char *backend)
+/* Pages that nobody has. */
+static volatile char *watch_pages(const char *backend)
 {
     struct uf_io_api api = {.api = UF_API};
     struct uf_io_register range = {.mode = UF_REGISTER_MODE_MISSING};
-    struct bench_result result = {0};
-    uint64_t *ns = bench_resident(FAULTS * sizeof(*ns));
-    volatile char *start;
-    pthread_t thread;
+    char *start;
 
     context = uf_context_open(O_CLOEXEC | O_NONBLOCK,
                               strcmp(backend, "user") == 0 ? UF_BACKEND_USER : UF_BACKEND_KERNEL);
     if (context < 0 || uf_context_ioctl(context, UF_IO_API, &api) != 0)
         bench_fail(77, "uf_context_open");
-    page_of_all = bench_resident(BENCH_PAGE);
-    memset(page_of_all, 1, BENCH_PAGE);
     start = (char *)bench_map(BENCH_PRIVATE, FAULTS * BENCH_PAGE);
     range.range = (struct uf_io_range){(uintptr_t)start, FAULTS * BENCH_PAGE};
     if (uf_context_ioctl(context, UF_IO_REGISTER, &range) != 0)
         bench_fail(1, "UF_IO_REGISTER");
-    errno = pthread_create(&thread, NULL, resolve, NULL);
+    return start;
+}
+
+static void start_thread(void *(*run)(void *arg), void *arg)
+{
+    pthread_t thread;
+
+    errno = pthread_create(&thread, NULL, run, arg);
     if (errno)
         bench_fail(1, "pthread_create");
+}
+
+/* Return: the median. */
+static uint64_t touch_ns(volatile const char *start)
+{
+    uint64_t *ns = bench_resident(FAULTS * sizeof(*ns));
+    struct bench_result result = {0};
+
     for (size_t i = 0; i < FAULTS; i++) {
         uint64_t before = bench_now_ns();
 
@@ -121,6 +134,16 @@ static uint64_t local_fault_ns(const char *backend)
     }
     bench_percentiles(ns, FAULTS, &result);
     return result.p50_ns;
+}
+
+static uint64_t local_fault_ns(const char *backend)
+{
+    volatile char *start = watch_pages(backend);
+
+    page_of_all = bench_resident(BENCH_PAGE);
+    memset(page_of_all, 1, BENCH_PAGE);
+    start_thread(resolve, NULL);
+    return touch_ns(start);
 }
 
 /* ---- a round trip */
@@ -162,6 +185,88 @@ static uint64_t round_trip_ns(const char *over)
     waitpid(pid, NULL, 0);
     bench_percentiles(ns, FAULTS, &result);
     return result.p50_ns;
+}
+
+/* ---- a page of another process */
+
+struct message {
+    uint64_t offset;
+    char rest[HEADER - sizeof(uint64_t)];
+    char page[BENCH_PAGE]; /* not of a request */
+};
+
+struct fetcher {
+    volatile char *start;
+    int fd;
+};
+
+/* Who has the pages. */
+_Noreturn static void answer(int fd)
+{
+    static struct message message;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    memset(message.page, 1, sizeof(message.page));
+    while (transfer(fd, (char *)&message, HEADER, false) &&
+           transfer(fd, (char *)&message, sizeof(message), true))
+        continue;
+    _exit(0);
+}
+
+static void *ask(void *arg)
+{
+    const struct fetcher *fetcher = arg;
+    struct pollfd fd = {.fd = context, .events = POLLIN};
+    struct uf_msg msg;
+
+    while (uf_poll(&fd, 1, -1) >= 0) {
+        struct message request = {0};
+
+        if (uf_context_read(context, &msg, sizeof(msg)) != sizeof(msg))
+            continue;
+        request.offset = msg.arg.pagefault.address - (uintptr_t)fetcher->start;
+        request.offset -= request.offset % BENCH_PAGE;
+        if (!transfer(fetcher->fd, (char *)&request, HEADER, true))
+            bench_fail(1, "a request");
+    }
+    return arg;
+}
+
+static void *place(void *arg)
+{
+    const struct fetcher *fetcher = arg;
+    static struct message message;
+
+    while (transfer(fetcher->fd, (char *)&message, sizeof(message), false)) {
+        struct uf_io_copy copy = {.dst = (uintptr_t)fetcher->start + message.offset,
+                                  .src = (uintptr_t)message.page,
+                                  .len = BENCH_PAGE};
+
+        if (uf_context_ioctl(context, UF_IO_COPY, &copy) != 0)
+            bench_fail(1, "UF_IO_COPY");
+    }
+    return arg;
+}
+
+static uint64_t page_ns(const char *over, const char *backend)
+{
+    static struct fetcher fetcher;
+    int fds[2];
+    pid_t pid;
+
+    connect_pair(over, fds);
+    pid = fork();
+    if (pid < 0)
+        bench_fail(1, "fork");
+    if (pid == 0) {
+        close(fds[0]);
+        answer(fds[1]);
+    }
+    close(fds[1]);
+    fetcher = (struct fetcher){watch_pages(backend), fds[0]};
+    start_thread(ask, &fetcher);
+    start_thread(place, &fetcher);
+    return touch_ns(fetcher.start);
 }
 
 /* ---- many bytes */
@@ -211,6 +316,13 @@ int main(int argc, char **argv)
         fflush(stdout);
         _exit(0); /* with a thread that waits for faults */
     }
+    if (argc == 4 && strcmp(argv[1], "page") == 0) {
+        uint64_t page = page_ns(argv[2], argv[3]);
+
+        printf("BENCH backend=%s mean_ns=%llu\n", argv[3], (unsigned long long)page);
+        fflush(stdout);
+        _exit(0);
+    }
     if (argc == 4 && strcmp(argv[1], "copy") == 0) {
         size_t mib = strtoul(argv[3], NULL, 10), len = mib << 20;
 
@@ -218,7 +330,8 @@ int main(int argc, char **argv)
                (double)copy_ns(argv[2], len) / ((double)len / BENCH_PAGE));
         return 0;
     }
-    fputs("usage: bench-wire fault unix|tcp kernel|user\n       bench-wire copy unix|tcp MIB\n",
-          stderr);
+    fputs(
+        "usage: bench-wire fault|page unix|tcp kernel|user\n       bench-wire copy unix|tcp MIB\n",
+        stderr);
     return 2;
 }
