@@ -362,11 +362,13 @@ static void receive_bell(const struct remote *remote, bool cloexec, struct arriv
         return;
     }
     ret->fd = bell.lost ? -EMFILE : -EAGAIN;
+    core_fds_lock();
     for (int i = 0; i < 2; i++) {
-        if (bell.fd[i] >= 0) {
-            sys_close(bell.fd[i]);
+        if (bell.fd[i] >= 0 && !client_discard(bell.fd[i])) {
+            ret->fd = -ESRCH;
         }
     }
+    core_fds_unlock();
 }
 
 /*
@@ -438,6 +440,9 @@ static long ask_read(int fd, uint32_t index, struct uf_msg *msgs, size_t len,
     *ret_next = question.next;
     if (ret >= 0 && ret_next->fork) {
         receive_bell(guard.remote, ret_next->cloexec, ret_arrival);
+        if (ret_arrival->fd == -ESRCH) {
+            client_gone(guard.remote);
+        }
     }
     client_leave(&guard);
     return ret;

@@ -51,6 +51,11 @@ bool client_dead(const struct remote *remote);
 /* What its process has sent beside the memory: @word, and descriptors, if anything is there. */
 void client_receive(const struct remote *remote, void *word, size_t len, int flags,
                     struct wire_bell *ret);
+/*
+ * Closes what came and is of no use. False: its maker might let that wait, so a process apart does
+ * it, if one can be made, and who sent it is to be asked no more. Context: core_fds_lock()
+ */
+bool client_discard(int fd);
 /* The tick at which so much time is over. */
 uint64_t client_deadline(int ms);
 /* Wait until the word is not `from` any more. False: nobody will change it. */

@@ -9,10 +9,11 @@
 #include "base/lock.h"
 #include "base/own.h"
 #include "base/point.h"
-#include "base/text.h"
+#include "base/fds.h"
 #include "client.h"
 #include "core/core.h"
 #include "local.h"
+#include "porter.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
@@ -300,14 +301,24 @@ static long open_ends(struct remote *remote, struct ends *ret)
 static bool tells_of_process(int fd)
 {
     static const char want[] = "anon_inode:[pidfd]";
-    char path[32], name[sizeof want] = "";
-    struct base_text text = base_text_on(path, sizeof path);
+    char name[sizeof want + 1];
 
-    base_text_str(&text, "/proc/self/fd/");
-    base_text_dec(&text, (uint64_t)fd);
-    path[text.len] = '\0';
-    return sys_call(SYS_readlinkat, AT_FDCWD, path, name, sizeof name) == sizeof want - 1 &&
+    return base_fd_target(fd, name, sizeof name) == sizeof want - 1 &&
            memcmp(name, want, sizeof want - 1) == 0;
+}
+
+bool client_discard(int fd)
+{
+    static const char kernels[] = "anon_inode:";
+    char name[sizeof kernels];
+
+    if (!channel_harmless(fd) && (base_fd_target(fd, name, sizeof name) < 0 ||
+                                  memcmp(name, kernels, sizeof kernels - 1) != 0)) {
+        porter_close(fd);
+        return false;
+    }
+    sys_close(fd);
+    return true;
 }
 
 void client_receive(const struct remote *remote, void *word, size_t len, int flags,
@@ -328,25 +339,31 @@ void client_receive(const struct remote *remote, void *word, size_t len, int fla
 
 #define HELLOS_MAX 8 /* until nobody takes it */
 
-/* What was sent with the answer to the hello. Return: a handle; -1: nothing of use. */
+/*
+ * What was sent with the answer to the hello. Return: a handle; -1: nothing of use; -ESRCH: what
+ * none of ours sends.
+ */
 static int receive_death(const struct remote *remote)
 {
     struct wire_bell came;
     char byte;
     int ret = -1;
+    bool ours;
 
     core_fds_lock(); /* it is in no child before it is hidden */
     client_receive(remote, &byte, 1, MSG_CMSG_CLOEXEC, &came);
-    if (came.fd[1] >= 0) {
-        sys_close(came.fd[1]);
-    }
+    ours = came.fd[1] < 0 || client_discard(came.fd[1]);
     BASE_POINT();
     if (came.fd[0] >= 0 && tells_of_process(came.fd[0])) {
         ret = hide(came.fd[0]);
     } else if (came.fd[0] >= 0) {
-        sys_close(came.fd[0]);
+        ours &= client_discard(came.fd[0]);
     }
     core_fds_unlock();
+    if (!ours) {
+        close_end(ret);
+        return -ESRCH;
+    }
     return ret < 0 ? -1 : ret;
 }
 
@@ -365,7 +382,11 @@ static long try_channel(struct remote *remote, int bell)
     ret = ret == -EBADF ? -EAGAIN : ret; /* closed here, by a program that closes what is open */
     if (ret == 0 && accepted(remote, &ret)) {
         remote->death = receive_death(remote);
-        return 0;
+        if (remote->death != -ESRCH) {
+            return 0;
+        }
+        remote->death = -1;
+        ret = -ESRCH;
     }
     if (remote->shared) {
         sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);

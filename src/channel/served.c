@@ -16,6 +16,7 @@
 #include "base/point.h"
 #include "core/remote.h"
 #include "local.h"
+#include "porter.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "wire.h"
@@ -42,6 +43,7 @@ static struct served {
 static unsigned served_top; /* nobody is served from there on */
 
 static bool any_later, any_ending;
+static bool deaf; /* the hub is not listened to for a while */
 
 static int program;    /* its process id */
 static int death = -1; /* handle of a descriptor that says when it has ended */
@@ -358,6 +360,38 @@ static void end_all(void)
 }
 
 /*
+ * What is next in the socket, and stays there: so nothing that came along is closed. Return: bytes,
+ * 0 at its end, -errno.
+ */
+static long look_into(int socket, char *bytes, size_t len, bool *ret_carries)
+{
+    struct iovec vec = {bytes, len};
+    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
+    long ret = sys_call(SYS_recvmsg, socket, &msg, MSG_PEEK | MSG_DONTWAIT);
+
+    *ret_carries = ret > 0 && msg.msg_flags & MSG_CTRUNC;
+    return ret;
+}
+
+/* What was sent and not received is closed with it, and may be anything. */
+static void close_socket(int handle)
+{
+    char byte;
+    bool carries;
+
+    sys_call(SYS_shutdown, core_hidden(handle), SHUT_RD); /* nothing more is sent */
+    if (look_into(core_hidden(handle), &byte, 1, &carries) <= 0) {
+        core_unhide(handle);
+        return;
+    }
+    core_fds_lock();
+    porter_hold();
+    core_unhide(handle);
+    porter_done();
+    core_fds_unlock();
+}
+
+/*
  * What is left of one that is served no more. Whoever comes after a server that was killed does it
  * again, so what cannot be done twice is done last.
  */
@@ -371,7 +405,7 @@ static void clear(struct served *one)
     BASE_POINT();
     one->socket = -1;
     if (socket >= 0) {
-        core_unhide(socket);
+        close_socket(socket);
     }
     BASE_POINT();
     end(one);
@@ -412,16 +446,20 @@ void served_resume(void)
     }
 }
 
-/* The doorbell of one that asks: emptied, or hung up. */
+/* The doorbell of one that asks: emptied, or hung up. None of ours sends descriptors. */
 static void hear(struct served *one)
 {
     char bytes[64];
     long n = sizeof bytes;
+    bool carries = false;
 
-    for (int i = 0; i < ROUND_MAX && (n == sizeof bytes || n == -EINTR); i++) {
-        n = sys_recv(core_hidden(one->socket), bytes, sizeof bytes, MSG_DONTWAIT);
+    for (int i = 0; i < ROUND_MAX && !carries && (n == sizeof bytes || n == -EINTR); i++) {
+        n = look_into(core_hidden(one->socket), bytes, sizeof bytes, &carries);
+        if (n > 0 && !carries) {
+            n = sys_recv(core_hidden(one->socket), bytes, (size_t)n, MSG_DONTWAIT);
+        }
     }
-    if (n <= 0 && n != -EAGAIN && n != -EINTR) {
+    if (carries || (n <= 0 && n != -EAGAIN && n != -EINTR)) {
         drop(one);
     }
 }
@@ -551,7 +589,6 @@ static void handle_hello(const struct msghdr *msg, const struct channel_hello *h
     }
 }
 
-/* What more descriptors come along, the kernel closes for want of room. */
 static void receive_hellos(void)
 {
     for (int i = 0; i < ROUND_MAX; i++) {
@@ -568,12 +605,14 @@ static void receive_hellos(void)
 
         make_place();
         core_fds_lock(); /* what comes along is in no child, where it would stay */
-        len = sys_call(SYS_recvmsg, core_serve_hub(), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        len = porter_receive(&msg);
         if (!sys_failed(len)) {
             handle_hello(&msg, &hello, len);
         }
+        porter_done();
         core_fds_unlock();
         if (sys_failed(len)) {
+            deaf = len == -EBUSY;
             return;
         }
     }
@@ -584,7 +623,8 @@ static void receive_hellos(void)
 /* Until it looks again by itself. @due: ms, or -1 */
 static struct timespec sleep_limit(bool wait, long due)
 {
-    long ms = !wait ? 0 : any_later || any_ending ? LATER_MS : death >= 0 ? IDLE_MS : BLIND_MS;
+    bool soon = any_later || any_ending || deaf;
+    long ms = !wait ? 0 : soon ? LATER_MS : death >= 0 ? IDLE_MS : BLIND_MS;
 
     ms = due >= 0 && due < ms ? due : ms;
     return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -598,7 +638,7 @@ bool served_look(bool wait)
     unsigned count = 0;
     bool watched = death >= 0;
 
-    fds[count++] = (struct pollfd){.fd = core_serve_hub(), .events = POLLIN};
+    fds[count++] = (struct pollfd){.fd = deaf ? -1 : core_serve_hub(), .events = POLLIN};
     fds[count++] = (struct pollfd){.fd = watched ? core_hidden(death) : -1, .events = POLLIN};
     for (unsigned i = 0; i < served_top; i++) {
         if (served[i].shared) {
@@ -606,6 +646,7 @@ bool served_look(bool wait)
             fds[count++] = (struct pollfd){.fd = core_hidden(served[i].socket), .events = POLLIN};
         }
     }
+    deaf = false;
     if (sys_call(SYS_ppoll, fds, count, &limit, NULL, 8) < 0) {
         return true;
     }

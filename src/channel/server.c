@@ -23,6 +23,7 @@
 #include "core/settings.h"
 #include "local.h"
 #include "namespace.h"
+#include "porter.h"
 #include "served.h"
 #include "sys/file.h"
 #include "sys/mem.h"
@@ -112,6 +113,7 @@ static void serve(void)
 
 static void server_main(void *arg)
 {
+    const struct sys_sigaction ignored = {.handler = (void *)SIG_IGN};
     const uint64_t most = ~(SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS) | SYS_SIGBIT(SIGKILL));
     long offset = core_serve_tid_offset();
     char *self = tls + TLS_BYTES / 2;
@@ -125,6 +127,7 @@ static void server_main(void *arg)
     sys_call(SYS_prctl, PR_SET_NAME, "userfault-serve");
     /* Whoever stops the program's group: its memory is to be had as ever. */
     sys_call(SYS_setpgid, 0, 0);
+    sys_sigaction(SIGCHLD, &ignored, NULL); /* of porters: so nobody has to collect them */
     served_resume();
     serve();
     sys_call(SYS_exit, 0);
@@ -245,5 +248,6 @@ void server_fork_child(void)
     atomic_store(&server_tid, 0);
     atomic_store(&stopping, false);
     served_forget();
+    porter_forget();
     death = -1;
 }

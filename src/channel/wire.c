@@ -17,8 +17,7 @@ void wire_put_fds(struct msghdr *msg, const int *fd, size_t count)
     memcpy(CMSG_DATA(control), fd, count * sizeof *fd);
 }
 
-/* Return: how many bytes of them came; of which as much is copied as there is room for. */
-static size_t take_fds(const struct msghdr *msg, int *ret_fd, size_t room)
+size_t wire_take_fds(const struct msghdr *msg, int *ret_fd, size_t room)
 {
     const struct cmsghdr *control = CMSG_FIRSTHDR(msg);
     size_t bytes;
@@ -37,7 +36,7 @@ static size_t take_fds(const struct msghdr *msg, int *ret_fd, size_t room)
 void wire_take_hello(const struct msghdr *msg, const struct channel_hello *hello, long len,
                      struct wire_hello *ret)
 {
-    size_t count = take_fds(msg, ret->fd, sizeof ret->fd) / sizeof *ret->fd;
+    size_t count = wire_take_fds(msg, ret->fd, sizeof ret->fd) / sizeof *ret->fd;
 
     count = count < WIRE_HELLO_FDS + 1 ? count : WIRE_HELLO_FDS + 1;
     ret->count = count;
@@ -207,7 +206,7 @@ void wire_take_bell(const struct msghdr *msg, long len, struct wire_bell *ret)
     size_t bytes;
 
     ret->fd[0] = ret->fd[1] = -1;
-    bytes = len > 0 ? take_fds(msg, ret->fd, sizeof ret->fd) : 0;
+    bytes = len > 0 ? wire_take_fds(msg, ret->fd, sizeof ret->fd) : 0;
     ret->sound = bytes == sizeof(int) && len == sizeof(struct channel_fork);
     ret->lost = len > 0 && bytes == 0 && (msg->msg_flags & MSG_CTRUNC);
 }

@@ -20,6 +20,8 @@
 
 /* Descriptors to send along. @msg: its control data is zeroes, and CMSG_SPACE() of them long */
 void wire_put_fds(struct msghdr *msg, const int *fd, size_t count);
+/* Return: how many bytes of them came; of which as much is copied as there is room for. */
+size_t wire_take_fds(const struct msghdr *msg, int *ret_fd, size_t room);
 
 /* ---- to the server */
 

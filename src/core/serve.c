@@ -17,22 +17,28 @@ const struct core_remote *core_remote;
 #define PREFIX     "userfault/"
 #define PREFIX_LEN (sizeof PREFIX - 1)
 
-bool core_bell_name(int fd, struct core_bell *ret)
+/* @len: what the kernel says of name, which is zero at first */
+static bool bell_of(const struct sockaddr_un *name, uint32_t len, struct core_bell *ret)
 {
-    struct sockaddr_un name;
-    uint32_t len = sizeof name;
-
-    if (sys_call(SYS_getsockname, fd, &name, &len) != 0 || name.sun_family != AF_UNIX ||
-        len < offsetof(struct sockaddr_un, sun_path) + 1 + PREFIX_LEN || len > sizeof name ||
-        name.sun_path[0] || memcmp(name.sun_path + 1, PREFIX, PREFIX_LEN) != 0) {
+    if (len < offsetof(struct sockaddr_un, sun_path) + 1 + PREFIX_LEN || len > sizeof *name ||
+        name->sun_family != AF_UNIX || name->sun_path[0] ||
+        memcmp(name->sun_path + 1, PREFIX, PREFIX_LEN) != 0) {
         return false;
     }
     ret->len = len - (uint32_t)offsetof(struct sockaddr_un, sun_path);
     if (ret->len > sizeof ret->path) {
         return false;
     }
-    memcpy(ret->path, name.sun_path, ret->len);
+    memcpy(ret->path, name->sun_path, ret->len);
     return true;
+}
+
+bool core_bell_name(int fd, struct core_bell *ret)
+{
+    struct sockaddr_un name;
+    uint32_t len = sizeof name;
+
+    return sys_call(SYS_getsockname, fd, &name, &len) == 0 && bell_of(&name, len, ret);
 }
 
 /* "\0userfault/PID/ID/TIME" */
@@ -47,6 +53,17 @@ static uint32_t id_in(const struct core_bell *bell)
     return *at++ == '/' ? (uint32_t)base_text_number(&at, 16) : 0;
 }
 
+/* NULL: no context that lives has a bell of that name. */
+static struct context *context_named(const struct core_bell *bell, uint32_t id)
+{
+    struct context *ctx = id && id < FD_REMOTE ? context_of_id(id) : NULL;
+
+    return ctx && ctx->bell.len == offsetof(struct bell_name, path) + bell->len &&
+                   memcmp(ctx->bell.path, bell->path, bell->len) == 0
+               ? ctx
+               : NULL;
+}
+
 uint32_t core_serve_find(int fd)
 {
     struct core_bell bell;
@@ -58,13 +75,18 @@ uint32_t core_serve_find(int fd)
         return 0;
     }
     id = id_in(&bell);
-    ctx = id && id < FD_REMOTE ? context_of_id(id) : NULL;
-    if (!ctx || ctx->bell.len != offsetof(struct bell_name, path) + bell.len ||
-        memcmp(ctx->bell.path, bell.path, bell.len) != 0 || sys_fstat(fd, &st) != 0 ||
-        st.st_ino != ctx->bell.ino) {
+    ctx = context_named(&bell, id);
+    if (!ctx || sys_fstat(fd, &st) != 0 || st.st_ino != ctx->bell.ino) {
         return 0;
     }
     return atomic_load(&ctx->id) == id ? id : 0;
+}
+
+bool core_serve_knows(const struct sockaddr_un *name, uint32_t len)
+{
+    struct core_bell bell;
+
+    return bell_of(name, len, &bell) && context_named(&bell, id_in(&bell));
 }
 
 bool core_spins(void)

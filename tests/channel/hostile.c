@@ -5,7 +5,6 @@
  *
  * The peer makes its system calls itself, so that no facility is on its side.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -25,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../rights.h"
+#include "peer.h"
 #include "protocol.h"
 #include "sys/call.h"
 
@@ -48,70 +47,32 @@ static uint64_t draw(void)
 
 /* ---- the peer */
 
-static int memory_of(uint64_t bytes, int seals)
-{
-    int fd = (int)sys_call(SYS_memfd_create, "hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    sys_call(SYS_ftruncate, fd, bytes);
-    sys_call(SYS_fcntl, fd, F_ADD_SEALS, seals);
-    return fd;
-}
-
-static long say(uint64_t magic, uint64_t size, const int *fds, size_t count)
-{
-    const struct channel_hello hello = {magic, size};
-    struct iovec vec = {(void *)&hello, sizeof hello};
-    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
-    struct rights rights;
-
-    rights_put(&msg, &rights, fds, count);
-    return sys_call(SYS_sendmsg, uffd, &msg, 0); /* waits while the hub is full */
-}
-
-static struct channel *map_of(int fd)
-{
-    return (struct channel *)sys_call(SYS_mmap, 0, sizeof(struct channel), PROT_READ | PROT_WRITE,
-                                      MAP_SHARED, fd, 0);
-}
-
-/* A channel as it should be. NULL: it was refused. */
-static struct channel *open_well(int *ret_socket)
-{
-    int pair[2], memory = memory_of(sizeof(struct channel), CHANNEL_SEALS);
-    struct channel *shared = map_of(memory);
-
-    sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
-    say(CHANNEL_MAGIC, sizeof *shared, (const int[]){memory, pair[1], uffd}, 3);
-    sys_call(SYS_close, pair[1]);
-    sys_call(SYS_close, memory);
-    while (!atomic_load(&shared->head.accepted))
-        sys_call(SYS_futex, &shared->head.accepted, 0 /* FUTEX_WAIT */, 0, NULL, 0, 0);
-    *ret_socket = pair[0];
-    return atomic_load(&shared->head.accepted) == 1 ? shared : NULL;
-}
-
 static void malformed_hellos(void)
 {
     const uint64_t whole = sizeof(struct channel);
-    int good = memory_of(whole, CHANNEL_SEALS), pair[2], other;
+    int good = peer_memory(whole, CHANNEL_SEALS), pair[2], other;
 
     sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
     other = (int)sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     for (size_t count = 0; count < 8; count++)
-        say(CHANNEL_MAGIC, whole, (const int[]){good, pair[1], pair[0], 0, 1, 2, good, good},
-            count);
+        peer_say(uffd, CHANNEL_MAGIC, whole,
+                 (const int[]){good, pair[1], pair[0], 0, 1, 2, good, good}, count);
     sys_call(SYS_sendto, uffd, "x", 1, 0, NULL, 0);
     sys_call(SYS_sendto, uffd, secret, 3000, 0, NULL, 0);
-    say(0, whole, (const int[]){good, pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole + 1, (const int[]){good, pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(whole, 0), pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(whole, F_SEAL_GROW), pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(PAGE, CHANNEL_SEALS), pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){memory_of(2 * whole, CHANNEL_SEALS), pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){pair[0], pair[1], uffd}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){good, pair[1], other}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){good, pair[1], good}, 3);
-    say(CHANNEL_MAGIC, whole, (const int[]){good, good, uffd}, 3); /* no socket to hang up */
+    peer_say(uffd, 0, whole, (const int[]){good, pair[1], uffd}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole + 1, (const int[]){good, pair[1], uffd}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole, (const int[]){peer_memory(whole, 0), pair[1], uffd}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole,
+             (const int[]){peer_memory(whole, F_SEAL_GROW), pair[1], uffd}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole,
+             (const int[]){peer_memory(PAGE, CHANNEL_SEALS), pair[1], uffd}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole,
+             (const int[]){peer_memory(2 * whole, CHANNEL_SEALS), pair[1], uffd}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole, (const int[]){pair[0], pair[1], uffd}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole, (const int[]){good, pair[1], other}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole, (const int[]){good, pair[1], good}, 3);
+    peer_say(uffd, CHANNEL_MAGIC, whole, (const int[]){good, good, uffd},
+             3); /* no socket to hang up */
 }
 
 /*
@@ -125,7 +86,7 @@ static void random_requests(void)
     struct channel *shared;
     int socket;
 
-    shared = open_well(&socket);
+    shared = peer_open(uffd, &socket);
     for (int i = 0; shared && i < ROUNDS; i++) {
         struct channel_lane *lane = &shared->lane[draw() % CHANNEL_LANES];
         uint64_t args[CHANNEL_ARGS / 8];
@@ -176,7 +137,7 @@ static void scribbled_board(void)
     struct channel *shared;
     int socket;
 
-    shared = open_well(&socket);
+    shared = peer_open(uffd, &socket);
     for (int i = 0; shared && i < CHANNEL_LANES; i++)
         memset(shared->data[i], GIFT, PAGE);
     while (shared) {
@@ -211,7 +172,7 @@ static void many_channels(void)
     int socket;
 
     for (int i = 0; i < 300; i++)
-        open_well(&socket);
+        peer_open(uffd, &socket);
 }
 
 /* ---- the program */
@@ -266,28 +227,12 @@ static void check_well(const char *what, size_t page, int before)
 /* Somebody kills the server, and nobody else. */
 static void kill_server(void)
 {
-    DIR *dir = opendir("/proc");
-    struct dirent *entry;
-    bool found = false;
+    int pid = server_pid();
+    bool found = pid && kill(pid, SIGKILL) == 0;
 
-    while (dir && (entry = readdir(dir))) {
-        char path[300], comm[64];
-        int pid = atoi(entry->d_name), parent = 0;
-        FILE *file;
-
-        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
-        file = pid ? fopen(path, "re") : NULL;
-        if (file && fscanf(file, "%*d (%63[^)]) %*c %d", comm, &parent) == 2 &&
-            parent == getpid() && strcmp(comm, "userfault-serve") == 0) {
-            found = kill(pid, SIGKILL) == 0;
-            while (found && waitid(P_PID, (id_t)pid, NULL, WEXITED | WNOWAIT | __WCLONE) < 0 &&
-                   errno == EINTR) {
-            }
-        }
-        if (file)
-            fclose(file);
+    while (found && waitid(P_PID, (id_t)pid, NULL, WEXITED | WNOWAIT | __WCLONE) < 0 &&
+           errno == EINTR) {
     }
-    closedir(dir);
     check(found, "the server was found");
 }
 

@@ -26,6 +26,7 @@
 #include "core/pagemap.h"
 #include "core/remote.h"
 #include "fuzz.h"
+#include "porter.h"
 #include "local.h"
 #include "protocol.h"
 #include "wire.h"
@@ -84,6 +85,11 @@ uint32_t core_fd_closing(int fd)
 int core_fd_top(void)
 {
     return FDS_TOP;
+}
+
+bool porter_close(int fd)
+{
+    return close(fd) == 0;
 }
 
 int core_fd_remote(int fd)

@@ -19,6 +19,7 @@
 #include "../rights.h"
 #include "core/remote.h"
 #include "fuzz.h"
+#include "porter.h"
 #include "protocol.h"
 #include "served.h"
 #include "userfault/abi.h"
@@ -184,6 +185,22 @@ static void scribble_all(struct script from)
 int core_serve_hub(void)
 {
     return hub[0];
+}
+
+/* What it is apart from a process of its own. */
+long porter_receive(struct msghdr *msg)
+{
+    ssize_t ret = recvmsg(hub[0], msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+    return ret < 0 ? -errno : ret;
+}
+
+void porter_hold(void)
+{
+}
+
+void porter_done(void)
+{
 }
 
 uint32_t core_serve_find(int fd)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/un.h>
 
 #include "userfault/abi.h"
 
@@ -76,6 +77,8 @@ bool core_bell_name(int fd, struct core_bell *ret);
  * all that the context may. 0: none that lives.
  */
 uint32_t core_serve_find(int bell);
+/* Whether it is the name of the bell of one of them. Context: any process that shares the memory */
+bool core_serve_knows(const struct sockaddr_un *name, uint32_t len);
 long core_serve_ioctl(uint32_t id, unsigned long req, void *arg);
 /* UFFDIO_COPY of the first piece of so much, all of which is checked. @whole: may be anything */
 long core_serve_copy(uint32_t id, struct uf_io_copy *copy, uint64_t whole);

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A peer on a channel that makes its system calls itself, so that no facility is on its side; and
+ * who serves it.
+ */
+#ifndef TESTS_CHANNEL_PEER_H
+#define TESTS_CHANNEL_PEER_H
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../rights.h"
+#include "protocol.h"
+#include "sys/call.h"
+
+static inline int peer_memory(uint64_t bytes, int seals)
+{
+    int fd = (int)sys_call(SYS_memfd_create, "hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    sys_call(SYS_ftruncate, fd, bytes);
+    sys_call(SYS_fcntl, fd, F_ADD_SEALS, seals);
+    return fd;
+}
+
+static inline long peer_say(int uffd, uint64_t magic, uint64_t size, const int *fds, size_t count)
+{
+    const struct channel_hello hello = {magic, size};
+    struct iovec vec = {(void *)&hello, sizeof hello};
+    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
+    struct rights rights;
+
+    rights_put(&msg, &rights, fds, count);
+    return sys_call(SYS_sendmsg, uffd, &msg, 0); /* waits while the hub is full */
+}
+
+static inline struct channel *peer_map(int fd)
+{
+    return (struct channel *)sys_call(SYS_mmap, 0, sizeof(struct channel), PROT_READ | PROT_WRITE,
+                                      MAP_SHARED, fd, 0);
+}
+
+/* A channel as it should be. NULL: it was refused. */
+static inline struct channel *peer_open(int uffd, int *ret_socket)
+{
+    int pair[2], memory = peer_memory(sizeof(struct channel), CHANNEL_SEALS);
+    struct channel *shared = peer_map(memory);
+
+    sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    peer_say(uffd, CHANNEL_MAGIC, sizeof *shared, (const int[]){memory, pair[1], uffd}, 3);
+    sys_call(SYS_close, pair[1]);
+    sys_call(SYS_close, memory);
+    while (!atomic_load(&shared->head.accepted))
+        sys_call(SYS_futex, &shared->head.accepted, 0 /* FUTEX_WAIT */, 0, NULL, 0, 0);
+    *ret_socket = pair[0];
+    return atomic_load(&shared->head.accepted) == 1 ? shared : NULL;
+}
+
+/* The server of this process; 0: there is none. */
+static inline int server_pid(void)
+{
+    DIR *dir = opendir("/proc");
+    struct dirent *entry;
+    int found = 0;
+
+    while (dir && !found && (entry = readdir(dir))) {
+        char path[300], comm[64];
+        int pid = atoi(entry->d_name), parent = 0;
+        FILE *file;
+
+        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+        file = pid ? fopen(path, "re") : NULL;
+        if (file && fscanf(file, "%*d (%63[^)]) %*c %d", comm, &parent) == 2 &&
+            parent == getpid() && strcmp(comm, "userfault-serve") == 0)
+            found = pid;
+        if (file)
+            fclose(file);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+#endif
