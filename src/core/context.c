@@ -111,6 +111,10 @@ static long create(int flags)
     long ret = core_have_tables();
 
     if (ret) {
+        core_log("refused a context: no memory for the facility's tables, which take 66 MiB of "
+                 "addresses; RLIMIT_AS counts them",
+                 0);
+        STAT(refused);
         return ret;
     }
     core_enter(&guard);

@@ -24,4 +24,8 @@ logged api/bad-version 'UFFDIO_API refused: there is no such version: 0x'
     "$BUILD/tests/programs/manpage_demo" 1 >output 2>&1
 report "few descriptors are too few" $?
 expect "says what it takes" 'refused a context: no descriptor is left .* takes five for itself' log-fds
+! prlimit --as=62914560 "$launcher" run --backend=user --log=log-as -- \
+    "$BUILD/tests/programs/manpage_demo" 1 >output 2>&1
+report "few addresses are too few" $?
+expect "says how many it takes" 'refused a context: no memory for .* 66 MiB' log-as
 finish
