@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <limits.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #include "base/lock.h"
@@ -18,13 +19,35 @@
 #define STAT_TICK_NS    10000000 /* 1 / USER_HZ, which is 100 in the kernel's ABI */
 #define LOCK_WAIT_NS    20000000 /* after this long, ask whether the holder lives */
 
-/* /proc's line on a thread from its state on, terminated; NULL when there is none, or no /proc. */
+/*
+ * Whether /proc names threads by the ids that we have: in a pid namespace it may still be that of
+ * the one around it, and tells of others.
+ */
+static bool proc_is_ours(void)
+{
+    char want[64], link[64];
+    struct base_text text = base_text_on(want, sizeof want);
+    long n = sys_call(SYS_readlinkat, AT_FDCWD, "/proc/thread-self", link, sizeof link);
+
+    base_text_dec(&text, (uint64_t)sys_getpid());
+    base_text_str(&text, "/task/");
+    base_text_dec(&text, (uint64_t)sys_gettid());
+    return n == (long)text.len && memcmp(want, link, text.len) == 0;
+}
+
+/*
+ * /proc's line on a thread from its state on, terminated; NULL when there is none, or no /proc of
+ * ours.
+ */
 static const char *thread_stat(int tid, char stat[STAT_MAX])
 {
     char path[32];
     struct base_text text = base_text_on(path, sizeof path);
     long fd, n;
 
+    if (!proc_is_ours()) {
+        return NULL;
+    }
     base_text_str(&text, "/proc/");
     base_text_dec(&text, (uint64_t)tid);
     base_text_str(&text, "/stat");

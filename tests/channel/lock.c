@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A lock that one thread takes again as soon as it has given it back: another that waits for it is
- * handed it after a while, and one that has died waiting is not.
+ * handed it after a while, and one that has died waiting is not. And who is dead: a thread whose
+ * number somebody else has in the pid namespace around is not.
  */
+#include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/cpu.h"
 #include "base/lock.h"
 
 #define PASSED_MAX 200 /* so often it is passed over without a word */
@@ -84,16 +92,121 @@ static bool left_to_the_dead(int own)
     return atomic_load(&lock.word) || atomic_load(&lock.heir);
 }
 
+/* ---- thread ids in a pid namespace */
+
+#define NUMBERS_FROM 30000 /* below what the kernel begins again with */
+#define NUMBERS      2000
+
+/* A child that waits to be killed. Return: its number here, which is that one; -1: it cannot be. */
+static pid_t fork_as(pid_t number)
+{
+    struct clone_args args = {
+        .exit_signal = SIGCHLD, .set_tid = (uintptr_t)&number, .set_tid_size = 1};
+    pid_t ret = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+
+    if (ret == 0) {
+        for (;;) {
+            pause();
+        }
+    }
+    return ret;
+}
+
+static void end_child(pid_t child)
+{
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+}
+
+/* What /proc says of when a thread began is in hundredths of a second. */
+static void let_ticks_pass(void)
+{
+    struct timespec from, now;
+
+    clock_gettime(CLOCK_BOOTTIME, &from);
+    do {
+        clock_gettime(CLOCK_BOOTTIME, &now);
+    } while ((now.tv_sec - from.tv_sec) * 1000000000 + now.tv_nsec - from.tv_nsec < 30000000);
+}
+
+/*
+ * In a namespace of its own, with the /proc of the one around it: a child that is older than the
+ * tick, whose number is given to a younger one outside.
+ */
+static void be_inside(int sock, pid_t number)
+{
+    pid_t child = fork_as(number);
+    uint64_t tick;
+    char byte = child == number;
+
+    base_cpu_boot_ns(base_cpu_ticks());
+    let_ticks_pass();
+    tick = base_cpu_ticks();
+    let_ticks_pass();
+    if (send(sock, &byte, 1, 0) == 1 && recv(sock, &byte, 1, 0) == 1) {
+        byte = base_thread_newer(number, tick);
+        send(sock, &byte, 1, 0);
+    }
+    _exit(0); /* and its child with it */
+}
+
+static pid_t fork_inside(int sock, pid_t number)
+{
+    pid_t maker = fork(), init;
+
+    if (maker == 0) {
+        init = unshare(CLONE_NEWPID) ? -1 : fork();
+        if (init == 0) {
+            be_inside(sock, number);
+        }
+        if (init > 0) {
+            waitpid(init, NULL, 0);
+        }
+        _exit(0);
+    }
+    return maker;
+}
+
+/* Return: 1 it was taken for dead, 0 not, -1 it cannot be tried here. */
+static int taken_for_dead(void)
+{
+    int pair[2], ret = -1;
+    pid_t number = NUMBERS_FROM + getpid() % NUMBERS, maker, other;
+    char byte = 0;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+        return -1;
+    }
+    maker = fork_inside(pair[1], number);
+    close(pair[1]);
+    if (recv(pair[0], &byte, 1, 0) == 1 && byte) {
+        other = fork_as(number);
+        if (other == number && send(pair[0], "", 1, 0) == 1 && recv(pair[0], &byte, 1, 0) == 1) {
+            ret = byte;
+        }
+        if (other > 0) {
+            end_child(other);
+        }
+    }
+    close(pair[0]);
+    waitpid(maker, NULL, 0);
+    return ret;
+}
+
 int main(void)
 {
-    int passed = 0;
+    int passed = 0, taken;
 
-    printf("1..2\n");
+    printf("1..3\n");
     while (passed == 0) {
         passed = pass_over(gettid());
     }
     printf("# passed over %d times\n", passed);
     report(1, passed > 0 && !atomic_load(&lock.word), "whoever was passed over is handed the lock");
     report(2, !left_to_the_dead(gettid()), "nobody who has died is");
+    taken = taken_for_dead();
+    report(3, taken <= 0,
+           taken < 0 ? "a number of the outer namespace # SKIP no pid namespace, or no clone3()"
+                     : "a number of the outer namespace is another thread's");
     return 0;
 }
