@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Descriptors of the facility's own that come and go: numbers that the program does not see. */
 #include <errno.h>
+#include <limits.h>
 
 #include "core/remote.h"
 #include "core_local.h"
@@ -8,8 +9,16 @@
 
 #define HIDDEN_MAX 2048
 
-static _Atomic int hidden[HIDDEN_MAX]; /* number + 1; 0: free */
-static _Atomic int hidden_top;         /* handles below were used at least once */
+/*
+ * number + 1; 0: free; negative: it is being closed. Were it free before, the program's next file
+ * could have that number and be closed for it; were it ours after, that file would be taken for it.
+ */
+static _Atomic int hidden[HIDDEN_MAX];
+static _Atomic int hidden_top; /* handles below were used at least once */
+
+#define CLOSING_YIELDS 1000    /* until who closes is taken for dead */
+#define LOST           INT_MIN /* the program closed it, on its way here; the handle is not free */
+#define EVICT_TRIES    8       /* it may be closed, and another may come there, meanwhile */
 
 /* Descriptors of ours have numbers of the program's now; or whoever let them pass has died. */
 static _Atomic bool passing;
@@ -67,20 +76,48 @@ int core_hide(int fd)
 
 int core_hidden(int handle)
 {
-    return atomic_load(&hidden[handle]) - 1;
+    int at = atomic_load(&hidden[handle]);
+
+    return at > 0 ? at - 1 : at == LOST ? INT_MAX : -1; /* which no call takes */
+}
+
+/* Its number, if it is about to be closed once that is over; or whoever closes it was killed. */
+static int settled(int handle)
+{
+    int at = atomic_load(&hidden[handle]), was = at;
+
+    for (int i = 0; at < 0 && at != LOST && at == was && i < CLOSING_YIELDS; i++) {
+        sys_call(SYS_sched_yield);
+        at = atomic_load(&hidden[handle]);
+    }
+    if (at < 0 && at != LOST && at == was &&
+        atomic_compare_exchange_strong(&hidden[handle], &at, -at)) {
+        return -was - 1;
+    }
+    return at > 0 ? at - 1 : -1;
 }
 
 int hidden_take(int handle)
 {
-    return atomic_exchange(&hidden[handle], 0) - 1;
+    int at = atomic_exchange(&hidden[handle], 0);
+
+    return at > 0 ? at - 1 : -1;
 }
 
 void core_unhide(int handle)
 {
-    int fd = hidden_take(handle);
+    int at = atomic_load(&hidden[handle]), left;
 
-    if (fd >= 0) {
-        sys_close(fd);
+    while (at > 0 && !atomic_compare_exchange_weak(&hidden[handle], &at, -at)) {
+    }
+    if (at <= 0) {
+        atomic_compare_exchange_strong(&hidden[handle], &(int){LOST}, 0);
+        return;
+    }
+    sys_close(at - 1);
+    left = atomic_exchange(&hidden[handle], 0);
+    if (left > 0 && left != at) {
+        sys_close(left - 1); /* it was taken for one whom nobody closes any more, and moved */
     }
 }
 
@@ -89,7 +126,7 @@ int hidden_next(int fd)
     int top = atomic_load(&hidden_top), next = -1;
 
     for (int i = 0; i < top; i++) {
-        int own = core_hidden(i);
+        int own = settled(i);
 
         if (own >= fd && own >= 0 && (next < 0 || own < next)) {
             next = own;
@@ -100,19 +137,26 @@ int hidden_next(int fd)
 
 int hidden_evict(int fd)
 {
-    int top = atomic_load(&hidden_top);
+    int top = atomic_load(&hidden_top), moved;
 
     for (int i = 0; i < top; i++) {
-        int moved;
+        for (int tries = 0; settled(i) == fd; tries++) {
+            int was = fd + 1;
 
-        if (core_hidden(i) != fd) {
-            continue;
+            moved = paging_move_fd(fd);
+            if (moved < 0 && tries == EVICT_TRIES) {
+                if (!sys_failed(sys_fcntl(fd, F_GETFD, 0))) {
+                    return moved;
+                }
+                atomic_compare_exchange_strong(&hidden[i], &was, LOST);
+            }
+            if (moved >= 0 && atomic_compare_exchange_strong(&hidden[i], &was, moved + 1)) {
+                break;
+            }
+            if (moved >= 0) {
+                sys_close(moved); /* it is being closed just now */
+            }
         }
-        moved = paging_move_fd(fd);
-        if (moved < 0) {
-            return moved;
-        }
-        atomic_store(&hidden[i], moved + 1);
     }
     return 0;
 }
@@ -122,6 +166,10 @@ void hidden_fork_child(void)
     int top = atomic_load(&hidden_top);
 
     for (int i = 0; i < top; i++) {
-        core_unhide(i);
+        int at = atomic_exchange(&hidden[i], 0);
+
+        if (at && at != LOST) {
+            sys_close((at > 0 ? at : -at) - 1);
+        }
     }
 }

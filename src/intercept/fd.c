@@ -420,12 +420,14 @@ long icall_dup3(int from, int to, int flags)
     if (from == to) {
         return ICALL_PASS;
     }
+    if (core_fd_kind(to) == CORE_FD_NONE) {
+        core_fds_await(); /* first: what passes there is hidden after, and moved away */
+    }
     ret = core_fd_evict(to);
     if (ret) {
         return ret;
     }
     if (core_fd_kind(from) == CORE_FD_NONE && core_fd_kind(to) == CORE_FD_NONE) {
-        core_fds_await();
         return ICALL_PASS;
     }
     ret = sys_call(SYS_dup3, from, to, flags);
