@@ -6,6 +6,7 @@
 
 #include "base/lock.h"
 #include "base/point.h"
+#include "core/core.h"
 #include "core/remote.h"
 #include "local.h"
 #include "posted.h"
@@ -38,7 +39,7 @@ static bool try_lane(const struct remote *remote, bool dead, unsigned *ret_n)
 
         if (atomic_compare_exchange_strong(&shared->lane[n].state, &word, CHANNEL_HELD) ||
             (dead && take_over(remote, n, word))) {
-            shared->lane[n].holder = (uint32_t)sys_gettid();
+            shared->lane[n].holder = (uint32_t)core_tid();
             *ret_n = n;
             return true;
         }

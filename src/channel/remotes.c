@@ -37,6 +37,7 @@ enum remote_state {
     REMOTE_OPENING, /* the opener says hello, without the lock: others need not wait for it */
     REMOTE_OPEN,    /* has a channel */
     REMOTE_GONE,    /* its process is, or answers as none of ours would */
+    REMOTE_SWEPT,   /* is about to be free, if nobody has come in meanwhile */
 };
 
 static struct remote *remotes;
@@ -62,6 +63,26 @@ static void close_channel(struct remote *remote)
     }
 }
 
+/*
+ * Who enters counts itself and then looks at the state, here it is the other way round: one of the
+ * two sees the other. Context: lock held.
+ */
+static void sweep_one(struct remote *remote)
+{
+    uint32_t before, swept = REMOTE_SWEPT;
+
+    if (atomic_load(&remote->users)) {
+        return;
+    }
+    before = atomic_exchange(&remote->state, REMOTE_SWEPT);
+    if (atomic_load(&remote->users)) {
+        atomic_compare_exchange_strong(&remote->state, &swept, before);
+        return;
+    }
+    close_channel(remote);
+    atomic_store(&remote->state, REMOTE_FREE);
+}
+
 /* Those to which no descriptor leads any more. Context: lock held. */
 static void sweep(void)
 {
@@ -75,12 +96,8 @@ static void sweep(void)
         }
     }
     for (uint32_t i = 0; i < CORE_REMOTES_MAX; i++) {
-        struct remote *remote = &remotes[i];
-
-        if (atomic_load(&remote->state) != REMOTE_FREE && !atomic_load(&remote->users) &&
-            !leads[i]) {
-            close_channel(remote);
-            atomic_store(&remote->state, REMOTE_FREE);
+        if (atomic_load(&remotes[i].state) != REMOTE_FREE && !leads[i]) {
+            sweep_one(&remotes[i]);
         }
     }
 }
@@ -112,12 +129,17 @@ static int add(const struct core_bell *bell)
     return -EMFILE;
 }
 
-static void lock(uint64_t *ret_mask)
+static void block_signals(uint64_t *ret_mask)
 {
     const uint64_t all = ~(uint64_t)0;
 
     sys_sigmask(SIG_SETMASK, &all, ret_mask);
-    base_lock_acquire(&remotes_lock, sys_gettid());
+}
+
+static void lock(uint64_t *ret_mask)
+{
+    block_signals(ret_mask);
+    base_lock_acquire(&remotes_lock, core_tid());
 }
 
 static void unlock(const uint64_t *mask)
@@ -413,11 +435,11 @@ static long say_who(struct remote *remote, int fd)
 {
     long ret;
 
-    remote->opener = (uint32_t)sys_gettid();
+    remote->opener = (uint32_t)core_tid();
     atomic_store(&remote->state, REMOTE_OPENING);
     base_lock_release(&remotes_lock);
     ret = open_channel(remote, fd);
-    base_lock_acquire(&remotes_lock, sys_gettid());
+    base_lock_acquire(&remotes_lock, core_tid());
     atomic_store(&remote->state, ret == 0 ? REMOTE_OPEN : ret == -ESRCH ? REMOTE_GONE : REMOTE_NEW);
     channel_wake(&remote->state);
     return ret;
@@ -431,7 +453,7 @@ static void await_opener(struct remote *remote)
 
     base_lock_release(&remotes_lock);
     channel_wait(&remote->state, REMOTE_OPENING, &tick);
-    base_lock_acquire(&remotes_lock, sys_gettid());
+    base_lock_acquire(&remotes_lock, core_tid());
     if (atomic_load(&remote->state) == REMOTE_OPENING && remote->opener == opener &&
         base_thread_dead((int)opener)) {
         remote->shared = NULL; /* what it had of a channel is lost */
@@ -439,25 +461,39 @@ static void await_opener(struct remote *remote)
     }
 }
 
+/* Where it is not simply open. Context: signals blocked, counted as a user */
+static long enter_slowly(struct remote *remote, int fd, uint32_t index)
+{
+    uint32_t state;
+    long ret = 0;
+
+    base_lock_acquire(&remotes_lock, core_tid());
+    while (core_fd_remote(fd) == (int)index && atomic_load(&remote->state) == REMOTE_OPENING) {
+        await_opener(remote);
+    }
+    state = atomic_load(&remote->state);
+    if (core_fd_remote(fd) != (int)index || state == REMOTE_FREE) {
+        ret = -EBADF;
+    } else if (state == REMOTE_NEW) {
+        ret = say_who(remote, fd);
+    } else if (state == REMOTE_GONE) {
+        ret = -ESRCH;
+    }
+    base_lock_release(&remotes_lock);
+    return ret;
+}
+
 long client_enter(struct client_guard *guard, int fd, uint32_t index)
 {
     struct remote *remote = &remotes[index];
     long ret = 0;
 
-    lock(&guard->mask);
+    block_signals(&guard->mask);
     guard->remote = remote;
-    atomic_fetch_add(&remote->users, 1); /* which keeps it from being swept */
-    while (core_fd_remote(fd) == (int)index && atomic_load(&remote->state) == REMOTE_OPENING) {
-        await_opener(remote);
+    atomic_fetch_add(&remote->users, 1); /* which keeps it from being swept, see sweep_one() */
+    if (core_fd_remote(fd) != (int)index || atomic_load(&remote->state) != REMOTE_OPEN) {
+        ret = enter_slowly(remote, fd, index);
     }
-    if (core_fd_remote(fd) != (int)index) {
-        ret = -EBADF;
-    } else if (atomic_load(&remote->state) == REMOTE_NEW) {
-        ret = say_who(remote, fd);
-    } else if (atomic_load(&remote->state) == REMOTE_GONE) {
-        ret = -ESRCH;
-    }
-    base_lock_release(&remotes_lock);
     if (ret) {
         client_leave(guard);
     }

@@ -47,9 +47,6 @@ struct core_guard {
 
 void core_count_paging(void);
 
-/* The caller's thread id. */
-int core_tid(void);
-
 /* Every call of the facility from normal context stands between these two. */
 void core_enter(struct core_guard *guard);
 /*

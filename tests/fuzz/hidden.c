@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "core/core.h"
 #include "core/remote.h"
 
 int fuzz_hidden[HANDLES];
@@ -46,6 +47,11 @@ int core_hidden(int handle)
 {
     MUST(handle >= 0 && handle < HANDLES);
     return fuzz_hidden[handle] - 1;
+}
+
+int core_tid(void)
+{
+    return gettid();
 }
 
 bool core_spins(void)

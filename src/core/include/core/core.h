@@ -68,6 +68,9 @@ static inline bool core_same_space(void)
     return atomic_load_explicit(core_space_mark, memory_order_relaxed);
 }
 
+/* The caller's thread id. */
+int core_tid(void);
+
 /* ---- descriptors */
 
 enum core_fd_kind {
