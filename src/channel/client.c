@@ -371,6 +371,21 @@ static void receive_bell(const struct remote *remote, bool cloexec, struct arriv
     core_fds_unlock();
 }
 
+/* Whether its bell may ring on: who polls many looks at the boards, and nobody here sleeps. */
+static bool leaves_bell(const struct remote *remote)
+{
+    return atomic_load(&remote->polled) && !atomic_load(&remote->in_epoll) && !core_bells_awaited();
+}
+
+/* Return: whether the other side has to be told: a message came whose ring may be lost. */
+static bool quieten(int fd, struct remote *remote, uint32_t rung)
+{
+    hear_bell(fd, rung);
+    BASE_POINT();
+    posted_emptied(remote);
+    return posted_more(remote);
+}
+
 /*
  * What hangs on the board. The bell rings as long as something hangs there: if it did not, the
  * other side has to be told. Return: bytes; 0: it is to be asked; -ESRCH.
@@ -395,10 +410,10 @@ static long read_board(int fd, uint32_t index, struct uf_msg *msgs, size_t len)
         client_gone(guard.remote);
         ret = -ESRCH;
     } else if (rung && !posted_more(guard.remote)) {
-        hear_bell(fd, rung);
-        BASE_POINT();
-        posted_emptied(guard.remote);
-        missed = posted_more(guard.remote);
+        missed = !(leaves_bell(guard.remote) && posted_leave(guard.remote)) &&
+                 quieten(fd, guard.remote, rung);
+    } else if (!count) {
+        atomic_store(&guard.remote->polled, false); /* perhaps it is waited for otherwise now */
     }
     client_leave(&guard);
     if (missed) {
@@ -548,6 +563,7 @@ static bool is_posted(int fd, uint32_t index)
  */
 short client_poll(int fd, uint32_t index, bool nonblock)
 {
+    struct wire_request quiet = {.op = CHANNEL_QUIET};
     char byte;
     short ret;
 
@@ -558,10 +574,83 @@ short client_poll(int fd, uint32_t index, bool nonblock)
         ret = ask_poll(fd, index, nonblock);
         if (nonblock && ret != POLLERR) {
             client_enable(fd, index);
+            if (!ret && empty_bell(fd)) { /* another manager may have left it ringing */
+                ask_briefly(fd, index, &quiet);
+            }
         }
         return ret;
     }
+    client_attend(&(struct pollfd){.fd = fd}, 1);
     return sys_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 ? POLLIN | POLLRDNORM : 0;
+}
+
+void client_look(struct pollfd *fds, unsigned long count)
+{
+    struct client_guard guard;
+
+    client_block(&guard.mask);
+    for (unsigned long i = 0; i < count; i++) {
+        struct remote *remote = client_enter_open(fds[i].fd);
+
+        if (remote) {
+            fds[i].revents = (short)posted_look(remote);
+            if (!atomic_load(&remote->polled)) {
+                atomic_store(&remote->polled, true);
+            }
+            client_leave_open(remote);
+        }
+    }
+    client_unblock(&guard.mask);
+}
+
+/*
+ * Its bell, if it was left ringing, is silent unless something is pending. That is looked for once
+ * after it is no more said to be left, and once after it was emptied: whoever posted before the
+ * first did not ring, whoever did before the second may have rung in vain. If it rings by itself,
+ * for nothing that is to be seen, the other side is asked whether that is so. Return: whether
+ * something is pending.
+ */
+static bool attend_one(int fd, bool rings)
+{
+    int index = core_fd_remote(fd);
+    struct remote *remote = client_enter_open(fd);
+    struct wire_request quiet = {.op = CHANNEL_QUIET};
+    bool left, pending = false, told = false;
+
+    if (!remote) {
+        return false;
+    }
+    left = posted_attend(remote);
+    if (left || rings) {
+        BASE_POINT();
+        pending = posted_more(remote);
+        told = !pending && (quieten(fd, remote, rings ? RINGS_MAX : posted_rung(remote)) || !left);
+    }
+    client_leave_open(remote);
+    if (told) {
+        ask_briefly(fd, (uint32_t)index, &quiet);
+    }
+    return pending;
+}
+
+void client_attend(const struct pollfd *fds, unsigned long count)
+{
+    struct client_guard guard;
+
+    client_block(&guard.mask);
+    for (unsigned long i = 0; i < count && !attend_one(fds[i].fd, fds[i].revents & POLLIN); i++) {
+    }
+    client_unblock(&guard.mask);
+}
+
+void client_in_epoll(int fd, uint32_t index)
+{
+    struct client_guard guard;
+
+    client_block(&guard.mask);
+    client_watched(fd, index);
+    attend_one(fd, false);
+    client_unblock(&guard.mask);
 }
 
 bool client_spin(int fd, uint32_t index)

@@ -22,6 +22,8 @@ struct remote {
     _Atomic uint32_t misses;      /* waits in a row that spinning did not end, for answers */
     _Atomic uint32_t read_misses; /* ... for messages */
     atomic_bool enabled;          /* UFFDIO_API was called */
+    atomic_bool polled;           /* in a set of many, of late */
+    atomic_bool in_epoll;         /* its bell has to be true */
     struct channel *shared;       /* NULL: not open */
     int socket;                   /* handle */
     int death; /* handle of what tells that the process has ended; -1: nothing does */
@@ -36,6 +38,13 @@ struct client_guard {
 /* Return: 0, or -errno: -ESRCH when the process is gone, -EBADF when the descriptor was closed. */
 long client_enter(struct client_guard *guard, int fd, uint32_t index);
 void client_leave(const struct client_guard *guard);
+/* The same for a short look; NULL: it is not open. Context: signals blocked */
+struct remote *client_enter_open(int fd);
+void client_leave_open(struct remote *remote);
+void client_block(uint64_t *ret_mask);
+void client_unblock(const uint64_t *mask);
+/* Its bell is in an epoll set of this process. */
+void client_watched(int fd, uint32_t index);
 /* Each channel that is open, in between as well. */
 void client_each(void (*step)(struct remote *remote));
 /* Whether the context is known to have been enabled by UFFDIO_API; it is. */

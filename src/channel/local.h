@@ -19,6 +19,8 @@
 #include "sys/file.h"
 #include "sys/mem.h"
 
+struct pollfd;
+
 /* Words in memory that processes share. */
 static inline long channel_wait(_Atomic uint32_t *word, uint32_t val, const struct timespec *rel)
 {
@@ -81,6 +83,9 @@ long client_ioctl(int fd, uint32_t index, unsigned long req, void *arg);
 long client_read(int fd, uint32_t index, void *buf, size_t len);
 short client_poll(int fd, uint32_t index, bool nonblock);
 bool client_spin(int fd, uint32_t index);
+void client_look(struct pollfd *fds, unsigned long count);
+void client_attend(const struct pollfd *fds, unsigned long count);
+void client_in_epoll(int fd, uint32_t index);
 void client_drain(int fd, uint32_t index);
 void client_closed(void);
 void client_fork_child(void);

@@ -122,7 +122,45 @@ bool posted_spin(struct remote *remote)
 
 uint32_t posted_rung(const struct remote *remote)
 {
-    return (uint32_t)atomic_load(&board_of(remote)->unheard);
+    return (uint32_t)(atomic_load(&board_of(remote)->unheard) & BELL_COUNT);
+}
+
+bool posted_leave(struct remote *remote)
+{
+    _Atomic uint64_t *unheard = &board_of(remote)->unheard;
+    uint64_t now = atomic_load(unheard);
+
+    if (!atomic_load(&board_of(remote)->alone)) {
+        return false;
+    }
+    do {
+        if (!(now & BELL_COUNT)) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(unheard, &now, now | BELL_LEFT));
+    return true;
+}
+
+bool posted_attend(struct remote *remote)
+{
+    return remote->death >= 0 && atomic_load(&board_of(remote)->unheard) & BELL_LEFT &&
+           atomic_fetch_and(&board_of(remote)->unheard, ~BELL_LEFT) & BELL_LEFT;
+}
+
+enum core_bell_says posted_look(const struct remote *remote)
+{
+    struct core_board *board = board_of(remote);
+
+    if (remote->death < 0 || !atomic_load(&board->open)) {
+        return CORE_BELL_UNKNOWN;
+    }
+    if (posted_any(remote)) {
+        return CORE_BELL_READY;
+    }
+    if (!atomic_load(&board->more)) {
+        return CORE_BELL_STALE;
+    }
+    return (uint32_t)atomic_load(&board->unheard) ? CORE_BELL_READY : CORE_BELL_NOTHING;
 }
 
 void posted_emptied(struct remote *remote)

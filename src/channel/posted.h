@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "client.h"
+#include "core/core.h"
 #include "wire.h"
 
 /* How many of the oldest messages there are, at most so many as asked for; 0 also where the other
@@ -18,6 +19,14 @@ bool posted_more(const struct remote *remote);
 bool posted_spin(struct remote *remote);
 /* How often the bell may ring for what hangs there, or hung; whoever has taken it knows. */
 uint32_t posted_rung(const struct remote *remote);
+/*
+ * The bell is left ringing, and no more is sent to it: the caller looks here again before he
+ * sleeps. False: it does not ring. And the end of that, before such a look: whether it was so.
+ */
+bool posted_leave(struct remote *remote);
+bool posted_attend(struct remote *remote);
+/* What is to be seen here. */
+enum core_bell_says posted_look(const struct remote *remote);
 /* The bell was emptied. */
 void posted_emptied(struct remote *remote);
 /*

@@ -40,7 +40,7 @@
 
 #include "core/place.h"
 
-#define CHANNEL_MAGIC 0x756663686e6c3034ull
+#define CHANNEL_MAGIC 0x756663686e6c3035ull
 #define CHANNEL_LANES 4
 #define CHANNEL_PAGE  4096
 #define CHANNEL_DATA  (2u << 20) /* bytes of pages, or messages, that go along: one huge page */

@@ -122,6 +122,8 @@ static int add(const struct core_bell *bell)
             remotes[i].shared = NULL;
             remotes[i].death = -1;
             atomic_store(&remotes[i].enabled, false);
+            atomic_store(&remotes[i].polled, false);
+            atomic_store(&remotes[i].in_epoll, false);
             atomic_store(&remotes[i].state, REMOTE_NEW);
             return (int)i;
         }
@@ -129,23 +131,28 @@ static int add(const struct core_bell *bell)
     return -EMFILE;
 }
 
-static void block_signals(uint64_t *ret_mask)
+void client_block(uint64_t *ret_mask)
 {
     const uint64_t all = ~(uint64_t)0;
 
     sys_sigmask(SIG_SETMASK, &all, ret_mask);
 }
 
+void client_unblock(const uint64_t *mask)
+{
+    sys_sigmask(SIG_SETMASK, mask, NULL);
+}
+
 static void lock(uint64_t *ret_mask)
 {
-    block_signals(ret_mask);
+    client_block(ret_mask);
     base_lock_acquire(&remotes_lock, core_tid());
 }
 
 static void unlock(const uint64_t *mask)
 {
     base_lock_release(&remotes_lock);
-    sys_sigmask(SIG_SETMASK, mask, NULL);
+    client_unblock(mask);
 }
 
 int client_recognise(int fd)
@@ -488,7 +495,7 @@ long client_enter(struct client_guard *guard, int fd, uint32_t index)
     struct remote *remote = &remotes[index];
     long ret = 0;
 
-    block_signals(&guard->mask);
+    client_block(&guard->mask);
     guard->remote = remote;
     atomic_fetch_add(&remote->users, 1); /* which keeps it from being swept, see sweep_one() */
     if (core_fd_remote(fd) != (int)index || atomic_load(&remote->state) != REMOTE_OPEN) {
@@ -503,7 +510,28 @@ long client_enter(struct client_guard *guard, int fd, uint32_t index)
 void client_leave(const struct client_guard *guard)
 {
     atomic_fetch_sub(&guard->remote->users, 1);
-    sys_sigmask(SIG_SETMASK, &guard->mask, NULL);
+    client_unblock(&guard->mask);
+}
+
+struct remote *client_enter_open(int fd)
+{
+    int index = core_fd_remote(fd);
+    struct remote *remote = index >= 0 ? &remotes[index] : NULL;
+
+    if (!remote || !atomic_load(&remote->enabled)) {
+        return NULL;
+    }
+    atomic_fetch_add(&remote->users, 1);
+    if (core_fd_remote(fd) == index && atomic_load(&remote->state) == REMOTE_OPEN) {
+        return remote;
+    }
+    client_leave_open(remote);
+    return NULL;
+}
+
+void client_leave_open(struct remote *remote)
+{
+    atomic_fetch_sub(&remote->users, 1);
 }
 
 bool client_enabled(int fd, uint32_t index)
@@ -515,6 +543,13 @@ void client_enable(int fd, uint32_t index)
 {
     if (core_fd_remote(fd) == (int)index) {
         atomic_store(&remotes[index].enabled, true);
+    }
+}
+
+void client_watched(int fd, uint32_t index)
+{
+    if (core_fd_remote(fd) == (int)index) {
+        atomic_store(&remotes[index].in_epoll, true);
     }
 }
 

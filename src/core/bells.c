@@ -16,6 +16,7 @@
 #include "bells.h"
 #include "core/remote.h"
 #include "core_local.h"
+#include "places.h"
 #include "sys/file.h"
 #include "sys/thread.h"
 
@@ -272,7 +273,7 @@ bool context_ring(struct context *ctx)
      * A datagram a fault: each wakes one more reader, and is an edge to those who wait for edges.
      * Beyond so many unheard it rings loud enough: who drains it looks again afterwards.
      */
-    if ((uint32_t)before >= UNHEARD_MAX) {
+    if ((before & BELL_COUNT) >= UNHEARD_MAX) {
         return true;
     }
     if (sys_call(SYS_sendto, ctx->hub, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, &ctx->bell,
@@ -306,9 +307,15 @@ void context_emptied(struct context *ctx)
 
 void context_ring_on(struct context *ctx)
 {
-    if (core_pending(atomic_load(&ctx->id))) {
-        context_ring(ctx);
+    uint32_t id = atomic_load(&ctx->id);
+
+    if (!core_pending(id)) {
+        return;
     }
+    if (core_pending_apart(id)) {
+        places_note_more(ctx);
+    }
+    context_ring(ctx);
 }
 
 static void drain(struct context *ctx, int fd, uint32_t count)
@@ -330,7 +337,7 @@ void core_drain(int fd)
     }
     /* Taken before they are received, so that two who drain do not receive each for both. */
     unheard = atomic_fetch_and(context_unheard(ctx), ~(uint64_t)UINT32_MAX);
-    drain(ctx, fd, (uint32_t)unheard);
+    drain(ctx, fd, (uint32_t)(unheard & BELL_COUNT));
 }
 
 void core_drain_all(int fd)

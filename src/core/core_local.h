@@ -25,6 +25,7 @@
 #include "core/call.h"
 #include "core/core.h"
 #include "core/fault.h"
+#include "core/place.h"
 #include "core/signals.h"
 #include "paging/area.h"
 #include "paging/lock.h"
@@ -293,7 +294,12 @@ uint64_t context_spin_until(struct context *ctx);
 /* Whether as many were sent as were heard, as far as they are counted. */
 static inline bool context_silent(struct context *ctx)
 {
-    return (uint32_t)atomic_load(context_unheard(ctx)) == 0;
+    return (atomic_load(context_unheard(ctx)) & BELL_COUNT) == 0;
+}
+/* Whether its manager leaves it ringing, and looks for messages before it sleeps. */
+static inline bool context_rings_on(struct context *ctx)
+{
+    return atomic_load(context_unheard(ctx)) & BELL_LEFT;
 }
 /* The hub is another process's now; make one of our own. */
 void contexts_stale(void);
@@ -400,6 +406,8 @@ void waiters_unpost(uint32_t board);
 
 /* Whether there is something to be read: faults, or events. */
 bool core_pending(uint32_t ctx_id);
+/* ... which hangs on no board. */
+bool core_pending_apart(uint32_t ctx_id);
 
 /* A fault that is to be reported. */
 struct core_report {

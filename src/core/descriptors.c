@@ -152,9 +152,12 @@ uint32_t core_fd_token(int fd)
 void core_fd_in_epoll(int fd)
 {
     struct context *ctx = context_of_fd(fd);
+    uint32_t token = core_fdmap_get(fd);
 
     if (ctx) {
         atomic_store(&ctx->in_epoll, true);
+    } else if (token_remote(token)) {
+        core_remote->in_epoll(fd, remote_of(token));
     }
 }
 

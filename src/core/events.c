@@ -23,6 +23,7 @@
 #include "base/point.h"
 #include "core/remote.h"
 #include "events_local.h"
+#include "places.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
@@ -235,6 +236,7 @@ void events_post(struct event *event)
     event->ticket = atomic_fetch_add(&ctx->ticket, 1);
     atomic_store(&event->word, (word & ~STATE_MASK) | SLOT_PENDING);
     count(event->kind);
+    places_note_more(ctx); /* or a manager that has read from the board silences the bell for it */
     BASE_POINT();
     slot_ring(ctx, &event->word); /* else it is rung again */
 }

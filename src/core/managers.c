@@ -17,6 +17,7 @@
 #include "core/remote.h"
 #include "core_local.h"
 #include "events.h"
+#include "places.h"
 
 static _Atomic uint32_t waited_for; /* contexts with `gone` set, at least */
 
@@ -170,6 +171,7 @@ void core_serve_came(uint32_t id, uint32_t count)
             atomic_store(&ctx->managers.read_here, false); /* what it read before says nothing */
         }
         take_over(&ctx->managers);
+        places_note_managers(ctx, count);
     }
 }
 
@@ -191,6 +193,7 @@ void core_serve_left(uint32_t id, uint32_t reader, uint32_t count)
         return;
     }
     atomic_store(&ctx->managers.count, count);
+    places_note_managers(ctx, count);
     last = count == 0 && !atomic_load(&ctx->managers.read_here);
     if (!atomic_load(&ctx->managers.mode)) {
         events_abandon(id, reader, last, false);

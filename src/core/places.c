@@ -67,6 +67,18 @@ uint64_t context_spin_until(struct context *ctx)
     return board ? atomic_load(&pages[board - 1].spin_until) : atomic_load(&ctx->spin_until);
 }
 
+void places_note_managers(struct context *ctx, uint32_t count)
+{
+    uint32_t board = atomic_load(&ctx->board);
+
+    if (board) {
+        atomic_store(&pages[board - 1].alone, count == 1);
+        if (count > 1) {
+            atomic_fetch_and(&pages[board - 1].unheard, ~BELL_LEFT);
+        }
+    }
+}
+
 void places_note_more(struct context *ctx)
 {
     uint32_t board = ctx ? atomic_load(&ctx->board) : 0;
@@ -292,6 +304,8 @@ void core_board_open(uint32_t index, uint32_t id, struct core_board *page)
     BASE_POINT();
     atomic_store(&pages[index].unheard, atomic_load(&ctx->unheard));
     atomic_store(&pages[index].more, 1); /* what was pending before */
+    atomic_store(&pages[index].alone, atomic_load(&ctx->managers.count) == 1);
+    atomic_store(&pages[index].open, 1);
     atomic_store(&boards[index].open, true);
     BASE_POINT();
     atomic_store(&ctx->board, index + 1);

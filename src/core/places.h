@@ -35,6 +35,8 @@ bool places_take(struct context *ctx, place_ref ref, uint32_t generation);
 void places_tell_again(place_ref ref, uint32_t generation);
 /* By others: its waiter need not stay, and wakes up. Return: whether the message was read. */
 bool places_withdraw(struct context *ctx, place_ref ref, uint32_t generation);
+/* So many managers in other processes there are: of several none leaves the bell ringing. */
+void places_note_managers(struct context *ctx, uint32_t count);
 /* Messages are pending that hang on no place. */
 void places_note_more(struct context *ctx);
 /* In a forked child: there are no boards. */

@@ -13,6 +13,11 @@ bool core_pending(uint32_t ctx_id)
     return waiters_pending(ctx_id) || events_pending(ctx_id);
 }
 
+bool core_pending_apart(uint32_t ctx_id)
+{
+    return waiters_pending_apart(ctx_id) || events_pending(ctx_id);
+}
+
 /* Faults first, as in the kernel. */
 static enum events_taken take(struct context *ctx, uint32_t reader, struct uf_msg *ret,
                               struct core_serve_fork *ret_fork)
@@ -133,6 +138,35 @@ short context_poll(struct context *ctx, bool nonblock)
         context_ring(ctx);
     }
     return POLLIN | POLLRDNORM;
+}
+
+static _Atomic int bells_awaited; /* threads; too many where one was cancelled, which only costs */
+
+void core_await_bells(int change)
+{
+    atomic_fetch_add(&bells_awaited, change);
+}
+
+bool core_bells_awaited(void)
+{
+    return atomic_load(&bells_awaited) > 0;
+}
+
+void core_look(struct pollfd *fds, unsigned long count)
+{
+    for (unsigned long i = 0; i < count; i++) {
+        fds[i].revents = CORE_BELL_UNKNOWN;
+    }
+    if (core_remote) {
+        core_remote->look(fds, count);
+    }
+}
+
+void core_attend(const struct pollfd *fds, unsigned long count)
+{
+    if (core_remote) {
+        core_remote->attend(fds, count);
+    }
 }
 
 short core_poll(int fd, bool nonblock)

@@ -153,7 +153,7 @@ long core_serve_read(uint32_t id, uint32_t reader, bool emptied, struct uf_msg *
     if (emptied) {
         context_ring_on(ctx);
     }
-    if (waiters_pending_apart(id)) {
+    if (core_pending_apart(id)) {
         places_note_more(ctx);
     }
     return ret;

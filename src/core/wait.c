@@ -142,7 +142,12 @@ static bool ring_and_spin(struct context *ctx, struct slot *slot, bool *ret_rung
             spin_once(slot, &spins);
         }
     }
-    *ret_rung = ring(ctx, slot); /* if it fails, sleep_woken() tries again */
+    /*
+     * If it fails, sleep_woken() tries again; so it does for a bell that was left ringing, if the
+     * message is not taken by then. Whoever leaves it so ends that before he looks the last time:
+     * either he sees this message, or this thread that the bell has to be rung.
+     */
+    *ret_rung = !context_rings_on(ctx) && ring(ctx, slot);
     if (!spin) {
         if (cpus > 1 && !busy()) {
             base_spin_learn(&ctx->spin_misses, false);
@@ -460,6 +465,24 @@ bool core_spin(int fd)
     } while (!found && base_cpu_ticks() < until);
     atomic_store(&ctx->spin_until, 0);
     return found || core_pending(id);
+}
+
+bool core_spin_for(bool (*found)(void *), void *arg)
+{
+    static _Atomic uint32_t misses;
+    uint64_t until = base_cpu_ticks() + BASE_SPIN_US * base_cpu_ticks_per_us();
+    bool ended;
+
+    if (cpus < 2 || busy() || !base_spin_worth(&misses)) {
+        base_spin_learn(&misses, false);
+        return false;
+    }
+    do {
+        offer_processor();
+        ended = found(arg);
+    } while (!ended && base_cpu_ticks() < until);
+    base_spin_learn(&misses, ended);
+    return ended;
 }
 
 void core_expect_read(int fd)

@@ -235,7 +235,9 @@ long icall_read(int fd, void *buf, size_t len)
         if (core_spin(fd)) {
             continue;
         }
+        core_await_bells(1);
         ret = recv(fd, &icall_own_peek, 1, MSG_PEEK);
+        core_await_bells(-1);
         rang = ret > 0;
         if (ret < 0) {
             ret = -errno;

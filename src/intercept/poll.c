@@ -19,23 +19,15 @@
 #include "sys/file.h"
 #include "sys/mem.h"
 
-#define SETS_ON_STACK 64
-#define KERNEL_EVERY  8           /* a power of two */
-#define FEW           4           /* contexts that are asked one by one */
+#define SETS          3  /* the program's; as the kernel sees it; what is known of its bells */
+#define SETS_ON_STACK 64 /* entries of each */
+#define KERNEL_EVERY  8  /* a power of two */
+#define FEW           4  /* contexts that are asked one by one */
 #define POLL_MAX      (1ul << 20) /* no process has more descriptors */
 
 static bool is_context(int fd)
 {
     return core_fd_kind(fd) == CORE_FD_CONTEXT;
-}
-
-/*
- * Contexts that are asked what they report. In a set of many, those of other processes are not: a
- * request for each would cost more than what their bells may say too much.
- */
-static bool is_asked(int fd, bool many)
-{
-    return is_context(fd) && !(many && core_fd_tells(fd));
 }
 
 static bool are_many(const struct pollfd *fds, unsigned long count)
@@ -48,16 +40,21 @@ static bool are_many(const struct pollfd *fds, unsigned long count)
     return contexts > FEW;
 }
 
+static short ask(const struct pollfd *fd)
+{
+    short got = core_poll(fd->fd, core_fd_is_nonblock(fd->fd));
+
+    return (short)(got & (fd->events | POLLERR | POLLHUP));
+}
+
 /* What the contexts of the set report now. */
-static int look(struct pollfd *fds, unsigned long count, bool many)
+static int look(struct pollfd *fds, unsigned long count)
 {
     int ready = 0;
 
     for (unsigned long i = 0; i < count; i++) {
-        if (is_asked(fds[i].fd, many)) {
-            short got = core_poll(fds[i].fd, core_fd_is_nonblock(fds[i].fd));
-
-            fds[i].revents = (short)(got & (fds[i].events | POLLERR | POLLHUP));
+        if (is_context(fds[i].fd)) {
+            fds[i].revents = ask(&fds[i]);
             ready += fds[i].revents != 0;
         }
     }
@@ -108,13 +105,16 @@ static long plain_ppoll(struct pollfd *fds, unsigned long count, const struct ti
     return icall_real_ppoll(fds, count, timeout, mask ? &set : NULL) < 0 ? -errno : 0;
 }
 
-/* The kernel's poll for the others and for the doorbells. Return: how many others are ready. */
-static int poll_natively(struct pollfd *fds, unsigned long count, bool many, struct pollfd *native,
-                         const struct timespec *timeout, const uint64_t *mask)
+/*
+ * The kernel's poll for all of the set, contexts by their bells: @native becomes what it says. No
+ * bell is left ringing by another thread while this one sleeps.
+ */
+static long poll_natively(const struct pollfd *fds, unsigned long count, struct pollfd *native,
+                          const struct timespec *timeout, const uint64_t *mask)
 {
+    bool sleeps = !timeout || timeout->tv_sec || timeout->tv_nsec;
     uint64_t real = 0;
     long n;
-    int ready = 0;
 
     memcpy(native, fds, count * sizeof *native);
     for (unsigned long i = 0; i < count; i++) {
@@ -126,16 +126,20 @@ static int poll_natively(struct pollfd *fds, unsigned long count, bool many, str
         real = *mask;
         isig_mask_to_real(&real);
     }
+    core_await_bells(sleeps);
     n = plain_ppoll(native, count, timeout, mask ? &real : NULL);
-    if (n < 0) {
-        return (int)n;
-    }
+    core_await_bells(-sleeps);
+    return n;
+}
+
+/* What of that is not a context's. */
+static int take_others(struct pollfd *fds, unsigned long count, const struct pollfd *native)
+{
+    int ready = 0;
+
     for (unsigned long i = 0; i < count; i++) {
-        if (!is_asked(fds[i].fd, many)) {
+        if (!is_context(fds[i].fd)) {
             fds[i].revents = native[i].revents;
-            if (many && native[i].revents & POLLIN && is_context(fds[i].fd)) {
-                fds[i].revents = (POLLIN | POLLRDNORM) & fds[i].events;
-            }
             ready += fds[i].revents != 0;
         }
     }
@@ -160,65 +164,188 @@ static bool skip_kernel(void)
     return base_cpu_ticks() * 0x9e3779b97f4a7c15u >> 32 & (KERNEL_EVERY - 1);
 }
 
-static int none_but(struct pollfd *fds, unsigned long count, bool many, int ready)
+static int none_but(struct pollfd *fds, unsigned long count, int ready)
 {
     for (unsigned long i = 0; i < count; i++) {
-        if (!is_asked(fds[i].fd, many)) {
+        if (!is_context(fds[i].fd)) {
             fds[i].revents = 0;
         }
     }
     return ready;
 }
 
-static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *native,
-                      const struct timespec *timeout, const uint64_t *mask)
+/* When a call is over, and what is left until then. */
+struct deadline {
+    bool forever;
+    uint64_t limit;
+    struct timespec left;
+};
+
+static struct deadline begin(const struct timespec *timeout)
+{
+    struct deadline at = {.forever = !timeout};
+
+    if (timeout) {
+        at.limit = now_ns() + (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
+    }
+    return at;
+}
+
+static bool is_over(struct deadline *at)
+{
+    uint64_t now = at->forever ? 0 : now_ns();
+    uint64_t left = at->limit > now ? at->limit - now : 0;
+
+    at->left = (struct timespec){(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+    return !at->forever && !left;
+}
+
+static long poll_few(struct pollfd *fds, unsigned long count, struct pollfd *native,
+                     const struct timespec *timeout, const uint64_t *mask)
 {
     const struct timespec none = {0};
-    bool forever = !timeout, many = are_many(fds, count);
-    uint64_t limit = 0;
+    struct deadline at = begin(timeout);
 
-    if (!forever) {
-        limit = now_ns() + (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
-    }
     for (bool first = true;; first = false) {
-        int ready = look(fds, count, many);
-        uint64_t now = forever ? 0 : now_ns();
-        bool over = !forever && now >= limit;
-        struct timespec left = {0};
-        int others;
+        int ready = look(fds, count);
+        bool over = is_over(&at);
+        long n;
 
         if (!ready && first && !over && spin(fds, count)) {
-            ready = look(fds, count, many);
+            ready = look(fds, count);
             if (ready && skip_kernel()) {
-                return none_but(fds, count, many, ready);
+                return none_but(fds, count, ready);
             }
         }
         if (!ready && !over) {
             drain(fds, count);
-            ready = look(fds, count, many);
-            left.tv_sec = (time_t)((limit - now) / 1000000000u);
-            left.tv_nsec = (long)((limit - now) % 1000000000u);
+            ready = look(fds, count);
         }
-        others = poll_natively(fds, count, many, native,
-                               ready || over ? &none
-                               : forever     ? NULL
-                                             : &left,
-                               mask);
-        if (others == -EINTR && !ready && mask && isig_woken_early(*mask)) {
+        n = poll_natively(fds, count, native,
+                          ready || over ? &none
+                          : at.forever  ? NULL
+                                        : &at.left,
+                          mask);
+        if (n == -EINTR && !ready && mask && isig_woken_early(*mask)) {
             continue; /* the program's handler has yet to run */
         }
-        if (others < 0) {
-            return ready ? none_but(fds, count, many, ready) : others;
+        if (n < 0) {
+            return ready ? none_but(fds, count, ready) : n;
         }
         for (unsigned long i = 0; i < count; i++) {
-            if (is_asked(fds[i].fd, many) && (native[i].revents & POLLIN)) {
+            if (is_context(fds[i].fd) && (native[i].revents & POLLIN)) {
                 core_drain_all(fds[i].fd); /* unless something is pending */
             }
         }
-        ready = look(fds, count, many) + others;
+        ready = look(fds, count) + take_others(fds, count, native);
         if (ready || over) {
             return ready;
         }
+    }
+}
+
+/* ---- many */
+
+/*
+ * A set of many contexts. Those of other processes are not asked what they report: a request for
+ * each would cost more than what their bells may say too much. Where their boards tell, neither are
+ * the bells: as long as something comes, the kernel is not called at all.
+ */
+struct many {
+    struct pollfd *fds;
+    unsigned long count;
+    struct pollfd *bells; /* what is known of each, see core_look() */
+    bool told;            /* of each: nobody else need be asked */
+    int ready;
+};
+
+/* What is to be seen from here; all that is not is 0. Return: whether anything is. */
+static bool look_at_all(void *arg)
+{
+    struct many *many = arg;
+
+    many->told = true;
+    many->ready = 0;
+    memcpy(many->bells, many->fds, many->count * sizeof *many->bells);
+    core_look(many->bells, many->count);
+    for (unsigned long i = 0; i < many->count; i++) {
+        struct pollfd *fd = &many->fds[i];
+
+        fd->revents = 0;
+        if (!is_context(fd->fd)) {
+            many->told &= fd->fd < 0;
+        } else if (!core_fd_tells(fd->fd)) {
+            fd->revents = ask(fd);
+        } else if (many->bells[i].revents == CORE_BELL_READY) {
+            fd->revents = (POLLIN | POLLRDNORM) & fd->events;
+        } else {
+            many->told &= many->bells[i].revents != CORE_BELL_UNKNOWN;
+        }
+        many->ready += fd->revents != 0;
+    }
+    return many->ready;
+}
+
+/* The same, when the kernel has said what rings; where nothing is known to be there, no matter. */
+static void look_with(struct many *many, const struct pollfd *native)
+{
+    for (unsigned long i = 0; i < many->count; i++) {
+        int fd = many->fds[i].fd;
+
+        if (is_context(fd) && !core_fd_tells(fd) && (native[i].revents & POLLIN)) {
+            core_drain_all(fd); /* unless something is pending */
+        }
+    }
+    look_at_all(many);
+    for (unsigned long i = 0; i < many->count; i++) {
+        struct pollfd *fd = &many->fds[i];
+
+        if (is_context(fd->fd) && core_fd_tells(fd->fd) && !fd->revents &&
+            (native[i].revents & POLLIN) && many->bells[i].revents != CORE_BELL_STALE) {
+            fd->revents = (POLLIN | POLLRDNORM) & fd->events;
+            many->ready += fd->revents != 0;
+        }
+    }
+    many->ready += take_others(many->fds, many->count, native);
+}
+
+static long poll_many(struct many *many, struct pollfd *native, const struct timespec *timeout,
+                      const uint64_t *mask)
+{
+    const struct timespec none = {0};
+    struct deadline at = begin(timeout);
+
+    for (bool first = true;; first = false) {
+        bool over = is_over(&at);
+        long n;
+
+        if (!look_at_all(many) && first && !over && many->told) {
+            core_spin_for(look_at_all, many);
+        }
+        if (many->ready && many->told) {
+            return many->ready;
+        }
+        if (!many->ready && !over) {
+            drain(many->fds, many->count);
+            core_attend(many->fds, many->count);
+            look_at_all(many);
+        }
+        n = poll_natively(many->fds, many->count, native,
+                          many->ready || over ? &none
+                          : at.forever        ? NULL
+                                              : &at.left,
+                          mask);
+        if (n == -EINTR && !many->ready && mask && isig_woken_early(*mask)) {
+            continue; /* the program's handler has yet to run */
+        }
+        if (n < 0) {
+            return many->ready ? many->ready : n;
+        }
+        look_with(many, native);
+        if (many->ready || over) {
+            return many->ready;
+        }
+        core_attend(native, many->count); /* what has rung for nothing */
     }
 }
 
@@ -226,7 +353,9 @@ static long poll_loop(struct pollfd *fds, unsigned long count, struct pollfd *na
 static long poll_copy(struct pollfd *user, struct pollfd *own, unsigned long count,
                       const struct timespec *timeout, const uint64_t *mask)
 {
-    long ret = poll_loop(own, count, own + count, timeout, mask);
+    struct many many = {.fds = own, .count = count, .bells = own + 2 * count};
+    long ret = are_many(own, count) ? poll_many(&many, own + count, timeout, mask)
+                                    : poll_few(own, count, own + count, timeout, mask);
 
     for (unsigned long i = 0; ret >= 0 && i < count; i++) {
         if (core_copy_out(&user[i].revents, &own[i].revents, sizeof own[i].revents)) {
@@ -239,7 +368,7 @@ static long poll_copy(struct pollfd *user, struct pollfd *own, unsigned long cou
 long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec *timeout,
                  const uint64_t *mask)
 {
-    struct pollfd on_stack[2 * SETS_ON_STACK];
+    struct pollfd on_stack[SETS * SETS_ON_STACK];
     struct pollfd *own = on_stack;
     struct timespec limit;
     uint64_t bits;
@@ -255,7 +384,7 @@ long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec 
         return ICALL_PASS;
     }
     if (count > SETS_ON_STACK) {
-        own = sys_scratch(2 * count * sizeof *own); /* poll may be called in signal handlers */
+        own = sys_scratch(SETS * count * sizeof *own); /* poll may be called in signal handlers */
         if (!own) {
             return -ENOMEM;
         }
@@ -273,7 +402,7 @@ long icall_ppoll(struct pollfd *fds, unsigned long count, const struct timespec 
                     : poll_copy(fds, own, count, timeout ? &limit : NULL, mask ? &bits : NULL);
     }
     if (own != on_stack) {
-        sys_munmap((uintptr_t)own, 2 * count * sizeof *own);
+        sys_munmap((uintptr_t)own, SETS * count * sizeof *own);
     }
     return ret;
 }

@@ -169,7 +169,8 @@ extern const struct conf_case asynchronous_cases[], frames_cases[], thp_cases[],
     collapse_cases[], remote_cases[], events_cases[], event_wait_cases[], event_remap_cases[],
     event_random_cases[], acked_cases[], death_cases[], nested_cases[], fork_event_cases[],
     fork_wait_cases[], fork_remote_cases[], fork_ours_cases[], watched_cases[], remote_gone_cases[],
-    crowd_cases[], copied_cases[], remote_edge_cases[], remote_pidns_cases[], stopped_cases[];
+    crowd_cases[], copied_cases[], remote_edge_cases[], remote_pidns_cases[], stopped_cases[],
+    polled_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {

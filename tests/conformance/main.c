@@ -43,7 +43,7 @@ static const struct conf_case *const tables[] = {
     event_random_cases,  acked_cases,       death_cases,      nested_cases,      fork_event_cases,
     fork_wait_cases,     fork_remote_cases, scan_cases,       call_rest_cases,   fork_ours_cases,
     watched_cases,       remote_gone_cases, crowd_cases,      copied_cases,      rows_cases,
-    remote_pidns_cases,  stopped_cases,     stream_cases,
+    remote_pidns_cases,  stopped_cases,     stream_cases,     polled_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)

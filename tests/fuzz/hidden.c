@@ -54,6 +54,11 @@ int core_tid(void)
     return gettid();
 }
 
+bool core_bells_awaited(void)
+{
+    return false;
+}
+
 bool core_spins(void)
 {
     return true;

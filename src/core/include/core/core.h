@@ -15,6 +15,7 @@
 
 #include "userfault/abi.h"
 
+struct pollfd;
 struct uf_stats;
 
 enum core_backend {
@@ -168,6 +169,30 @@ void core_expect_read(int fd);
 
 /* Spin a little until something can be read; false when nothing came. */
 bool core_spin(int fd);
+
+/* The same, of any number of contexts, as @found says, which looks at all of them. */
+bool core_spin_for(bool (*found)(void *), void *arg);
+
+/*
+ * Contexts of other processes that core_fd_tells(), in a set of many, without a question to any:
+ * @fds: a copy of the set; revents of each such becomes what is known of it.
+ */
+enum core_bell_says {
+    CORE_BELL_UNKNOWN, /* what it says itself */
+    CORE_BELL_READY,   /* something is to be read */
+    CORE_BELL_NOTHING, /* nothing is, unless it says otherwise */
+    CORE_BELL_STALE,   /* nothing is, though it may ring */
+};
+void core_look(struct pollfd *fds, unsigned long count);
+/*
+ * The caller is about to sleep until one of the bells rings: those that were left ringing, or that
+ * ring as revents says, are emptied where nothing is to be read. If something is somewhere, others
+ * may be left as they are.
+ */
+void core_attend(const struct pollfd *fds, unsigned long count);
+/* A thread that sleeps so, or by a blocking read: +1 before it attends, or reads; -1. */
+void core_await_bells(int change);
+bool core_bells_awaited(void);
 
 /* ---- callback in the faulting thread */
 

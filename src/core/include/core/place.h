@@ -65,12 +65,21 @@ struct core_place {
     struct uf_msg msg;
 } __attribute__((aligned(64)));
 
+/*
+ * In `unheard`: a manager that polls many contexts leaves the bell ringing, and looks at the board
+ * by itself before it sleeps. So nothing more has to be sent, nor received.
+ */
+#define BELL_LEFT  ((uint64_t)1 << 31)
+#define BELL_COUNT (BELL_LEFT - 1)
+
 struct core_board {
     _Atomic uint64_t unheard; /* datagrams in the bell, and in the upper half how often emptied */
     _Atomic uint64_t spin_until; /* a reader spins until this tick: it need not be rung */
     _Atomic uint32_t more;       /* messages are pending, perhaps, that hang on no place */
     _Atomic uint32_t top;        /* places below were used at least once */
-    char reserved[40];
+    _Atomic uint32_t open;       /* messages hang here; else the other side is asked for all */
+    _Atomic uint32_t alone;      /* no other process is known to listen to the bell */
+    char reserved[32];
     struct core_place place[CORE_PLACES];
 } __attribute__((aligned(CORE_BOARD_SIZE)));
 

@@ -16,6 +16,8 @@
 
 #include "userfault/abi.h"
 
+struct pollfd;
+
 /* All return what the call on the context would, or -errno; @index is what recognise() returned. */
 struct core_remote {
     /* The descriptor is a bell of another process. Return: its index, below CORE_REMOTES_MAX, or
@@ -26,6 +28,11 @@ struct core_remote {
     short (*poll)(int fd, uint32_t index, bool nonblock);
     /* Whether a message comes while it is spun for. */
     bool (*spin)(int fd, uint32_t index);
+    /* See core_look(), core_attend(). */
+    void (*look)(struct pollfd *fds, unsigned long count);
+    void (*attend)(const struct pollfd *fds, unsigned long count);
+    /* The descriptor is about to be in an epoll set, where the bell is all that is seen. */
+    void (*in_epoll)(int fd, uint32_t index);
     /* The bell rings: let it fall silent if nothing is to be read. */
     void (*drain)(int fd, uint32_t index);
     /* Whether poll() would answer POLLIN for its bell's ring, and nothing else; perhaps it is not
