@@ -35,7 +35,11 @@
 
 /* ---- space.c: the address space, entering and leaving the facility */
 
-/* But libc's own 32 and 33, and SIGSYS where system calls are trapped. */
+/*
+ * But 33, by which libc changes the user of all threads at once and waits until each has, and
+ * SIGSYS where system calls are trapped. A thread that is cancelled in here (32) would leave its
+ * locks.
+ */
 #define CORE_ALL_SIGNALS core_all_signals
 extern uint64_t core_all_signals;
 

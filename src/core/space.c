@@ -22,7 +22,7 @@ _Atomic int core_program_handlers;
 _Atomic int core_undeferred_handlers;
 _Atomic bool core_cancels;
 _Atomic uint32_t core_unwiped_forks;
-uint64_t core_all_signals = ~((uint64_t)3 << 31);
+uint64_t core_all_signals = ~SYS_SIGBIT(33);
 struct core_options core_options;
 int core_pid;
 

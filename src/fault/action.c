@@ -200,8 +200,8 @@ void fault_install_surrogate(int sig, const struct fault_action *action)
 
 /*
  * The kernel's side of a signal that is ours and of its surrogate, after the program's action. A
- * thread that is cancelled or jumps out of our handler goes on with the mask that it has there: it
- * must not block what its system calls are trapped by.
+ * thread that jumps out of our handler goes on with the mask that it has there: it must not block
+ * what its system calls are trapped by. To be cancelled it waits until it is out, or sleeps.
  */
 void fault_install_own(int sig)
 {
@@ -212,7 +212,7 @@ void fault_install_own(int sig)
         .handler = fault_entry,
         .flags = SA_SIGINFO | ARCH_SA_RESTORER | mirrored,
         .restorer = ARCH_RESTORER,
-        .mask = ~(LIBC_BITS | trap),
+        .mask = ~(SETXID_BIT | trap),
     };
 
     if (!fault_action_caught(&action)) {

@@ -22,8 +22,9 @@
 fault_trap *fault_trapped;
 uintptr_t (*fault_halted)(uintptr_t pc);
 
-/* Blocked while a wait is ended: all but libc's two, and what a bug of ours should die of. */
-uint64_t fault_block_mask = ~(LIBC_BITS | FAULT_BITS);
+/* Blocked while a wait is ended: all but what libc waits for, and what a bug of ours should die of.
+ */
+uint64_t fault_block_mask = ~(SETXID_BIT | FAULT_BITS);
 
 void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucontext_t *uc)
 {

@@ -12,7 +12,8 @@
 
 #define FAULT_NSIG    65
 #define FAULT_OWN_MAX 3
-#define LIBC_BITS     (SYS_SIGBIT(32) | SYS_SIGBIT(33)) /* libc's own: cancellation, setxid */
+#define SETXID_BIT    SYS_SIGBIT(33) /* libc's: setuid() in all threads, which waits for each */
+#define LIBC_BITS     (SYS_SIGBIT(32) | SETXID_BIT) /* and to cancel a thread */
 #define FAULT_BITS    (SYS_SIGBIT(SIGSEGV) | SYS_SIGBIT(SIGBUS))
 #define KILL_BITS     (SYS_SIGBIT(SIGKILL) | SYS_SIGBIT(SIGSTOP))
 

@@ -229,6 +229,79 @@ static void cancelled_asynchronously(enum mem_kind kind)
     check_traps(uffd, mem.addr);
 }
 
+static void touch_two(void *arg)
+{
+    volatile char *memory = arg;
+
+    CHECK_EQ(memory[page_size], 7);
+    sched_yield();
+    CHECK_EQ(memory[2 * page_size], 7);
+}
+
+static void *cleaned_main(void *arg)
+{
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    pthread_cleanup_push(touch_two, arg);
+    (void)*(volatile char *)arg;
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+/* Wherever the signal meets it, before the wait and in it, its clean-up can wait for pages. */
+static void cancelled_touches(enum mem_kind kind)
+{
+    struct mem mem = mem_map(kind, 3);
+    char *source = source_new(1, 0);
+    int uffd = uffd_open(0);
+
+    memset(source, 7, page_size);
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (int i = 0; i < 100; i++) {
+        pthread_t thread;
+        void *result;
+
+        CHECK_EQ(pthread_create(&thread, NULL, cleaned_main, mem.addr), 0);
+        uffd_next_fault(uffd, mem.addr, 0);
+        CHECK_EQ(pthread_cancel(thread), 0);
+        for (size_t page = 1; page < 3; page++) {
+            while (uffd_next(uffd).arg.pagefault.address / page_size !=
+                   (uintptr_t)mem_page(&mem, page) / page_size) {
+            }
+            CHECK_EQ(uffd_copy(uffd, mem_page(&mem, page), source, page_size), 0);
+        }
+        CHECK_EQ(pthread_join(thread, &result), 0);
+        CHECK(result == PTHREAD_CANCELED);
+        CHECK_EQ(madvise(mem.addr, mem.len, MADV_DONTNEED), 0);
+    }
+}
+
+static void *reading_main(void *arg)
+{
+    char byte;
+
+    return (void *)(intptr_t)read(*(const int *)arg, &byte, 1);
+}
+
+/* Of all moments: as it begins, on its way into the call, and there. */
+static void cancelled_in_call(enum mem_kind kind)
+{
+    int uffd = uffd_open(0), pipes[2];
+
+    CHECK_EQ(pipe(pipes), 0);
+    for (int i = 0; i < 300; i++) {
+        pthread_t thread;
+        void *result;
+
+        CHECK_EQ(pthread_create(&thread, NULL, reading_main, &pipes[0]), 0);
+        for (int turn = 0; turn < i % 8; turn++)
+            sched_yield();
+        CHECK_EQ(pthread_cancel(thread), 0);
+        CHECK_EQ(pthread_join(thread, &result), 0);
+        CHECK(result == PTHREAD_CANCELED);
+    }
+    CHECK_EQ(close(uffd), 0);
+}
+
 static void *deferred_main(void *arg)
 {
     intptr_t seen = *(volatile unsigned char *)arg; /* no cancellation point */
@@ -384,6 +457,9 @@ const struct conf_case clone_cases[] = {
     {"clone/words", MAN_CLONE, ONE_OF_EACH, NEED_FULL, .run = words},
     {"thread/cancelled-asynchronously", "pthread_cancel(3)", ONE_OF_EACH | HUGETLB_OF_EACH,
      .run = cancelled_asynchronously},
+    {"thread/cancelled-touches", "pthread_cancel(3)", KIND(MEM_ANON) | KIND(MEM_MEMFD_PRIVATE),
+     NEED_FULL, .run = cancelled_touches},
+    {"thread/cancelled-in-call", "pthread_cancel(3)", .run = cancelled_in_call},
     {"thread/cancelled-later", "pthread_cancel(3)", .run = cancelled_later},
     {"thread/short-lived", RST_QEMU, .run = short_lived_threads},
     {.id = NULL},

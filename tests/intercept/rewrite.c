@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -108,6 +109,37 @@ static void together(void)
     verdict(children, "and so do children");
 }
 
+static void *cancelled_main(void *arg)
+{
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    pthread_barrier_wait(&start);
+    for (;;)
+        site_narrow(SYS_getppid); /* traps each time */
+    return NULL;
+}
+
+/* Wherever the signal meets them, also while they trap: the calls of their end are made. */
+static void cancelled(void)
+{
+    int count = 0;
+
+    pthread_barrier_init(&start, NULL, 2);
+    for (int i = 0; i < 300; i++) {
+        pthread_t thread;
+        void *result;
+
+        if (pthread_create(&thread, NULL, cancelled_main, NULL) != 0)
+            break;
+        pthread_barrier_wait(&start);
+        for (int turn = 0; turn < i % 4; turn++)
+            sched_yield();
+        pthread_cancel(thread);
+        pthread_join(thread, &result);
+        count += result == PTHREAD_CANCELED;
+    }
+    verdict(count == 300, "threads are cancelled between calls, and in them");
+}
+
 static void shapes(void)
 {
     bool entered = true, other = true, jumped = true, narrow = true, inside = true, used = true;
@@ -167,9 +199,10 @@ int main(int argc, char **argv)
     bool looks = argc > 1;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("1..%d\n", looks ? 15 : 8);
+    printf("1..%d\n", looks ? 16 : 9);
     parent = getppid();
     together();
+    cancelled();
     shapes();
     if (looks)
         look(strcmp(argv[1], "rewritten") == 0);
