@@ -182,7 +182,7 @@ static int taken_for_dead(void)
     if (recv(pair[0], &byte, 1, 0) == 1 && byte) {
         other = fork_as(number);
         if (other == number && send(pair[0], "", 1, 0) == 1 && recv(pair[0], &byte, 1, 0) == 1) {
-            ret = byte;
+            ret = byte != 0;
         }
         if (other > 0) {
             end_child(other);
