@@ -336,13 +336,21 @@ static bool tells_of_process(int fd)
            memcmp(name, want, sizeof want - 1) == 0;
 }
 
-bool client_discard(int fd)
+/* Of what tells of a process or is none of a file system's; a chroot may have no /proc to say so.
+ */
+static bool is_kernels(int fd)
 {
     static const char kernels[] = "anon_inode:";
     char name[sizeof kernels];
 
-    if (!channel_harmless(fd) && (base_fd_target(fd, name, sizeof name) < 0 ||
-                                  memcmp(name, kernels, sizeof kernels - 1) != 0)) {
+    return (base_fd_target(fd, name, sizeof name) > 0 &&
+            memcmp(name, kernels, sizeof kernels - 1) == 0) ||
+           sys_call(SYS_pidfd_send_signal, fd, 0, NULL, 0) != -EBADF;
+}
+
+bool client_discard(int fd)
+{
+    if (!channel_harmless(fd) && !is_kernels(fd)) {
         porter_close(fd);
         return false;
     }

@@ -454,9 +454,14 @@ static void hear(struct served *one)
     bool carries = false;
 
     for (int i = 0; i < ROUND_MAX && !carries && (n == sizeof bytes || n == -EINTR); i++) {
-        n = look_into(core_hidden(one->socket), bytes, sizeof bytes, &carries);
-        if (n > 0 && !carries) {
-            n = sys_recv(core_hidden(one->socket), bytes, (size_t)n, MSG_DONTWAIT);
+        int fd = core_hidden(one->socket);
+
+        n = look_into(fd, bytes, sizeof bytes, &carries);
+        if (core_hidden(one->socket) != fd) {
+            n = -EINTR; /* it has moved, and that was perhaps the program's */
+            carries = false;
+        } else if (n > 0 && !carries) {
+            n = sys_recv(fd, bytes, (size_t)n, MSG_DONTWAIT);
         }
     }
     if (carries || (n <= 0 && n != -EAGAIN && n != -EINTR)) {
@@ -630,6 +635,21 @@ static struct timespec sleep_limit(bool wait, long due)
     return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 }
 
+/* Asked again: the number may have become the program's, for another file, in between. */
+static bool has_ended(void)
+{
+    const struct timespec none = {0};
+
+    for (;;) {
+        struct pollfd fds = {.fd = core_hidden(death), .events = POLLIN};
+        long n = sys_call(SYS_ppoll, &fds, 1, &none, NULL, 8);
+
+        if (core_hidden(death) == fds.fd) {
+            return n > 0 && !(fds.revents & POLLNVAL);
+        }
+    }
+}
+
 bool served_look(bool wait)
 {
     struct pollfd fds[SERVED_MAX + 2];
@@ -650,11 +670,10 @@ bool served_look(bool wait)
     if (sys_call(SYS_ppoll, fds, count, &limit, NULL, 8) < 0) {
         return true;
     }
-    if (fds[1].revents & POLLNVAL) {
+    if (fds[1].revents & POLLNVAL && core_hidden(death) == fds[1].fd) {
         death = -1; /* it was closed under us, and tells nothing */
-        fds[1].revents = 0;
     }
-    if (fds[1].revents || !program_lives()) {
+    if ((death >= 0 && fds[1].revents && has_ended()) || !program_lives()) {
         return false;
     }
     for (unsigned i = 2; i < count; i++) {

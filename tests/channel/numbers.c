@@ -21,7 +21,7 @@
 
 #define PAGE     4096ul
 #define MAKERS   2
-#define MANAGERS 2000 /* that each of them makes, one after the other */
+#define MANAGERS 1000 /* that each of them makes, one after the other */
 #define NUMBERS  8    /* from the first at which something is hidden */
 #define YIELDS   3
 
