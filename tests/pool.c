@@ -69,18 +69,27 @@ size_t pool_page_size(void)
 }
 
 /*
+ * The number that a write sets: a read tells the surplus pages too, those that are in use beyond it
+ * and go when they are let go.
+ */
+static long asked_for(void)
+{
+    return read_number(POOL) - read_number("surplus_hugepages");
+}
+
+/*
  * Surplus pages are counted first as those that were asked for, and are none that a case could use:
  * kernels lose reservations, for one when a part of a private mapping is moved, and their pages are
  * surplus from then on. Whoever came before has counted them, and takes them away when it goes: so
- * what is reserved is counted again.
+ * what is reserved is counted again. Return: by how much more is asked for now
  */
 static long grow(long pages)
 {
-    long before = read_number(POOL), surplus = read_number("surplus_hugepages");
+    long before = asked_for(), surplus = read_number("surplus_hugepages");
     long reserved = read_number("resv_hugepages");
 
-    write_number(POOL, before + (surplus > reserved ? surplus : reserved) + pages);
-    return read_number(POOL) - before;
+    write_number(POOL, before + surplus + (surplus > reserved ? surplus : reserved) + pages);
+    return asked_for() - before;
 }
 
 static bool may_edit(void)
@@ -99,7 +108,7 @@ static long usable(void)
 /* What others take and give meanwhile stays: only as much as was added is taken away. */
 static void shrink(long added)
 {
-    write_number(POOL, read_number(POOL) - added);
+    write_number(POOL, asked_for() - added);
 }
 
 /* Answers how many there are to be used, and lives until the other end of `until` is closed. */

@@ -17,32 +17,24 @@ set -u
 # kinds of memory are not reached.
 expected_failures=
 
-pool=/proc/sys/vm/nr_hugepages
 pool_pages=96 # two areas of 32 MiB, their copies in a child, and what uffd-stress has of 16 MiB
-pool_added=0
-
-# What others take and give back meanwhile stays: only as much as was added is taken away.
-shrink_pool() {
-    [ "$pool_added" = 0 ] || echo $(($(cat $pool) - pool_added)) >$pool
-    pool_added=0
-}
 
 running=
+holder=
 
 cleanup_fn() {
     [ -z "$running" ] || { kill "$running"; wait "$running"; }
-    shrink_pool
+    [ -z "$holder" ] || { exec 9>&- && wait "$holder"; }
 }
 
-# Without a pool the programs skip what needs one. One test at a time counts on it. What the kernel
-# has as surplus is taken first, and is no page that could be used.
+# Without a pool the programs skip what needs one.
 grow_pool() {
-    before=$(cat $pool 2>/dev/null) && [ -w $pool ] || return 0
-    exec 9</sys/kernel/mm/hugepages && flock 9
-    surplus=$(awk '/^HugePages_Surp:/ { print $2 }' /proc/meminfo)
-    echo $((before + surplus + pool_pages)) >$pool 2>/dev/null
-    pool_added=$(($(cat $pool) - before))
-    [ $pool_added = $((surplus + pool_pages)) ] || shrink_pool
+    mkfifo until held
+    "$HOLD_POOL" $pool_pages <until >held &
+    holder=$!
+    exec 9>until
+    read -r said <held
+    [ "$said" = ok ] || echo "# huge pages: $said"
 }
 
 # results OUTPUT: what uffd-unit-tests said of each test: its name, passed, skipped, failed or died,
@@ -100,7 +92,7 @@ run_all() {
 
 # Waited for, and not run by the shell itself, which would not heed a signal before the end.
 limited() {
-    timeout -k 5 "$seconds" "$@" &
+    timeout -k 5 "$seconds" "$@" 9>&- &
     running=$!
     wait "$running"
     code=$?

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../pool.h"
+#include "pool.h"
 
 #define PAGE (2ul << 20) /* bytes */
 
