@@ -88,16 +88,6 @@ extern struct uf_stats *core_stats;
     } while (0)
 
 extern struct core_options core_options;
-extern int core_pid; /* of the process that made the address space */
-
-/*
- * A vfork child shares this memory but has a descriptor table of its own: what it does to its
- * numbers says nothing about ours.
- */
-static inline bool core_own_table(void)
-{
-    return sys_getpid() == core_pid;
-}
 
 /* After fork: descriptors that stand for the parent are replaced, once. */
 int core_reopen(void); /* 0, or for want of descriptors or memory -errno */

@@ -526,8 +526,7 @@ static long process_call(long nr, const long *args)
     case SYS_brk:
         return core_active ? brk_call(args[0]) : ICALL_PASS;
     case SYS_unshare:
-        icall_splitting((int)args[0]);
-        return ICALL_PASS;
+        return icall_unshare((int)args[0]);
     case SYS_setns:
         icall_splitting(args[1] ? (int)args[1] : CLONE_NEWPID);
         return ICALL_PASS;

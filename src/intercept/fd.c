@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "arch/copy.h"
@@ -361,6 +363,29 @@ static long close_contexts(unsigned first, unsigned last)
     return 0;
 }
 
+#define TASKS_AT 2 /* links of /proc/PID/task beside one for each thread */
+
+/*
+ * To part with a table that only our server shares would leave that with what the program closes,
+ * and the program with what it does not know. Children with CLONE_FILES there are none, see
+ * icall_clone_drops().
+ */
+static bool has_table_alone(void)
+{
+    struct stat st;
+
+    return core_active && !icall_filtered && core_own_table() &&
+           sys_call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) == 0 &&
+           st.st_nlink == TASKS_AT + 1;
+}
+
+long icall_unshare(int flags)
+{
+    icall_splitting(flags);
+    return (flags & CLONE_FILES) && has_table_alone() ? sys_call(SYS_unshare, flags & ~CLONE_FILES)
+                                                      : ICALL_PASS;
+}
+
 /* Everything but what is the facility's own. */
 long icall_close_range(unsigned first, unsigned last, unsigned flags)
 {
@@ -368,8 +393,14 @@ long icall_close_range(unsigned first, unsigned last, unsigned flags)
     uint64_t at = first, mask;
     long ret = 0;
 
-    if (!core_active || first > last || (flags & CLOSE_RANGE_CLOEXEC)) {
+    if ((flags & CLOSE_RANGE_UNSHARE) && has_table_alone()) {
+        flags &= ~CLOSE_RANGE_UNSHARE;
+    }
+    if (!core_active || first > last) {
         return ICALL_PASS;
+    }
+    if (flags & CLOSE_RANGE_CLOEXEC) {
+        return sys_call(SYS_close_range, first, last, flags);
     }
     close_contexts(first, last);
     sys_sigmask(SIG_BLOCK, &all, &mask);

@@ -54,11 +54,14 @@ EXPORT int pthread_cancel(pthread_t thread)
 EXPORT int unshare(int flags)
 {
     static __typeof__(&unshare) real_fn;
+    long ret = icall_unshare(flags);
 
+    if (ret != ICALL_PASS) {
+        return (int)preload_ret(ret);
+    }
     if (!real_fn) {
         real_fn = REAL(unshare);
     }
-    icall_splitting(flags);
     return real_fn(flags);
 }
 

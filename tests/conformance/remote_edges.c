@@ -4,6 +4,8 @@
  * part, and copies longer than what goes to the other process at once. The case has the memory; a
  * child of it, with the inherited descriptor, asks.
  */
+#include <linux/close_range.h>
+#include <sched.h>
 #include <sys/syscall.h>
 
 #include "harness.h"
@@ -303,6 +305,53 @@ static void managers_of_who_closes_ranges(enum mem_kind kind)
     managed_while(close_range_all, kind);
 }
 
+/* What it closes is closed, though it shares its descriptors with nobody any more. */
+static void parts_with_table(enum mem_kind kind, bool (*parts)(int fd))
+{
+    struct edge e;
+    int pipes[2];
+    char end;
+    pid_t reader;
+
+    edge_new(&e, kind, page_size, 0);
+    CHECK_EXITED(child_status(asks_once, &e), 0); /* from now on it has managers */
+    CHECK_EQ(pipe(pipes), 0);
+    reader = fork();
+    if (reader == 0) {
+        close(pipes[1]);
+        _exit(read(pipes[0], &end, 1) == 0 ? 0 : 1);
+    }
+    CHECK(reader > 0);
+    CHECK(parts(pipes[1]));
+    CHECK_ERRNO(close(pipes[1]), EBADF);
+    CHECK_EXITED(child_wait(reader), 0);
+    CHECK_EQ(madvise(e.mem.addr, page_size, MADV_DONTNEED), 0);
+    CHECK_EXITED(child_status(asks_once, &e), 0);
+    check_native(e.mem.addr, 0);
+}
+
+static bool parts_by_unshare(int fd)
+{
+    return unshare(CLONE_FILES) == 0 && close(fd) == 0;
+}
+
+static bool parts_by_close_range(int fd)
+{
+    return syscall(SYS_close_range, fd, fd, CLOSE_RANGE_UNSHARE) == 0;
+}
+
+static void unshares_files(enum mem_kind kind)
+{
+    parts_with_table(kind, parts_by_unshare);
+}
+
+static void closes_range_apart(enum mem_kind kind)
+{
+    if (syscall(SYS_close_range, ~0u, ~0u, 0) != 0)
+        case_skip("the kernel has no close_range()");
+    parts_with_table(kind, parts_by_close_range);
+}
+
 #define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
 #define MAN_IOCTL "ioctl_userfaultfd(2)"
 
@@ -316,6 +365,8 @@ const struct conf_case remote_edge_cases[] = {
     {"remote/api-unwritable", RST_OTHER, KIND(MEM_ANON), .run = api_unwritable},
     {"remote/who-closes-all", RST_OTHER, KIND(MEM_ANON), .run = managers_of_who_closes},
     {"remote/who-closes-ranges", RST_OTHER, KIND(MEM_ANON), .run = managers_of_who_closes_ranges},
+    {"remote/who-unshares-files", RST_OTHER, KIND(MEM_ANON), .run = unshares_files},
+    {"remote/who-closes-apart", RST_OTHER, KIND(MEM_ANON), .run = closes_range_apart},
     {"remote/manager-ends-unread", RST_OTHER, KIND(MEM_ANON), .run = manager_ends_unread},
     {.id = NULL},
 };

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sys/thread.h"
 #include "userfault/abi.h"
 
 struct pollfd;
@@ -71,6 +72,17 @@ static inline bool core_same_space(void)
 
 /* The caller's thread id. */
 int core_tid(void);
+
+extern int core_pid; /* of the process that made the address space */
+
+/*
+ * A vfork child shares this memory but has a descriptor table of its own: what it does to its
+ * numbers says nothing about ours.
+ */
+static inline bool core_own_table(void)
+{
+    return sys_getpid() == core_pid;
+}
 
 /* ---- descriptors */
 

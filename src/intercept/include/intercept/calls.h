@@ -219,6 +219,8 @@ extern bool icall_filtered;
 /* Before a call that may have children made in another pid namespace: CLONE_NEW... of unshare(2).
  */
 void icall_splitting(int flags);
+/* unshare(2), with all of that. */
+long icall_unshare(int flags);
 
 long icall_syscall(long nr, long a, long b, long c, long d, long e, long f);
 /* The same of a call that was made already, was answered EFAULT, and concerns us by its pointers
