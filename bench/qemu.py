@@ -60,10 +60,18 @@ def clocks_per_ns(machine):
     return (last - first) / (end - start) / 1e9
 
 
+def target(path):
+    """Where a link leads; nowhere if it went meanwhile, as a descriptor that is closed."""
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""
+
+
 def facility(machine):
     """Whose descriptor it has."""
     folder = f"/proc/{machine.process.pid}/fd"
-    links = (os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder))
+    links = (target(os.path.join(folder, fd)) for fd in os.listdir(folder))
     return "kernel" if "anon_inode:[userfaultfd]" in links else "user"
 
 
