@@ -298,10 +298,15 @@ static void managers_of_who_closes(enum mem_kind kind)
     managed_while(close_all, kind);
 }
 
-static void managers_of_who_closes_ranges(enum mem_kind kind)
+static void needs_close_range(void)
 {
     if (syscall(SYS_close_range, ~0u, ~0u, 0) != 0)
         case_skip("the kernel has no close_range()");
+}
+
+static void managers_of_who_closes_ranges(enum mem_kind kind)
+{
+    needs_close_range();
     managed_while(close_range_all, kind);
 }
 
@@ -347,8 +352,7 @@ static void unshares_files(enum mem_kind kind)
 
 static void closes_range_apart(enum mem_kind kind)
 {
-    if (syscall(SYS_close_range, ~0u, ~0u, 0) != 0)
-        case_skip("the kernel has no close_range()");
+    needs_close_range();
     parts_with_table(kind, parts_by_close_range);
 }
 
