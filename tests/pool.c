@@ -70,11 +70,17 @@ size_t pool_page_size(void)
 
 /*
  * The number that a write sets: a read tells the surplus pages too, those that are in use beyond it
- * and go when they are let go.
+ * and go when they are let go; if one goes between the two reads, again.
  */
 static long asked_for(void)
 {
-    return read_number(POOL) - read_number("surplus_hugepages");
+    long all, surplus;
+
+    do {
+        all = read_number(POOL);
+        surplus = read_number("surplus_hugepages");
+    } while (read_number(POOL) != all);
+    return all - surplus;
 }
 
 /*
