@@ -5,8 +5,8 @@
  *     bench-wire fault unix|tcp kernel|user   a page from a handler thread of this process, and an
  *                                             empty round trip on such a socket: both medians
  *     bench-wire page unix|tcp kernel|user    a page that another process has, by the fewest calls:
- * no checksum, no end, nobody but who waits for it bench-wire copy unix|tcp MIB            so many
- * bytes through such a socket into fresh memory
+ *                                             no checksum, no end, nobody but who waits for it
+ *     bench-wire copy unix|tcp MIB            so many bytes through such a socket into fresh memory
  */
 #include <errno.h>
 #include <fcntl.h>

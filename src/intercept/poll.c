@@ -200,10 +200,17 @@ static bool is_over(struct deadline *at)
     return !at->forever && !left;
 }
 
+/* What the kernel is to wait for: nothing, for ever, or what is left. */
+static const struct timespec *wait_limit(const struct deadline *at, bool at_once)
+{
+    static const struct timespec none;
+
+    return at_once ? &none : at->forever ? NULL : &at->left;
+}
+
 static long poll_few(struct pollfd *fds, unsigned long count, struct pollfd *native,
                      const struct timespec *timeout, const uint64_t *mask)
 {
-    const struct timespec none = {0};
     struct deadline at = begin(timeout);
 
     for (bool first = true;; first = false) {
@@ -221,11 +228,7 @@ static long poll_few(struct pollfd *fds, unsigned long count, struct pollfd *nat
             drain(fds, count);
             ready = look(fds, count);
         }
-        n = poll_natively(fds, count, native,
-                          ready || over ? &none
-                          : at.forever  ? NULL
-                                        : &at.left,
-                          mask);
+        n = poll_natively(fds, count, native, wait_limit(&at, ready || over), mask);
         if (n == -EINTR && !ready && mask && isig_woken_early(*mask)) {
             continue; /* the program's handler has yet to run */
         }
@@ -312,7 +315,6 @@ static void look_with(struct many *many, const struct pollfd *native)
 static long poll_many(struct many *many, struct pollfd *native, const struct timespec *timeout,
                       const uint64_t *mask)
 {
-    const struct timespec none = {0};
     struct deadline at = begin(timeout);
 
     for (bool first = true;; first = false) {
@@ -330,10 +332,7 @@ static long poll_many(struct many *many, struct pollfd *native, const struct tim
             core_attend(many->fds, many->count);
             look_at_all(many);
         }
-        n = poll_natively(many->fds, many->count, native,
-                          many->ready || over ? &none
-                          : at.forever        ? NULL
-                                              : &at.left,
+        n = poll_natively(many->fds, many->count, native, wait_limit(&at, many->ready || over),
                           mask);
         if (n == -EINTR && !many->ready && mask && isig_woken_early(*mask)) {
             continue; /* the program's handler has yet to run */

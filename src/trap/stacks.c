@@ -140,9 +140,10 @@ void trap_stacks_gone(long tid)
 
 void trap_stacks_forked(void)
 {
+    uint32_t used = atomic_load(&trap_stacks_used);
     uint64_t name = own_name();
 
-    for (size_t i = 0; i < STACKS; i++) {
+    for (uint32_t i = 0; i < used; i++) {
         uint64_t owner = atomic_load(&stacks[i].owner);
 
         if (owner) {
