@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # examples/manager: one manager of 16 processes, which fork, move, remove and unmap their memory, and
-# some of which are killed while they wait for pages; on the kernel's facility and on ours.
-# MANAGER, MONITORED: the programs; from meson.
+# some of which are killed while they wait for pages; on the kernel's facility and on ours, there also
+# with a manager that links the library, without the launcher and under it.
+# MANAGER, MANAGER_LINKED, MONITORED: the programs; from meson.
 set -u
 # shellcheck source=tests/programs/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -17,13 +18,12 @@ await_socket() { # PID: the manager listens, or has ended
     until [ -S sock ] || ! kill -0 "$1" 2>/dev/null; do :; done
 }
 
-# together HOW ARGUMENTS: 16 processes and their manager, run by HOW
+# together HOW HOW-MANAGER MANAGER ARGUMENTS: 16 processes and their manager, and what runs them
 together() {
-    how=$1
-    shift
+    how=$1 how_manager=$2 program=$3
+    shift 3
     rm -f sock ./out.*
-    # shellcheck disable=SC2153 # the program, not the process
-    $how "$MANAGER" --processes=16 "$@" sock >manager.out 2>&1 </dev/null &
+    $how_manager "$program" --processes=16 "$@" sock >manager.out 2>&1 </dev/null &
     manager=$!
     await_socket $manager
     pids=
@@ -62,8 +62,8 @@ how_many() { # NAME
     expect "$1: it saw all of them" "^16 processes, .* faults"
 }
 
-each() { # NAME HOW
-    together "$2"
+each() { # NAME HOW HOW-MANAGER MANAGER
+    together "$2" "$3" "$4"
     report "$1" $?
     how_many "$1"
     if grep -q "also a child's" output; then
@@ -71,14 +71,17 @@ each() { # NAME HOW
     else
         skip "$1: their children, too" "no events of fork here"
     fi
-    together "$2" --content="$dir/content"
+    together "$2" "$3" "$4" --content="$dir/content"
     report "$1, content from a file" $?
     how_many "$1, content from a file"
 }
 
-each "ours" run_user
+# shellcheck disable=SC2153 # the programs, not the processes
+each "ours" run_user run_user "$MANAGER"
+each "ours, the manager links the library" run_user plain "$MANAGER_LINKED"
+each "ours, it links the library and is run under it" run_user run_user "$MANAGER_LINKED"
 if kernel_allows; then
-    each "the kernel's" plain
+    each "the kernel's" plain plain "$MANAGER"
 else
     skip "the kernel's" "the kernel's userfaultfd is not permitted here"
 fi
