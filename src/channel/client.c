@@ -32,10 +32,10 @@ static long ask_briefly(int fd, uint32_t index, struct wire_request *question)
     if (ret) {
         return ret;
     }
-    ret = lanes_hold(guard.remote, &n);
+    ret = lanes_hold(guard.remote, question, &n);
     if (ret == 0) {
-        lanes_ask(guard.remote, n, question);
-        ret = lanes_hear(guard.remote, n, question);
+        lanes_ask(guard.remote, &n, question);
+        ret = lanes_hear(guard.remote, &n, question);
         lanes_release(guard.remote, n);
     }
     client_leave(&guard);
@@ -64,8 +64,11 @@ static long plain_ioctl(int fd, uint32_t index, struct wire_request *question, u
 
     memcpy(before, question->args, sizeof before);
     ret = ask_briefly(fd, index, question);
-    if (ret == -ESRCH) {
+    if (ret == -ESRCH || (ret == CLIENT_LATE && question->request == UF_IO_WAKE)) {
         ret = core_gone_ioctl(question->request, question->args);
+    } else if (ret == CLIENT_LATE) {
+        ret = -EAGAIN;
+        wire_put_done(question, ret);
     }
     return copy_back(arg, before, question->args, size) ? -EFAULT : ret;
 }
@@ -147,7 +150,7 @@ static bool next_piece(const struct client_guard *guard, struct piece *piece,
 static long hear_piece(const struct client_guard *guard, struct piece *piece, bool *ret_told)
 {
     struct uf_io_copy part;
-    long ret = lanes_hear(guard->remote, piece->lane, &piece->question);
+    long ret = lanes_hear(guard->remote, &piece->lane, &piece->question);
 
     lanes_release(guard->remote, piece->lane);
     memcpy(&part, piece->question.args, sizeof part);
@@ -171,7 +174,8 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
     if (ret) {
         return ret;
     }
-    ret = lanes_hold(guard.remote, &piece.lane);
+    put_piece(&piece, copy, (uint64_t)*done, good);
+    ret = lanes_hold(guard.remote, &piece.question, &piece.lane);
     if (ret) {
         client_leave(&guard);
         return ret;
@@ -179,8 +183,8 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
     if (good && core_copy_in(data_of(&guard, &piece),
                              (const void *)(uintptr_t)(copy->src + (uint64_t)*done), good)) {
         good = 0;
+        put_piece(&piece, copy, (uint64_t)*done, good);
     }
-    put_piece(&piece, copy, (uint64_t)*done, good);
     ret = lanes_give(guard.remote, piece.lane, &piece.question);
     if (ret) {
         *done += ret > 0 ? (int64_t)piece.len : 0;
@@ -188,7 +192,7 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
         return ret;
     }
     do {
-        lanes_ask(guard.remote, piece.lane, &piece.question);
+        lanes_ask(guard.remote, &piece.lane, &piece.question);
         more = good == piece.len && next_piece(&guard, &next, copy, (uint64_t)*done + piece.len);
         ret = hear_piece(&guard, &piece, ret_told);
         *done += ret > 0 ? ret : 0;
@@ -222,6 +226,10 @@ static long copy_ioctl(int fd, uint32_t index, const struct uf_io_copy *copy, un
     do {
         ret = copy_pieces(fd, index, copy, &done, &told);
     } while (ret > 0 && (uint64_t)done < copy->len);
+    if (ret == CLIENT_LATE) {
+        ret = -EAGAIN;
+        told = true;
+    }
     if (ret == -ESRCH || ret == -EBADF || (done == 0 && ret < 0 && !told)) {
         /* And the last word stays what it was. */
         return ret == -ESRCH ? core_gone_ioctl(UF_IO_COPY, &gone) : ret;
@@ -422,6 +430,24 @@ static long read_board(int fd, uint32_t index, struct uf_msg *msgs, size_t len)
     return ret;
 }
 
+/*
+ * What was answered, also to a reader before, who had more room, perhaps. Return: bytes.
+ */
+static long take_messages(struct remote *remote, unsigned *n, long answered, struct uf_msg *msgs,
+                          size_t len, struct channel_next *next)
+{
+    size_t from = remote->left[*n].done, room = len / sizeof *msgs * sizeof *msgs;
+    size_t rest = (size_t)answered > from ? (size_t)answered - from : 0;
+    size_t part = rest < room ? rest : room;
+
+    memcpy(msgs, remote->shared->data[*n] + from, part);
+    if (part < rest || (next->fork && part == room)) {
+        next->fork = 0;
+        lanes_keep(remote, n, from + part);
+    }
+    return (long)part;
+}
+
 /* Messages as far as there is room, and what comes next. Return: bytes, or -errno. */
 static long ask_read(int fd, uint32_t index, struct uf_msg *msgs, size_t len,
                      struct channel_next *ret_next, struct arrival *ret_arrival)
@@ -439,12 +465,12 @@ static long ask_read(int fd, uint32_t index, struct uf_msg *msgs, size_t len,
     }
     BASE_POINT();
     question.data_len = (uint32_t)len;
-    ret = lanes_hold(guard.remote, &n);
+    ret = lanes_hold(guard.remote, &question, &n);
     if (ret == 0) {
-        lanes_ask(guard.remote, n, &question);
-        ret = lanes_hear(guard.remote, n, &question);
-        if (ret > 0) {
-            memcpy(msgs, guard.remote->shared->data[n], (size_t)ret);
+        lanes_ask(guard.remote, &n, &question);
+        ret = lanes_hear(guard.remote, &n, &question);
+        if (ret >= 0) {
+            ret = take_messages(guard.remote, &n, ret, msgs, len, &question.next);
         }
         lanes_release(guard.remote, n);
     }
@@ -531,16 +557,19 @@ long client_read(int fd, uint32_t index, void *buf, size_t len)
         return -EFAULT;
     }
     /* Of a process that is gone nothing comes. */
-    return ret != -ESRCH ? ret : len < sizeof *msgs ? -EINVAL : -EAGAIN;
+    return ret != -ESRCH && ret != CLIENT_LATE   ? ret
+           : ret == -ESRCH && len < sizeof *msgs ? -EINVAL
+                                                 : -EAGAIN;
 }
 
-/* What is pending, as the other side sees it. */
-static short ask_poll(int fd, uint32_t index, bool nonblock)
+/* What is pending, as the other side sees it. *ret_late: it does not look just now. */
+static short ask_poll(int fd, uint32_t index, bool nonblock, bool *ret_late)
 {
     struct wire_request question = {.op = CHANNEL_POLL, .flag = nonblock};
     long ret = ask_briefly(fd, index, &question);
 
-    return ret == -ESRCH && nonblock ? 0 : ret < 0 ? POLLERR : (short)ret;
+    *ret_late = ret == CLIENT_LATE;
+    return (ret == -ESRCH || *ret_late) && nonblock ? 0 : ret < 0 ? POLLERR : (short)ret;
 }
 
 /* Whether a message hangs on the board. */
@@ -564,6 +593,7 @@ static bool is_posted(int fd, uint32_t index)
 short client_poll(int fd, uint32_t index, bool nonblock)
 {
     struct wire_request quiet = {.op = CHANNEL_QUIET};
+    bool late = false;
     char byte;
     short ret;
 
@@ -571,14 +601,16 @@ short client_poll(int fd, uint32_t index, bool nonblock)
         return POLLIN | POLLRDNORM;
     }
     if (!nonblock || !client_enabled(fd, index)) {
-        ret = ask_poll(fd, index, nonblock);
-        if (nonblock && ret != POLLERR) {
+        ret = ask_poll(fd, index, nonblock, &late);
+        if (nonblock && ret != POLLERR && !late) {
             client_enable(fd, index);
             if (!ret && empty_bell(fd)) { /* another manager may have left it ringing */
                 ask_briefly(fd, index, &quiet);
             }
         }
-        return ret;
+        if (!late || !nonblock) {
+            return ret;
+        }
     }
     client_attend(&(struct pollfd){.fd = fd}, 1);
     return sys_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 ? POLLIN | POLLRDNORM : 0;
@@ -669,8 +701,9 @@ bool client_spin(int fd, uint32_t index)
 void client_drain(int fd, uint32_t index)
 {
     struct wire_request question = {.op = CHANNEL_QUIET};
+    bool late;
 
-    if (ask_poll(fd, index, true) == 0 && empty_bell(fd)) {
+    if (ask_poll(fd, index, true, &late) == 0 && empty_bell(fd)) {
         ask_briefly(fd, index, &question);
     }
 }

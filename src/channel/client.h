@@ -13,6 +13,21 @@
 
 #define CHANNEL_TICK_MS 20 /* so long nobody who waits is without a look at who has gone */
 
+#ifndef CHANNEL_ANSWER_MS
+#define CHANNEL_ANSWER_MS 10000 /* then the other process is stopped, or will not answer */
+#endif
+#ifndef CHANNEL_LATE_MS
+#define CHANNEL_LATE_MS 200 /* so long it is waited for while it has not answered since */
+#endif
+/* It is not answered, and may be asked again. What the other side says is no such number. */
+#define CLIENT_LATE (-(WIRE_ERRNO_MAX + 1))
+
+/* A question that was left in its lane. */
+struct left {
+    struct wire_request question;
+    size_t done; /* bytes of its answer that were read already */
+};
+
 /* A context of another process. */
 struct remote {
     _Atomic uint32_t state; /* enum remote_state */
@@ -24,9 +39,13 @@ struct remote {
     atomic_bool enabled;          /* UFFDIO_API was called */
     atomic_bool polled;           /* in a set of many, of late */
     atomic_bool in_epoll;         /* its bell has to be true */
-    struct channel *shared;       /* NULL: not open */
+    atomic_bool late;             /* it has not answered of late */
+    atomic_bool leaves;           /* questions were left in lanes */
+    atomic_bool again;            /* who was told to try again has not read since */
+    struct channel *shared;       /* NULL: not open. In REMOTE_NEW: hello was said */
     int socket;                   /* handle */
     int death; /* handle of what tells that the process has ended; -1: nothing does */
+    struct left left[CHANNEL_LANES]; /* each of who holds that lane */
 };
 
 /* In between, the channel stays, and all signals are blocked. */
@@ -35,7 +54,10 @@ struct client_guard {
     struct remote *remote;
 };
 
-/* Return: 0, or -errno: -ESRCH when the process is gone, -EBADF when the descriptor was closed. */
+/*
+ * Return: 0, or -errno: -ESRCH when the process is gone, -EBADF when the descriptor was closed;
+ * CLIENT_LATE.
+ */
 long client_enter(struct client_guard *guard, int fd, uint32_t index);
 void client_leave(const struct client_guard *guard);
 /* The same for a short look; NULL: it is not open. Context: signals blocked */
@@ -57,6 +79,10 @@ void client_gone(struct remote *remote);
 bool client_hung_up(const struct remote *remote);
 /* Whether the process itself has: what hangs on its board is nobody's. True if it is not told. */
 bool client_dead(const struct remote *remote);
+/* The same, as far as it is told: else, and while it is stopped, it lives. */
+bool client_over(const struct remote *remote);
+/* How long it is waited for, in ms. */
+int client_patience(bool late);
 /* What its process has sent beside the memory: @word, and descriptors, if anything is there. */
 void client_receive(const struct remote *remote, void *word, size_t len, int flags,
                     struct wire_bell *ret);

@@ -29,6 +29,12 @@
  * A message of a fork brings a descriptor. The server sends it over the pair, with a struct
  * channel_fork; the asker takes it in and asks whether the message is still unread: CHANNEL_TOOK.
  *
+ * What is not answered in time the asker takes back, if nobody has begun with it:
+ *
+ *       lane ASKED, OFFERED -> FREE
+ *       lane BEGUN, TAKEN -> LEFT                its answer comes later: FREE, or that of a read,
+ *                                                which the next read takes: ANSWERED
+ *
  * Whoever hangs up the pair is gone. Both sides take what they read here for a stranger's: copied
  * once, checked, and no length or offset is believed.
  */
@@ -40,7 +46,7 @@
 
 #include "core/place.h"
 
-#define CHANNEL_MAGIC 0x756663686e6c3035ull
+#define CHANNEL_MAGIC 0x756663686e6c3036ull
 #define CHANNEL_LANES 4
 #define CHANNEL_PAGE  4096
 #define CHANNEL_DATA  (2u << 20) /* bytes of pages, or messages, that go along: one huge page */
@@ -58,6 +64,8 @@ enum channel_state {
 #define CHANNEL_STATES 7u
 #define CHANNEL_SLEEPS 8u  /* the asker is in futex(2) */
 #define CHANNEL_AWAITS 16u /* ... or will be: from GIVEN it goes to ANSWERED, not to FREE */
+#define CHANNEL_LEFT   32u /* nobody waits for the answer */
+#define CHANNEL_BEGUN  64u /* in ASKED: the server is at it, and it cannot be taken back */
 
 enum channel_op {
     CHANNEL_IOCTL, /* request, args: in and out; data: what UFFDIO_COPY's source is */
@@ -84,7 +92,13 @@ struct channel_head {
     _Atomic uint32_t accepted; /* 1, or -errno; a futex */
     _Atomic uint32_t awake;    /* the server looks at the lanes by itself */
     _Atomic uint32_t settle;   /* it is to put in place what was given */
+    _Atomic uint32_t unsaid;   /* it is to do what CHANNEL_QUIET asks, see below */
 } __attribute__((aligned(CHANNEL_PAGE)));
+
+/* In unsaid: the bell was emptied; it is to ring, also for nothing; all who wait look again. */
+#define CHANNEL_EMPTIED 1u
+#define CHANNEL_RING    2u
+#define CHANNEL_WAKE    4u
 
 struct channel {
     struct core_board board; /* first: it is mapped by itself */

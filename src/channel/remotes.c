@@ -22,9 +22,6 @@
 #ifndef CHANNEL_HELLO_MS
 #define CHANNEL_HELLO_MS 5000 /* until it can be sent */
 #endif
-#ifndef CHANNEL_ACCEPT_MS
-#define CHANNEL_ACCEPT_MS 10000 /* until it is answered */
-#endif
 
 #ifndef MFD_CLOEXEC
 #define MFD_CLOEXEC       1
@@ -33,7 +30,7 @@
 
 enum remote_state {
     REMOTE_FREE,
-    REMOTE_NEW,     /* known, not asked yet */
+    REMOTE_NEW,     /* known, not asked yet; or has not answered the hello */
     REMOTE_OPENING, /* the opener says hello, without the lock: others need not wait for it */
     REMOTE_OPEN,    /* has a channel */
     REMOTE_GONE,    /* its process is, or answers as none of ours would */
@@ -124,6 +121,9 @@ static int add(const struct core_bell *bell)
             atomic_store(&remotes[i].enabled, false);
             atomic_store(&remotes[i].polled, false);
             atomic_store(&remotes[i].in_epoll, false);
+            atomic_store(&remotes[i].late, false);
+            atomic_store(&remotes[i].leaves, false);
+            atomic_store(&remotes[i].again, false);
             atomic_store(&remotes[i].state, REMOTE_NEW);
             return (int)i;
         }
@@ -214,7 +214,7 @@ static int make_memory(struct channel **ret_shared)
 }
 
 /* Through the bell, which is connected to the hub of the process that made it. */
-static long say_hello(int bell, int memory, int socket)
+static long say_hello(int bell, int memory, int socket, int patience_ms)
 {
     const struct channel_hello hello = {CHANNEL_MAGIC, sizeof(struct channel)};
     char control[CMSG_SPACE(WIRE_HELLO_FDS * sizeof(int))] __attribute__((aligned(8))) = {0};
@@ -226,7 +226,8 @@ static long say_hello(int bell, int memory, int socket)
         .msg_controllen = sizeof control,
     };
     const struct timespec pause = {.tv_nsec = 1000000};
-    uint64_t limit = client_deadline(CHANNEL_HELLO_MS);
+    uint64_t limit =
+        client_deadline(patience_ms < CHANNEL_HELLO_MS ? patience_ms : CHANNEL_HELLO_MS);
     long ret;
 
     wire_put_fds(&msg, (const int[]){memory, socket, bell}, WIRE_HELLO_FDS);
@@ -238,7 +239,7 @@ static long say_hello(int bell, int memory, int socket)
         }
         sys_call(SYS_nanosleep, &pause, NULL); /* many have said hello, none was heard yet */
     } while (base_cpu_ticks() < limit);
-    return -ESRCH;
+    return CLIENT_LATE;
 }
 
 bool client_hung_up(const struct remote *remote)
@@ -256,6 +257,22 @@ bool client_dead(const struct remote *remote)
     const struct timespec none = {0};
 
     return sys_call(SYS_ppoll, fds, 2, &none, NULL, 8) != 0;
+}
+
+bool client_over(const struct remote *remote)
+{
+    struct pollfd fds[] = {
+        {.fd = core_hidden(remote->socket)},
+        {.fd = remote->death >= 0 ? core_hidden(remote->death) : -1, .events = POLLIN}};
+    const struct timespec none = {0};
+
+    return sys_call(SYS_ppoll, fds, 2, &none, NULL, 8) > 0 &&
+           (fds[0].revents || fds[1].revents & POLLIN);
+}
+
+int client_patience(bool late)
+{
+    return late || core_impatient() ? CHANNEL_LATE_MS : CHANNEL_ANSWER_MS;
 }
 
 uint64_t client_deadline(int ms)
@@ -285,12 +302,15 @@ bool client_await(const struct remote *remote, _Atomic uint32_t *word, uint32_t 
  */
 static bool accepted(const struct remote *remote, long *ret)
 {
+    int patience = client_patience(atomic_load(&remote->late));
     uint32_t how = 0;
 
-    if (client_await(remote, &remote->shared->head.accepted, 0, CHANNEL_ACCEPT_MS)) {
+    if (client_await(remote, &remote->shared->head.accepted, 0, patience)) {
         how = atomic_load(&remote->shared->head.accepted);
     }
-    *ret = how == (uint32_t)-EMFILE ? -EMFILE : how || client_hung_up(remote) ? -EAGAIN : -ESRCH;
+    *ret = how == (uint32_t)-EMFILE        ? -EMFILE
+           : how || client_hung_up(remote) ? -EAGAIN
+                                           : CLIENT_LATE;
     return how == 1;
 }
 
@@ -404,20 +424,39 @@ static int receive_death(const struct remote *remote)
     return ret < 0 ? -1 : ret;
 }
 
-static long try_channel(struct remote *remote, int bell)
+/* What was not sent is closed again. */
+static long send_hello(struct remote *remote, int bell)
 {
     struct ends ends;
     long ret = open_ends(remote, &ends);
 
     if (ret == 0) {
-        ret = say_hello(bell, core_hidden(ends.memory), core_hidden(ends.theirs));
+        ret = say_hello(bell, core_hidden(ends.memory), core_hidden(ends.theirs),
+                        client_patience(atomic_load(&remote->late)));
     }
     close_end(ends.theirs);
     close_end(ends.memory);
     remote->socket = ends.ours;
     BASE_POINT();
-    ret = ret == -EBADF ? -EAGAIN : ret; /* closed here, by a program that closes what is open */
-    if (ret == 0 && accepted(remote, &ret)) {
+    if (ret) {
+        if (remote->shared) {
+            sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
+            remote->shared = NULL;
+        }
+        close_end(ends.ours);
+    }
+    return ret == -EBADF ? -EAGAIN : ret; /* closed here, by a program that closes what is open */
+}
+
+/* A hello that is not answered yet lies there, and is not said again. */
+static long try_channel(struct remote *remote, int bell)
+{
+    long ret = remote->shared ? 0 : send_hello(remote, bell);
+
+    if (ret) {
+        return ret;
+    }
+    if (accepted(remote, &ret)) {
         remote->death = receive_death(remote);
         if (remote->death != -ESRCH) {
             return 0;
@@ -425,11 +464,12 @@ static long try_channel(struct remote *remote, int bell)
         remote->death = -1;
         ret = -ESRCH;
     }
-    if (remote->shared) {
-        sys_munmap((uintptr_t)remote->shared, sizeof *remote->shared);
-        remote->shared = NULL;
+    if (ret == CLIENT_LATE) { /* whatever was to be asked; see lanes.c */
+        atomic_store(&remote->again, true);
+        atomic_fetch_or(&remote->shared->head.unsaid, CHANNEL_RING | CHANNEL_WAKE);
+        return ret;
     }
-    close_end(ends.ours);
+    close_channel(remote);
     return ret;
 }
 
@@ -455,6 +495,7 @@ static long say_who(struct remote *remote, int fd)
     base_lock_release(&remotes_lock);
     ret = open_channel(remote, fd);
     base_lock_acquire(&remotes_lock, core_tid());
+    atomic_store(&remote->late, ret == CLIENT_LATE);
     atomic_store(&remote->state, ret == 0 ? REMOTE_OPEN : ret == -ESRCH ? REMOTE_GONE : REMOTE_NEW);
     channel_wake(&remote->state);
     return ret;

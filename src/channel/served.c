@@ -51,6 +51,25 @@ static int death = -1; /* handle of a descriptor that says when it has ended */
 /* ---- requests */
 
 /*
+ * Who asked is not to take it back any more. It stays ASKED: if this server is killed, the next one
+ * does it. @offers: also what was offered to others
+ */
+static bool begin(struct channel_lane *lane, bool offers)
+{
+    uint32_t word = atomic_load(&lane->state), state;
+
+    do {
+        state = word & CHANNEL_STATES;
+        if (state != CHANNEL_ASKED && !(offers && state == CHANNEL_OFFERED)) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(
+        &lane->state, &word, (word & ~CHANNEL_STATES) | CHANNEL_ASKED | CHANNEL_BEGUN));
+    BASE_POINT();
+    return true;
+}
+
+/*
  * The source of the pages has come along. As much as has not lies nowhere: the copy finds that
  * out when it comes to it.
  */
@@ -168,20 +187,29 @@ static bool program_lives(void)
     return sys_call(SYS_getppid) == program;
 }
 
-static void answer(struct channel_lane *lane, const struct wire_request *request, long result)
+/*
+ * What was left has nobody to hear it, but of a read the next reader. Return: whether it was left.
+ */
+static bool answer(struct channel_lane *lane, const struct wire_request *request, long result)
 {
-    uint32_t word;
+    uint32_t word, left;
 
     lane->result = result;
     BASE_POINT();
     lane->data_len = request->data_len;
     memcpy(lane->args, request->args, sizeof request->args);
     BASE_POINT();
-    word = atomic_exchange(&lane->state, CHANNEL_ANSWERED);
+    word = atomic_load(&lane->state);
+    do {
+        left = word & CHANNEL_LEFT;
+    } while (!atomic_compare_exchange_weak(
+        &lane->state, &word,
+        left && request->op != CHANNEL_READ ? CHANNEL_FREE : CHANNEL_ANSWERED | left));
     BASE_POINT();
     if (word & CHANNEL_SLEEPS) {
         channel_wake(&lane->state);
     }
+    return left;
 }
 
 /* What was offered is done by one of those who may. */
@@ -199,7 +227,7 @@ static bool take(struct channel_lane *lane)
     return true;
 }
 
-/* @offers: also what was offered to others. Return: enum served_what */
+/* Return: enum served_what */
 static unsigned serve_lane(struct served *one, unsigned n, bool offers)
 {
     struct channel_lane *lane = &one->shared->lane[n];
@@ -208,7 +236,7 @@ static unsigned serve_lane(struct served *one, unsigned n, bool offers)
     long result;
 
     if ((state != CHANNEL_ASKED && !(offers && state == CHANNEL_OFFERED)) || !program_lives() ||
-        (state == CHANNEL_OFFERED && !take(lane))) {
+        !begin(lane, offers)) {
         return 0;
     }
     wire_take_request(lane, &request);
@@ -216,12 +244,30 @@ static unsigned serve_lane(struct served *one, unsigned n, bool offers)
     result = perform(one, n, &request);
     one->later[n] =
         request.op == CHANNEL_IOCTL && request.request == UF_IO_ACK && result == CORE_LATER;
-    if (one->later[n] && state == CHANNEL_ASKED) {
+    if (one->later[n]) {
         any_later = true;
         return 0;
     }
-    answer(lane, &request, result);
+    if (answer(lane, &request, result) && request.op == CHANNEL_READ && result >= 0) {
+        core_serve_ring(one->id);
+    }
     return request.op == CHANNEL_READ && request.data_len ? SERVED_MORE : SERVED_ANY;
+}
+
+/* What could not be asked in time. */
+static void do_unsaid(const struct served *one)
+{
+    uint32_t what = atomic_exchange(&one->shared->head.unsaid, 0);
+
+    if (what & CHANNEL_EMPTIED) {
+        core_serve_emptied(one->id);
+    }
+    if (what & CHANNEL_WAKE) {
+        core_serve_wake(one->id);
+    }
+    if (what & CHANNEL_RING) {
+        core_serve_ring(one->id);
+    }
 }
 
 unsigned served_all(void)
@@ -234,6 +280,10 @@ unsigned served_all(void)
         if (served[i].shared && atomic_load(&served[i].shared->head.settle) &&
             atomic_exchange(&served[i].shared->head.settle, 0)) {
             core_board_settle(i);
+            any |= SERVED_ANY;
+        }
+        if (served[i].shared && atomic_load(&served[i].shared->head.unsaid)) {
+            do_unsaid(&served[i]);
             any |= SERVED_ANY;
         }
         for (unsigned n = 0; served[i].shared && n < CHANNEL_LANES; n++) {

@@ -119,6 +119,15 @@ bool wire_last_written(uint32_t request)
     return request == UF_IO_REGISTER || counted(&(struct wire_request){.request = request}, &len);
 }
 
+void wire_put_done(struct wire_request *request, int64_t done)
+{
+    uint64_t len;
+
+    if (counted(request, &len)) {
+        memcpy(request->args + _IOC_SIZE(request->request) - sizeof done, &done, sizeof done);
+    }
+}
+
 /* The bytes that the ioctl never writes, which come first. */
 static size_t inputs(uint32_t request)
 {

@@ -75,6 +75,8 @@ struct wire_answer {
 
 /* Whether the last word of the ioctl's structure is written only: it need not be readable. */
 bool wire_last_written(uint32_t request);
+/* What it says of how much was done, if it is an ioctl that does. */
+void wire_put_done(struct wire_request *request, int64_t done);
 
 /*
  * Return: whether the context's own process could have answered so: an ioctl with 0 or an errno,

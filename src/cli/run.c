@@ -55,7 +55,7 @@ static const struct argp_option options[] = {
      "Spell out at most N mappings (default: half of vm.max_map_count)", 0},
     {"force", KEY_FORCE, "LIST", 0,
      "For tests, do without: noguard, nomem, nocachestat, nospin, noscan, noprocmap, nomany, "
-     "noadvice, nostage, norewrite; "
+     "noadvice, nopatience, nostage, norewrite; "
      "or always: stage",
      0},
     {"trap", KEY_TRAP, "NAME", 0,
@@ -114,9 +114,9 @@ static void set_one_of(struct argp_state *state, const char *option, const char 
 
 static void set_force(struct argp_state *state, const char *list)
 {
-    static const char *const words[] = {"noguard", "nomem",     "nocachestat", "nospin",
-                                        "noscan",  "noprocmap", "nomany",      "noadvice",
-                                        "nostage", "norewrite", "stage",       NULL};
+    static const char *const words[] = {
+        "noguard",  "nomem",   "nocachestat", "nospin",     "noscan", "noprocmap", "nomany",
+        "noadvice", "nostage", "norewrite",   "nopatience", "stage",  NULL};
 
     for (const char *word = list;; word++) {
         size_t len = strcspn(word, ",");

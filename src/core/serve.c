@@ -94,6 +94,11 @@ bool core_spins(void)
     return !core_options.nospin;
 }
 
+bool core_impatient(void)
+{
+    return core_options.nopatience;
+}
+
 long core_serve_ioctl(uint32_t id, unsigned long req, void *arg)
 {
     struct context *ctx = context_of_id(id);
@@ -187,5 +192,22 @@ void core_serve_emptied(uint32_t id)
     if (ctx) {
         context_emptied(ctx);
         context_ring_on(ctx);
+    }
+}
+
+void core_serve_ring(uint32_t id)
+{
+    struct context *ctx = context_of_id(id);
+
+    if (ctx) {
+        places_note_more(ctx);
+        context_ring(ctx);
+    }
+}
+
+void core_serve_wake(uint32_t id)
+{
+    if (context_of_id(id)) {
+        waiters_wake(id, 0, PAGING_TOP);
     }
 }

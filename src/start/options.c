@@ -225,6 +225,7 @@ void options_read(struct core_options *ret)
         .backend = start_backend(),
         .policy_kernel = policy && !is(policy, "open"),
         .nospin = in_list(force, "nospin"),
+        .nopatience = in_list(force, "nopatience"),
         .noguard = in_list(force, "noguard"),
         .nomem = in_list(force, "nomem"),
         .nocachestat = in_list(force, "nocachestat"),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that are killed at each step: what the files of the test share.
+ * Processes that are killed, or stopped, at each step: what the files of the test share.
  *
  *     points.c    for each scenario, either side and each number: kills there, and looks what is
  * left sides.c     the monitored process and its manager, and what the one that is left must see
@@ -20,13 +20,17 @@
 struct points {
     _Atomic uint32_t left; /* so many are passed before the process is killed; 0: never */
     int pid;
+    bool stops;            /* it is not killed, but stopped */
+    _Atomic uint32_t held; /* the server comes no further: it is to be stopped as well */
+    /* Of the other side: it waits for the process; so often it was told to try again. */
+    _Atomic uint32_t waits, told;
 };
 
 #define POINTS_PAGE  4096ul
 #define POINTS_PAGES 8ul
 #define POINTS_BYTE  0x5a /* of what a manager copies */
 
-enum victim { VICTIM_MONITORED, VICTIM_MANAGER };
+enum victim { VICTIM_MONITORED, VICTIM_MANAGER, VICTIM_STOPPED };
 
 /* One side of a run. */
 struct side {
@@ -35,7 +39,9 @@ struct side {
     int control; /* the manager's, from the test: what has become of the monitored process */
     int counter; /* a file of struct points */
     bool is_victim;
-    uint32_t number; /* of the point at which the victim is killed */
+    bool stops;            /* the monitored process is stopped for a while, and nobody is killed */
+    struct points *points; /* of the manager then, else NULL */
+    uint32_t number;       /* of the point at which the victim is killed */
     int uffd;
     char *mem; /* in the monitored process */
     size_t len;

@@ -46,6 +46,7 @@ void side_arm(const struct side *side)
                                    side->counter, 0);
     MUST(points != MAP_FAILED);
     points->pid = getpid();
+    points->stops = side->stops;
     *where = points;
     if (!atomic_load(&points->left)) /* else an image before this one has begun */
         atomic_store(&points->left, side->number);
@@ -57,6 +58,22 @@ static void disarm(const struct side *side)
 
     if (side->is_victim && *where)
         atomic_store(&(*where)->left, 0);
+}
+
+/* The manager waits for the other side, which goes on then, if it is stopped. */
+static void note_waiting(const struct side *side, bool waits)
+{
+    if (side->points)
+        atomic_store(&side->points->waits, waits);
+}
+
+static void watch_points(struct side *side)
+{
+    if (!side->stops)
+        return;
+    side->points = (struct points *)mmap(NULL, POINTS_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                                         side->counter, 0);
+    MUST(side->points != MAP_FAILED);
 }
 
 /* Those that the facility hides, too. */
@@ -90,14 +107,16 @@ static bool say(int sock, char byte)
 }
 
 /* Return: false when the other one is gone. */
-static bool hear(int sock, char byte)
+static bool hear(const struct side *side, char byte)
 {
     char got = 0;
     ssize_t n;
 
+    note_waiting(side, true);
     do {
-        n = recv(sock, &got, 1, 0);
+        n = recv(side->sock, &got, 1, 0);
     } while (n < 0 && errno == EINTR);
+    note_waiting(side, false);
     MUST(n <= 0 || got == byte);
     return n == 1;
 }
@@ -109,7 +128,12 @@ static bool send_context(const struct side *side)
 
 static bool receive_context(struct side *side)
 {
-    if (!rights_receive(side->sock, &side->mem, sizeof side->mem, &side->uffd, 0))
+    bool received;
+
+    note_waiting(side, true);
+    received = rights_receive(side->sock, &side->mem, sizeof side->mem, &side->uffd, 0);
+    note_waiting(side, false);
+    if (!received)
         return false;
     MUST(side->uffd != -1);
     return true;
@@ -117,9 +141,18 @@ static bool receive_context(struct side *side)
 
 /* ---- for scenarios */
 
+/* Told to try again, it does; what it finds then may be what was done for it before. */
 long side_ioctl(const struct side *side, unsigned long request, void *arg)
 {
-    return ioctl(side->uffd, request, arg) == -1 ? -errno : 0;
+    long ret = ioctl(side->uffd, request, arg) == -1 ? -errno : 0;
+    bool again = false;
+
+    while (side->points && ret == -EAGAIN && (uint32_t)request != UF_IO_COPY) {
+        atomic_fetch_add(&side->points->told, 1);
+        again = true;
+        ret = ioctl(side->uffd, request, arg) == -1 ? -errno : 0;
+    }
+    return again && ret == -EEXIST ? 0 : ret;
 }
 
 bool side_ioctl_or(const struct side *side, unsigned long request, void *arg, long gone)
@@ -138,13 +171,17 @@ static bool next_message(const struct side *side, unsigned event, struct uf_msg 
     for (;;) {
         ssize_t n;
 
+        note_waiting(side, true);
         MUST(poll(fds, 2, -1) > 0);
+        note_waiting(side, false);
         n = fds[0].revents ? read(side->uffd, ret, sizeof *ret) : -1;
         if (n == (ssize_t)sizeof *ret) {
             MUST_BE(ret->event, got_ == (long)event);
             return true;
         }
         MUST(!fds[0].revents || (n == -1 && errno == EAGAIN));
+        if (side->points && n == -1)
+            atomic_fetch_add(&side->points->told, 1);
         if (fds[1].revents)
             return false; /* it says that it is done, or has hung up */
     }
@@ -176,13 +213,42 @@ bool side_has(uint64_t features)
     return (api.features & features) == features;
 }
 
+/* As long as it takes, from where it was left. */
+static bool copy_again(const struct side *side, struct uf_io_copy copy)
+{
+    bool again = false;
+    long ret;
+
+    do {
+        copy.copy = 0;
+        ret = side_ioctl(side, UF_IO_COPY, &copy);
+        MUST_BE(ret, got_ == 0 || got_ == -ESRCH || got_ == -EAGAIN || (again && got_ == -EEXIST));
+        if (ret == -EEXIST) /* done after all */
+            copy.copy = POINTS_PAGE;
+        if (ret == -EAGAIN) {
+            MUST(copy.copy == -EAGAIN || (copy.copy > 0 && copy.copy < (int64_t)copy.len));
+            atomic_fetch_add(&side->points->told, 1);
+            again = true;
+        }
+        if (copy.copy > 0) {
+            copy.dst += (uint64_t)copy.copy;
+            copy.src += (uint64_t)copy.copy;
+            copy.len -= (uint64_t)copy.copy;
+        }
+    } while (copy.len && ret != -ESRCH);
+    return ret == 0 || ret == -EEXIST;
+}
+
 bool side_copy(const struct side *side, size_t page, size_t count)
 {
     struct uf_io_copy copy = {.dst = (uintptr_t)side->mem + page * POINTS_PAGE,
                               .src = (uintptr_t)source,
                               .len = count * POINTS_PAGE};
-    long ret = side_ioctl(side, UF_IO_COPY, &copy);
+    long ret;
 
+    if (side->points)
+        return copy_again(side, copy);
+    ret = side_ioctl(side, UF_IO_COPY, &copy);
     /* Killed in the middle of a long one: so much was done. */
     MUST_BE(ret, got_ == 0 || got_ == -ESRCH || (got_ == -EAGAIN && copy.copy > 0));
     return ret == 0;
@@ -248,17 +314,18 @@ void side_monitored(struct side *side)
     if (scenario->closes)
         MUST(close(side->uffd) == 0);
     if (!scenario->handover && going) {
-        going = hear(side->sock, 'r');
+        going = hear(side, 'r');
         side_arm(side);
         going = going && say(side->sock, 'g');
     }
     if (scenario->monitored)
         scenario->monitored(side);
-    going = going && hear(side->sock, 'd') && say(side->sock, 'D');
+    if (going && hear(side, 'd'))
+        say(side->sock, 'D');
     disarm(side);
-    if (side->is_victim)
-        _exit(0);        /* it was not killed, and its manager waits to hear of that */
-    hear(side->sock, 0); /* until the manager is no more */
+    if (side->is_victim && !side->stops)
+        _exit(0);  /* it was not killed, and its manager waits to hear of that */
+    hear(side, 0); /* until the manager is no more */
     if (!scenario->shared && !scenario->poisons)
         check_pages(side);
     check_leaks();
@@ -308,7 +375,7 @@ static _Noreturn void manager_work(struct side *side)
     if (side->scenario->manager)
         side->scenario->manager(side);
     if (say(side->sock, 'd'))
-        hear(side->sock, 'D');
+        hear(side, 'D');
     manager_end(side);
 }
 
@@ -319,6 +386,7 @@ void side_manager(struct side *side)
     /* What the facility opens for the first context of all stays. */
     close((int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
     descriptors = count_descriptors();
+    watch_points(side);
     if (side->scenario->handover)
         side_arm(side);
     if (!receive_context(side)) {
@@ -328,7 +396,7 @@ void side_manager(struct side *side)
     if (!side->scenario->handover) {
         range = (struct uf_io_range){(uintptr_t)side->mem, POINTS_PAGE};
         MUST_BE(side_ioctl(side, UF_IO_WAKE, &range), got_ == 0);
-        if (!say(side->sock, 'r') || !hear(side->sock, 'g'))
+        if (!say(side->sock, 'r') || !hear(side, 'g'))
             manager_end(side);
         side_arm(side);
     }
@@ -337,19 +405,20 @@ void side_manager(struct side *side)
 
 void side_manager_exec(const struct side *side)
 {
-    char numbers[9][24];
-    char *argv[12] = {(char *)(uintptr_t) "/proc/self/exe", (char *)(uintptr_t) "--again"};
-    const unsigned long values[9] = {(unsigned long)(side->scenario - points_scenarios),
-                                     (unsigned long)side->sock,
-                                     (unsigned long)side->control,
-                                     (unsigned long)side->counter,
-                                     side->is_victim,
-                                     side->number,
-                                     (unsigned long)side->uffd,
-                                     (unsigned long)side->mem,
-                                     (unsigned long)descriptors};
+    char numbers[10][24];
+    char *argv[13] = {(char *)(uintptr_t) "/proc/self/exe", (char *)(uintptr_t) "--again"};
+    const unsigned long values[10] = {(unsigned long)(side->scenario - points_scenarios),
+                                      (unsigned long)side->sock,
+                                      (unsigned long)side->control,
+                                      (unsigned long)side->counter,
+                                      side->is_victim,
+                                      side->number,
+                                      (unsigned long)side->uffd,
+                                      (unsigned long)side->mem,
+                                      (unsigned long)descriptors,
+                                      side->stops};
 
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 10; i++) {
         snprintf(numbers[i], sizeof numbers[i], "%lu", values[i]);
         argv[2 + i] = numbers[i];
     }
@@ -366,14 +435,16 @@ void side_manager_again(char **argv)
                         .is_victim = atoi(argv[4]),
                         .number = (uint32_t)atoi(argv[5]),
                         .uffd = atoi(argv[6]),
-                        .mem = (char *)strtoul(argv[7], NULL, 10)};
+                        .mem = (char *)strtoul(argv[7], NULL, 10),
+                        .stops = atoi(argv[9])};
 
     descriptors = atoi(argv[8]) + 1;
     memset(source, POINTS_BYTE, sizeof source);
     side_arm(&side);
+    watch_points(&side);
     for (size_t page = 0; page < POINTS_PAGES - 1; page++)
         side_copy(&side, page, 1);
     if (say(side.sock, 'd'))
-        hear(side.sock, 'D');
+        hear(&side, 'D');
     manager_end(&side);
 }

@@ -58,8 +58,8 @@ done
 for value in '' eperm esrch,enospc; do
     usage "no gone of '$value'" "--gone=$value"
 done
-handed "forced degradations" USERFAULT_FORCE=noguard,nomem,nocachestat,nospin,noscan,noprocmap,noadvice,nostage,stage \
-    --force=noguard,nomem,nocachestat,nospin,noscan,noprocmap,noadvice,nostage,stage
+handed "forced degradations" USERFAULT_FORCE=noguard,nomem,nocachestat,nospin,noscan,noprocmap,noadvice,nopatience,nostage,stage \
+    --force=noguard,nomem,nocachestat,nospin,noscan,noprocmap,noadvice,nopatience,nostage,stage
 for value in '' no noguard,,nomem 'noguard,'; do
     usage "no forced '$value'" "--force=$value"
 done

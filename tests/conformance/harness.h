@@ -134,7 +134,8 @@ char *source_new(size_t pages, uint64_t seed);
 #define NEED_ALL_CALLS 64u
 #define NEED_OURS      128u /* what the kernel's does not always do, with the reason beside the case */
 #define NEED_POPULATE                                                                              \
-    256u /* MADV_POPULATE_READ and _WRITE, which the kernel has since Linux 5.14 */
+    256u                /* MADV_POPULATE_READ and _WRITE, which the kernel has since Linux 5.14 */
+#define NEED_HASTE 512u /* ours waits for ten seconds, unless USERFAULT_FORCE=nopatience */
 
 struct conf_case {
     const char *id;
@@ -170,7 +171,7 @@ extern const struct conf_case asynchronous_cases[], frames_cases[], thp_cases[],
     event_random_cases[], acked_cases[], death_cases[], nested_cases[], fork_event_cases[],
     fork_wait_cases[], fork_remote_cases[], fork_ours_cases[], watched_cases[], remote_gone_cases[],
     crowd_cases[], copied_cases[], remote_edge_cases[], remote_pidns_cases[], stopped_cases[],
-    polled_cases[];
+    polled_cases[], frozen_cases[];
 
 /* Of the main process, before any case; `features` is 0 if no context can be created at all. */
 struct conf_env {

@@ -43,7 +43,7 @@ static const struct conf_case *const tables[] = {
     event_random_cases,  acked_cases,       death_cases,      nested_cases,      fork_event_cases,
     fork_wait_cases,     fork_remote_cases, scan_cases,       call_rest_cases,   fork_ours_cases,
     watched_cases,       remote_gone_cases, crowd_cases,      copied_cases,      rows_cases,
-    remote_pidns_cases,  stopped_cases,     stream_cases,     polled_cases,
+    remote_pidns_cases,  stopped_cases,     stream_cases,     polled_cases,      frozen_cases,
 };
 
 void case_fail(const char *file, int line, const char *format, ...)
@@ -114,6 +114,8 @@ static void check_needs(const struct conf_case *c, enum mem_kind kind)
         case_skip("needs MADV_POPULATE_READ and _WRITE, of Linux 5.14");
     if ((c->needs & NEED_ALL_CALLS) && conf_env.user_backend && !conf_trapped())
         case_skip("needs --trap=all");
+    if ((c->needs & NEED_HASTE) && conf_env.user_backend && !forced_off("nopatience"))
+        case_skip("needs USERFAULT_FORCE=nopatience, or waits for ten seconds");
     if ((c->features & conf_env.features) != c->features)
         case_skip("needs features 0x%llx, 0x%llx are announced", (unsigned long long)c->features,
                   (unsigned long long)conf_env.features);

@@ -59,6 +59,11 @@ bool core_bells_awaited(void)
     return false;
 }
 
+bool core_impatient(void)
+{
+    return false;
+}
+
 bool core_spins(void)
 {
     return true;

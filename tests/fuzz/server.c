@@ -376,6 +376,16 @@ void core_serve_emptied(uint32_t id)
     MUST(id == ID);
 }
 
+void core_serve_ring(uint32_t id)
+{
+    MUST(id == ID);
+}
+
+void core_serve_wake(uint32_t id)
+{
+    MUST(id == ID);
+}
+
 /* ---- steps */
 
 struct race {

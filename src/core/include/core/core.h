@@ -29,7 +29,7 @@ enum core_backend {
 struct core_options {
     enum core_backend backend;
     bool policy_kernel; /* EPERM as vm.unprivileged_userfaultfd and CAP_SYS_PTRACE would have it */
-    bool nospin;
+    bool nospin, nopatience;
     bool noguard, nomem, nocachestat, noscan, noprocmap, nomany, noadvice;
     bool stage, nostage;
     bool preloaded;  /* all of the program's calls are seen */

@@ -128,12 +128,18 @@ void core_serve_left(uint32_t id, uint32_t reader, uint32_t count);
 long core_serve_due(void);
 short core_serve_poll(uint32_t id, bool nonblock);
 void core_serve_emptied(uint32_t id);
+/* A reader is to look, whatever it finds. */
+void core_serve_ring(uint32_t id);
+/* All who wait look again whether they have to. */
+void core_serve_wake(uint32_t id);
 /* The socket to which bells are connected: those who want to ask write to it. -1: none. */
 int core_serve_hub(void);
 /* Makes it readable. */
 void core_serve_poke(void);
 /* Whether spinning was not forbidden (USERFAULT_FORCE=nospin). */
 bool core_spins(void);
+/* Whether nobody is to be waited for for long (USERFAULT_FORCE=nopatience). */
+bool core_impatient(void);
 /* Where in a thread's descriptor libc keeps its id; 0: not known. */
 long core_serve_tid_offset(void);
 
