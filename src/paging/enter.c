@@ -69,6 +69,7 @@ static bool hide_gaps(const struct paging_area *area)
             return false;
         }
     }
+    paging_note_open(area);
     return true;
 }
 

@@ -177,6 +177,24 @@ int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end)
     return ret;
 }
 
+static void note_open_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
+{
+    (void)area;
+    paging_chunk_flags(start, CHUNK_RECENT, 0);
+    for (uintptr_t at = start, stop; at < end; at = stop) {
+        stop = paging_run_of(at, end, PAGE_PUBLISHED);
+        if (paging_byte(at) & PAGE_PUBLISHED) {
+            paging_table_change(at, stop, PAGE_OPEN, 0);
+        }
+    }
+}
+
+void paging_note_open(const struct paging_area *area)
+{
+    paging_each_used(area, note_open_in_chunk);
+    count_peak();
+}
+
 /* Close what is open of an area within one chunk; VMAs first, so that no byte lies. */
 static void close_in_chunk(const struct paging_area *area, uintptr_t start, uintptr_t end)
 {

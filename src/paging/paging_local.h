@@ -108,6 +108,8 @@ static inline void paging_promise_end(void)
 /* The program's protection again, if need be with one VMA first. Return: 0, -errno. */
 int paging_restore(uintptr_t start, uintptr_t end, int prot);
 int paging_open(const struct paging_area *area, uintptr_t start, uintptr_t end);
+/* What is published was never closed: its VMAs are as the program had them. */
+void paging_note_open(const struct paging_area *area);
 /* Whether it reads as zeroes, closed or not. */
 bool paging_page_is_zero(uintptr_t addr);
 /* PAGEMAP_SCAN; -ENOTTY where it is not to be had, from the first time on. */

@@ -256,7 +256,8 @@ static void open_in_chunk(const struct paging_area *area, uintptr_t start, uintp
 {
     for (uintptr_t stop; start < end; start = stop) {
         stop = paging_run_end(start, end);
-        if ((paging_byte(start) & PAGE_PUBLISHED) && paging_vmas() < paging_env.budget) {
+        if ((paging_byte(start) & (PAGE_PUBLISHED | PAGE_OPEN)) == PAGE_PUBLISHED &&
+            paging_vmas() < paging_env.budget) {
             paging_open(area, start, stop);
         }
     }
