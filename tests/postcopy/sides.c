@@ -21,7 +21,6 @@
 
 #define THREADS    2
 #define LAST       16 /* pages */
-#define BURST      64 /* writes, of a writer that pauses then */
 #define PAUSE_NS   1000000
 #define LINKS_MAX  (2 + UF_POSTCOPY_BACKGROUND_MAX)
 #define STATE      100000 /* bytes */
@@ -154,20 +153,25 @@ static _Atomic bool stopping;
 static char *kept; /* at stop() */
 static pthread_t threads[THREADS];
 
+static void write_one(uint64_t *random)
+{
+    uint64_t r = next_random(random);
+    char *page = page_at(r % pages());
+
+    memcpy(page + r % (how->page / 8) * 8, &r, sizeof(r));
+    if (r % 32 == 0)
+        memset(page, 0, how->page);
+}
+
 static void *write_pages(void *arg)
 {
     const struct timespec pause = {.tv_nsec = PAUSE_NS};
     uint64_t random = (uintptr_t)arg;
 
     for (unsigned n = 0; !stopping; n++) {
-        uint64_t r = next_random(&random);
-        char *page = page_at(r % pages());
-
-        if (how->paced && n % BURST == 0) /* a rate, and nothing that is waited for */
+        if (how->burst && n % how->burst == 0) /* a rate, and nothing that is waited for */
             nanosleep(&pause, NULL);
-        memcpy(page + r % (how->page / 8) * 8, &r, sizeof(r));
-        if (r % 32 == 0)
-            memset(page, 0, how->page);
+        write_one(&random);
     }
     return NULL;
 }
@@ -190,8 +194,12 @@ static void join_threads(void)
  */
 static void write_last(void)
 {
+    uint64_t random = THREADS;
+
     for (size_t i = 0; i < LAST && i < pages(); i++)
         ++*page_at(i);
+    for (unsigned n = 0; n < how->last; n++)
+        write_one(&random);
 }
 
 static int stop(void *arg, const void **ret_blob, size_t *ret_len)

@@ -26,8 +26,9 @@ struct sides_how {
     bool urgent;
     unsigned handshake_ms, silence_ms, downtime_ms;
     uint64_t bandwidth;
-    bool cancels;         /* the source, when it is asked for links */
-    bool paced;           /* the source's writers pause now and then: there are many sides */
+    bool cancels;   /* the source, when it is asked for links */
+    unsigned burst; /* writes, after which a writer of the source's pauses; 0: it never does */
+    unsigned last;  /* writes when it stops, besides what is written then in any case */
     const char *psk_file; /* the links are TLS sessions, by the key of "test" there; NULL: plain */
 };
 

@@ -332,7 +332,7 @@ static enum worker_result run_with(const struct plan *plan, FILE *out, char *ret
                                    .urgent = true,
                                    .bandwidth = bandwidth_of(plan->state),
                                    .downtime_ms = 1,
-                                   .paced = true,
+                                   .burst = 64,
                                    .handshake_ms = plan->when == SOON ? 0 : LIMIT_MS,
                                    .silence_ms = plan->when == SOON ? 0 : LIMIT_MS};
     result = part(out, &story, plan, ret_why);
