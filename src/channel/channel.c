@@ -30,6 +30,7 @@ static const struct core_remote remote = {
     .gave = served_gave,
     .settle = lanes_settle,
     .leaves = server_start,
+    .moved = served_moved,
     .exec_prepare = server_exec_prepare,
     .exec_failed = server_exec_failed,
     .fork_child = fork_child,

@@ -25,6 +25,7 @@
 #define LATER_MS   20   /* then what was not answered is looked at again */
 #define IDLE_MS    5000 /* then it is looked whether there is still a program to serve for */
 #define BLIND_MS   200  /* where nothing tells that the program has ended */
+#define MOVED_MS   100  /* until it has looked, or is stopped */
 #define ROUND_MAX  64   /* datagrams: who sends without end is not listened to without end */
 
 /*
@@ -43,7 +44,8 @@ static struct served {
 static unsigned served_top; /* nobody is served from there on */
 
 static bool any_later, any_ending;
-static bool deaf; /* the hub is not listened to for a while */
+static bool deaf;              /* the hub is not listened to for a while */
+static _Atomic uint32_t looks; /* odd: it sleeps, by the numbers that there were before */
 
 static int program;    /* its process id */
 static int death = -1; /* handle of a descriptor that says when it has ended */
@@ -707,7 +709,9 @@ bool served_look(bool wait)
     struct timespec limit = sleep_limit(wait, core_serve_due());
     unsigned count = 0;
     bool watched = death >= 0;
+    long ready;
 
+    atomic_fetch_add(&looks, 1); /* first, see served_moved() */
     fds[count++] = (struct pollfd){.fd = deaf ? -1 : core_serve_hub(), .events = POLLIN};
     fds[count++] = (struct pollfd){.fd = watched ? core_hidden(death) : -1, .events = POLLIN};
     for (unsigned i = 0; i < served_top; i++) {
@@ -717,7 +721,9 @@ bool served_look(bool wait)
         }
     }
     deaf = false;
-    if (sys_call(SYS_ppoll, fds, count, &limit, NULL, 8) < 0) {
+    ready = sys_call(SYS_ppoll, fds, count, &limit, NULL, 8);
+    atomic_fetch_add(&looks, 1);
+    if (ready < 0) {
         return true;
     }
     if (fds[1].revents & POLLNVAL && core_hidden(death) == fds[1].fd) {
@@ -740,12 +746,31 @@ bool served_look(bool wait)
     return true;
 }
 
+/*
+ * The kernel looks up each number again whenever something wakes the sleeper: what the program has
+ * there then says nothing, and what was moved is not heard. So whoever moves it wakes the sleeper
+ * while it is still at both numbers, and waits until it has looked.
+ */
+void served_moved(void)
+{
+    uint64_t limit = base_cpu_ticks() + MOVED_MS * 1000 * base_cpu_ticks_per_us();
+    uint32_t look = atomic_load(&looks);
+
+    if (look & 1) {
+        core_serve_poke();
+    }
+    while (look & 1 && atomic_load(&looks) == look && base_cpu_ticks() < limit) {
+        sys_call(SYS_sched_yield);
+    }
+}
+
 /* ---- beginning and end */
 
 void served_begin(int of, int death_handle)
 {
     program = of;
     death = death_handle;
+    atomic_store(&looks, 0);
 }
 
 void served_forget(void)
@@ -755,4 +780,5 @@ void served_forget(void)
     }
     served_top = 0;
     death = -1;
+    atomic_store(&looks, 0);
 }

@@ -29,6 +29,11 @@ void served_set_awake(bool awake);
 /* Who rings, says hello, or hangs up; @wait: until one does. Return: false when the program has
  * ended. */
 bool served_look(bool wait);
+/*
+ * Descriptors have other numbers: the server is not to sleep on those they had. Context: normal,
+ * waits for a moment
+ */
+void served_moved(void);
 /* This process has nobody to serve. */
 void served_forget(void);
 

@@ -114,13 +114,10 @@ int core_fd_next_hidden(int fd)
     return next == INT_MAX ? -1 : next;
 }
 
-int core_fd_evict(int fd)
+static int evict(int fd)
 {
     int ret;
 
-    if (!core_fd_hidden(fd) || !core_own_table()) {
-        return 0;
-    }
     if (bells_next_hidden(fd) == fd) {
         int moved = paging_move_fd(fd);
 
@@ -133,6 +130,20 @@ int core_fd_evict(int fd)
     ret = paging_evict(fd);
     ret = ret ? ret : files_evict(fd);
     return ret ? ret : hidden_evict(fd);
+}
+
+int core_fd_evict(int fd)
+{
+    int ret;
+
+    if (!core_fd_hidden(fd) || !core_own_table()) {
+        return 0;
+    }
+    ret = evict(fd);
+    if (ret == 0 && core_remote) {
+        core_remote->moved();
+    }
+    return ret;
 }
 
 void core_fd_duped(int from, int to)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#include <dirent.h>
 #include <setjmp.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include "../rights.h"
@@ -40,6 +42,27 @@ static unsigned char nest(char *page)
     return (unsigned char)-uffd_register(nested, page, page_size);
 }
 
+/*
+ * What lies there is none of its own descriptors: of the kernel's facility there are none. What
+ * comes there is never ready, and stays.
+ */
+static unsigned char cover(void)
+{
+    int never = eventfd(0, EFD_CLOEXEC);
+    struct dirent *entry;
+    DIR *dir = opendir("/proc/self/fd");
+
+    CHECK(never >= 0 && dir);
+    while ((entry = readdir(dir))) {
+        int fd = atoi(entry->d_name);
+
+        if (fd > 2 && fcntl(fd, F_GETFD) == -1)
+            CHECK_EQ(dup2(never, fd), fd);
+    }
+    closedir(dir);
+    return 0;
+}
+
 static unsigned char obey(const struct mem *mem, int uffd, const struct command *command)
 {
     volatile unsigned char *page = (unsigned char *)mem_page(mem, command->page);
@@ -76,6 +99,8 @@ static unsigned char obey(const struct mem *mem, int uffd, const struct command 
         return (unsigned char)close(nested);
     case ORDER_SERVE:
         return serve_own(uffd);
+    case ORDER_COVER:
+        return cover();
     }
     return 0;
 }

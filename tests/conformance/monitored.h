@@ -25,6 +25,7 @@ enum order {
     ORDER_NEST, /* registers the page with another context, which has SIGBUS */
     ORDER_UNNEST,
     ORDER_SERVE, /* a fault of its own context, which is read and resolved */
+    ORDER_COVER, /* each number that is in use, and not by it, is put to use */
 };
 
 #define ANSWER_SIGBUS 0xb5

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The process of the memory is stopped, or what serves for it is; a manager asks on all the same.
+/*
+ * The process of the memory is stopped, or what serves for it is, or that loses the numbers of its
+ * descriptors; a manager asks on all the same.
  */
 #include <sys/socket.h>
 
@@ -85,11 +87,56 @@ static void exec_fails_while_server_stopped(enum mem_kind kind)
     CHECK_EXITED(child_wait(m.pid), 0);
 }
 
+/* It serves on at once, wherever its descriptors are put. */
+static void covered(const struct monitored *m, char *source)
+{
+    struct timespec from, to;
+    pid_t server = server_of(m->pid);
+
+    CHECK(server || !conf_env.user_backend);
+    if (server)
+        await_state(server, 'S');
+    tell(m, ORDER_COVER, 0);
+    CHECK_EQ(answer_of(m), 0);
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    CHECK_EQ(uffd_copy(m->uffd, mem_page(&m->mem, 1), source, page_size), 0);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    CHECK(to.tv_sec - from.tv_sec < 3);
+    tell(m, ORDER_READ, 1);
+    CHECK_EQ(answer_of(m), (unsigned char)*source);
+    tell(m, ORDER_EXIT, 0);
+    CHECK_EXITED(child_wait(m->pid), 0);
+}
+
+static void covered_known(enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    serve_fault(&m, 2, false, source);
+    covered(&m, source);
+}
+
+/* What is covered is what a manager says hello to. */
+static void covered_before_hello(enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    while (conf_env.user_backend && !server_of(m.pid)) {
+    }
+    covered(&m, source);
+}
+
 #define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
 
 const struct conf_case stopped_cases[] = {
     {"stopped/group", RST_OTHER, ONE_OF_EACH, .run = group_stopped},
     {"stopped/exec", RST_OTHER, ONE_OF_EACH, .run = exec_while_server_stopped},
     {"stopped/exec-fails", RST_OTHER, KIND(MEM_ANON), .run = exec_fails_while_server_stopped},
+    {"stopped/covered", RST_OTHER, KIND(MEM_ANON), .run = covered_known},
+    {"stopped/covered-hello", RST_OTHER, KIND(MEM_ANON), .run = covered_before_hello},
     {.id = NULL},
 };

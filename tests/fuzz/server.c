@@ -376,6 +376,10 @@ void core_serve_emptied(uint32_t id)
     MUST(id == ID);
 }
 
+void core_serve_poke(void)
+{
+}
+
 void core_serve_ring(uint32_t id)
 {
     MUST(id == ID);

@@ -53,6 +53,8 @@ struct core_remote {
     void (*settle)(void);
     /* A descriptor of a context is about to be another process's, too: be ready to serve. */
     void (*leaves)(void);
+    /* A descriptor of ours has another number now: be told before the old one is the program's. */
+    void (*moved)(void);
     /* The program is about to call exec; it failed. */
     void (*exec_prepare)(void);
     void (*exec_failed)(void);
