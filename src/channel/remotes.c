@@ -298,7 +298,8 @@ bool client_await(const struct remote *remote, _Atomic uint32_t *word, uint32_t 
 
 /*
  * Return: whether the other side has taken it. -EAGAIN: not for want of anything; what was sent may
- * have been closed there, by a program that closes whatever is open.
+ * have been closed there, by a program that closes whatever is open. -EPIPE: it was not received,
+ * perhaps for want of room.
  */
 static bool accepted(const struct remote *remote, long *ret)
 {
@@ -308,9 +309,10 @@ static bool accepted(const struct remote *remote, long *ret)
     if (client_await(remote, &remote->shared->head.accepted, 0, patience)) {
         how = atomic_load(&remote->shared->head.accepted);
     }
-    *ret = how == (uint32_t)-EMFILE        ? -EMFILE
-           : how || client_hung_up(remote) ? -EAGAIN
-                                           : CLIENT_LATE;
+    *ret = how == (uint32_t)-EMFILE ? -EMFILE
+           : how                    ? -EAGAIN
+           : client_hung_up(remote) ? -EPIPE
+                                    : CLIENT_LATE;
     return how == 1;
 }
 
@@ -477,10 +479,10 @@ static long open_channel(struct remote *remote, int bell)
 {
     long ret = -EAGAIN;
 
-    for (int i = 0; i < HELLOS_MAX && ret == -EAGAIN; i++) {
+    for (int i = 0; i < HELLOS_MAX && (ret == -EAGAIN || ret == -EPIPE); i++) {
         ret = try_channel(remote, bell);
     }
-    return ret == -EAGAIN ? -ESRCH : ret;
+    return ret == -EAGAIN ? -ESRCH : ret == -EPIPE ? CLIENT_LATE : ret;
 }
 
 /* ---- entering and leaving */

@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "arch/spawn.h"
@@ -32,6 +33,7 @@
 #define STACK_BYTES (64u << 10)
 #define TLS_BYTES   8192u       /* the thread pointer stands in its middle */
 #define EXEC_WAIT_S 1           /* until it has ended by itself */
+#define MORE_FILES  64          /* than the program may have; a few pass at a time */
 #define LOOK_EVERY  256         /* rounds that served somebody */
 #define YIELD_EVERY 64          /* spins: the other side may need this processor */
 #define WCLONE_     0x80000000u /* wait for a child without exit signal */
@@ -111,6 +113,22 @@ static void serve(void)
     }
 }
 
+/*
+ * A program that has as many descriptors as it may is to be reached all the same. Its table is
+ * shared, its limit is not.
+ */
+static void allow_more_files(void)
+{
+    struct {
+        uint64_t cur, max;
+    } lim;
+
+    if (sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim) == 0) {
+        lim.cur = lim.max - lim.cur < MORE_FILES ? lim.max : lim.cur + MORE_FILES;
+        sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &lim, NULL);
+    }
+}
+
 static void server_main(void *arg)
 {
     const struct sys_sigaction ignored = {.handler = (void *)SIG_IGN};
@@ -128,6 +146,7 @@ static void server_main(void *arg)
     /* Whoever stops the program's group: its memory is to be had as ever. */
     sys_call(SYS_setpgid, 0, 0);
     sys_sigaction(SIGCHLD, &ignored, NULL); /* of porters: so nobody has to collect them */
+    allow_more_files();
     served_resume();
     serve();
     sys_call(SYS_exit, 0);

@@ -63,6 +63,25 @@ static unsigned char cover(void)
     return 0;
 }
 
+static int filled[256], filled_count;
+
+/* Return: errno of the one that is too many. */
+static unsigned char fill(void)
+{
+    int fd;
+
+    while (filled_count < 256 && (fd = dup(0)) != -1)
+        filled[filled_count++] = fd;
+    return (unsigned char)errno;
+}
+
+static unsigned char empty(void)
+{
+    while (filled_count)
+        CHECK_EQ(close(filled[--filled_count]), 0);
+    return 0;
+}
+
 static unsigned char obey(const struct mem *mem, int uffd, const struct command *command)
 {
     volatile unsigned char *page = (unsigned char *)mem_page(mem, command->page);
@@ -101,6 +120,10 @@ static unsigned char obey(const struct mem *mem, int uffd, const struct command 
         return serve_own(uffd);
     case ORDER_COVER:
         return cover();
+    case ORDER_FILL:
+        return fill();
+    case ORDER_EMPTY:
+        return empty();
     }
     return 0;
 }

@@ -26,6 +26,8 @@ enum order {
     ORDER_UNNEST,
     ORDER_SERVE, /* a fault of its own context, which is read and resolved */
     ORDER_COVER, /* each number that is in use, and not by it, is put to use */
+    ORDER_FILL,  /* all numbers that it may have */
+    ORDER_EMPTY, /* and lets them go */
 };
 
 #define ANSWER_SIGBUS 0xb5

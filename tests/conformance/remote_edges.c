@@ -6,9 +6,10 @@
  */
 #include <linux/close_range.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
-#include "harness.h"
+#include "monitored.h"
 
 #define LONG  ((size_t)4 << 20) /* more than one piece */
 #define FIRST ((size_t)2 << 20)
@@ -356,6 +357,134 @@ static void closes_range_apart(enum mem_kind kind)
     parts_with_table(kind, parts_by_close_range);
 }
 
+/* ------------------------------------------------------------------ managers elsewhere */
+
+/* Where there is nothing, not even /proc. */
+static void go_to_jail(void)
+{
+    char path[] = "/tmp/conformance.XXXXXX";
+    int dir = mkdtemp(path) ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+
+    CHECK(dir >= 0 && rmdir(path) == 0 && fchdir(dir) == 0);
+    if (chroot(".") != 0)
+        case_skip("chroot: %s", strerror(errno));
+    close(dir);
+}
+
+static void become_nobody(void)
+{
+    CHECK_EQ(setgid(65534), 0);
+    CHECK_EQ(setuid(65534), 0);
+}
+
+/* @known: it has asked for something before */
+static void manages_from(enum mem_kind kind, void (*go)(void), bool known)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    if (known)
+        serve_fault(&m, 1, false, source);
+    go();
+    for (uint32_t page = 2; page < 5; page++)
+        serve_fault(&m, page, page & 1, source);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 5), source, page_size), 0);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 5), source, page_size), -EEXIST);
+    uffd_check_silent(m.uffd);
+    tell(&m, ORDER_EXIT, 0);
+    CHECK_EXITED(child_wait(m.pid), 0);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 6), source, page_size), -ESRCH);
+}
+
+static void jailed(enum mem_kind kind)
+{
+    manages_from(kind, go_to_jail, true);
+}
+
+static void jailed_before(enum mem_kind kind)
+{
+    manages_from(kind, go_to_jail, false);
+}
+
+static void nobody(enum mem_kind kind)
+{
+    manages_from(kind, become_nobody, true);
+}
+
+static void nobody_before(enum mem_kind kind)
+{
+    manages_from(kind, become_nobody, false);
+}
+
+static void allow_few(rlim_t most)
+{
+    struct rlimit few = {64, most};
+
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+}
+
+/* The process has no number left for any other descriptor: its manager asks as ever. */
+static void of_who_is_full(enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+
+    allow_few(64);
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    serve_fault(&m, 1, false, source);
+    tell(&m, ORDER_FILL, 0);
+    CHECK_EQ(answer_of(&m), EMFILE);
+    serve_fault(&m, 2, false, source);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 3), source, page_size), 0);
+    CHECK_EQ(uffd_zero(m.uffd, mem_page(&m.mem, 4), page_size), 0);
+    CHECK_EQ(uffd_unregister(m.uffd, mem_page(&m.mem, 5), page_size), 0);
+    CHECK_EQ(uffd_register(m.uffd, mem_page(&m.mem, 5), page_size), 0);
+    serve_fault(&m, 5, true, source);
+    tell(&m, ORDER_EMPTY, 0);
+    CHECK_EQ(answer_of(&m), 0);
+    serve_fault(&m, 6, true, source);
+    tell(&m, ORDER_EXIT, 0);
+    CHECK_EXITED(child_wait(m.pid), 0);
+}
+
+/* It is full before the manager asks for the first time. */
+static void of_who_is_full_before(enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+
+    allow_few(128);
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    tell(&m, ORDER_FILL, 0);
+    CHECK_EQ(answer_of(&m), EMFILE);
+    serve_fault(&m, 2, false, source);
+    serve_fault(&m, 3, true, source);
+    tell(&m, ORDER_EXIT, 0);
+    CHECK_EXITED(child_wait(m.pid), 0);
+}
+
+/* It may not have more: ours, which cannot be reached then, is not lost. Try again. */
+static void of_who_was_full(enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+    int ret;
+
+    allow_few(64);
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    tell(&m, ORDER_FILL, 0);
+    CHECK_EQ(answer_of(&m), EMFILE);
+    ret = uffd_copy(m.uffd, mem_page(&m.mem, 3), source, page_size);
+    CHECK(ret == 0 || (ret == -EAGAIN && conf_env.user_backend));
+    tell(&m, ORDER_EMPTY, 0);
+    CHECK_EQ(answer_of(&m), 0);
+    CHECK_EQ(uffd_copy(m.uffd, mem_page(&m.mem, 3), source, page_size), ret ? 0 : -EEXIST);
+    serve_fault(&m, 2, false, source);
+    tell(&m, ORDER_EXIT, 0);
+    CHECK_EXITED(child_wait(m.pid), 0);
+}
+
 #define RST_OTHER "rst: Non-cooperative userfaultfd, an external manager"
 #define MAN_IOCTL "ioctl_userfaultfd(2)"
 
@@ -371,6 +500,13 @@ const struct conf_case remote_edge_cases[] = {
     {"remote/who-closes-ranges", RST_OTHER, KIND(MEM_ANON), .run = managers_of_who_closes_ranges},
     {"remote/who-unshares-files", RST_OTHER, KIND(MEM_ANON), .run = unshares_files},
     {"remote/who-closes-apart", RST_OTHER, KIND(MEM_ANON), .run = closes_range_apart},
+    {"remote/manager-jailed", RST_OTHER, KIND(MEM_ANON), NEED_ROOT, .run = jailed},
+    {"remote/manager-jailed-before", RST_OTHER, KIND(MEM_ANON), NEED_ROOT, .run = jailed_before},
+    {"remote/manager-nobody", RST_OTHER, KIND(MEM_ANON), NEED_ROOT, .run = nobody},
+    {"remote/manager-nobody-before", RST_OTHER, KIND(MEM_ANON), NEED_ROOT, .run = nobody_before},
+    {"remote/program-full", RST_OTHER, KIND(MEM_ANON), .run = of_who_is_full},
+    {"remote/program-full-before", RST_OTHER, KIND(MEM_ANON), .run = of_who_is_full_before},
+    {"remote/program-was-full", RST_OTHER, KIND(MEM_ANON), .run = of_who_was_full},
     {"remote/manager-ends-unread", RST_OTHER, KIND(MEM_ANON), .run = manager_ends_unread},
     {.id = NULL},
 };
