@@ -106,6 +106,22 @@ static void beside_others(enum mem_kind kind)
     crowd_end(&crowd);
 }
 
+/*
+ * Ours may ring for a message that was read before its waiter had come to the end of ringing, on a
+ * machine with much to do: then a read finds nothing, and it is silent.
+ */
+static void nothing_ready(int set, int uffd)
+{
+    struct epoll_event event;
+    struct uf_msg msg;
+
+    if (epoll_wait(set, &event, 1, 0) == 0)
+        return;
+    CHECK(conf_env.user_backend);
+    CHECK_ERRNO(read(uffd, &msg, sizeof(msg)), EAGAIN);
+    CHECK_EQ(epoll_wait(set, &event, 1, 0), 0);
+}
+
 /* By itself, with a timeout, and in an epoll set: nothing is ready until the next one comes. */
 static void then_alone(enum mem_kind kind)
 {
@@ -119,9 +135,9 @@ static void then_alone(enum mem_kind kind)
         CHECK_EQ(poll(&crowd.fds[i], 1, i % 2), 0);
         serve_one(&crowd, i, 1);
         CHECK_EQ(epoll_ctl(set, EPOLL_CTL_ADD, crowd.m[i].uffd, &event), 0);
-        CHECK_EQ(epoll_wait(set, &event, 1, 0), 0);
+        nothing_ready(set, crowd.m[i].uffd);
         serve_one(&crowd, i, 2);
-        CHECK_EQ(epoll_wait(set, &event, 1, 0), 0);
+        nothing_ready(set, crowd.m[i].uffd);
         tell(&crowd.m[i], ORDER_READ, 3);
         CHECK_EQ(epoll_wait(set, &event, 1, -1), 1);
         read_one(&crowd, i, 3);
