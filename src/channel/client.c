@@ -22,16 +22,27 @@
 
 /* ---- asking */
 
+/*
+ * Not answered, and it was until now. Perhaps the server was killed by itself: the first thread of
+ * its program that waits, and finds something at the hub, begins it again.
+ */
+static void knock(int fd)
+{
+    sys_call(SYS_sendto, fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+}
+
 /* A question without data. */
 static long ask_briefly(int fd, uint32_t index, struct wire_request *question)
 {
     struct client_guard guard;
     long ret = client_enter(&guard, fd, index);
     unsigned n;
+    bool late;
 
     if (ret) {
         return ret;
     }
+    late = atomic_load(&guard.remote->late);
     ret = lanes_hold(guard.remote, question, &n);
     if (ret == 0) {
         lanes_ask(guard.remote, &n, question);
@@ -39,6 +50,9 @@ static long ask_briefly(int fd, uint32_t index, struct wire_request *question)
         lanes_release(guard.remote, n);
     }
     client_leave(&guard);
+    if (ret == CLIENT_LATE && !late) {
+        knock(fd);
+    }
     return ret;
 }
 
@@ -169,11 +183,12 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
     size_t good = readable((const unsigned char *)(uintptr_t)copy->src + *done, piece.len);
     struct client_guard guard;
     long ret = client_enter(&guard, fd, index);
-    bool more;
+    bool more, late;
 
     if (ret) {
         return ret;
     }
+    late = atomic_load(&guard.remote->late);
     put_piece(&piece, copy, (uint64_t)*done, good);
     ret = lanes_hold(guard.remote, &piece.question, &piece.lane);
     if (ret) {
@@ -205,6 +220,9 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
         good = piece.len;
     } while (more);
     client_leave(&guard);
+    if (ret == CLIENT_LATE && !late) {
+        knock(fd);
+    }
     return ret;
 }
 

@@ -350,6 +350,29 @@ static void tells_again(enum mem_kind kind)
     finish(&m);
 }
 
+/* Only what serves for it has been killed: that begins again, when a thread waits. */
+static void unserved(enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+    struct monitored m;
+
+    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
+    serve_page(&m, 2, source);
+    tell(&m, ORDER_READ, 3);
+    uffd_next_fault(m.uffd, mem_page(&m.mem, 3), 0);
+    server = server_of(m.pid);
+    CHECK_EQ(server != 0, conf_env.user_backend);
+    if (server) {
+        CHECK_EQ(kill(server, SIGKILL), 0);
+        await_state(server, 'Z');
+    }
+    CHECK_EQ(copy_until(m.uffd, mem_page(&m.mem, 4), source), 0);
+    CHECK_EQ(copy_until(m.uffd, mem_page(&m.mem, 3), source), 0);
+    CHECK_EQ(answer_of(&m), (unsigned char)*source);
+    check_read(&m, 4, source);
+    finish(&m);
+}
+
 /* It ends without having gone on: that is no more a matter of time. */
 static void killed(enum mem_kind kind)
 {
@@ -385,6 +408,7 @@ const struct conf_case frozen_cases[] = {
     {"frozen/wake", RST_OTHER, KIND(MEM_ANON), NEED_HASTE, .run = wakes},
     /* The kernel's facility never puts anybody off. */
     {"frozen/told-again", RST_OTHER, KIND(MEM_ANON), NEED_HASTE | NEED_OURS, .run = tells_again},
+    {"frozen/unserved", RST_OTHER, KIND(MEM_ANON), NEED_HASTE, .run = unserved},
     {"frozen/killed", RST_OTHER, KIND(MEM_ANON), NEED_HASTE, .run = killed},
     {.id = NULL},
 };
