@@ -320,9 +320,9 @@ static const char *read_named(const char *path)
 static bool is_named(const char *text, const char *id)
 {
     char line[132];
+    int len = snprintf(line, sizeof(line), "\n%s\n", id) - 1;
 
-    snprintf(line, sizeof(line), "\n%s\n", id);
-    return strstr(text, line) || strncmp(text, line + 1, strlen(line + 1)) == 0;
+    return strstr(text, line) || strncmp(text, line + 1, (size_t)len) == 0;
 }
 
 static void visit(const struct conf_case *c, enum mem_kind kind, struct plan *plan, bool run)
