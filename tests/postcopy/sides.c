@@ -198,7 +198,7 @@ static void write_last(void)
 
     for (size_t i = 0; i < LAST && i < pages(); i++)
         ++*page_at(i);
-    for (unsigned n = 0; n < how->last && pages() > 0; n++)
+    for (unsigned n = 0; n < how->last; n++)
         write_one(&random);
 }
 
