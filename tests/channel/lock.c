@@ -150,14 +150,15 @@ static void be_inside(int sock, pid_t number)
     _exit(0); /* and its child with it */
 }
 
-static pid_t fork_inside(int sock, pid_t number)
+static pid_t fork_inside(const int *pair, pid_t number)
 {
     pid_t maker = fork(), init;
 
     if (maker == 0) {
+        close(pair[0]); /* whose end tells that it cannot be tried: the number is another's */
         init = unshare(CLONE_NEWPID) ? -1 : fork();
         if (init == 0) {
-            be_inside(sock, number);
+            be_inside(pair[1], number);
         }
         if (init > 0) {
             waitpid(init, NULL, 0);
@@ -177,7 +178,7 @@ static int taken_for_dead(void)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
         return -1;
     }
-    maker = fork_inside(pair[1], number);
+    maker = fork_inside(pair, number);
     close(pair[1]);
     if (recv(pair[0], &byte, 1, 0) == 1 && byte) {
         other = fork_as(number);
