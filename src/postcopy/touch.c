@@ -247,15 +247,20 @@ void touch_stop(struct uf_sink *sink)
     end_waits(sink);
 }
 
+/* One by one: where they go may be missing itself, and comes only when nobody has the lock. */
 unsigned uf_sink_threads(const struct uf_sink *sink, struct uf_postcopy_thread *ret, unsigned max)
 {
     struct uf_sink *s = (struct uf_sink *)(uintptr_t)sink; /* its lock */
-    unsigned count;
+    struct uf_postcopy_thread thread;
+    unsigned count, i = 0;
 
     pthread_mutex_lock(&s->lock);
-    count = s->thread_count;
-    for (unsigned i = 0; i < count && i < max; i++)
-        ret[i] = s->threads[i];
+    for (count = s->thread_count; i < count && i < max; count = s->thread_count) {
+        thread = s->threads[i];
+        pthread_mutex_unlock(&s->lock);
+        ret[i++] = thread;
+        pthread_mutex_lock(&s->lock);
+    }
     pthread_mutex_unlock(&s->lock);
     return count;
 }

@@ -54,6 +54,7 @@ struct move {
     pthread_t thread, toucher;
     struct toucher touchers[TOUCHERS];
     bool lets_go_first; /* who moves what nobody waits for has long slices, others short ones */
+    bool asked_who;     /* and was answered */
     int source_ret, sink_ret;
     struct uf_postcopy_stats source_stats, sink_stats;
 };
@@ -379,6 +380,35 @@ static void check_slow(void)
     end(&switched);
 }
 
+static int resume_and_ask_who(void *arg, const void *blob, size_t len)
+{
+    struct move *move = arg;
+    struct uf_postcopy_thread *missing = (void *)(move->to + PAGE);
+
+    (void)*(volatile char *)move->to;
+    if (uf_sink_threads(move->sink, missing, 1) == 1)
+        move->asked_who = missing->tid == (uint32_t)gettid() && missing->faults > 0;
+    memcpy(missing, move->from + PAGE, PAGE);
+    return resume_and_touch(arg, blob, len);
+}
+
+/* A touch by the library itself, of what it is to fill. */
+static void check_answer_missing(void)
+{
+    struct move move = {.kind = MAP_PRIVATE,
+                        .how = {.rounds_max = 9, .bandwidth_bytes = 1},
+                        .sink_how = {.resume = resume_and_ask_who}};
+
+    prepare(&move);
+    uf_source_switch(move.source);
+    if (pthread_create(&move.thread, NULL, run_sink, &move))
+        abort();
+    run(&move);
+    pthread_join(move.toucher, NULL);
+    point(is_right(&move) && move.asked_who, "who waited is told on a page that is missing");
+    end(&move);
+}
+
 /* ---- what is counted */
 
 static void *touch_far(void *arg)
@@ -642,6 +672,7 @@ int main(int argc, char **argv)
     check_signals();
     check_cancel_in_stop();
     check_slow();
+    check_answer_missing();
     check_cancel_unanswered();
     check_counts();
     check_late();
