@@ -23,12 +23,15 @@
 /* ---- asking */
 
 /*
- * Not answered, and it was until now. Perhaps the server was killed by itself: the first thread of
- * its program that waits, and finds something at the hub, begins it again.
+ * What was asked is not answered, and was until now. Perhaps the server was killed by itself: the
+ * first thread of its program that waits, and finds something at the hub, begins it again.
  */
-static void knock(int fd)
+static void leave_heard(const struct client_guard *guard, int fd, long ret, bool was_late)
 {
-    sys_call(SYS_sendto, fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+    client_leave(guard);
+    if (ret == CLIENT_LATE && !was_late) {
+        sys_call(SYS_sendto, fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+    }
 }
 
 /* A question without data. */
@@ -49,10 +52,7 @@ static long ask_briefly(int fd, uint32_t index, struct wire_request *question)
         ret = lanes_hear(guard.remote, &n, question);
         lanes_release(guard.remote, n);
     }
-    client_leave(&guard);
-    if (ret == CLIENT_LATE && !late) {
-        knock(fd);
-    }
+    leave_heard(&guard, fd, ret, late);
     return ret;
 }
 
@@ -219,10 +219,7 @@ static long copy_pieces(int fd, uint32_t index, const struct uf_io_copy *copy, i
         piece = more ? next : piece;
         good = piece.len;
     } while (more);
-    client_leave(&guard);
-    if (ret == CLIENT_LATE && !late) {
-        knock(fd);
-    }
+    leave_heard(&guard, fd, ret, late);
     return ret;
 }
 

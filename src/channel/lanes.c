@@ -65,6 +65,12 @@ bool lanes_try(struct remote *remote, unsigned *ret_n)
     return try_lane(remote, false, ret_n);
 }
 
+/* Until when it is waited for, from now on. */
+static uint64_t answer_limit(const struct remote *remote)
+{
+    return client_deadline(client_patience(atomic_load(&remote->late)));
+}
+
 static void ring(const struct remote *remote)
 {
     sys_call(SYS_sendto, core_hidden(remote->socket), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
@@ -111,7 +117,7 @@ long lanes_hold(struct remote *remote, const struct wire_request *question, unsi
             sys_call(SYS_sched_yield);
             continue;
         }
-        limit = limit ? limit : client_deadline(client_patience(atomic_load(&remote->late)));
+        limit = limit ? limit : answer_limit(remote);
         ask_to_settle(remote);
         if (client_over(remote)) {
             client_gone(remote);
@@ -162,8 +168,7 @@ static bool is_begun(uint32_t word)
 static enum heard sleep_answered(const struct remote *remote, struct channel_lane *lane)
 {
     const struct timespec tick = {.tv_nsec = CHANNEL_TICK_MS * 1000000};
-    uint64_t offered = client_deadline(CHANNEL_TICK_MS),
-             limit = client_deadline(client_patience(atomic_load(&remote->late)));
+    uint64_t offered = client_deadline(CHANNEL_TICK_MS), limit = answer_limit(remote);
     uint32_t word = atomic_load(&lane->state);
     bool begun = is_begun(word);
 
@@ -434,7 +439,7 @@ static bool gives(const struct remote *remote)
 static void settle(struct remote *remote)
 {
     const struct timespec pause = {.tv_nsec = 100000};
-    uint64_t limit = client_deadline(client_patience(atomic_load(&remote->late)));
+    uint64_t limit = answer_limit(remote);
 
     if (gives(remote)) {
         ask_to_settle(remote);

@@ -250,24 +250,29 @@ bool client_hung_up(const struct remote *remote)
     return sys_call(SYS_ppoll, &fd, 1, &none, NULL, 8) > 0;
 }
 
-bool client_dead(const struct remote *remote)
+/* The pair, and what tells that the process has ended. Return: as poll(2), or -errno. */
+static long look_at_ends(const struct remote *remote, struct pollfd fds[2])
 {
-    struct pollfd fds[] = {{.fd = core_hidden(remote->socket)},
-                           {.fd = core_hidden(remote->death), .events = POLLIN}};
     const struct timespec none = {0};
 
-    return sys_call(SYS_ppoll, fds, 2, &none, NULL, 8) != 0;
+    fds[0] = (struct pollfd){.fd = core_hidden(remote->socket)};
+    fds[1] = (struct pollfd){.fd = remote->death >= 0 ? core_hidden(remote->death) : -1,
+                             .events = POLLIN};
+    return sys_call(SYS_ppoll, fds, 2, &none, NULL, 8);
+}
+
+bool client_dead(const struct remote *remote)
+{
+    struct pollfd fds[2];
+
+    return look_at_ends(remote, fds) != 0;
 }
 
 bool client_over(const struct remote *remote)
 {
-    struct pollfd fds[] = {
-        {.fd = core_hidden(remote->socket)},
-        {.fd = remote->death >= 0 ? core_hidden(remote->death) : -1, .events = POLLIN}};
-    const struct timespec none = {0};
+    struct pollfd fds[2];
 
-    return sys_call(SYS_ppoll, fds, 2, &none, NULL, 8) > 0 &&
-           (fds[0].revents || fds[1].revents & POLLIN);
+    return look_at_ends(remote, fds) > 0 && (fds[0].revents || fds[1].revents & POLLIN);
 }
 
 int client_patience(bool late)

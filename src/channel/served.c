@@ -52,17 +52,24 @@ static int death = -1; /* handle of a descriptor that says when it has ended */
 
 /* ---- requests */
 
+/* @offers: also what was offered to others. */
+static bool is_asked(uint32_t word, bool offers)
+{
+    uint32_t state = word & CHANNEL_STATES;
+
+    return state == CHANNEL_ASKED || (offers && state == CHANNEL_OFFERED);
+}
+
 /*
  * Who asked is not to take it back any more. It stays ASKED: if this server is killed, the next one
- * does it. @offers: also what was offered to others
+ * does it.
  */
 static bool begin(struct channel_lane *lane, bool offers)
 {
-    uint32_t word = atomic_load(&lane->state), state;
+    uint32_t word = atomic_load(&lane->state);
 
     do {
-        state = word & CHANNEL_STATES;
-        if (state != CHANNEL_ASKED && !(offers && state == CHANNEL_OFFERED)) {
+        if (!is_asked(word, offers)) {
             return false;
         }
     } while (!atomic_compare_exchange_weak(
@@ -233,12 +240,10 @@ static bool take(struct channel_lane *lane)
 static unsigned serve_lane(struct served *one, unsigned n, bool offers)
 {
     struct channel_lane *lane = &one->shared->lane[n];
-    uint32_t state = atomic_load(&lane->state) & CHANNEL_STATES;
     struct wire_request request;
     long result;
 
-    if ((state != CHANNEL_ASKED && !(offers && state == CHANNEL_OFFERED)) || !program_lives() ||
-        !begin(lane, offers)) {
+    if (!is_asked(atomic_load(&lane->state), offers) || !program_lives() || !begin(lane, offers)) {
         return 0;
     }
     wire_take_request(lane, &request);

@@ -66,6 +66,16 @@ static void serve_page(const struct monitored *m, uint32_t page, char *source)
     CHECK_EQ(answer_of(m), (unsigned char)*source);
 }
 
+/* One that is known already. Return: a page to copy */
+static char *begin(struct monitored *m, enum mem_kind kind)
+{
+    char *source = source_new(1, 1);
+
+    monitored_start(m, kind, 0, UF_REGISTER_MODE_MISSING);
+    serve_page(m, 2, source);
+    return source;
+}
+
 /* Ours says that nothing is done, and has done nothing. */
 static void check_late_copy(const struct monitored *m, uint32_t page, const char *source)
 {
@@ -85,11 +95,9 @@ static void check_read(const struct monitored *m, uint32_t page, const char *sou
 /* Nobody waits for the page; it is there when the process has gone on, and what follows is too. */
 static void copies(enum mem_kind kind)
 {
-    char *source = source_new(1, 1);
     struct monitored m;
+    char *source = begin(&m, kind);
 
-    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    serve_page(&m, 2, source);
     for (uint32_t page = 0; page < 2; page++) {
         freeze(&m);
         check_late_copy(&m, page, source);
@@ -105,11 +113,9 @@ static void copies(enum mem_kind kind)
 /* A thread waits for it: what is answered to the manager is what becomes of the page. */
 static void resolves(enum mem_kind kind)
 {
-    char *source = source_new(1, 1);
     struct monitored m;
+    char *source = begin(&m, kind);
 
-    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    serve_page(&m, 2, source);
     for (uint32_t page = 0; page < 2; page++) {
         tell(&m, ORDER_READ, page);
         uffd_next_fault(m.uffd, mem_page(&m.mem, page), 0);
@@ -166,11 +172,9 @@ static void hello_closed(enum mem_kind kind)
 /* Nothing to be read, several times; what comes later is told. */
 static void reads_nothing(enum mem_kind kind)
 {
-    char *source = source_new(1, 1);
     struct monitored m;
+    char *source = begin(&m, kind);
 
-    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    serve_page(&m, 2, source);
     freeze(&m);
     uffd_check_silent(m.uffd);
     uffd_check_silent(m.uffd);
@@ -218,12 +222,10 @@ static void *read_blocking(void *arg)
 /* Who waits for a message goes on waiting. */
 static void reads_blocking(enum mem_kind kind)
 {
-    char *source = source_new(1, 1);
     struct monitored m;
+    char *source = begin(&m, kind);
     pthread_t thread;
 
-    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    serve_page(&m, 2, source);
     CHECK_EQ(fcntl(m.uffd, F_SETFL, 0), 0);
     freeze(&m);
     CHECK_EQ(pthread_create(&thread, NULL, read_blocking, &m), 0);
@@ -279,13 +281,11 @@ static void many(enum mem_kind kind)
 /* What else may be asked for meanwhile, and again. */
 static void others(enum mem_kind kind)
 {
-    char *source = source_new(1, 1);
     struct monitored m;
     char *page;
     int ret;
 
-    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    serve_page(&m, 2, source);
+    begin(&m, kind);
     page = mem_page(&m.mem, 4);
     freeze(&m);
     CHECK_EQ(uffd_unregister(m.uffd, page, page_size), conf_env.user_backend ? -EAGAIN : 0);
@@ -334,12 +334,10 @@ static void wakes(enum mem_kind kind)
 /* Told to try again, it waits for a message: none comes but that it may. */
 static void tells_again(enum mem_kind kind)
 {
-    char *source = source_new(1, 1);
     struct monitored m;
+    char *source = begin(&m, kind);
     struct uf_msg msg;
 
-    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    serve_page(&m, 2, source);
     freeze(&m);
     check_late_copy(&m, 0, source);
     uffd_check_silent(m.uffd);
@@ -353,11 +351,9 @@ static void tells_again(enum mem_kind kind)
 /* Only what serves for it has been killed: that begins again, when a thread waits. */
 static void unserved(enum mem_kind kind)
 {
-    char *source = source_new(1, 1);
     struct monitored m;
+    char *source = begin(&m, kind);
 
-    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    serve_page(&m, 2, source);
     tell(&m, ORDER_READ, 3);
     uffd_next_fault(m.uffd, mem_page(&m.mem, 3), 0);
     server = server_of(m.pid);
@@ -376,11 +372,9 @@ static void unserved(enum mem_kind kind)
 /* It ends without having gone on: that is no more a matter of time. */
 static void killed(enum mem_kind kind)
 {
-    char *source = source_new(1, 1);
     struct monitored m;
+    char *source = begin(&m, kind);
 
-    monitored_start(&m, kind, 0, UF_REGISTER_MODE_MISSING);
-    serve_page(&m, 2, source);
     freeze(&m);
     check_late_copy(&m, 0, source);
     CHECK_EQ(kill(m.pid, SIGKILL), 0);
