@@ -19,6 +19,13 @@
 #include "sys/mem.h"
 #include "sys/pagemap.h"
 
+/* Attempts to fill a page while probes of this process may have what it takes. A child that was
+ * forked in one counts it for ever. */
+#define FILL_TRIES 10000
+
+static _Atomic uint32_t probes;       /* that may hold a page of the pool now */
+static _Atomic uint32_t probes_ended; /* so far */
+
 static uint64_t pagemap_entry(uintptr_t addr)
 {
     uint64_t entry = 0;
@@ -45,14 +52,10 @@ static void drop_answer(const struct paging_area *area, uintptr_t probe)
     }
 }
 
-bool paging_huge_present(const struct paging_area *area, uintptr_t addr)
+static bool probe_file(const struct paging_area *area, uintptr_t probe)
 {
-    uintptr_t probe = area->probe + (paging_page_down(area, addr) - area->start);
     uint64_t entry;
 
-    if (!area->probe || file_empty(area)) {
-        return false;
-    }
     for (;;) {
         entry = pagemap_entry(probe);
         if ((entry & PAGEMAP_HERE) && (entry & PAGEMAP_FILE)) {
@@ -71,6 +74,20 @@ bool paging_huge_present(const struct paging_area *area, uintptr_t addr)
             return false;
         }
     }
+}
+
+bool paging_huge_present(const struct paging_area *area, uintptr_t addr)
+{
+    bool ret;
+
+    if (!area->probe || file_empty(area)) {
+        return false;
+    }
+    atomic_fetch_add(&probes, 1);
+    ret = probe_file(area, area->probe + (paging_page_down(area, addr) - area->start));
+    atomic_fetch_add(&probes_ended, 1);
+    atomic_fetch_sub(&probes, 1);
+    return ret;
 }
 
 /*
@@ -114,10 +131,22 @@ static long fill_shared(const struct paging_area *area, uintptr_t page, const vo
     return -EFAULT;
 }
 
+/* The kernel's COPY would have found the page that a probe has. */
 long paging_huge_fill(const struct paging_area *area, uintptr_t page, const void *src)
 {
-    return area->kind == PAGING_SHARED ? fill_shared(area, page, src)
-                                       : fill_private(area, page, src);
+    uint32_t ended;
+    long n;
+
+    for (unsigned i = 0; i < FILL_TRIES; i++) {
+        ended = atomic_load(&probes_ended);
+        n = area->kind == PAGING_SHARED ? fill_shared(area, page, src)
+                                        : fill_private(area, page, src);
+        if (n != -EEXIST || (!atomic_load(&probes) && atomic_load(&probes_ended) == ended)) {
+            break;
+        }
+        sys_call(SYS_sched_yield);
+    }
+    return n;
 }
 
 /* Neither takes pages out of the pool by being mapped, nor makes the file longer. */

@@ -156,6 +156,34 @@ static void pool_empty(enum mem_kind kind)
     CHECK(pattern_holds(mem.addr, 3));
 }
 
+/* It is not in use while it is found out whether another one is there, that a thread touches. */
+static void last_of_pool(enum mem_kind kind)
+{
+    struct mem mem = map_bare(kind, 3);
+    char *source = source_new(1, 3);
+    int uffd = uffd_open(0);
+    struct touch touch = {0};
+    struct hoard hoard;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 2), source, page_size), 0);
+    hoard_all(&hoard);
+    CHECK(hoard.count > 0);
+    munmap(hoard.page[--hoard.count], page_size);
+    touch_start(&touch, mem_page(&mem, 1), false);
+    for (unsigned round = 0; round < 50; round++) {
+        uffd_next_fault(uffd, mem_page(&mem, 1), 0);
+        CHECK_EQ(uffd_wake(uffd, mem_page(&mem, 1), page_size), 0);
+        for (unsigned n = 0; n < 10 * round; n++) /* at each moment of it */
+            sched_yield();
+        CHECK_EQ(uffd_copy(uffd, mem.addr, source, page_size), 0);
+        CHECK_EQ(madvise(mem.addr, page_size, mem.fd == -1 ? MADV_DONTNEED : MADV_REMOVE), 0);
+    }
+    CHECK_EQ(uffd_copy(uffd, mem_page(&mem, 1), source, page_size), 0);
+    touch_join(&touch);
+    hoard_free(&hoard);
+}
+
 /* What is the kernel's to bring in ends in SIGBUS. */
 static void pool_empty_native(enum mem_kind kind)
 {
@@ -496,6 +524,7 @@ const struct conf_case huge_cases[] = {
     {"huge/not-moved", "UFFDIO_MOVE (Linux 6.8)", HUGETLB_OF_EACH, 0,
      UF_FEATURE_MOVE | UF_FEATURE_POISON, .run = not_moved},
     {"huge/pool-empty", MAN, HUGETLB_OF_EACH, .run = pool_empty},
+    {"huge/last-of-pool", MAN, HUGETLB_OF_EACH, .run = last_of_pool},
     {"huge/pool-empty-native", MAN, HUGETLB_OF_EACH, .run = pool_empty_native},
     {"huge/reserved", MAN, HUGETLB, .run = reserved},
     {"huge/never-merges", MAN, HUGETLB, .features = UF_FEATURE_POISON, .run = never_merges},
