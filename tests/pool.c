@@ -19,6 +19,9 @@
 #define POOLS "/sys/kernel/mm/hugepages" /* one for each size */
 #define POOL  "nr_hugepages"
 #define EDIT  "/sys/kernel/mm" /* locked while the size of a pool is changed */
+/* Who shares a pool takes out a page more for a moment, a thread: our facility where it asks
+ * whether a file has a page. Others must not find the pool empty then. */
+#define SPARE 4
 
 static int keeper = -1; /* writing end of its pipe */
 static pid_t keeper_pid;
@@ -132,7 +135,8 @@ _Noreturn static void keep(long wanted, bool alone, int answer, int until)
     signal(SIGPIPE, SIG_IGN);
     if (flock(lock, alone ? LOCK_EX : LOCK_SH) != 0 || flock(edit, LOCK_EX) != 0)
         _exit(1);
-    added = may_edit() ? grow(wanted) : 0; /* else there may be pages that stay */
+    added =
+        may_edit() ? grow(wanted + (alone ? 0 : SPARE)) : 0; /* else there may be pages that stay */
     pages = usable();
     flock(edit, LOCK_UN);
     if (write(answer, &pages, sizeof(pages)) == sizeof(pages)) {
