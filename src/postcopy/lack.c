@@ -61,12 +61,28 @@ int lack_begin(struct uf_sink *sink)
     return 0;
 }
 
-void lack_bits(struct uf_sink *sink, unsigned region, size_t first, size_t count, uint8_t *bits)
+static bool tells(const struct uf_sink *sink, unsigned region)
+{
+    return sink->tells && sink->tells[region];
+}
+
+bool lack_shown(const struct uf_sink *sink, unsigned region, size_t page)
+{
+    uint8_t bits;
+
+    if (!tells(sink, region))
+        return false;
+    lack_bits(sink, region, page, 1, &bits);
+    return bits & 1;
+}
+
+void lack_bits(const struct uf_sink *sink, unsigned region, size_t first, size_t count,
+               uint8_t *bits)
 {
     unsigned char vec[ASKED];
 
     memset(bits, 0xff, (count + 7) / 8);
-    if (!sink->tells || !sink->tells[region])
+    if (!tells(sink, region))
         return;
     for (size_t at = 0, n; at < count; at += n) {
         n = ask(&sink->peer.regions[region], first + at, count - at, vec);

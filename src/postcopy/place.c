@@ -7,12 +7,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "pack.h"
 #include "sink.h"
 
 /* Bytes of what nobody waits for that may hold up an urgent page, while anybody waits. */
 #define PIECE ((size_t)64 << 10)
+
+/* For a huge page that the system has not. */
+#define POOL_PATIENCE_NS 5000000000ull
+#define POOL_PAUSE_NS    1000000
 
 static const char *why_not_dropped(int error)
 {
@@ -112,20 +117,53 @@ static long fill_step(const struct uf_sink *sink, char *to, const char *from, si
     return uf_context_ioctl(sink->fd, UF_IO_ZEROPAGE, &zero) == 0 ? (long)len : zero.zeropage;
 }
 
+/*
+ * The kernel calls an empty pool of huge pages EEXIST as well (6.18, where page tables reach the
+ * page), and it is empty for moments: who asks whether a file has a page may take one out and give
+ * it back.
+ */
+static bool lacks_huge_page(const struct uf_sink *sink, unsigned index, const char *at, int error)
+{
+    const struct region *region = &sink->peer.regions[index];
+
+    if (region->page == 4096 || (error != EEXIST && error != ENOMEM))
+        return false;
+    return error == ENOMEM || lack_shown(sink, index, (size_t)(at - region->start) / region->page);
+}
+
+/* Return: 0: again; -errno. */
+static int await_huge_page(struct uf_sink *sink, uint64_t *since_ns)
+{
+    const struct timespec pause = {.tv_nsec = POOL_PAUSE_NS};
+    uint64_t now = peer_now_ns();
+
+    *since_ns = *since_ns ? *since_ns : now;
+    if (now - *since_ns >= POOL_PATIENCE_NS)
+        return -ENOMEM;
+    nanosleep(&pause, NULL);
+    return peer_error(&sink->peer);
+}
+
 /* What was there already is not summed up again. Return: 0, -errno. */
 static int fill(struct uf_sink *sink, unsigned index, char *to, const char *from, size_t len)
 {
     const struct region *region = &sink->peer.regions[index];
+    uint64_t since_ns = 0;
 
     for (size_t done = 0; done < len;) {
         const char *content = from ? from + done : NULL;
         long n = fill_step(sink, to + done, content, len - done);
+        const int error = errno;
 
         if (n > 0 && content)
             digest_add(&sink->digest, index, (size_t)(to + done - region->start), content,
                        (size_t)n);
-        if (n <= 0)
-            n = after_failure(sink, (uintptr_t)to + done, region->page, errno);
+        if (n > 0)
+            since_ns = 0;
+        else if (lacks_huge_page(sink, index, to + done, error))
+            n = await_huge_page(sink, &since_ns);
+        else
+            n = after_failure(sink, (uintptr_t)to + done, region->page, error);
         if (n < 0)
             return (int)n;
         done += (size_t)n;
@@ -178,9 +216,13 @@ static int zero_huge(struct uf_sink *sink, unsigned index, char *to, size_t len)
 
 static int placed(struct uf_sink *sink, const struct wire_header *header, int ret)
 {
+    bool huge = sink->peer.regions[header->region].page != 4096;
+
     if (ret)
         return peer_fail(&sink->peer, ret, "placing pages of region %u at %#llx: %s",
-                         header->region, (unsigned long long)header->offset, strerror(-ret));
+                         header->region, (unsigned long long)header->offset,
+                         huge && ret == -ENOMEM ? "the system has no free huge page"
+                                                : strerror(-ret));
     return 0;
 }
 

@@ -121,7 +121,10 @@ int lack_begin(struct uf_sink *sink);
  * A bit a page, set where nothing has arrived. It may be set for a page that is there (in swap,
  * for example), never clear for one that is missing. Nothing must arrive meanwhile.
  */
-void lack_bits(struct uf_sink *sink, unsigned region, size_t first, size_t count, uint8_t *bits);
+void lack_bits(const struct uf_sink *sink, unsigned region, size_t first, size_t count,
+               uint8_t *bits);
+/* Whether that bit is set because the page was looked for, and not for want of an answer. */
+bool lack_shown(const struct uf_sink *sink, unsigned region, size_t page);
 
 /* ---- rejoin_sink.c */
 
