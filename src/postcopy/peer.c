@@ -363,11 +363,13 @@ uint64_t peer_link_bytes(const struct peer *peer)
 void peer_stats(const struct peer *peer, struct uf_postcopy_stats *ret)
 {
     struct peer *p = (struct peer *)(uintptr_t)peer; /* its lock */
+    struct uf_postcopy_stats stats;                  /* *ret may be on a page that has not come */
 
     pthread_mutex_lock(&p->lock);
-    *ret = p->stats;
-    ret->bytes += peer_link_bytes(p);
+    stats = p->stats;
+    stats.bytes += peer_link_bytes(p);
     pthread_mutex_unlock(&p->lock);
+    *ret = stats;
 }
 
 int peer_context(const struct peer *peer, uint64_t features, int flags)

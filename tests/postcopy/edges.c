@@ -55,6 +55,7 @@ struct move {
     struct toucher touchers[TOUCHERS];
     bool lets_go_first; /* who moves what nobody waits for has long slices, others short ones */
     bool asked_who;     /* and was answered */
+    bool asked_counts;  /* the same */
     int source_ret, sink_ret;
     struct uf_postcopy_stats source_stats, sink_stats;
 };
@@ -384,11 +385,15 @@ static int resume_and_ask_who(void *arg, const void *blob, size_t len)
 {
     struct move *move = arg;
     struct uf_postcopy_thread *missing = (void *)(move->to + PAGE);
+    struct uf_postcopy_stats *counts = (void *)(move->to + BYTES - PAGE);
 
     (void)*(volatile char *)move->to;
     if (uf_sink_threads(move->sink, missing, 1) == 1)
         move->asked_who = missing->tid == (uint32_t)gettid() && missing->faults > 0;
     memcpy(missing, move->from + PAGE, PAGE);
+    uf_sink_stats(move->sink, counts);
+    move->asked_counts = counts->requests > 0;
+    memcpy(counts, move->from + BYTES - PAGE, PAGE);
     return resume_and_touch(arg, blob, len);
 }
 
@@ -405,7 +410,8 @@ static void check_answer_missing(void)
         abort();
     run(&move);
     pthread_join(move.toucher, NULL);
-    point(is_right(&move) && move.asked_who, "who waited is told on a page that is missing");
+    point(is_right(&move) && move.asked_who && move.asked_counts,
+          "who waited, and what was counted, is told on a page that is missing");
     end(&move);
 }
 
