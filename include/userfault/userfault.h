@@ -149,6 +149,7 @@ int uf_context_close(int fd);
 
 #define UF_HANDLER_RETRY 0 /* resolved, or to be tried again */
 #define UF_HANDLER_QUEUE 1 /* not mine: let a reader of the context have it */
+#define UF_HANDLER_WAIT  2 /* it will be resolved */
 
 /**
  * uf_handler - called in the thread whose access is a fault of a context
@@ -178,8 +179,11 @@ int uf_context_close(int fd);
  *      with no lock held that the handler takes. It may touch missing memory of a registered
  *      range, except the page that it is called for: its handler is called, nested. It may block.
  *      It may leave by siglongjmp(3) to a place that saved the mask.
- * Return: UF_HANDLER_RETRY; UF_HANDLER_QUEUE; or a negative errno: the thread gets SIGBUS at the
- *      address, or EFAULT if the touch was for a system call of the facility.
+ * Return: UF_HANDLER_RETRY; UF_HANDLER_QUEUE; UF_HANDLER_WAIT: the handler has seen to it that the
+ *      fault will be resolved, so the thread waits as for a reader, and none is told (a wake that
+ *      comes before it waits is not lost: the access is made again then); or a negative errno: the
+ *      thread gets SIGBUS at the address, or EFAULT if the touch was for a system call of the
+ *      facility.
  * Since: 0.1
  */
 typedef int uf_handler(int fd, const struct uf_msg *msg, void *arg);

@@ -206,10 +206,12 @@ static enum core_verdict report(const struct range *range, struct core_report *w
         what->addr = paging_page_down(&range->area, what->addr);
     }
     if (core_callback_get(ctx, id, &callback)) {
+        what->wakes = atomic_load(&ctx->wakes);
         ret = core_callback_run(ctx, &callback, what);
         if (ret <= 0) {
             return ret ? CORE_SIGBUS : CORE_RETRY;
         }
+        what->told = ret == CORE_CALLBACK_WAIT;
     }
     if ((atomic_load(&ctx->features) & UF_FEATURE_SIGBUS) || managers_dead(ctx)) {
         if ((atomic_load(&ctx->features) & UF_FEATURE_SIGBUS) && closed_elsewhere(ctx, id)) {

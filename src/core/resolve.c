@@ -278,6 +278,7 @@ long core_ioctl_wake(struct context *ctx, void *arg)
         return -EINVAL;
     }
     STAT(wake_calls);
+    atomic_fetch_add(&ctx->wakes, 1); /* before it looks at the slots: see waiters_wait() */
     waiters_wake(atomic_load(&ctx->id), range.start, range.start + range.len);
     return 0;
 }

@@ -351,7 +351,7 @@ static void slot_fill(struct context *ctx, struct slot *slot, const struct core_
     slot->alive = since;
     slot->asked = since;
     slot->ticket = atomic_fetch_add(&ctx->ticket, 1);
-    slot->place = places_claim(ctx);
+    slot->place = report->told ? 0 : places_claim(ctx);
     if (slot->place) {
         place = places_at(slot->place);
         place->ticket = slot->ticket;
@@ -365,6 +365,9 @@ static void slot_fill(struct context *ctx, struct slot *slot, const struct core_
  */
 static void post(struct context *ctx, struct slot *slot, uint32_t id)
 {
+    if ((atomic_load(&slot->word) & STATE_MASK) == SLOT_READ) {
+        return;
+    }
     if (!slot->place) {
         places_note_more(ctx);
     } else if (places_stand(slot->place, id)) {
@@ -373,6 +376,15 @@ static void post(struct context *ctx, struct slot *slot, uint32_t id)
         slot_unpost(slot, atomic_load(&slot->word), false);
         places_note_more(ctx);
     }
+}
+
+/*
+ * A wake that came when the callback had seen to the fault, and the slot could not be seen yet, is
+ * not to be lost: whoever wakes counts, and then looks at the slots.
+ */
+static bool missed_wake(const struct context *ctx, const struct core_report *report)
+{
+    return report->told && atomic_load(&ctx->wakes) != report->wakes;
 }
 
 bool waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,
@@ -391,12 +403,15 @@ bool waiters_wait(struct context *ctx, const struct core_report *report, const u
     slot_fill(ctx, slot, report, uc, since);
     posted = slot->place;
     word = atomic_load(&slot->word);
-    atomic_store(&slot->word, (word & ~STATE_MASK) | (posted ? SLOT_POSTED : SLOT_PENDING));
+    atomic_store(&slot->word, (word & ~STATE_MASK) | (report->told ? SLOT_READ
+                                                      : posted     ? SLOT_POSTED
+                                                                   : SLOT_PENDING));
     atomic_thread_fence(memory_order_seq_cst);
     BASE_POINT();
     /* Of who waits for the same: the slot is seen, see pledges.c. */
     pledges_end_pages(report->addr, report->addr + 1);
-    if (!still_traps(report, id) || atomic_load(&ctx->id) != id || managers_dead(ctx)) {
+    if (!still_traps(report, id) || atomic_load(&ctx->id) != id || managers_dead(ctx) ||
+        missed_wake(ctx, report)) {
         slot_leave(slot, word);
         return false;
     }

@@ -6,6 +6,8 @@
 #include "local.h"
 #include "userfault/userfault.h"
 
+_Static_assert(UF_HANDLER_WAIT == CORE_CALLBACK_WAIT, "handed through");
+
 /*
  * errno is thread-local, which the zone must not touch: here it may be. The thread is between two
  * instructions of the program, which may be about to look at it.

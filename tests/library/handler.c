@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* uf_set_handler(): resolution in the thread that touched the page. */
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -232,6 +234,102 @@ static void tries_again(void)
     CHECK(test_touch(at) == 7 && tries == 3);
 }
 
+/* ---- a fault that the handler has seen to */
+
+static _Atomic int asked;
+
+static int ask_for(int fd, const struct uf_msg *msg, void *arg)
+{
+    atomic_fetch_add(&asked, 1);
+    return UF_HANDLER_WAIT;
+}
+
+struct touching {
+    unsigned char *at;
+    _Atomic int value; /* -1: not yet */
+    pthread_t thread;
+};
+
+static void *touch_and_say(void *arg)
+{
+    struct touching *touching = arg;
+
+    touching->thread = pthread_self();
+    atomic_store(&touching->value, test_touch(touching->at));
+    return NULL;
+}
+
+static void await_asked(int times)
+{
+    while (atomic_load(&asked) < times)
+        sched_yield();
+}
+
+static void waits(void)
+{
+    int fd = handled_context(ask_for, NULL);
+    struct touching touching = {.at = test_registered(fd, 1), .value = -1};
+    struct test_thread *thread = test_start(touch_and_say, &touching);
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    struct uf_msg msg;
+
+    await_asked(1);
+    CHECK_ERRNO(uf_context_read(fd, &msg, sizeof msg), EAGAIN);
+    CHECK(uf_poll(&readable, 1, 0) == 0 && atomic_load(&touching.value) == -1);
+    CHECK(test_copy(fd, touching.at, 40) == 0);
+    test_join(thread);
+    CHECK(atomic_load(&touching.value) == 40 && atomic_load(&asked) == 1);
+}
+
+/* The access is made again, and asked for again. */
+static void waits_and_is_woken(void)
+{
+    int fd = handled_context(ask_for, NULL);
+    struct touching touching = {.at = test_registered(fd, 1), .value = -1};
+    struct test_thread *thread = test_start(touch_and_say, &touching);
+    struct uf_io_range page = {(uintptr_t)touching.at, PAGE};
+
+    for (int times = 1; times < 100; times++) {
+        await_asked(times);
+        CHECK(uf_context_ioctl(fd, UF_IO_WAKE, &page) == 0);
+    }
+    await_asked(100);
+    CHECK(test_copy(fd, touching.at, 40) == 0);
+    test_join(thread);
+    CHECK(atomic_load(&touching.value) == 40);
+}
+
+/* As another thread could, before this one waits. */
+static int wake_first(int fd, const struct uf_msg *msg, void *arg)
+{
+    struct uf_io_range page = {(uintptr_t)test_page(msg), PAGE};
+
+    if (atomic_fetch_add(&asked, 1) == 9)
+        return test_fill(fd, msg, arg);
+    CHECK(uf_context_ioctl(fd, UF_IO_WAKE, &page) == 0);
+    return UF_HANDLER_WAIT;
+}
+
+static void wake_before_wait(void)
+{
+    unsigned char *at = test_registered(handled_context(wake_first, (void *)&seven), 1);
+
+    CHECK(test_touch(at) == 7 && atomic_load(&asked) == 10);
+}
+
+static int fill_first(int fd, const struct uf_msg *msg, void *arg)
+{
+    CHECK(test_fill(fd, msg, arg) == UF_HANDLER_RETRY);
+    return UF_HANDLER_WAIT;
+}
+
+static void page_before_wait(void)
+{
+    unsigned char *at = test_registered(handled_context(fill_first, (void *)&seven), 1);
+
+    CHECK(test_touch(at) == 7);
+}
+
 /* ---- what the thread keeps */
 
 static int spoil_errno(int fd, const struct uf_msg *msg, void *arg)
@@ -278,6 +376,25 @@ static void signals_wait(void)
     pthread_sigmask(SIG_SETMASK, NULL, &after);
     CHECK(usr1 && !usr1_inside);
     CHECK(memcmp(&before, &after, 8) == 0);
+}
+
+/* Who waits so has its own signals meanwhile, and asks again behind them. */
+static void waits_with_signals(void)
+{
+    int fd = handled_context(ask_for, NULL);
+    struct touching touching = {.at = test_registered(fd, 1), .value = -1};
+    const struct sigaction act = {.sa_handler = on_usr1};
+    struct test_thread *thread;
+
+    CHECK(uf_sigaction(SIGUSR1, &act, NULL) == 0);
+    thread = test_start(touch_and_say, &touching);
+    await_asked(1);
+    CHECK(pthread_kill(touching.thread, SIGUSR1) == 0);
+    await_asked(2);
+    CHECK(usr1 == 1);
+    CHECK(test_copy(fd, touching.at, 40) == 0);
+    test_join(thread);
+    CHECK(atomic_load(&touching.value) == 40);
 }
 
 static int leave(int fd, const struct uf_msg *msg, void *arg)
@@ -435,6 +552,11 @@ const struct test_case handler_cases[] = {
     {"handler-failing-source", failing_source, 0},
     {"handler-queues", queues, 0},
     {"handler-tries-again", tries_again, 0},
+    {"handler-waits", waits, 0},
+    {"handler-waits-and-is-woken", waits_and_is_woken, 0},
+    {"handler-wake-before-wait", wake_before_wait, 0},
+    {"handler-page-before-wait", page_before_wait, 0},
+    {"handler-waits-with-signals", waits_with_signals, 0},
     {"handler-keeps-errno", keeps_errno, 0},
     {"handler-signals-wait", signals_wait, 0},
     {"handler-may-leave", may_leave, 0},

@@ -208,7 +208,10 @@ bool core_bells_awaited(void);
 
 /* ---- callback in the faulting thread */
 
-/* Return: 0 the access is tried again, > 0 it is reported to a reader, -errno: SIGBUS. */
+#define CORE_CALLBACK_WAIT 2
+
+/* Return: 0 the access is tried again; CORE_CALLBACK_WAIT the thread waits, and no reader is told;
+ * else > 0 it is reported to one; -errno: SIGBUS. */
 typedef int core_callback(int fd, const struct uf_msg *msg, void *arg);
 
 /* Calls @callback; outside the zone, and so where errno can be kept. */
