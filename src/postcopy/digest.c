@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#ifdef POSTCOPY_XXHASH_WIDE
+#include <xxh_x86dispatch.h>
+#endif
 
 #include "digest.h"
 #include "wire.h"

@@ -47,6 +47,8 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->tls = NULL;
     link->guarded = link->secured = false;
     link->eager = false;
+    link->beside = NULL;
+    link->read_out = false;
     link->ahead_at = link->ahead_end = 0;
     link->rounds = 0;
     link->synced = false;
@@ -62,6 +64,19 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
 void link_read_ahead(struct link *link)
 {
     link->eager = !link->guarded; /* a session may hold what came: nothing to wait for, then */
+}
+
+void link_read_beside(struct link *link, int (*read)(void *arg), void *arg)
+{
+    link->eager = true;
+    link->read_out = !read;
+    link->beside = read;
+    link->beside_arg = arg;
+}
+
+bool link_has_ahead(const struct link *link)
+{
+    return link->ahead_at < link->ahead_end;
 }
 
 void link_fini(struct link *link)
@@ -121,12 +136,28 @@ int link_wait(const struct link *link, int fd, short events)
     }
 }
 
+/* Until it can be written to, and what can be read is read. Return: 0: try again; -errno. */
+static int wait_beside(const struct link *link)
+{
+    struct pollfd fds[3] = {{.fd = link->out, .events = POLLOUT},
+                            {.fd = link->stop_fd, .events = POLLIN},
+                            {.fd = link->in, .events = POLLIN}};
+
+    if (poll(fds, 3, -1) < 0)
+        return errno == EINTR ? 0 : -errno;
+    if (fds[1].revents)
+        return -ECANCELED;
+    return fds[2].revents ? link->beside(link->beside_arg) : 0;
+}
+
 /* What errno says of a transfer. Return: 0: try again; -ECANCELED; -errno. */
 static int after_failure(const struct link *link, int fd, short events)
 {
     if (errno == EINTR)
         return 0;
-    return errno == EAGAIN || errno == EWOULDBLOCK ? link_wait(link, fd, events) : -errno;
+    if (errno != EAGAIN && errno != EWOULDBLOCK)
+        return -errno;
+    return events == POLLOUT && link->beside ? wait_beside(link) : link_wait(link, fd, events);
 }
 
 static void advance(struct iovec **parts, int *count, size_t bytes)
@@ -167,7 +198,8 @@ static ssize_t write_pipe(int fd, const struct iovec *parts, int count)
 ssize_t link_write_parts(int fd, struct iovec *parts, int count)
 {
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)count};
-    ssize_t n = sendmsg(fd, &msg, MSG_NOSIGNAL);
+    ssize_t n = count == 1 ? send(fd, parts->iov_base, parts->iov_len, MSG_NOSIGNAL)
+                           : sendmsg(fd, &msg, MSG_NOSIGNAL);
 
     return n < 0 && errno == ENOTSOCK ? write_pipe(fd, parts, count) : n;
 }
@@ -206,6 +238,27 @@ int link_send(struct link *link, struct wire_header *header, const void *payload
     pthread_mutex_unlock(&link->send_lock);
     atomic_fetch_add(&link->bytes, sizeof(bytes) + header->payload);
     return ret;
+}
+
+bool link_send_at_once(struct link *link, struct wire_header *header)
+{
+    uint8_t bytes[WIRE_HEADER];
+    struct iovec rest = {bytes, sizeof(bytes)};
+    ssize_t n = -1;
+
+    wire_encode(bytes, header, NULL);
+    if (link->guarded || pthread_mutex_trylock(&link->send_lock))
+        return false;
+    if (!link->torn)
+        n = send(link->out, bytes, sizeof(bytes), MSG_NOSIGNAL);
+    if (n > 0 && n < (ssize_t)sizeof(bytes)) { /* nothing else may go out before the rest has */
+        rest = (struct iovec){bytes + n, sizeof(bytes) - (size_t)n};
+        link->torn = send_all(link, &rest, 1) != 0;
+    }
+    pthread_mutex_unlock(&link->send_lock);
+    if (n > 0)
+        atomic_fetch_add(&link->bytes, sizeof(bytes));
+    return n > 0 && !link->torn;
 }
 
 static size_t take_ahead(struct link *link, void *to, size_t len)
@@ -257,7 +310,7 @@ int link_recv_header(struct link *link, struct wire_header *ret_header)
     uint8_t bytes[WIRE_HEADER];
     int ret = 0;
 
-    if (link->eager && link->ahead_at == link->ahead_end)
+    if (link->eager && !link->beside && !link_has_ahead(link))
         ret = link_wait(link, link->in, POLLIN);
     if (ret == 0)
         ret = recv_all(link, bytes, sizeof(bytes));
@@ -277,6 +330,24 @@ int link_recv_payload(struct link *link, const struct wire_header *header, void 
     int ret = recv_all(link, to, header->payload);
 
     return ret ? ret : wire_check(header, to);
+}
+
+int link_recv_page(struct link *link, const struct wire_header *header, void *to,
+                   const void **ret_at)
+{
+    const void *at = to;
+    int ret = 0;
+
+    if (link->ahead_end - link->ahead_at >= header->payload) {
+        at = link->ahead + link->ahead_at;
+        link->ahead_at += header->payload;
+    } else {
+        ret = recv_all(link, to, header->payload);
+    }
+    if (ret == 0)
+        ret = wire_check(header, at);
+    *ret_at = at;
+    return ret;
 }
 
 int link_write(struct link *link, const void *bytes, size_t len)

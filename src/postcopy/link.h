@@ -31,6 +31,9 @@ struct link {
     struct tls_session *tls;
     /* What was read beyond what was asked for, of a link whose messages come one at a time. */
     bool eager;
+    int (*beside)(void *arg); /* reads, while its thread waits to write; NULL: nobody does */
+    void *beside_arg;
+    bool read_out; /* by it: nothing more comes */
     size_t ahead_at, ahead_end;
     uint8_t ahead[LINK_AHEAD];
     uint64_t rounds; /* sink: how many ROUND came by it */
@@ -45,6 +48,14 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
  * at once, so that fewer system calls stand between two wake-ups. Context: who reads it.
  */
 void link_read_ahead(struct link *link);
+/*
+ * The thread that writes to it is the one that reads it, when it has waited for that by itself; it
+ * does so too, by @read, while it cannot write: the other side may wait for this. NULL: no more of
+ * it. Context: that thread, where there is no session.
+ */
+void link_read_beside(struct link *link, int (*read)(void *arg), void *arg);
+/* Whether more was read than what was asked for. Context: who reads it. */
+bool link_has_ahead(const struct link *link);
 /* The descriptors are again as they were, and stay open. */
 void link_fini(struct link *link);
 
@@ -53,11 +64,18 @@ void link_fini(struct link *link);
  * Return: 0; -errno of write(2); -ECANCELED stopped, or torn; -ETIMEDOUT.
  */
 int link_send(struct link *link, struct wire_header *header, const void *payload);
+/* Without payload, if it goes out at once. Return: false: it did not, and may be sent again. */
+bool link_send_at_once(struct link *link, struct wire_header *header);
 /* Context: one thread. Return: 0; -ECONNRESET the other side has closed; -EPROTO; -ECANCELED;
  * -errno. */
 int link_recv_header(struct link *link, struct wire_header *ret);
 /* Its payload, whose checksum is checked. Return: as above; -EBADMSG, what is at @to is no good. */
 int link_recv_payload(struct link *link, const struct wire_header *header, void *to);
+
+/* The same, where it may stay where it is until the next is received, if it is there: *ret_at is
+ * there, or @to. */
+int link_recv_page(struct link *link, const struct wire_header *header, void *to,
+                   const void **ret_at);
 
 /* Bytes that are no message. Return: as above. */
 int link_write(struct link *link, const void *bytes, size_t len);

@@ -226,16 +226,23 @@ static int placed(struct uf_sink *sink, const struct wire_header *header, int re
     return 0;
 }
 
-/* What a message holds, packed or not. buffer: WIRE_PAYLOAD_MAX, of which the first half may be to.
- */
+/* What a message holds, packed or not; *ret_at: where it is, to or where it came. buffer:
+ * WIRE_PAYLOAD_MAX, of which the first half may be to. */
 static int content(struct uf_sink *sink, struct link *link, const struct wire_header *header,
-                   char *to, char *buffer)
+                   char *to, char *buffer, const char **ret_at)
 {
     struct peer *peer = &sink->peer;
+    const void *at;
     int ret;
 
-    if (header->type == WIRE_PAGES)
+    *ret_at = to;
+    if (header->type == WIRE_PAGES && to != buffer)
         return peer_recv_payload(peer, link, header, to);
+    if (header->type == WIRE_PAGES) {
+        ret = peer_told(peer, link, link_recv_page(link, header, to, &at));
+        *ret_at = at;
+        return ret;
+    }
     ret = peer_recv_payload(peer, link, header, buffer + PACK_MAX);
     if (ret == 0 && pack_open(to, header->length, buffer + PACK_MAX, header->payload))
         ret = peer_fail(peer, -EPROTO, "pages of the %s link do not unpack to what they should",
@@ -250,20 +257,21 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
     const struct region *region = &peer->regions[header->region];
     char *to = region->start + header->offset;
     uint64_t pages = header->length / region->page;
+    const char *from;
     int ret;
 
     if (!atomic_load(&sink->switched)) { /* nobody looks at it yet */
         PEER_COUNT(peer, pages_precopy, pages);
-        ret = content(sink, link, header, to, buffer);
+        ret = content(sink, link, header, to, buffer, &from);
         if (ret == 0)
             digest_add(&sink->digest, header->region, header->offset, to, header->length);
         return ret;
     }
-    ret = content(sink, link, header, buffer, buffer);
+    ret = content(sink, link, header, buffer, buffer, &from);
     if (ret)
         return ret;
     touch_arriving(sink, to, header->length);
-    ret = (link == &peer->urgent ? fill_urgent : fill_background)(sink, header->region, to, buffer,
+    ret = (link == &peer->urgent ? fill_urgent : fill_background)(sink, header->region, to, from,
                                                                   header->length);
     ret = placed(sink, header, ret);
     if (ret)

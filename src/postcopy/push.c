@@ -150,7 +150,7 @@ static int send_run(struct uf_source *source, struct link *link, struct pack *pa
     };
     const void *packed = bytes;
     size_t left = zero ? 0 : pack_try(pack, bytes, header.payload, &packed);
-    uint64_t before;
+    uint64_t before = 0;
     int ret;
 
     if (left) {
@@ -159,9 +159,11 @@ static int send_run(struct uf_source *source, struct link *link, struct pack *pa
     }
     if (link != &source->peer.urgent)
         count_rate(source, header.payload);
-    before = peer_now_ns();
+    if (pack)
+        before = peer_now_ns();
     ret = peer_send(&source->peer, link, header, left ? packed : bytes);
-    pack_sent(pack, header.payload, peer_now_ns() - before);
+    if (pack)
+        pack_sent(pack, header.payload, peer_now_ns() - before);
     return ret;
 }
 
@@ -208,7 +210,7 @@ static int send_claim(struct pusher *pusher, struct claim claim)
 /* Who waits for the limit has nothing more to send. */
 static void ring_if_last(struct uf_source *source)
 {
-    if (push_left(source) == 0)
+    if (source->options.bandwidth_bytes && push_left(source) == 0)
         peer_ring(source->bells[BELL_SENT]);
 }
 
@@ -250,7 +252,7 @@ static void *push(void *arg)
         pthread_mutex_unlock(&source->map_lock);
         if (!found)
             break;
-        if (!pusher->precopy && source->options.bandwidth_bytes)
+        if (!pusher->precopy)
             ring_if_last(source);
         before = peer_now_ns();
         ret = send_claim(pusher, claim);

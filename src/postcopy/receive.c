@@ -66,13 +66,19 @@ int receive_one(struct uf_sink *sink, struct link *link, const struct wire_heade
     return peer_unexpected(peer, link, header);
 }
 
+int receive_message(struct sink_receiver *receiver)
+{
+    struct wire_header header;
+    int ret = peer_recv(&receiver->sink->peer, receiver->link, &header);
+
+    return ret ? ret : receive_one(receiver->sink, receiver->link, &header, receiver->buffer);
+}
+
 static void *receive(void *arg)
 {
     struct sink_receiver *receiver = arg;
     struct peer *peer = &receiver->sink->peer;
-    char *buffer = malloc(WIRE_PAYLOAD_MAX);
-    struct wire_header header;
-    int ret = buffer ? 0 : peer_fail(peer, -ENOMEM, "no memory for a link's buffer");
+    int ret;
 
     if (receiver->link == &peer->urgent) {
         slice_shorten();
@@ -80,12 +86,9 @@ static void *receive(void *arg)
     } else if (peer->has_urgent) {
         slice_lengthen();
     }
-    while (ret == 0) {
-        ret = peer_recv(peer, receiver->link, &header);
-        if (ret == 0)
-            ret = receive_one(receiver->sink, receiver->link, &header, buffer);
-    }
-    free(buffer);
+    do {
+        ret = receive_message(receiver);
+    } while (ret == 0);
     receiver->ended_well = ret > 0;
     /* Whoever waits for this link must not wait for ever. */
     pthread_mutex_lock(&receiver->sink->lock);
@@ -94,15 +97,30 @@ static void *receive(void *arg)
     return NULL;
 }
 
+/* Return: 0; -errno. */
+static int begin(struct sink_receiver *receiver)
+{
+    receiver->buffer = malloc(WIRE_PAYLOAD_MAX);
+    if (!receiver->buffer)
+        return -ENOMEM;
+    receiver->asker = ask_reads(receiver->sink, receiver->link);
+    if (receiver->asker)
+        return ask_begin_to_read(receiver->sink, receiver) ? 0 : -ECANCELED;
+    return peer_thread(&receiver->thread, receive, receiver);
+}
+
 int receive_start(struct uf_sink *sink, struct sink_receivers *receivers, struct link *link)
 {
     struct sink_receiver *receiver = &receivers->all[receivers->count];
     int ret;
 
     *receiver = (struct sink_receiver){.sink = sink, .link = link};
-    ret = peer_thread(&receiver->thread, receive, receiver);
-    if (ret)
+    ret = begin(receiver);
+    if (ret) {
+        free(receiver->buffer);
+        receiver->buffer = NULL;
         return peer_fail(&sink->peer, ret, "a thread for a link: %s", strerror(-ret));
+    }
     receivers->count++;
     return 0;
 }
@@ -112,8 +130,14 @@ bool receive_join(struct sink_receivers *receivers)
     bool well = true;
 
     for (unsigned i = 0; i < receivers->count; i++) {
-        pthread_join(receivers->all[i].thread, NULL);
-        well &= receivers->all[i].ended_well;
+        struct sink_receiver *receiver = &receivers->all[i];
+
+        if (receiver->asker)
+            ask_await(receiver->sink, receiver);
+        else
+            pthread_join(receiver->thread, NULL);
+        free(receiver->buffer);
+        well &= receiver->ended_well;
     }
     receivers->count = 0;
     return well;

@@ -34,7 +34,7 @@ int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options)
         return error;
     }
     sink->options = *options;
-    sink->fd = sink->touches_stop = -1;
+    sink->fd = sink->asker_bell = -1;
     peer_reconnects(&sink->peer, options->reconnect, options->arg, options->handshake_ms);
     sink->peer.silence_ms = options->silence_ms;
     pthread_mutex_init(&sink->lock, NULL);
@@ -291,7 +291,7 @@ static int take_over(struct uf_sink *sink)
     struct peer *peer = &sink->peer;
     uint64_t before = peer_now_ns();
     pthread_t receiver;
-    int ret = touch_start(sink);
+    int ret = ask_start(sink);
 
     if (ret)
         return ret;
@@ -339,7 +339,7 @@ static int say_complete(struct uf_sink *sink)
 /* The end, good or bad: nobody waits for ever. */
 static int finish(struct uf_sink *sink)
 {
-    touch_stop(sink);
+    ask_stop(sink);
     if (!peer_error(&sink->peer) && !verify_end(sink)) {
         place_finish(sink);
         return say_complete(sink);

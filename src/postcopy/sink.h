@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sink, between its files: sink.c (the order of things), receive.c (links are read), place.c
- * (pages come in), kind.c (what memory it is), touch.c, lack.c (what is missing), rejoin_sink.c.
+ * (pages come in), kind.c (what memory it is), ask.c and direct.c (what is touched is asked for),
+ * touch.c (who waits), lack.c (what is missing), rejoin_sink.c.
  */
 #ifndef POSTCOPY_SINK_H
 #define POSTCOPY_SINK_H
@@ -14,7 +15,7 @@
 #define SINK_WAITING 256
 
 struct sink_waiting {
-    char *page; /* NULL: free */
+    const char *page;
     uint32_t tid;
     bool arriving; /* it is being put in place: the thread may touch another one already */
     uint64_t since_ns;
@@ -34,8 +35,10 @@ struct sink_arrived {
 struct sink_receiver {
     struct uf_sink *sink;
     struct link *link;
+    char *buffer; /* WIRE_PAYLOAD_MAX */
     pthread_t thread;
-    bool ended_well; /* by SYNC or DONE */
+    bool asker, reading; /* it has no thread of its own: ask.c; reading: under the sink's lock */
+    bool ended_well;     /* by SYNC or DONE */
 };
 
 struct sink_receivers {
@@ -54,8 +57,10 @@ struct uf_sink {
     int fd;              /* the context; -1: none yet */
     bool poisons;
     struct digest digest;
-    int touches_stop; /* an eventfd; -1: touches are not served */
-    pthread_t touches;
+    int asker_bell; /* an eventfd; -1: touches are not served */
+    _Atomic bool asker_over;
+    pthread_t asker;
+    struct seat *seat; /* direct.c; NULL: none */
 
     char *blob;
     size_t blob_len, blob_have;
@@ -66,10 +71,12 @@ struct uf_sink {
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
-    uint64_t rounds;               /* that all links with pages have said together */
-    bool synced;                   /* one of them has said SYNC */
+    uint64_t rounds; /* that all links with pages have said together */
+    bool synced;     /* one of them has said SYNC */
+    bool asker_gone;
+    struct sink_receiver *handed;  /* to it, to be read; NULL: none, or it has it */
     _Atomic unsigned urgent_fills; /* going on */
-    struct sink_waiting *waiting;
+    struct sink_waiting *waiting;  /* of waiting_room, the first waiting_count are in use */
     unsigned waiting_room;
     _Atomic unsigned waiting_count;
     struct sink_arrived arrived[SINK_ARRIVED]; /* a ring */
@@ -80,8 +87,10 @@ struct uf_sink {
 
 /* ---- receive.c */
 
-/* A message on a link with pages. buffer: WIRE_PAYLOAD_MAX. Return: 1: it was the last, SYNC or
- * DONE; 0; -errno, told. */
+/* The next message of a link with pages. Return: 1: it was the last, SYNC or DONE; 0; -errno,
+ * told. */
+int receive_message(struct sink_receiver *receiver);
+/* A message that has come. buffer: WIRE_PAYLOAD_MAX. Return: as above. */
 int receive_one(struct uf_sink *sink, struct link *link, const struct wire_header *header,
                 char *buffer);
 /* A thread reads the link until SYNC or DONE. Return: 0; -errno, told. */
@@ -131,14 +140,40 @@ bool lack_shown(const struct uf_sink *sink, unsigned region, size_t page);
 /* After a break, when no receiver runs: new links. Return: 0; -errno, not told. */
 int rejoin_sink(struct uf_sink *sink);
 
-/* ---- touch.c */
+/* ---- ask.c */
 
 /* Start and end the thread that asks for what is touched. Return: 0, -errno told. */
-int touch_start(struct uf_sink *sink);
-void touch_stop(struct uf_sink *sink);
+int ask_start(struct uf_sink *sink);
+void ask_stop(struct uf_sink *sink);
+/* The page at this address, by the thread that touches it. Return: whether it was asked for; if not
+ * nothing is wrong, but the other thread is to do it. Context: see direct.c. */
+bool ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid);
+/* Whether it reads this link best. */
+bool ask_reads(const struct uf_sink *sink, const struct link *link);
+/* It does from now on. Return: false: it has ended, since an error has. */
+bool ask_begin_to_read(struct uf_sink *sink, struct sink_receiver *receiver);
+/* Until it has read the last message, or none can be read. */
+void ask_await(struct uf_sink *sink, const struct sink_receiver *receiver);
+
+/* ---- direct.c */
+
+/* Threads that touch pages ask for them, from now on if that can be; no longer, and none does when
+ * this returns. */
+void direct_begin(struct uf_sink *sink);
+void direct_end(struct uf_sink *sink);
+
+/* ---- touch.c */
+
+/* A thread touched a page that is not there. Where no memory can be had it may not be noted. */
+void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns,
+                bool may_allocate);
+/* Whether one more can be noted without. */
+bool touch_has_room(struct uf_sink *sink);
 /* Pages are about to be put in place, which wakes who waits for them; */
 void touch_arriving(struct uf_sink *sink, const char *start, size_t len);
 /* and have been: who waited for them waits no more. */
 void touch_arrived(struct uf_sink *sink, const char *start, size_t len);
+/* All of them have, or never will. */
+void touch_end_waits(struct uf_sink *sink);
 
 #endif

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: MIT */
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 #include <xxhash.h>
+#ifdef POSTCOPY_XXHASH_WIDE
+#include <xxh_x86dispatch.h>
+#endif
 
 #include "wire.h"
 
-static void put(uint8_t *out, uint64_t value, int bytes)
+static void put(uint8_t *out, uint64_t value, size_t bytes)
 {
-    for (int i = 0; i < bytes; i++)
-        out[i] = (uint8_t)(value >> 8 * i);
+    value = htole64(value);
+    memcpy(out, &value, bytes);
 }
 
-static uint64_t get(const uint8_t *in, int bytes)
+static uint64_t get(const uint8_t *in, size_t bytes)
 {
     uint64_t value = 0;
 
-    for (int i = 0; i < bytes; i++)
-        value |= (uint64_t)in[i] << 8 * i;
-    return value;
+    memcpy(&value, in, bytes);
+    return le64toh(value);
 }
 
 static void put_header(uint8_t out[WIRE_HEADER], const struct wire_header *header)

@@ -34,7 +34,7 @@
 #define BYTES    (8 * HUGE)
 #define TOUCHERS 4
 #define CROWD    400
-#define HELD     300 /* of them ask: the pages of some have come by then */
+#define HELD     270 /* of them ask: more than there are places; a socket takes them unread */
 
 struct toucher {
     struct move *move;
@@ -542,16 +542,36 @@ static void *wait_and_read(void *arg)
     return toucher->number ? NULL : touch_all(toucher->move);
 }
 
+/* All of them read all. */
+static void *read_share(void *arg)
+{
+    struct toucher *toucher = arg;
+
+    for (size_t page = toucher->number; page < BYTES / PAGE; page += CROWD)
+        (void)*(volatile char *)(toucher->move->to + page * PAGE);
+    return NULL;
+}
+
 static struct toucher crowd[CROWD];
 
-static int resume_and_crowd(void *arg, const void *blob, size_t len)
+static int start_crowd(struct move *move, void *(*touch)(void *arg))
 {
     for (unsigned i = 0; i < CROWD; i++) {
-        crowd[i] = (struct toucher){.move = arg, .number = i};
-        if (pthread_create(&crowd[i].thread, NULL, wait_and_read, &crowd[i]))
+        crowd[i] = (struct toucher){.move = move, .number = i};
+        if (pthread_create(&crowd[i].thread, NULL, touch, &crowd[i]))
             abort();
     }
     return 0;
+}
+
+static int resume_and_crowd(void *arg, const void *blob, size_t len)
+{
+    return start_crowd(arg, wait_and_read);
+}
+
+static int resume_and_share(void *arg, const void *blob, size_t len)
+{
+    return start_crowd(arg, read_share);
 }
 
 struct dam {
@@ -626,6 +646,29 @@ static void check_crowd(void)
     end(&move);
 }
 
+/*
+ * The urgent link takes a few requests and a page: neither side may wait to write while the other
+ * one waits for what it does not read.
+ */
+static void check_jam(void)
+{
+    struct move move = {.kind = MAP_PRIVATE,
+                        .how = {.bandwidth_bytes = 1},
+                        .sink_how = {.resume = resume_and_share}};
+
+    prepare(&move);
+    for (int side = 0; side < 2; side++)
+        setsockopt(move.links[side].urgent.in, SOL_SOCKET, SO_SNDBUF, &(int){1}, sizeof(int));
+    if (pthread_create(&move.thread, NULL, run_sink, &move))
+        abort();
+    run(&move);
+    for (unsigned i = 0; i < CROWD && uf_sink_switched(move.sink); i++)
+        pthread_join(crowd[i].thread, NULL);
+    point(is_right(&move) && move.sink_stats.requests >= HELD,
+          "a crowd is answered over a link that takes little");
+    end(&move);
+}
+
 /* Nobody answers. */
 static void check_cancel_unanswered(void)
 {
@@ -683,6 +726,7 @@ int main(int argc, char **argv)
     check_counts();
     check_late();
     check_crowd();
+    check_jam();
     printf("1..%d\n", points);
     return failed;
 }

@@ -211,6 +211,7 @@ static struct outcome point(const struct sides_how *how, const struct plan *plan
         good &= met(o.errors[plan->to][i], plan->to, plan->first + i);
     printf("%sok %d - %s\n", good ? "" : "not ", ++points, name);
     if (!good) {
+        printf("# %s / %s\n", sides_told(0)->words, sides_told(1)->words);
         printf("# the source ended with %d, asked %d times; the sink with %d, %d; %u pages again\n",
                o.ends[0], o.asked[0], o.ends[1], o.asked[1], o.again);
         for (unsigned i = 0; i < plan->strangers; i++)

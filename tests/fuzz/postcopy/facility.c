@@ -78,7 +78,13 @@ ssize_t uf_context_read(int fd, struct uf_msg *msgs, size_t len_bytes)
 
 int uf_context_backend(int fd)
 {
-    return UF_BACKEND_USER;
+    return how.kernel ? UF_BACKEND_KERNEL : UF_BACKEND_USER;
+}
+
+int uf_set_handler(int fd, uf_handler *handler, void *arg)
+{
+    MUST(!how.kernel);
+    return 0;
 }
 
 int uf_poll(struct pollfd *fds, nfds_t count, int timeout_ms)

@@ -43,6 +43,7 @@ struct facility {
     uint64_t faults[4]; /* addresses that are touched; 0: none */
     unsigned fail_at;   /* this call of an ioctl fails, counted from 1; 0: none */
     int fail_errno;
+    bool kernel; /* what it says it is */
     bool no_poison, no_unpopulated, keeps_shared, short_copies;
 };
 

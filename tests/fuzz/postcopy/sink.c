@@ -51,12 +51,14 @@ static void said(const struct wire_header *header, unsigned link)
          header->offset % region->page == 0 && header->payload == 0);
 }
 
-static void read_facility(struct script *script)
+static void read_facility(struct script *script, bool kernel)
 {
     static const int errors[] = {EAGAIN, EEXIST, ENOMEM, EINVAL, ENOENT, EFAULT};
     uint8_t kind = script_byte(script), faults = script_byte(script);
-    struct facility how = {
-        .no_poison = kind & 1, .keeps_shared = kind & 2, .short_copies = kind & 4};
+    struct facility how = {.kernel = kernel,
+                           .no_poison = kind & 1,
+                           .keeps_shared = kind & 2,
+                           .short_copies = kind & 4};
 
     if (kind & 8) {
         how.fail_at = 1 + script_byte(script) % 16;
@@ -108,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     resumes = 0;
     resume_error = shape & 2 ? -EIO : 0;
     memory_reset(hostile.regions, false);
-    read_facility(&input);
+    read_facility(&input, !(shape & 32));
     hostile_read(&hostile, &input, &links);
     alloc_bound(BOUND(options.reconnect ? LINKS_MAX : hostile.count));
     MUST(uf_sink_new(&sink, &options) == 0);
