@@ -5,7 +5,7 @@
  *     bench-wire fault unix|tcp kernel|user   a page from a handler thread of this process, and an
  *                                             empty round trip on such a socket: both medians
  *     bench-wire page unix|tcp kernel|user    a page that another process has, by the fewest calls:
- *                                             no checksum, no end, nobody but who waits for it
+ *                                             no checksum, no end, one thread that waits
  *     bench-wire copy unix|tcp MIB            so many bytes through such a socket into fresh memory
  */
 #include <errno.h>
@@ -195,62 +195,82 @@ struct message {
     char page[BENCH_PAGE]; /* not of a request */
 };
 
-struct fetcher {
+static struct {
     volatile char *start;
     int fd;
-};
+} fetcher;
 
-/* Who has the pages. */
-_Noreturn static void answer(int fd)
+/*
+ * Who has the pages. Reading from a unix socket wakes whoever sleeps in a read at the other end,
+ * for there is room to write again; who polls to read sleeps on.
+ */
+_Noreturn static void answer(int fd, bool polls)
 {
     static struct message message;
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     memset(message.page, 1, sizeof(message.page));
-    while (transfer(fd, (char *)&message, HEADER, false) &&
+    while ((!polls || poll(&readable, 1, -1) > 0) &&
+           transfer(fd, (char *)&message, HEADER, false) &&
            transfer(fd, (char *)&message, sizeof(message), true))
         continue;
     _exit(0);
 }
 
-static void *ask(void *arg)
+static void ask(uint64_t address)
 {
-    const struct fetcher *fetcher = arg;
-    struct pollfd fd = {.fd = context, .events = POLLIN};
+    struct message request = {.offset = address - (uintptr_t)fetcher.start};
+
+    request.offset -= request.offset % BENCH_PAGE;
+    if (!transfer(fetcher.fd, (char *)&request, HEADER, true))
+        bench_fail(1, "a request");
+}
+
+static void place(void)
+{
+    static struct message message;
+    struct uf_io_copy copy = {.src = (uintptr_t)message.page, .len = BENCH_PAGE};
+
+    if (!transfer(fetcher.fd, (char *)&message, sizeof(message), false))
+        bench_fail(1, "a page");
+    copy.dst = (uintptr_t)fetcher.start + message.offset;
+    if (uf_context_ioctl(context, UF_IO_COPY, &copy) != 0)
+        bench_fail(1, "UF_IO_COPY");
+}
+
+/* The kernel's facility tells a thread of a touch, and that takes the page, too. */
+static void *ask_and_place(void *arg)
+{
+    struct pollfd fds[2] = {{.fd = context, .events = POLLIN},
+                            {.fd = fetcher.fd, .events = POLLIN}};
     struct uf_msg msg;
 
-    while (uf_poll(&fd, 1, -1) >= 0) {
-        struct message request = {0};
-
-        if (uf_context_read(context, &msg, sizeof(msg)) != sizeof(msg))
-            continue;
-        request.offset = msg.arg.pagefault.address - (uintptr_t)fetcher->start;
-        request.offset -= request.offset % BENCH_PAGE;
-        if (!transfer(fetcher->fd, (char *)&request, HEADER, true))
-            bench_fail(1, "a request");
+    while (poll(fds, 2, -1) > 0) {
+        if (fds[0].revents && uf_context_read(context, &msg, sizeof(msg)) == sizeof(msg))
+            ask(msg.arg.pagefault.address);
+        if (fds[1].revents)
+            place();
     }
     return arg;
 }
 
-static void *place(void *arg)
+/* Ours calls who touches. */
+static int ask_here(int fd, const struct uf_msg *msg, void *arg)
 {
-    const struct fetcher *fetcher = arg;
-    static struct message message;
+    ask(msg->arg.pagefault.address);
+    return UF_HANDLER_WAIT;
+}
 
-    while (transfer(fetcher->fd, (char *)&message, sizeof(message), false)) {
-        struct uf_io_copy copy = {.dst = (uintptr_t)fetcher->start + message.offset,
-                                  .src = (uintptr_t)message.page,
-                                  .len = BENCH_PAGE};
-
-        if (uf_context_ioctl(context, UF_IO_COPY, &copy) != 0)
-            bench_fail(1, "UF_IO_COPY");
-    }
-    return arg;
+_Noreturn static void *place_all(void *arg)
+{
+    for (;;)
+        place();
 }
 
 static uint64_t page_ns(const char *over, const char *backend)
 {
-    static struct fetcher fetcher;
+    const bool is_ours = strcmp(backend, "user") == 0;
     int fds[2];
     pid_t pid;
 
@@ -260,12 +280,14 @@ static uint64_t page_ns(const char *over, const char *backend)
         bench_fail(1, "fork");
     if (pid == 0) {
         close(fds[0]);
-        answer(fds[1]);
+        answer(fds[1], strcmp(over, "unix") == 0);
     }
     close(fds[1]);
-    fetcher = (struct fetcher){watch_pages(backend), fds[0]};
-    start_thread(ask, &fetcher);
-    start_thread(place, &fetcher);
+    fetcher.fd = fds[0];
+    fetcher.start = watch_pages(backend);
+    if (is_ours && uf_set_handler(context, ask_here, NULL) != 0)
+        bench_fail(1, "uf_set_handler");
+    start_thread(is_ours ? place_all : ask_and_place, NULL);
     return touch_ns(fetcher.start);
 }
 
