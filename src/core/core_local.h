@@ -205,7 +205,7 @@ struct context {
     _Atomic uint64_t ticket;      /* order of messages */
     _Atomic uint64_t spin_until;  /* a reader spins until this tick: it need not be rung */
     _Atomic uint32_t spin_misses; /* waits in a row that spinning did not end */
-    _Atomic uint32_t wakes;       /* calls of UFFDIO_WAKE */
+    _Atomic uint32_t wakes;       /* calls of UFFDIO_WAKE, and what stands for one */
     _Atomic uint64_t unheard;     /* datagrams in the bell, and how often it was emptied; or: */
     _Atomic uint32_t board;       /* index + 1; 0: none. See core/place.h */
     int hub, probe;               /* the sockets of the time when it was made */
@@ -407,9 +407,10 @@ bool core_pending_apart(uint32_t ctx_id);
 /* A fault that is to be reported. */
 struct core_report {
     uintptr_t addr;
-    uint64_t flags; /* UF_PAGEFAULT_FLAG_... */
-    bool told;      /* the program's callback has seen to it: nobody else is told */
-    uint32_t wakes; /* of the context, before it did */
+    uint64_t flags;    /* UF_PAGEFAULT_FLAG_... */
+    bool told;         /* the program's callback has seen to it: nobody else is told */
+    uint32_t wakes;    /* of the context, before it did */
+    uint32_t relapses; /* of pages, the same */
 };
 
 /* What a message of it says. */

@@ -207,6 +207,7 @@ static enum core_verdict report(const struct range *range, struct core_report *w
     }
     if (core_callback_get(ctx, id, &callback)) {
         what->wakes = atomic_load(&ctx->wakes);
+        what->relapses = atomic_load(&paging_relapses);
         ret = core_callback_run(ctx, &callback, what);
         if (ret <= 0) {
             return ret ? CORE_SIGBUS : CORE_RETRY;

@@ -207,7 +207,10 @@ void core_serve_ring(uint32_t id)
 
 void core_serve_wake(uint32_t id)
 {
-    if (context_of_id(id)) {
+    struct context *ctx = context_of_id(id);
+
+    if (ctx) {
+        atomic_fetch_add(&ctx->wakes, 1);
         waiters_wake(id, 0, PAGING_TOP);
     }
 }

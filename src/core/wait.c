@@ -380,11 +380,13 @@ static void post(struct context *ctx, struct slot *slot, uint32_t id)
 
 /*
  * A wake that came when the callback had seen to the fault, and the slot could not be seen yet, is
- * not to be lost: whoever wakes counts, and then looks at the slots.
+ * not to be lost: whoever wakes counts, and then looks at the slots. Nor is the page, if it was let
+ * go by somebody since, so that the access would trap as before.
  */
 static bool missed_wake(const struct context *ctx, const struct core_report *report)
 {
-    return report->told && atomic_load(&ctx->wakes) != report->wakes;
+    return report->told && (atomic_load(&ctx->wakes) != report->wakes ||
+                            atomic_load(&paging_relapses) != report->relapses);
 }
 
 bool waiters_wait(struct context *ctx, const struct core_report *report, const uint64_t *mask,

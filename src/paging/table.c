@@ -10,6 +10,7 @@
 /* Reserved leaves; those that were ever written (a leaf that was not need not be read). */
 _Atomic(struct paging_leaf *) paging_leaves[PAGING_LEAVES];
 _Atomic uint32_t paging_promises;
+_Atomic uint32_t paging_relapses;
 static _Atomic uint8_t table_used[PAGING_LEAVES];
 static atomic_long table_edges;
 
@@ -265,6 +266,9 @@ static void change_in_chunk(uintptr_t start, uintptr_t end, unsigned set, unsign
 
 void paging_table_change(uintptr_t start, uintptr_t end, unsigned set, unsigned clear)
 {
+    if ((clear & ~set & PAGE_PUBLISHED) || (set & PAGE_WRITES)) {
+        atomic_fetch_add(&paging_relapses, 1);
+    }
     while (start < end) {
         uintptr_t stop = (start | (PAGING_CHUNK - 1)) + 1;
 

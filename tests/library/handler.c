@@ -330,6 +330,23 @@ static void page_before_wait(void)
     CHECK(test_touch(at) == 7);
 }
 
+/* And is gone again. */
+static int fill_and_discard(int fd, const struct uf_msg *msg, void *arg)
+{
+    CHECK(test_fill(fd, msg, arg) == UF_HANDLER_RETRY);
+    if (atomic_fetch_add(&asked, 1) == 9)
+        return UF_HANDLER_RETRY;
+    CHECK(uf_syscall(SYS_madvise, test_page(msg), PAGE, MADV_DONTNEED) == 0);
+    return UF_HANDLER_WAIT;
+}
+
+static void page_gone_before_wait(void)
+{
+    unsigned char *at = test_registered(handled_context(fill_and_discard, (void *)&seven), 1);
+
+    CHECK(test_touch(at) == 7 && atomic_load(&asked) == 10);
+}
+
 /* ---- what the thread keeps */
 
 static int spoil_errno(int fd, const struct uf_msg *msg, void *arg)
@@ -556,6 +573,7 @@ const struct test_case handler_cases[] = {
     {"handler-waits-and-is-woken", waits_and_is_woken, 0},
     {"handler-wake-before-wait", wake_before_wait, 0},
     {"handler-page-before-wait", page_before_wait, 0},
+    {"handler-page-gone-before-wait", page_gone_before_wait, 0},
     {"handler-waits-with-signals", waits_with_signals, 0},
     {"handler-keeps-errno", keeps_errno, 0},
     {"handler-signals-wait", signals_wait, 0},

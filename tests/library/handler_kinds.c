@@ -187,6 +187,50 @@ static void protected_from_access(void)
     check_calls(0, 0, 0, 2);
 }
 
+/* ---- let through by somebody, and protected again before the thread waits */
+
+static unsigned relapses;
+
+static int protect_again(int fd, const struct uf_msg *msg, void *arg)
+{
+    const bool access = msg->arg.pagefault.flags & UF_PAGEFAULT_FLAG_RWP;
+    const unsigned long req = access ? UF_IO_RWPROTECT : UF_IO_WRITEPROTECT;
+    struct uf_io_writeprotect page = {.range = {(uintptr_t)test_page(msg), PAGE}};
+
+    CHECK(resolve_ioctl(fd, req, &page) == 0);
+    if (++relapses == 10)
+        return UF_HANDLER_RETRY;
+    page.mode = access ? UF_RWPROTECT_MODE_RWP : UF_WRITEPROTECT_MODE_WP;
+    CHECK(resolve_ioctl(fd, req, &page) == 0);
+    return UF_HANDLER_WAIT;
+}
+
+static void protected_before_wait(uint64_t features, uint64_t mode, unsigned long req)
+{
+    struct uf_io_writeprotect all = {.mode = req == UF_IO_RWPROTECT ? UF_RWPROTECT_MODE_RWP
+                                                                    : UF_WRITEPROTECT_MODE_WP};
+    int fd = test_context(O_NONBLOCK, features);
+    unsigned char *at = test_map(1);
+
+    test_store(at, 1);
+    register_as(fd, at, 1, mode);
+    all.range = (struct uf_io_range){(uintptr_t)at, PAGE};
+    CHECK(uf_context_ioctl(fd, req, &all) == 0);
+    CHECK(uf_set_handler(fd, protect_again, NULL) == 0);
+    test_store(at, 2);
+    CHECK(at[0] == 2 && relapses == 10);
+}
+
+static void written_before_wait(void)
+{
+    protected_before_wait(0, UF_REGISTER_MODE_WP, UF_IO_WRITEPROTECT);
+}
+
+static void accessed_before_wait(void)
+{
+    protected_before_wait(UF_FEATURE_RWP, UF_REGISTER_MODE_RWP, UF_IO_RWPROTECT);
+}
+
 /* ---- threads that meet in one page */
 
 #define THREADS 6
@@ -247,6 +291,8 @@ const struct test_case handler_kinds_cases[] = {
     {"handler-kinds-protected-from-calls", protected_from_calls, 0},
     {"handler-kinds-every-kind-of-shared", every_kind_of_shared, 0},
     {"handler-kinds-protected-from-access", protected_from_access, 0},
+    {"handler-kinds-written-before-wait", written_before_wait, 0},
+    {"handler-kinds-accessed-before-wait", accessed_before_wait, 0},
     {"handler-kinds-threads-meet", threads_meet, 0},
     {0},
 };

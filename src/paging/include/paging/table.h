@@ -132,6 +132,12 @@ static inline bool paging_page_open(uintptr_t addr)
  */
 extern _Atomic uint32_t paging_promises __attribute__((visibility("hidden")));
 
+/*
+ * Changes by which pages may trap that did not. Counted before the bytes say so: who sees a byte
+ * that lets nobody through, and the count as it was, knows that no other was there in between.
+ */
+extern _Atomic uint32_t paging_relapses __attribute__((visibility("hidden")));
+
 /* Change bits of the bytes of [start, end), keeping counts and edges. Context: stripes held. */
 void paging_table_change(uintptr_t start, uintptr_t end, unsigned set, unsigned clear);
 
