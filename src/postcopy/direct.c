@@ -9,7 +9,9 @@
  * memory of the program's is touched. It may come here late, when its page has long arrived and the
  * sink is to go: so what it is told is a seat, which stays, and not the sink.
  */
+#include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include "sink.h"
 
@@ -17,29 +19,44 @@
 
 static struct seat {
     _Atomic bool taken;
+    _Atomic pid_t process;
     _Atomic unsigned inside; /* threads; whoever comes counts, and then looks at the sink */
     _Atomic(struct uf_sink *) sink;
 } seats[SEATS];
 
+/*
+ * A child that shares memory only (vfork) has descriptors of its own, and may be killed while it is
+ * inside. And a thread that is being cancelled must not end in send(), with what it has locked.
+ */
 static int on_touch(int fd, const struct uf_msg *msg, void *arg)
 {
     struct seat *seat = arg;
     struct uf_sink *sink;
+    int cancels;
     bool asked;
 
+    if (getpid() != atomic_load(&seat->process))
+        return UF_HANDLER_QUEUE;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
     atomic_fetch_add(&seat->inside, 1);
     sink = atomic_load(&seat->sink);
     asked = sink && sink->fd == fd &&
             ask_now(sink, msg->arg.pagefault.address, msg->arg.pagefault.feat.ptid);
     atomic_fetch_sub(&seat->inside, 1);
+    pthread_setcancelstate(cancels, &cancels);
     return asked ? UF_HANDLER_WAIT : UF_HANDLER_QUEUE;
 }
 
+/* Whoever is inside of a free one comes late; or was when this process was forked, and is for ever.
+ */
 static struct seat *take_seat(void)
 {
     for (unsigned i = 0; i < SEATS; i++) {
-        if (!atomic_exchange(&seats[i].taken, true))
+        if (atomic_exchange(&seats[i].taken, true))
+            continue;
+        if (!atomic_load(&seats[i].inside))
             return &seats[i];
+        atomic_store(&seats[i].taken, false);
     }
     return NULL;
 }
@@ -50,6 +67,7 @@ void direct_begin(struct uf_sink *sink)
 
     if (!seat)
         return;
+    atomic_store(&seat->process, getpid());
     atomic_store(&seat->sink, sink);
     sink->seat = seat;
     uf_set_handler(sink->fd, on_touch, seat); /* or all is told to the other thread */

@@ -44,6 +44,7 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->deadline_ns = 0;
     link->open = true;
     link->torn = false;
+    link->owed = 0;
     link->tls = NULL;
     link->guarded = link->secured = false;
     link->eager = false;
@@ -206,7 +207,7 @@ ssize_t link_write_parts(int fd, struct iovec *parts, int count)
 
 static int send_all(struct link *link, struct iovec *parts, int count)
 {
-    bool begun = link->guarded; /* a session may hold a part of a record */
+    bool begun = link->guarded || link->owed; /* a session may hold a part of a record */
     int ret = 0;
 
     if (link->torn)
@@ -229,12 +230,16 @@ static int send_all(struct link *link, struct iovec *parts, int count)
 int link_send(struct link *link, struct wire_header *header, const void *payload)
 {
     uint8_t bytes[WIRE_HEADER];
-    struct iovec parts[2] = {{bytes, sizeof(bytes)}, {(void *)(uintptr_t)payload, header->payload}};
+    struct iovec parts[3] = {
+        {link->rest, 0}, {bytes, sizeof(bytes)}, {(void *)(uintptr_t)payload, header->payload}};
+    const int count = header->payload ? 2 : 1;
     int ret;
 
     wire_encode(bytes, header, payload);
     pthread_mutex_lock(&link->send_lock);
-    ret = send_all(link, parts, header->payload ? 2 : 1);
+    parts[0].iov_len = link->owed;
+    ret = link->owed ? send_all(link, parts, 1 + count) : send_all(link, parts + 1, count);
+    link->owed = 0;
     pthread_mutex_unlock(&link->send_lock);
     atomic_fetch_add(&link->bytes, sizeof(bytes) + header->payload);
     return ret;
@@ -243,22 +248,21 @@ int link_send(struct link *link, struct wire_header *header, const void *payload
 bool link_send_at_once(struct link *link, struct wire_header *header)
 {
     uint8_t bytes[WIRE_HEADER];
-    struct iovec rest = {bytes, sizeof(bytes)};
     ssize_t n = -1;
 
     wire_encode(bytes, header, NULL);
     if (link->guarded || pthread_mutex_trylock(&link->send_lock))
         return false;
-    if (!link->torn)
+    if (!link->torn && !link->owed)
         n = send(link->out, bytes, sizeof(bytes), MSG_NOSIGNAL);
-    if (n > 0 && n < (ssize_t)sizeof(bytes)) { /* nothing else may go out before the rest has */
-        rest = (struct iovec){bytes + n, sizeof(bytes) - (size_t)n};
-        link->torn = send_all(link, &rest, 1) != 0;
+    if (n > 0 && n < (ssize_t)sizeof(bytes)) {
+        link->owed = sizeof(bytes) - (size_t)n;
+        memcpy(link->rest, bytes + n, link->owed);
     }
     pthread_mutex_unlock(&link->send_lock);
     if (n > 0)
         atomic_fetch_add(&link->bytes, sizeof(bytes));
-    return n > 0 && !link->torn;
+    return n == (ssize_t)sizeof(bytes);
 }
 
 static size_t take_ahead(struct link *link, void *to, size_t len)

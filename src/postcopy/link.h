@@ -25,7 +25,9 @@ struct link {
     pthread_mutex_t send_lock; /* a message at a time */
     _Atomic uint64_t bytes;    /* both ways */
     bool open;
-    bool torn;    /* a message has gone out in part: no other one can follow */
+    bool torn;   /* a message has gone out in part: no other one can follow */
+    size_t owed; /* bytes of one that is to be ended before all else: */
+    uint8_t rest[WIRE_HEADER];
     bool guarded; /* nothing travels but through the session, once its hands are shaken */
     bool secured; /* they are */
     struct tls_session *tls;
@@ -64,7 +66,10 @@ void link_fini(struct link *link);
  * Return: 0; -errno of write(2); -ECANCELED stopped, or torn; -ETIMEDOUT.
  */
 int link_send(struct link *link, struct wire_header *header, const void *payload);
-/* Without payload, if it goes out at once. Return: false: it did not, and may be sent again. */
+/*
+ * Without payload, if it goes out at once. Nothing is waited for: what is left of it goes out
+ * before the next message. Return: false: it did not, and is to be sent by link_send().
+ */
 bool link_send_at_once(struct link *link, struct wire_header *header);
 /* Context: one thread. Return: 0; -ECONNRESET the other side has closed; -EPROTO; -ECANCELED;
  * -errno. */

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What may come to a thread of the program's in the middle of a touch or of a call: a signal, a
+ * cancellation, a link that takes a part. Calls of the engine's come here first.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <userfault/userfault.h>
+
+#include "move.h"
+
+#define REQUEST 40 /* bytes */
+#define PART    7
+#define FAR     1000 /* a page that comes when it is asked for, and not before */
+
+static void *next_of(const char *name)
+{
+    void *next = dlsym(RTLD_NEXT, name);
+
+    if (!next)
+        abort();
+    return next;
+}
+
+/* ---- in the library's place */
+
+static struct {
+    _Atomic int fd; /* whose next request goes out in part; 0: none */
+    _Atomic bool begun;
+    _Atomic bool broken; /* since then */
+    _Atomic bool ended;  /* the rest was written by itself */
+} narrow;
+
+static bool is_narrow(int fd)
+{
+    return fd == atomic_load(&narrow.fd) && fd;
+}
+
+ssize_t send(int fd, const void *bytes, size_t len, int flags)
+{
+    static ssize_t (*_Atomic next)(int, const void *, size_t, int);
+
+    if (!next)
+        next = (ssize_t(*)(int, const void *, size_t, int))next_of("send");
+    if (is_narrow(fd) && len == REQUEST && !atomic_exchange(&narrow.begun, true))
+        return next(fd, bytes, PART, flags);
+    if (is_narrow(fd) && len == REQUEST - PART)
+        atomic_store(&narrow.ended, true);
+    if (is_narrow(fd) && atomic_load(&narrow.broken)) {
+        errno = EPIPE;
+        return -1;
+    }
+    return next(fd, bytes, len, flags);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    static ssize_t (*_Atomic next)(int, const struct msghdr *, int);
+
+    if (!next)
+        next = (ssize_t(*)(int, const struct msghdr *, int))next_of("sendmsg");
+    if (is_narrow(fd) && atomic_load(&narrow.broken)) {
+        errno = EPIPE;
+        return -1;
+    }
+    return next(fd, msg, flags);
+}
+
+/* ---- */
+
+static char touch(const struct move *move, size_t page)
+{
+    return *(volatile char *)(move->to + page * PAGE);
+}
+
+static void *touch_all(void *arg)
+{
+    for (size_t page = 0; page < BYTES / PAGE; page++)
+        (void)touch(arg, page);
+    return NULL;
+}
+
+/* Nothing comes but a few pages, and what is asked for; resume() asks. */
+static void run_asked(struct move *move)
+{
+    move->kind = MAP_PRIVATE;
+    move->how.rounds_max = 9;
+    move->how.bandwidth_bytes = 1;
+    prepare(move);
+    uf_source_switch(move->source);
+    if (pthread_create(&move->thread, NULL, run_sink, move))
+        abort();
+    run(move);
+}
+
+/* ---- a cancellation */
+
+/* Its end comes at the next point that is made for it. */
+static void *touch_and_end(void *arg)
+{
+    pthread_cancel(pthread_self());
+    touch_all(arg);
+    ((struct move *)arg)->asked_who = true;
+    pthread_testcancel();
+    return NULL;
+}
+
+static int resume_and_cancel(void *arg, const void *blob, size_t len)
+{
+    struct move *move = arg;
+
+    return -pthread_create(&move->toucher, NULL, touch_and_end, move);
+}
+
+static void check_cancelled(void)
+{
+    struct move move = {.sink_how = {.resume = resume_and_cancel}};
+    void *ended = NULL;
+
+    run_asked(&move);
+    pthread_join(move.toucher, &ended);
+    point(is_right(&move) && move.asked_who && ended == PTHREAD_CANCELED,
+          "a thread that is to be cancelled touches all, and ends behind that");
+    end(&move);
+}
+
+/* ---- a link that takes a part of a request */
+
+static int resume_narrow(void *arg, const void *blob, size_t len)
+{
+    struct move *move = arg;
+
+    (void)touch(move, FAR); /* behind it there is room for who waits, at the latest */
+    narrow.begun = narrow.ended = false;
+    narrow.fd = move->links[1].urgent.out;
+    touch_all(move);
+    narrow.fd = 0;
+    return 0;
+}
+
+/* Who touches a page waits for it, but not for a link that takes nothing. */
+static void check_part(void)
+{
+    struct move move = {.sink_how = {.resume = resume_narrow}};
+
+    run_asked(&move);
+    point(is_right(&move) && narrow.begun && (backend == UF_BACKEND_KERNEL || !narrow.ended),
+          "the rest of a request is no matter of who touches the page");
+    end(&move);
+}
+
+static int resume_broken(void *arg, const void *blob, size_t len)
+{
+    struct move *move = arg;
+    int ends[2];
+
+    if (pipe(ends))
+        abort();
+    (void)touch(move, FAR + 1);
+    narrow.begun = false;
+    narrow.broken = true;
+    narrow.fd = move->links[1].urgent.out;
+    move->asked_who =
+        uf_syscall(SYS_write, ends[1], move->to + FAR * PAGE, 1ul) < 0 && errno == EFAULT;
+    narrow.fd = 0;
+    narrow.broken = false;
+    close(ends[0]);
+    close(ends[1]);
+    return 0;
+}
+
+static void *break_and_wait(void *arg)
+{
+    resume_broken(arg, NULL, 0);
+    return NULL;
+}
+
+static int resume_and_break(void *arg, const void *blob, size_t len)
+{
+    struct move *move = arg;
+
+    return -pthread_create(&move->toucher, NULL, break_and_wait, move);
+}
+
+/* The other way is whole: nothing but the request tells that it is broken. */
+static void check_part_and_broken(void)
+{
+    struct move move = {.sink_how = {.resume = resume_and_break}};
+
+    run_asked(&move);
+    pthread_join(move.toucher, NULL);
+    point(move.sink_ret == -EPIPE && move.source_ret < 0 && move.asked_who,
+          "a link that breaks within a request is an error, and nobody waits");
+    end(&move);
+}
+
+/* ---- a child that shares memory, and has descriptors of its own */
+
+static int resume_and_fork(void *arg, const void *blob, size_t len)
+{
+    struct move *move = arg;
+    const int urgent = move->links[1].urgent.out;
+    int ends[2], status = -1;
+    char byte;
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
+        abort();
+    (void)touch(move, FAR);
+    pid = vfork();
+    if (pid == 0) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Vfork): it has descriptors of its own */
+        dup2(ends[1], urgent);
+        (void)touch(move, FAR + 1);
+        _exit(0);
+    }
+    move->asked_who = pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 &&
+                      recv(ends[0], &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    close(ends[0]);
+    close(ends[1]);
+    touch_all(move);
+    return 0;
+}
+
+static void check_child(void)
+{
+    struct move move = {.sink_how = {.resume = resume_and_fork}};
+
+    run_asked(&move);
+    point(is_right(&move) && move.asked_who,
+          "a child of vfork's touches a page, and says nothing by what it has in the link's place");
+    end(&move);
+}
+
+int main(int argc, char **argv)
+{
+    const char *why;
+
+    backend = argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
+    why = unavailable();
+    if (why) {
+        printf("1..0 # SKIP %s\n", why);
+        return 0;
+    }
+    check_cancelled();
+    check_part();
+    check_part_and_broken();
+    check_child();
+    printf("1..%d\n", points);
+    return failed;
+}
