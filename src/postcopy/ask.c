@@ -61,7 +61,7 @@ bool ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid)
         !sink->paused && touch_has_room(sink) && link_send_at_once(link_of_requests(peer), &header);
     if (asked) {
         PEER_COUNT(peer, requests, 1);
-        touch_note(sink, page, tid, since_ns, false);
+        touch_note(sink, page, tid, since_ns);
     }
     pthread_mutex_unlock(&sink->speak_lock);
     return asked;
@@ -169,7 +169,8 @@ static int request(struct asker *asker, uintptr_t address, uint32_t tid)
 
     if (!page)
         return 0;
-    touch_note(sink, page, tid, peer_now_ns(), true);
+    touch_make_room(sink);
+    touch_note(sink, page, tid, peer_now_ns());
     pthread_mutex_lock(&sink->speak_lock);
     if (!sink->paused) {
         link = link_of_requests(peer);
@@ -270,6 +271,7 @@ int ask_start(struct uf_sink *sink)
     sink->asker_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (sink->asker_bell < 0)
         return peer_fail(&sink->peer, -errno, "an eventfd: %s", strerror(errno));
+    touch_make_room(sink);
     ret = peer_thread(&sink->asker, run, sink);
     if (ret) {
         close(sink->asker_bell);

@@ -324,17 +324,38 @@ bool peer_range_good(const struct peer *peer, const struct wire_header *header)
            !((header->offset | header->length) & (region->page - 1));
 }
 
-/* Not those that say of an instruction what is wrong with it, nor real-time ones: some are a
- * facility's own. */
-int peer_thread(pthread_t *ret_thread, void *(*run)(void *arg), void *arg)
+/* All but those that say of an instruction what is wrong with it. */
+static void fill_sent(sigset_t *ret)
 {
     static const int open[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT};
+
+    sigfillset(ret);
+    for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++)
+        sigdelset(ret, open[i]);
+}
+
+void peer_lock_quietly(pthread_mutex_t *lock, sigset_t *ret_mask)
+{
+    sigset_t blocked;
+
+    fill_sent(&blocked);
+    pthread_sigmask(SIG_BLOCK, &blocked, ret_mask);
+    pthread_mutex_lock(lock);
+}
+
+void peer_unlock_quietly(pthread_mutex_t *lock, const sigset_t *mask)
+{
+    pthread_mutex_unlock(lock);
+    pthread_sigmask(SIG_SETMASK, mask, NULL);
+}
+
+/* Real-time signals stay open: some are a facility's own. */
+int peer_thread(pthread_t *ret_thread, void *(*run)(void *arg), void *arg)
+{
     sigset_t blocked, before;
     int ret;
 
-    sigfillset(&blocked);
-    for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++)
-        sigdelset(&blocked, open[i]);
+    fill_sent(&blocked);
     for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
         sigdelset(&blocked, sig);
     pthread_sigmask(SIG_BLOCK, &blocked, &before);
@@ -364,11 +385,12 @@ void peer_stats(const struct peer *peer, struct uf_postcopy_stats *ret)
 {
     struct peer *p = (struct peer *)(uintptr_t)peer; /* its lock */
     struct uf_postcopy_stats stats;                  /* *ret may be on a page that has not come */
+    sigset_t mask;
 
-    pthread_mutex_lock(&p->lock);
+    peer_lock_quietly(&p->lock, &mask);
     stats = p->stats;
     stats.bytes += peer_link_bytes(p);
-    pthread_mutex_unlock(&p->lock);
+    peer_unlock_quietly(&p->lock, &mask);
     *ret = stats;
 }
 

@@ -4,6 +4,7 @@
 #define POSTCOPY_PEER_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -98,6 +99,12 @@ int peer_given_up(struct peer *peer, int error);
  * that this very thread is to bring. Return: 0; -errno.
  */
 int peer_thread(pthread_t *ret, void *(*run)(void *arg), void *arg);
+/*
+ * A lock that whoever brings pages takes, in a thread of the program's: no handler of a signal runs
+ * in it meanwhile, for that may touch a page that would come only when the lock is free again.
+ */
+void peer_lock_quietly(pthread_mutex_t *lock, sigset_t *ret_mask);
+void peer_unlock_quietly(pthread_mutex_t *lock, const sigset_t *mask);
 /* When this rings, no link is waited for much longer; -1: nothing does. No link is waited for now.
  */
 void peer_cancelable(struct peer *peer, int cancel_fd);

@@ -11,7 +11,7 @@
 #include "digest.h"
 #include "peer.h"
 
-/* Places at first, for faults whose time is taken; there are more when these do not do. */
+/* Places at first, for faults whose time is taken; so many more whenever these do not do. */
 #define SINK_WAITING 256
 
 struct sink_waiting {
@@ -164,11 +164,11 @@ void direct_end(struct uf_sink *sink);
 
 /* ---- touch.c */
 
-/* A thread touched a page that is not there. Where no memory can be had it may not be noted. */
-void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns,
-                bool may_allocate);
-/* Whether one more can be noted without. */
+/* For who waits, if memory can be had. Context: one thread; not a handler. */
+void touch_make_room(struct uf_sink *sink);
 bool touch_has_room(struct uf_sink *sink);
+/* A thread touched a page that is not there. Where there is no room it is not noted. */
+void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns);
 /* Pages are about to be put in place, which wakes who waits for them; */
 void touch_arriving(struct uf_sink *sink, const char *start, size_t len);
 /* and have been: who waited for them waits no more. */

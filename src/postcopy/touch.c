@@ -4,6 +4,8 @@
 
 #include "sink.h"
 
+#define SPARE 32 /* places, for threads that note their touch by themselves meanwhile */
+
 /* The last place is for all that find none of their own. */
 static struct uf_postcopy_thread *thread_of(struct uf_sink *sink, uint32_t tid)
 {
@@ -52,20 +54,10 @@ static bool came_just_now(const struct uf_sink *sink, const char *page)
     return false;
 }
 
-/* Return: a place more; NULL: no memory. */
-static struct sink_waiting *more(struct uf_sink *sink, bool may_allocate)
+/* Return: a place more; NULL: there is none. */
+static struct sink_waiting *more(struct uf_sink *sink)
 {
-    const unsigned had = sink->waiting_room, room = had ? 2 * had : SINK_WAITING;
-    struct sink_waiting *all = sink->waiting;
-
-    if (sink->waiting_count == had)
-        all = !may_allocate ? NULL : realloc(sink->waiting, room * sizeof(*all));
-    if (!all)
-        return NULL;
-    if (sink->waiting_count == had)
-        sink->waiting_room = room;
-    sink->waiting = all;
-    return &all[sink->waiting_count++];
+    return sink->waiting_count < sink->waiting_room ? &sink->waiting[sink->waiting_count++] : NULL;
 }
 
 static void forget(struct uf_sink *sink, struct sink_waiting *waiting)
@@ -87,8 +79,7 @@ static struct sink_waiting *waiting_of(const struct uf_sink *sink, uint32_t tid)
  * A thread waits for one page at a time: what else stands here of it has arrived meanwhile. It may
  * say again what it waits for, when all are woken to do so.
  */
-void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns,
-                bool may_allocate)
+void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns)
 {
     struct sink_waiting *waiting;
 
@@ -100,13 +91,38 @@ void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t s
             count_wait(sink, tid, since_ns > waiting->since_ns ? since_ns - waiting->since_ns : 0);
             forget(sink, waiting);
         }
-        waiting = came_just_now(sink, page) ? NULL : more(sink, may_allocate);
+        waiting = came_just_now(sink, page) ? NULL : more(sink);
         if (waiting)
             *waiting = (struct sink_waiting){page, tid, false, since_ns};
         else
             count_wait(sink, tid, 0);
     }
     pthread_mutex_unlock(&sink->lock);
+}
+
+/*
+ * The lock is not held where malloc's own is waited for: who has that may be a thread of the
+ * program's in a signal's handler, which waits for this one.
+ */
+void touch_make_room(struct uf_sink *sink)
+{
+    struct sink_waiting *all, *old;
+    unsigned room;
+
+    pthread_mutex_lock(&sink->lock);
+    room = sink->waiting_count + SPARE > sink->waiting_room ? sink->waiting_room + SINK_WAITING : 0;
+    pthread_mutex_unlock(&sink->lock);
+    all = room ? malloc(room * sizeof(*all)) : NULL;
+    if (!all)
+        return;
+    pthread_mutex_lock(&sink->lock);
+    for (unsigned i = 0; i < sink->waiting_count; i++)
+        all[i] = sink->waiting[i];
+    old = sink->waiting;
+    sink->waiting = all;
+    sink->waiting_room = room;
+    pthread_mutex_unlock(&sink->lock);
+    free(old);
 }
 
 bool touch_has_room(struct uf_sink *sink)
@@ -174,14 +190,15 @@ unsigned uf_sink_threads(const struct uf_sink *sink, struct uf_postcopy_thread *
     struct uf_sink *s = (struct uf_sink *)(uintptr_t)sink; /* its lock */
     struct uf_postcopy_thread thread;
     unsigned count, i = 0;
+    sigset_t mask;
 
-    pthread_mutex_lock(&s->lock);
+    peer_lock_quietly(&s->lock, &mask);
     for (count = s->thread_count; i < count && i < max; count = s->thread_count) {
         thread = s->threads[i];
-        pthread_mutex_unlock(&s->lock);
+        peer_unlock_quietly(&s->lock, &mask);
         ret[i++] = thread;
-        pthread_mutex_lock(&s->lock);
+        peer_lock_quietly(&s->lock, &mask);
     }
-    pthread_mutex_unlock(&s->lock);
+    peer_unlock_quietly(&s->lock, &mask);
     return count;
 }

@@ -5,6 +5,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -29,6 +30,21 @@ static void *next_of(const char *name)
 }
 
 /* ---- in the library's place */
+
+static _Thread_local volatile bool pestered; /* by a signal, with the lock that is given back now */
+
+int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    static int (*_Atomic next)(pthread_mutex_t *);
+
+    if (!next)
+        next = (int (*)(pthread_mutex_t *))next_of("pthread_mutex_unlock");
+    if (pestered) {
+        pestered = false;
+        raise(SIGUSR1);
+    }
+    return next(mutex);
+}
 
 static struct {
     _Atomic int fd; /* whose next request goes out in part; 0: none */
@@ -97,6 +113,47 @@ static void run_asked(struct move *move)
     if (pthread_create(&move->thread, NULL, run_sink, move))
         abort();
     run(move);
+}
+
+/* ---- a signal */
+
+static const struct move *pestered_move;
+
+static void on_pester(int sig)
+{
+    static size_t page = FAR + 100;
+
+    (void)touch(pestered_move, page++);
+}
+
+static int resume_and_pester(void *arg, const void *blob, size_t len)
+{
+    const struct sigaction act = {.sa_handler = on_pester};
+    struct move *move = arg;
+    struct uf_postcopy_thread thread;
+    struct uf_postcopy_stats stats;
+
+    pestered_move = move;
+    sigaction(SIGUSR1, &act, NULL);
+    (void)touch(move, FAR);
+    pestered = true;
+    uf_sink_stats(move->sink, &stats);
+    move->asked_counts = stats.requests > 0 && !pestered;
+    pestered = true;
+    move->asked_who =
+        uf_sink_threads(move->sink, &thread, 1) == 1 && thread.faults > 0 && !pestered;
+    touch_all(move);
+    return 0;
+}
+
+static void check_signal(void)
+{
+    struct move move = {.sink_how = {.resume = resume_and_pester}};
+
+    run_asked(&move);
+    point(is_right(&move) && move.asked_counts && move.asked_who,
+          "a signal whose handler touches what is missing comes while a thread asks for counts");
+    end(&move);
 }
 
 /* ---- a cancellation */
@@ -248,6 +305,7 @@ int main(int argc, char **argv)
         printf("1..0 # SKIP %s\n", why);
         return 0;
     }
+    check_signal();
     check_cancelled();
     check_part();
     check_part_and_broken();
