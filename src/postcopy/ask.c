@@ -235,8 +235,10 @@ static void leave(struct asker *asker)
 
     pthread_mutex_lock(&sink->lock);
     sink->asker_gone = true;
-    if (!asker->reads)
+    if (!asker->reads) {
         asker->reads = sink->handed;
+        asker->over = -ECANCELED;
+    }
     pthread_mutex_unlock(&sink->lock);
     if (asker->reads)
         end_reading(asker);
@@ -255,10 +257,12 @@ static void *run(void *arg)
 
     slice_shorten();
     while (!peer_error(&sink->peer) && !atomic_load(&sink->asker_over)) {
-        if (wait(asker.fds, asker.reads ? WAITS : PAGE, -1) > 0)
+        int n = wait(asker.fds, asker.reads ? WAITS : PAGE, -1);
+
+        if (n > 0)
             step(&asker);
-        else if (errno != EINTR)
-            break;
+        else if (n < 0 && errno != EINTR)
+            peer_fail(&sink->peer, -errno, "waiting for touches: %s", strerror(errno));
     }
     leave(&asker);
     return NULL;

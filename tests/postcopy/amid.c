@@ -5,6 +5,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -86,6 +87,36 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
         return -1;
     }
     return next(fd, msg, flags);
+}
+
+static _Atomic bool cannot_wait; /* who asks for pages */
+
+/* On the kernel's facility, and while it reads a link, too. */
+int poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    static int (*_Atomic next)(struct pollfd *, nfds_t, int);
+
+    if (!next)
+        next = (int (*)(struct pollfd *, nfds_t, int))next_of("poll");
+    if (atomic_load(&cannot_wait) && count == 3 &&
+        uf_context_backend(fds[0].fd) == UF_BACKEND_KERNEL) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return next(fds, count, timeout);
+}
+
+int uf_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    static int (*_Atomic next)(struct pollfd *, nfds_t, int);
+
+    if (!next)
+        next = (int (*)(struct pollfd *, nfds_t, int))next_of("uf_poll");
+    if (atomic_load(&cannot_wait)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return next(fds, count, timeout_ms);
 }
 
 /* ---- */
@@ -295,6 +326,24 @@ static void check_child(void)
     end(&move);
 }
 
+/* ---- who asks for pages can wait no more */
+
+static void check_cannot_wait(void)
+{
+    struct move move = {.kind = MAP_PRIVATE};
+
+    prepare(&move);
+    atomic_store(&cannot_wait, true);
+    if (pthread_create(&move.thread, NULL, run_sink, &move))
+        abort();
+    run(&move);
+    atomic_store(&cannot_wait, false);
+    printf("# %d, %d: %s\n", move.source_ret, move.sink_ret, uf_sink_error(move.sink));
+    point(move.sink_ret == -ENOMEM && move.source_ret < 0,
+          "who asks for pages cannot wait: that is no good end");
+    end(&move);
+}
+
 int main(int argc, char **argv)
 {
     const char *why;
@@ -310,6 +359,7 @@ int main(int argc, char **argv)
     check_part();
     check_part_and_broken();
     check_child();
+    check_cannot_wait();
     printf("1..%d\n", points);
     return failed;
 }
