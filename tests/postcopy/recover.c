@@ -473,6 +473,10 @@ int main(int argc, char **argv)
                    kinds[i].name);
             continue;
         }
+        if (messages == 0) { /* it failed before, as was said */
+            printf("# %s: no message to cut at\n", kinds[i].name);
+            continue;
+        }
         step = i == 0 && !few ? 1 : messages / 12 + 1;
         once_each(&how, kinds[i].name, messages, step);
         one_link(&how, kinds[i].name, messages, messages / 6 + 1);
