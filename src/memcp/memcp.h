@@ -104,7 +104,8 @@ int memory_verify(const struct memory *memory, uint64_t writes, struct verified 
 
 /* ---- work.c */
 
-#define TOUCH_BUCKETS 320 /* 16 for each doubling of ns, from 16 ns on */
+#define TOUCH_PARTS   128ull /* of each doubling of ns: within half a percent */
+#define TOUCH_BUCKETS (20 * TOUCH_PARTS)
 
 /* A writer or a reader: a thread of its own, at a rate. */
 struct worker {

@@ -42,24 +42,24 @@ void workers_prepare(void)
 
 /* ---- how long touches take */
 
-/* 16 parts a doubling; the first and the last hold the rest. */
+/* TOUCH_PARTS a doubling; the first and the last hold the rest. */
 static size_t bucket_of(uint64_t ns)
 {
-    unsigned doubling;
+    unsigned shift;
     size_t bucket;
 
-    if (ns < 16)
+    if (ns < TOUCH_PARTS)
         return 0;
-    doubling = 63 - (unsigned)__builtin_clzll(ns);
-    bucket = (size_t)(doubling - 4) * 16 + ((ns >> (doubling - 4)) & 15);
+    shift = (unsigned)__builtin_clzll(TOUCH_PARTS) - (unsigned)__builtin_clzll(ns);
+    bucket = (size_t)shift * TOUCH_PARTS + (ns >> shift) % TOUCH_PARTS;
     return bucket < TOUCH_BUCKETS ? bucket : TOUCH_BUCKETS - 1;
 }
 
 static uint64_t bucket_middle_ns(size_t bucket)
 {
-    uint64_t low = (16 + bucket % 16) << (bucket / 16);
+    uint64_t low = (TOUCH_PARTS + bucket % TOUCH_PARTS) << (bucket / TOUCH_PARTS);
 
-    return low + ((uint64_t)1 << (bucket / 16)) / 2;
+    return low + ((uint64_t)1 << (bucket / TOUCH_PARTS)) / 2;
 }
 
 uint64_t touch_quantile_ns(const uint64_t touch[TOUCH_BUCKETS], double share)
