@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -200,20 +201,31 @@ static struct {
     int fd;
 } fetcher;
 
+static bool answer_one(int fd, const char *pages)
+{
+    char header[HEADER];
+    struct iovec parts[2] = {{header, sizeof(header)}, {NULL, BENCH_PAGE}};
+    uint64_t offset;
+
+    if (!transfer(fd, header, sizeof(header), false))
+        return false;
+    memcpy(&offset, header, sizeof(offset));
+    parts[1].iov_base = (char *)(uintptr_t)pages + offset;
+    return writev(fd, parts, 2) == (ssize_t)sizeof(struct message);
+}
+
 /*
- * Who has the pages. Reading from a unix socket wakes whoever sleeps in a read at the other end,
- * for there is room to write again; who polls to read sleeps on.
+ * Who has the pages, each in a place of its own. Reading from a unix socket wakes whoever sleeps in
+ * a read at the other end, for there is room to write again; who polls to read sleeps on.
  */
 _Noreturn static void answer(int fd, bool polls)
 {
-    static struct message message;
     struct pollfd readable = {.fd = fd, .events = POLLIN};
+    char *pages = bench_resident(FAULTS * BENCH_PAGE);
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    memset(message.page, 1, sizeof(message.page));
-    while ((!polls || poll(&readable, 1, -1) > 0) &&
-           transfer(fd, (char *)&message, HEADER, false) &&
-           transfer(fd, (char *)&message, sizeof(message), true))
+    memset(pages, 1, FAULTS * BENCH_PAGE);
+    while ((!polls || poll(&readable, 1, -1) > 0) && answer_one(fd, pages))
         continue;
     _exit(0);
 }
