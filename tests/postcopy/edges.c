@@ -249,16 +249,18 @@ static void check_slow(void)
     end(&switched);
 }
 
+#define FAR (BYTES / 2) /* of what comes first by itself, whatever the limit is */
+
 static int resume_and_ask_who(void *arg, const void *blob, size_t len)
 {
     struct move *move = arg;
-    struct uf_postcopy_thread *missing = (void *)(move->to + PAGE);
+    struct uf_postcopy_thread *missing = (void *)(move->to + FAR + PAGE);
     struct uf_postcopy_stats *counts = (void *)(move->to + BYTES - PAGE);
 
-    (void)*(volatile char *)move->to;
+    (void)*(volatile char *)(move->to + FAR);
     if (uf_sink_threads(move->sink, missing, 1) == 1)
         move->asked_who = missing->tid == (uint32_t)gettid() && missing->faults > 0;
-    memcpy(missing, move->from + PAGE, PAGE);
+    memcpy(missing, move->from + FAR + PAGE, PAGE);
     uf_sink_stats(move->sink, counts);
     move->asked_counts = counts->requests > 0;
     memcpy(counts, move->from + BYTES - PAGE, PAGE);
