@@ -332,18 +332,27 @@ static void wait_and_serve(int listener)
         welcome(listener);
 }
 
+/* It gets its name when it can be connected to, so that whoever finds it is let in. */
 static int listen_at(const char *path)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int len = snprintf(name.sun_path, sizeof name.sun_path, "%s.%d", path, getpid());
 
-    if (strlen(path) >= sizeof name.sun_path) {
+    if (len >= (int)sizeof name.sun_path) {
         errno = ENAMETOOLONG;
         fail(path);
     }
-    memcpy(name.sun_path, path, strlen(path) + 1);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&name, sizeof name) != 0 || listen(fd, 128) != 0)
+    if (fd < 0 || bind(fd, (struct sockaddr *)&name, sizeof name) != 0)
         fail(path);
+    if (listen(fd, 128) != 0 || link(name.sun_path, path) != 0) {
+        int error = errno;
+
+        unlink(name.sun_path);
+        errno = error;
+        fail(path);
+    }
+    unlink(name.sun_path);
     return fd;
 }
 
