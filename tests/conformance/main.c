@@ -144,24 +144,43 @@ _Noreturn static void run_case(const struct conf_case *c, enum mem_kind kind)
     _exit(0);
 }
 
-/* Where every thread of a case that hangs stands. */
+static void print_threads(pid_t pid);
+
+/* A file of a thread's, as one line. */
+static void read_line(pid_t pid, const char *tid, const char *name, char *ret, size_t room)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%.12s/%s", pid, tid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd == -1 ? -1 : read(fd, ret, room - 1);
+    close(fd);
+    ret[n > 0 ? n : 0] = '\0';
+    ret[strcspn(ret, "\n")] = '\0';
+}
+
+static void print_thread(pid_t pid, const char *tid)
+{
+    char line[256], *at = line, *end;
+
+    read_line(pid, tid, "syscall", line, sizeof(line));
+    dprintf(STDOUT_FILENO, "#   thread %s of %d: system call %s\n", tid, pid, line);
+    read_line(pid, tid, "children", line, sizeof(line));
+    for (long child; (child = strtol(at, &end, 10)) > 0; at = end)
+        print_threads((pid_t)child);
+}
+
+/* Where every thread of a case that hangs stands, and of its children. */
 static void print_threads(pid_t pid)
 {
-    char path[64], line[256];
+    char path[64];
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     DIR *dir = opendir(path);
     struct dirent *entry;
 
     while (dir && (entry = readdir(dir))) {
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof(path), "/proc/%d/task/%.12s/syscall", pid, entry->d_name);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd == -1 ? -1 : read(fd, line, sizeof(line) - 1);
-        close(fd);
-        line[n > 0 ? n : 0] = '\0';
-        line[strcspn(line, "\n")] = '\0';
-        dprintf(STDOUT_FILENO, "#   thread %s: system call %s\n", entry->d_name, line);
+        if (entry->d_name[0] != '.')
+            print_thread(pid, entry->d_name);
     }
     if (dir)
         closedir(dir);
