@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -50,7 +51,7 @@ static int protect(const struct tracker *tracker, const char *start, size_t len,
     return ret;
 }
 
-/* ---- by messages */
+/* ---- by messages, and of what is discarded either way */
 
 static void read_messages_locked(struct tracker *tracker);
 
@@ -84,6 +85,13 @@ static void note_write(struct tracker *tracker, uintptr_t address)
         peer_fail(tracker->peer, ret, "opening a page that is written to: %s", strerror(-ret));
 }
 
+/* Whether the pagemap tells what is discarded there: of shared and of huge pages it does not, for
+ * they stay protected. */
+static bool shows_removed(const struct tracker *tracker, unsigned index)
+{
+    return tracker->pagemap >= 0 && !tracker->shared[index];
+}
+
 /*
  * The program discards pages, and their protection with them. It does so when this has been read,
  * so what a collection protects meanwhile may be lost: from now on they count as written each time.
@@ -97,7 +105,7 @@ static void note_removed(struct tracker *tracker, uint64_t start, uint64_t end)
         uint64_t from = (uintptr_t)region->start, to = from + region->len;
         uint64_t first = start > from ? start : from, last = end < to ? end : to;
 
-        if (first < last)
+        if (first < last && !shows_removed(tracker, i))
             bitmap_set(&tracker->removed[i], (first - from) / region->page,
                        (last - from + region->page - 1) / region->page -
                            (first - from) / region->page);
@@ -161,11 +169,22 @@ static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap 
         bitmap_set(map, first, count);
         at = first + count;
     }
-    for (at = 0; (count = bitmap_next(&tracker->removed[index], at, SIZE_MAX, &first)) > 0;
-         at = first + count)
-        bitmap_set(map, first, count);
     pthread_mutex_unlock(&tracker->lock);
     return ret;
+}
+
+static void collect_removed(struct tracker *tracker, unsigned index, struct bitmap *map)
+{
+    size_t first, count, at = 0;
+
+    if (!tracker->removed)
+        return;
+    pthread_mutex_lock(&tracker->lock);
+    while ((count = bitmap_next(&tracker->removed[index], at, SIZE_MAX, &first)) > 0) {
+        bitmap_set(map, first, count);
+        at = first + count;
+    }
+    pthread_mutex_unlock(&tracker->lock);
 }
 
 static int start_notes(struct tracker *tracker)
@@ -180,9 +199,9 @@ static int start_notes(struct tracker *tracker)
     for (unsigned i = 0; ret == 0 && i < peer->count; i++) {
         size_t pages = peer->regions[i].len / peer->regions[i].page;
 
-        ret = bitmap_init(&tracker->written[i], pages);
-        if (ret == 0)
-            ret = bitmap_init(&tracker->removed[i], pages);
+        ret = bitmap_init(&tracker->removed[i], pages);
+        if (ret == 0 && tracker->pagemap < 0)
+            ret = bitmap_init(&tracker->written[i], pages);
     }
     tracker->stop_fd = ret ? -1 : eventfd(0, EFD_CLOEXEC);
     if (ret == 0 && tracker->stop_fd < 0)
@@ -234,6 +253,49 @@ static int collect_scanned(struct tracker *tracker, unsigned index, struct bitma
 
 /* ---- either */
 
+static void note_shared(const struct tracker *tracker, uintptr_t start, uintptr_t end)
+{
+    for (unsigned i = 0; i < tracker->peer->count; i++) {
+        const struct region *region = &tracker->peer->regions[i];
+
+        if ((uintptr_t)region->start < end && start < (uintptr_t)region->start + region->len)
+            tracker->shared[i] = true;
+    }
+}
+
+/* Return: 0; -ENOMEM. */
+static int find_shared(struct tracker *tracker)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    bool begins = true; /* a line; the end of a long one tells nothing */
+    char line[256];
+
+    tracker->shared = calloc(tracker->peer->count, sizeof(*tracker->shared));
+    for (unsigned i = 0; tracker->shared && i < tracker->peer->count; i++)
+        tracker->shared[i] = !maps || tracker->peer->regions[i].page > 4096;
+    for (; tracker->shared && maps && fgets(line, sizeof(line), maps);
+         begins = strchr(line, '\n') != NULL) {
+        unsigned long long start, end;
+        char share;
+
+        if (begins && sscanf(line, "%llx-%llx %*1c%*1c%*1c%c", &start, &end, &share) == 3 &&
+            share == 's')
+            note_shared(tracker, (uintptr_t)start, (uintptr_t)end);
+    }
+    if (maps)
+        fclose(maps);
+    return tracker->shared ? 0 : -ENOMEM;
+}
+
+static bool any_shared(const struct tracker *tracker)
+{
+    for (unsigned i = 0; i < tracker->peer->count; i++) {
+        if (tracker->shared[i])
+            return true;
+    }
+    return false;
+}
+
 /* A place without a page cannot be protected everywhere: have one, of zeroes. */
 static void populate(const struct region *region)
 {
@@ -261,12 +323,15 @@ static int open_context(struct tracker *tracker, bool *ret_unpopulated)
 {
     const int flags = O_CLOEXEC | O_NONBLOCK;
     uint64_t best = FEATURES | UF_FEATURE_WP_UNPOPULATED;
+    uint64_t removed = any_shared(tracker) ? UF_FEATURE_EVENT_REMOVE : 0;
     int fd;
 
     *ret_unpopulated = true;
     tracker->pagemap =
         (int)uf_syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    fd = tracker->pagemap < 0 ? -1 : peer_context(tracker->peer, best | UF_FEATURE_WP_ASYNC, flags);
+    fd = tracker->pagemap < 0
+             ? -1
+             : peer_context(tracker->peer, best | removed | UF_FEATURE_WP_ASYNC, flags);
     if (fd >= 0)
         return fd;
     if (tracker->pagemap >= 0)
@@ -288,9 +353,12 @@ int tracker_start(struct tracker *tracker, struct peer *peer)
     tracker->peer = peer;
     tracker->stop_fd = -1;
     pthread_mutex_init(&tracker->lock, NULL);
-    tracker->fd = open_context(tracker, &unpopulated);
-    ret = tracker->fd < 0 ? tracker->fd : 0;
-    if (ret == 0 && tracker->pagemap < 0)
+    tracker->fd = tracker->pagemap = -1;
+    ret = find_shared(tracker);
+    if (ret == 0)
+        tracker->fd = ret = open_context(tracker, &unpopulated);
+    ret = ret < 0 ? ret : 0;
+    if (ret == 0 && (tracker->pagemap < 0 || any_shared(tracker)))
         ret = start_notes(tracker);
     for (unsigned i = 0; ret == 0 && i < peer->count; i++)
         ret = watch_region(tracker, &peer->regions[i], unpopulated);
@@ -307,9 +375,11 @@ static int collect(struct tracker *tracker, struct bitmap *maps, bool again)
     struct peer *peer = tracker->peer;
     int ret = 0;
 
-    for (unsigned i = 0; ret == 0 && i < peer->count; i++)
+    for (unsigned i = 0; ret == 0 && i < peer->count; i++) {
         ret = tracker->pagemap >= 0 ? collect_scanned(tracker, i, &maps[i], again)
                                     : collect_noted(tracker, i, &maps[i], again);
+        collect_removed(tracker, i, &maps[i]);
+    }
     return ret < 0 ? peer_fail(peer, ret, "asking which pages were written: %s", strerror(-ret))
                    : 0;
 }
@@ -337,11 +407,13 @@ void tracker_stop(struct tracker *tracker)
         bitmap_fini(&tracker->removed[i]);
     free(tracker->written);
     free(tracker->removed);
+    free(tracker->shared);
     if (tracker->pagemap >= 0)
         close(tracker->pagemap);
     if (tracker->fd >= 0)
         uf_context_close(tracker->fd); /* who waits goes on */
     pthread_mutex_destroy(&tracker->lock);
     tracker->written = tracker->removed = NULL;
+    tracker->shared = NULL;
     tracker->fd = tracker->pagemap = tracker->stop_fd = -1;
 }

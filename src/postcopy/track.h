@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which pages were written since they were last asked about: by write protection without messages
- * and the pagemap's scan where the backend has them, else by messages.
+ * and the pagemap's scan where the backend has them, else by messages. Which were discarded of
+ * shared memory, by messages either way.
  */
 #ifndef POSTCOPY_TRACK_H
 #define POSTCOPY_TRACK_H
@@ -12,12 +13,13 @@
 struct tracker {
     struct peer *peer;
     int fd;      /* the context; -1: not at work */
-    int pagemap; /* -1: by messages */
+    int pagemap; /* -1: writes by messages, too */
     int stop_fd;
     pthread_t thread;
     pthread_mutex_t lock;   /* of written, and of what is protected */
     struct bitmap *written; /* by messages: a map a region */
-    struct bitmap *removed; /* the same, of what the program has discarded */
+    struct bitmap *removed; /* what the program has discarded; NULL: the pagemap tells all */
+    bool *shared;           /* a region: or of huge pages */
 };
 
 /* From now on every write is noticed. Return: 0; -errno, told to the peer. */

@@ -183,6 +183,31 @@ static void check_cancel_in_stop(void)
     }
 }
 
+/* ---- what the source's program discards */
+
+static int stop_and_discard(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    struct move *move = arg;
+    const int advice = move->kind == MAP_SHARED ? MADV_REMOVE : MADV_DONTNEED;
+
+    if (uf_syscall(SYS_madvise, move->from + 9 * PAGE, 3 * PAGE, advice) ||
+        uf_syscall(SYS_madvise, move->from + HUGE, HUGE, advice))
+        abort();
+    return stop(arg, ret_blob, ret_len);
+}
+
+static void check_discarding(int kind)
+{
+    struct move move = {.kind = kind, .how = {.rounds_max = 1, .stop = stop_and_discard}};
+
+    begin(&move);
+    run(&move);
+    point(is_right(&move) && !move.from[9 * PAGE] && move.source_stats.pages_precopy > 0,
+          kind == MAP_SHARED ? "what is discarded in stop() does not arrive, shared memory"
+                             : "what is discarded in stop() does not arrive");
+    end(&move);
+}
+
 static void *run_source(void *arg)
 {
     struct move *move = arg;
@@ -606,6 +631,8 @@ int main(int argc, char **argv)
     check_transparent_huge_pages(MAP_SHARED);
     check_pipes();
     check_signals();
+    check_discarding(MAP_PRIVATE);
+    check_discarding(MAP_SHARED);
     check_cancel_in_stop();
     check_slow();
     check_answer_missing();
