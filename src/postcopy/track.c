@@ -152,14 +152,19 @@ static void *note_writes(void *arg)
     return NULL;
 }
 
+/*
+ * Whoever writes or discards waits for this lock, a handler of a signal in this thread as well,
+ * which is the program's: none runs meanwhile.
+ */
 static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap *map, bool again)
 {
     const struct region *region = &tracker->peer->regions[index];
     struct bitmap *written = &tracker->written[index];
     size_t first, count, at = 0;
+    sigset_t mask;
     int ret = 0;
 
-    pthread_mutex_lock(&tracker->lock);
+    peer_lock_quietly(&tracker->lock, &mask);
     while (ret == 0 && (count = bitmap_next(written, at, SIZE_MAX, &first)) > 0) {
         if (again) {
             ret = protect_locked(tracker, region->start + first * region->page,
@@ -169,22 +174,23 @@ static int collect_noted(struct tracker *tracker, unsigned index, struct bitmap 
         bitmap_set(map, first, count);
         at = first + count;
     }
-    pthread_mutex_unlock(&tracker->lock);
+    peer_unlock_quietly(&tracker->lock, &mask);
     return ret;
 }
 
 static void collect_removed(struct tracker *tracker, unsigned index, struct bitmap *map)
 {
     size_t first, count, at = 0;
+    sigset_t mask;
 
     if (!tracker->removed)
         return;
-    pthread_mutex_lock(&tracker->lock);
+    peer_lock_quietly(&tracker->lock, &mask);
     while ((count = bitmap_next(&tracker->removed[index], at, SIZE_MAX, &first)) > 0) {
         bitmap_set(map, first, count);
         at = first + count;
     }
-    pthread_mutex_unlock(&tracker->lock);
+    peer_unlock_quietly(&tracker->lock, &mask);
 }
 
 static int start_notes(struct tracker *tracker)

@@ -47,6 +47,22 @@ int pthread_mutex_unlock(pthread_mutex_t *mutex)
     return next(mutex);
 }
 
+static bool no_pagemap; /* writes come as messages */
+
+int uf_context_ioctl(int fd, unsigned long request, void *arg)
+{
+    static int (*_Atomic next)(int, unsigned long, void *);
+
+    if (!next)
+        next = (int (*)(int, unsigned long, void *))next_of("uf_context_ioctl");
+    if (no_pagemap && request == UF_IO_API &&
+        ((struct uf_io_api *)arg)->features & UF_FEATURE_WP_ASYNC) {
+        errno = EINVAL;
+        return -1;
+    }
+    return next(fd, request, arg);
+}
+
 static struct {
     _Atomic int fd; /* whose next request goes out in part; 0: none */
     _Atomic bool begun;
@@ -184,6 +200,41 @@ static void check_signal(void)
     run_asked(&move);
     point(is_right(&move) && move.asked_counts && move.asked_who,
           "a signal whose handler touches what is missing comes while a thread asks for counts");
+    end(&move);
+}
+
+/* Of each lock that the thread of the source gives back, another page is written to. */
+static void on_pester_source(int sig)
+{
+    static size_t page;
+
+    pestered_move->from[page++ * PAGE] = 's';
+    pestered = page < BYTES / PAGE;
+}
+
+static int stop_pestered(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    struct move *move = arg;
+
+    move->asked_who = pestered;
+    pestered = false;
+    return stop(arg, ret_blob, ret_len);
+}
+
+static void check_signal_at_source(void)
+{
+    const struct sigaction act = {.sa_handler = on_pester_source};
+    struct move move = {.kind = MAP_PRIVATE, .how = {.rounds_max = 2, .stop = stop_pestered}};
+
+    no_pagemap = true;
+    begin(&move);
+    pestered_move = &move;
+    sigaction(SIGUSR1, &act, NULL);
+    pestered = true;
+    run(&move);
+    no_pagemap = false;
+    point(is_right(&move) && move.asked_who,
+          "a signal whose handler writes to the regions comes while it is asked what was written");
     end(&move);
 }
 
@@ -355,6 +406,7 @@ int main(int argc, char **argv)
         return 0;
     }
     check_signal();
+    check_signal_at_source();
     check_cancelled();
     check_part();
     check_part_and_broken();
