@@ -221,15 +221,15 @@ int handover_switch(struct uf_source *source)
         ret = send_blob(source);
     if (ret)
         return ret;
-    if (atomic_load(&source->cancel_wanted)) { /* again: the sink has said that it did not switch */
-        atomic_store(&source->switched, false);
+    if (atomic_load(&source->cancel_wanted))
         return handover_cancel(source);
-    }
     /* From here on the sink may resume, whether we hear of it or not. */
     atomic_store(&source->switched, true);
     peer_cancelable(peer, -1);
     peer_last(peer);
     ret = peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_SWITCH}, NULL);
+    if (ret && !peer->control.guarded) /* of a session a part may be on its way, or all */
+        atomic_store(&source->switched, false);
     if (ret == 0)
         ret = peer_expect(peer, &peer->control, WIRE_READY, &ready);
     if (ret == 0 && ready.payload)

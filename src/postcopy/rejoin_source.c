@@ -97,8 +97,11 @@ static int shake(void *arg)
         ret = peer_expect(peer, &peer->control, WIRE_STATE, &state);
     if (ret)
         return ret;
-    if (state.offset == WIRE_STATE_PREPARED && !state.payload && !source->handed)
+    if (state.offset == WIRE_STATE_PREPARED && !state.payload && !source->handed) {
+        atomic_store(&source->switched, false); /* until SWITCH is said again */
         return 0;
+    }
+    atomic_store(&source->switched, true);
     if (state.offset == WIRE_STATE_SWITCHED && !state.payload)
         return take_missing(source);
     if (state.offset == WIRE_STATE_COMPLETE && !state.payload)

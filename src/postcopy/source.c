@@ -242,10 +242,8 @@ static int switch_and_push(struct uf_source *source)
         ret = rejoin_source(source);
         if (ret || atomic_load(&source->complete))
             return ret;
-        if (!source->handed && atomic_load(&source->cancel_wanted)) {
-            atomic_store(&source->switched, false);
+        if (!source->handed && atomic_load(&source->cancel_wanted))
             return handover_cancel(source);
-        }
     }
 }
 

@@ -19,6 +19,8 @@
 
 #define REQUEST 40 /* bytes */
 #define PART    7
+#define BLOB    7 /* types of messages: the first byte */
+#define SWITCH  8
 #define FAR     1000 /* a page that comes when it is asked for, and not before */
 
 static void *next_of(const char *name)
@@ -75,12 +77,20 @@ static bool is_narrow(int fd)
     return fd == atomic_load(&narrow.fd) && fd;
 }
 
+static bool loses_switch; /* on its way, and what is to precede the next one is not taken at all */
+static unsigned switches;
+
 ssize_t send(int fd, const void *bytes, size_t len, int flags)
 {
     static ssize_t (*_Atomic next)(int, const void *, size_t, int);
 
     if (!next)
         next = (ssize_t(*)(int, const void *, size_t, int))next_of("send");
+    if (loses_switch && len == REQUEST && *(const uint8_t *)bytes == SWITCH) {
+        switches++;
+        shutdown(fd, SHUT_RDWR);
+        return (ssize_t)len;
+    }
     if (is_narrow(fd) && len == REQUEST && !atomic_exchange(&narrow.begun, true))
         return next(fd, bytes, PART, flags);
     if (is_narrow(fd) && len == REQUEST - PART)
@@ -98,6 +108,11 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
     if (!next)
         next = (ssize_t(*)(int, const struct msghdr *, int))next_of("sendmsg");
+    if (loses_switch && switches && *(const uint8_t *)msg->msg_iov->iov_base == BLOB) {
+        shutdown(fd, SHUT_RDWR);
+        errno = EPIPE;
+        return -1;
+    }
     if (is_narrow(fd) && atomic_load(&narrow.broken)) {
         errno = EPIPE;
         return -1;
@@ -339,6 +354,57 @@ static void check_part_and_broken(void)
     end(&move);
 }
 
+/* ---- the switch is lost */
+
+static struct uf_postcopy_links next_links[2];
+static bool next_taken[2];
+
+static int take_next(int side, struct uf_postcopy_links *links)
+{
+    if (next_taken[side])
+        return -ENOLINK;
+    next_taken[side] = true;
+    *links = next_links[side];
+    return 0;
+}
+
+static int reconnect_source(void *arg, int error, struct uf_postcopy_links *links)
+{
+    return take_next(0, links);
+}
+
+static int reconnect_sink(void *arg, int error, struct uf_postcopy_links *links)
+{
+    return take_next(1, links);
+}
+
+static int stop_with_blob(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    *ret_blob = "state";
+    *ret_len = 6;
+    return 0;
+}
+
+/* The sink says that it did not come; then it is gone, before it is said again. */
+static void check_lost_switch(void)
+{
+    struct move move = {.kind = MAP_PRIVATE,
+                        .how = {.stop = stop_with_blob, .reconnect = reconnect_source},
+                        .sink_how = {.reconnect = reconnect_sink}};
+
+    pair_links(next_links);
+    begin(&move);
+    loses_switch = true;
+    run(&move);
+    loses_switch = false;
+    point(move.source_ret < 0 && move.source_stats.recoveries == 1 && switches == 1 &&
+              move.sink_ret < 0 && !uf_sink_switched(move.sink) && !uf_source_switched(move.source),
+          "a sink that did not get the switch, and then is gone, keeps no program from going on");
+    close_links(&next_links[0]);
+    close_links(&next_links[1]);
+    end(&move);
+}
+
 /* ---- a child that shares memory, and has descriptors of its own */
 
 static int resume_and_fork(void *arg, const void *blob, size_t len)
@@ -410,6 +476,7 @@ int main(int argc, char **argv)
     check_cancelled();
     check_part();
     check_part_and_broken();
+    check_lost_switch();
     check_child();
     check_cannot_wait();
     printf("1..%d\n", points);

@@ -208,6 +208,28 @@ static void check_discarding(int kind)
     end(&move);
 }
 
+/* ---- who is gone when the switch is to be said */
+
+static int stop_and_lose(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    struct move *move = arg;
+
+    each_link(&move->links[1], hang_up);
+    return stop(arg, ret_blob, ret_len);
+}
+
+static void check_lost_sink(void)
+{
+    struct move move = {.kind = MAP_PRIVATE, .how = {.rounds_max = 1, .stop = stop_and_lose}};
+
+    begin(&move);
+    run(&move);
+    point(move.source_ret == -EPIPE && !uf_source_switched(move.source) && move.sink_ret < 0 &&
+              !uf_sink_switched(move.sink),
+          "a sink that is gone before the switch goes out keeps no program from going on");
+    end(&move);
+}
+
 static void *run_source(void *arg)
 {
     struct move *move = arg;
@@ -633,6 +655,7 @@ int main(int argc, char **argv)
     check_signals();
     check_discarding(MAP_PRIVATE);
     check_discarding(MAP_SHARED);
+    check_lost_sink();
     check_cancel_in_stop();
     check_slow();
     check_answer_missing();

@@ -164,8 +164,8 @@ static struct outcome migrate(const struct sides_how *how, const struct plan *pl
 }
 
 /*
- * What asks for links has switched, or may have: with new ones all ends well. A source that did not
- * goes on, and the sink must not.
+ * What asks for links has switched, or may have, or could not say so: with new ones all ends well.
+ * A source that did not goes on, and the sink must not.
  */
 /* However often they were named: a page is discarded once, and comes behind the switch. */
 static bool counts_once(void)
@@ -188,7 +188,7 @@ static bool judge(const struct plan *plan, const struct outcome *o)
     if (exact && o->again)
         return false;
     if (o->ends[0] == BEFORE_SWITCH)
-        return o->ends[1] == BEFORE_SWITCH && !o->asked[0];
+        return o->ends[1] == BEFORE_SWITCH && (plan->give_up || !o->asked[0]);
     if (plan->give_up)
         return (o->ends[0] == BEHIND_SWITCH || !o->asked[0]) &&
                (o->ends[1] == BEHIND_SWITCH || o->ends[1] == BEFORE_SWITCH ||
