@@ -10,10 +10,17 @@
 #define LOOKS_MAX 16 /* before the program stops */
 #define PAGES_FEW 16 /* to drop takes no time */
 
+/* Who cannot be told any more sees why. */
+void handover_tell_cancel(struct uf_source *source)
+{
+    struct wire_header cancel = {.type = WIRE_CANCEL};
+
+    link_send(&source->peer.control, &cancel, NULL);
+}
+
 int handover_cancel(struct uf_source *source)
 {
-    peer_send(&source->peer, &source->peer.control, (struct wire_header){.type = WIRE_CANCEL},
-              NULL);
+    handover_tell_cancel(source);
     return peer_fail(&source->peer, -ECANCELED, "canceled before the switch");
 }
 

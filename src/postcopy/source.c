@@ -200,8 +200,7 @@ static int stop_program(struct uf_source *source, struct tracker *tracker)
     source->stopped_ns = peer_now_ns();
     ret = source->options.stop(source->options.arg, &source->blob, &source->blob_len);
     if (ret < 0) {
-        peer_send(&source->peer, &source->peer.control, (struct wire_header){.type = WIRE_CANCEL},
-                  NULL);
+        handover_tell_cancel(source);
         return peer_fail(&source->peer, ret, "the program did not stop: %s", strerror(-ret));
     }
     if (source->blob_len > UF_POSTCOPY_BLOB_MAX)

@@ -53,6 +53,8 @@ int handover_prepare(struct uf_source *source, struct tracker *tracker);
 /* What changed is dropped there, the state goes over, the sink switches. May be done again, as long
  * as it did not. Return: 0; -errno, told; -ENOTCONN, -ECANCELED: broken. */
 int handover_switch(struct uf_source *source);
+/* The sink hears that it is over, if it can: that it cannot is no error, there is a first one. */
+void handover_tell_cancel(struct uf_source *source);
 /* Before SWITCH, or when it is known that it did not come. Return: -ECANCELED, told. */
 int handover_cancel(struct uf_source *source);
 

@@ -218,6 +218,37 @@ static int stop_and_lose(void *arg, const void **ret_blob, size_t *ret_len)
     return stop(arg, ret_blob, ret_len);
 }
 
+static int lose_and_cancel(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    struct move *move = arg;
+
+    uf_source_cancel(move->source);
+    return stop_and_lose(arg, ret_blob, ret_len);
+}
+
+static int lose_and_fail(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    stop_and_lose(arg, ret_blob, ret_len);
+    return -ENOTTY;
+}
+
+/* What was wished comes before what cannot be said of it. */
+static void check_lost_and_given_up(void)
+{
+    struct move canceled = {.kind = MAP_PRIVATE, .how = {.stop = lose_and_cancel}};
+    struct move stayed = {.kind = MAP_PRIVATE, .how = {.stop = lose_and_fail}};
+
+    begin(&canceled);
+    run(&canceled);
+    judge_canceled(&canceled, "canceled, though the sink is gone");
+    end(&canceled);
+    begin(&stayed);
+    run(&stayed);
+    point(stayed.source_ret == -ENOTTY && !uf_source_switched(stayed.source) && stayed.sink_ret < 0,
+          "the error of stop() stays, though the sink is gone");
+    end(&stayed);
+}
+
 static void check_lost_sink(void)
 {
     struct move move = {.kind = MAP_PRIVATE, .how = {.rounds_max = 1, .stop = stop_and_lose}};
@@ -656,6 +687,7 @@ int main(int argc, char **argv)
     check_discarding(MAP_PRIVATE);
     check_discarding(MAP_SHARED);
     check_lost_sink();
+    check_lost_and_given_up();
     check_cancel_in_stop();
     check_slow();
     check_answer_missing();
