@@ -33,8 +33,9 @@ static int secure_links(struct peer *peer, const struct uf_postcopy_tls *tls)
         struct link *link = peer_link(peer, i);
 
         ret = link ? link_secure(link, tls, words, sizeof(words)) : 0;
-        if (ret && ret != -ECANCELED)
-            ret = peer_fail(peer, ret, "TLS on the %s link: %s", peer_link_name(peer, link), words);
+        if (ret)
+            ret = peer_fail(peer, ret, "TLS on the %s link: %s", peer_link_name(peer, link),
+                            ret == -ECANCELED ? "canceled while hands were shaken" : words);
     }
     return ret;
 }

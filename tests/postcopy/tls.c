@@ -513,6 +513,33 @@ static void check_options(void)
     }
 }
 
+/* Nobody shakes its hand. */
+static void check_canceled(void)
+{
+    struct side sides[2] = {{.links = {{0}}}, {.links = {{0}}}};
+    struct relay relay = {.cut = 0};
+
+    make_sides(sides, &tests[0]);
+    for (int i = 0; i < 2; i++)
+        connect_side(&sides[i], &relay, i, false);
+    uf_source_cancel(sides[0].source);
+    run_side(&sides[0]);
+    close_links(&sides[1].links);
+    for (int i = 0; i < 2 * LINKS; i++) {
+        close(relay.from[i]);
+        close(relay.to[i]);
+    }
+    point(sides[0].ret == -ECANCELED && !uf_source_switched(sides[0].source) &&
+              says(&sides[0], "canceled"),
+          "canceled while hands are shaken", "and it says so");
+    uf_source_free(sides[0].source);
+    uf_sink_free(sides[1].sink);
+    for (int i = 0; i < 2; i++) {
+        uf_postcopy_tls_free(sides[i].tls);
+        munmap(sides[i].memory, PAGES * PAGE);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct uf_postcopy_tls_options none = {.server = true};
@@ -535,6 +562,7 @@ int main(int argc, char **argv)
         if (!run(&tests[i]))
             return 0;
     }
+    check_canceled();
     printf("1..%d\n", points);
     return failed;
 }
