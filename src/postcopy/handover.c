@@ -226,6 +226,8 @@ int handover_switch(struct uf_source *source)
     }
     if (ret == 0)
         ret = send_blob(source);
+    if (ret == 0)
+        ret = peer_error(peer); /* of who watched for writes: not all of them may be known */
     if (ret)
         return ret;
     if (atomic_load(&source->cancel_wanted))

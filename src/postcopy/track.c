@@ -27,6 +27,8 @@ struct scan {
     uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
 };
 
+#define PAUSE_MS 1 /* from one look to the next, where it cannot be waited */
+
 #define FEATURES (UF_FEATURE_PAGEFAULT_FLAG_WP | UF_FEATURE_WP_HUGETLBFS_SHMEM)
 
 /* Return: 0; -errno; -EAGAIN: an event is to be read first. */
@@ -143,8 +145,10 @@ static void *note_writes(void *arg)
                             {.fd = tracker->stop_fd, .events = POLLIN}};
 
     for (;;) {
-        if (uf_poll(fds, 2, -1) < 0 && errno != EINTR)
-            break;
+        if (uf_poll(fds, 2, -1) < 0 && errno != EINTR) {
+            peer_fail(tracker->peer, -errno, "waiting for writes: %s", strerror(errno));
+            poll(&fds[1], 1, PAUSE_MS); /* whoever writes goes on none the less */
+        }
         if (fds[1].revents)
             break;
         note_messages(tracker);

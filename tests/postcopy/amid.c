@@ -461,6 +461,33 @@ static void check_cannot_wait(void)
     end(&move);
 }
 
+/* The first write is still waited for. */
+static int stop_unwatched(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    struct move *move = arg;
+
+    atomic_store(&cannot_wait, true);
+    for (size_t page = 0; page < 9; page++)
+        move->from[page * PAGE] = 's';
+    move->asked_who = true;
+    return stop(arg, ret_blob, ret_len);
+}
+
+static void check_unwatched(void)
+{
+    struct move move = {.kind = MAP_PRIVATE, .how = {.rounds_max = 1, .stop = stop_unwatched}};
+
+    no_pagemap = true;
+    begin(&move);
+    run(&move);
+    no_pagemap = false;
+    atomic_store(&cannot_wait, false);
+    point(move.asked_who && move.source_ret == -ENOMEM && !uf_source_switched(move.source) &&
+              move.sink_ret < 0 && !uf_sink_switched(move.sink),
+          "writes cannot be watched for any more: nobody waits, and the program goes on");
+    end(&move);
+}
+
 int main(int argc, char **argv)
 {
     const char *why;
@@ -479,6 +506,7 @@ int main(int argc, char **argv)
     check_lost_switch();
     check_child();
     check_cannot_wait();
+    check_unwatched();
     printf("1..%d\n", points);
     return failed;
 }
