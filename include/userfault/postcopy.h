@@ -302,7 +302,7 @@ void uf_sink_free(struct uf_sink *sink);
  * be dropped is refused then, before anything stops: a file that is sealed against writing or has
  * no holes, a private mapping of a file, private and shared memory in one region, what is locked or
  * not mapped, and pages larger than @page_bytes. From the switch until the end the program must
- * neither unmap nor discard any of it.
+ * neither unmap nor discard any of it; protection and other advice may change, a page's at a time.
  */
 int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t page_bytes);
 

@@ -144,26 +144,47 @@ static int await_huge_page(struct uf_sink *sink, uint64_t *since_ns)
     return peer_error(&sink->peer);
 }
 
+/*
+ * A step is of one mapping, or ENOENT; and the program makes several of a region when some pages of
+ * it get another protection, or advice. Return: whether a shorter step may do, *step.
+ */
+static bool is_shortened(size_t *step, size_t page, int error)
+{
+    if (error != ENOENT || *step <= page)
+        return false;
+    *step = *step / 2 & ~(page - 1);
+    return true;
+}
+
 /* What was there already is not summed up again. Return: 0, -errno. */
 static int fill(struct uf_sink *sink, unsigned index, char *to, const char *from, size_t len)
 {
     const struct region *region = &sink->peer.regions[index];
+    size_t step = len;
     uint64_t since_ns = 0;
 
     for (size_t done = 0; done < len;) {
         const char *content = from ? from + done : NULL;
-        long n = fill_step(sink, to + done, content, len - done);
-        const int error = errno;
+        long n;
+        int error;
+
+        step = step < len - done ? step : len - done;
+        n = fill_step(sink, to + done, content, step);
+        error = errno;
 
         if (n > 0 && content)
             digest_add(&sink->digest, index, (size_t)(to + done - region->start), content,
                        (size_t)n);
-        if (n > 0)
+        if (n > 0) {
             since_ns = 0;
-        else if (lacks_huge_page(sink, index, to + done, error))
+            step *= 2;
+        } else if (is_shortened(&step, region->page, error)) {
+            n = 0;
+        } else if (lacks_huge_page(sink, index, to + done, error)) {
             n = await_huge_page(sink, &since_ns);
-        else
+        } else {
             n = after_failure(sink, (uintptr_t)to + done, region->page, error);
+        }
         if (n < 0)
             return (int)n;
         done += (size_t)n;
@@ -327,16 +348,23 @@ void place_wake_all(struct uf_sink *sink)
 static int poison_region(struct uf_sink *sink, unsigned index)
 {
     const struct region *region = &sink->peer.regions[index];
+    size_t step = region->len;
 
     for (size_t at = 0; at < region->len;) {
-        struct uf_io_poison arg = {.range = {(uintptr_t)region->start + at, region->len - at}};
-        long n = uf_context_ioctl(sink->fd, UF_IO_POISON, &arg) == 0 ? (long)(region->len - at)
-                                                                     : arg.updated;
+        struct uf_io_poison arg = {.range = {.start = (uintptr_t)region->start + at}};
+        long n;
 
-        if (n > 0)
+        step = step < region->len - at ? step : region->len - at;
+        arg.range.len = step;
+        n = uf_context_ioctl(sink->fd, UF_IO_POISON, &arg) == 0 ? (long)step : arg.updated;
+        if (n > 0) {
             bitmap_set(&sink->lost[index], at / region->page, (size_t)n / region->page);
-        else
+            step *= 2;
+        } else if (is_shortened(&step, region->page, errno)) {
+            n = 0;
+        } else {
             n = after_failure(sink, (uintptr_t)region->start + at, region->page, errno);
+        }
         if (n < 0)
             return (int)n;
         at += (size_t)n;

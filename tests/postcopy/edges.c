@@ -668,6 +668,84 @@ static void check_cancel_unanswered(void)
     end(&move);
 }
 
+/* ---- regions of several mappings */
+
+/* Which the system makes of one, since some pages of it are to be treated otherwise. */
+static void divide(char *start)
+{
+    for (size_t at = 5 * PAGE; at < BYTES; at += 37 * PAGE) {
+        if (uf_syscall(SYS_madvise, start + at, 3 * PAGE, MADV_DONTDUMP) ||
+            uf_syscall(SYS_mprotect, start + at + 3 * PAGE, PAGE, PROT_READ))
+            abort();
+    }
+}
+
+static int divide_and_go_on(void *arg, const void *blob, size_t len)
+{
+    const struct move *move = arg;
+
+    divide(move->to);
+    return 0;
+}
+
+static int divide_and_fail(void *arg, const void *blob, size_t len)
+{
+    divide_and_go_on(arg, blob, len);
+    return -EIO;
+}
+
+static void check_divided(int kind, bool before, bool zeroes)
+{
+    struct move move = {.kind = kind, .sink_how = {.resume = before ? resume : divide_and_go_on}};
+    char name[128];
+
+    prepare(&move);
+    if (before)
+        divide(move.to);
+    if (zeroes && madvise(move.from, BYTES, kind == MAP_SHARED ? MADV_REMOVE : MADV_DONTNEED))
+        abort();
+    if (pthread_create(&move.thread, NULL, run_sink, &move))
+        abort();
+    run(&move);
+    snprintf(name, sizeof(name), "%s memory that is several mappings %s the switch, %s",
+             kind == MAP_SHARED ? "shared" : "private", before ? "before" : "since",
+             zeroes ? "of zeroes" : "with content");
+    point(is_right(&move), name);
+    end(&move);
+}
+
+/* Return: whether the system can read each page that is said to be lost. */
+static bool is_any_readable(const struct move *move)
+{
+    int fds[2];
+    bool is = false;
+
+    if (pipe(fds))
+        abort();
+    for (size_t at = 0, len; (len = uf_sink_lost(move->sink, 0, at, &at)) > 0; at += len) {
+        for (size_t i = 0; i < len; i += PAGE)
+            is |= uf_syscall(SYS_write, fds[1], move->to + at + i, (size_t)1) > 0;
+    }
+    close(fds[0]);
+    close(fds[1]);
+    return is;
+}
+
+static void check_divided_lost(void)
+{
+    struct move move = {.kind = MAP_PRIVATE,
+                        .how = {.bandwidth_bytes = 1},
+                        .sink_how = {.resume = divide_and_fail}};
+    size_t at;
+
+    begin(&move);
+    run(&move);
+    point(move.sink_ret == -EIO && uf_sink_lost(move.sink, 0, 0, &at) > 0 &&
+              !is_any_readable(&move),
+          "what is lost of several mappings is waited for by nobody");
+    end(&move);
+}
+
 /* ---- */
 
 int main(int argc, char **argv)
@@ -696,6 +774,9 @@ int main(int argc, char **argv)
     check_late();
     check_crowd();
     check_jam();
+    for (int i = 0; i < 8; i++)
+        check_divided(i & 1 ? MAP_SHARED : MAP_PRIVATE, i & 2, i & 4);
+    check_divided_lost();
     printf("1..%d\n", points);
     return failed;
 }
