@@ -289,7 +289,8 @@ int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options);
 /**
  * uf_sink_free() - after uf_sink_run() has returned
  *
- * After an error behind the switch, who touches a page that never arrived gets SIGBUS. Where the
+ * After an error before the switch the regions are plain memory, some of it arrived, some zeroes.
+ * After one behind the switch, who touches a page that never arrived gets SIGBUS. Where the
  * backend lacks UF_FEATURE_POISON (a kernel before 6.6), he waits until this is called, and reads
  * zeroes then.
  */

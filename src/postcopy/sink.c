@@ -365,7 +365,10 @@ static int run(void *arg)
         peer_stop(peer);
     receive_join(&receivers);
     end_small(sink);
-    return atomic_load(&sink->switched) ? finish(sink) : ret;
+    if (atomic_load(&sink->switched))
+        return finish(sink);
+    place_finish(sink); /* who touches the memory now would wait in vain */
+    return ret;
 }
 
 int uf_sink_run(struct uf_sink *sink, const struct uf_postcopy_links *links)

@@ -746,6 +746,26 @@ static void check_divided_lost(void)
     end(&move);
 }
 
+/* ---- memory of a sink that never switched */
+
+static int refuse_to_stop(void *arg, const void **ret_blob, size_t *ret_len)
+{
+    return -EBUSY;
+}
+
+static void check_unswitched(void)
+{
+    struct move move = {.kind = MAP_PRIVATE, .how = {.stop = refuse_to_stop}};
+
+    begin(&move);
+    run(&move);
+    memset(move.to, 'm', BYTES);
+    point(move.source_ret == -EBUSY && move.sink_ret == -ECANCELED &&
+              !uf_sink_switched(move.sink) && move.to[BYTES - 1] == 'm',
+          "a sink that was prepared in vain leaves plain memory");
+    end(&move);
+}
+
 /* ---- */
 
 int main(int argc, char **argv)
@@ -777,6 +797,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < 8; i++)
         check_divided(i & 1 ? MAP_SHARED : MAP_PRIVATE, i & 2, i & 4);
     check_divided_lost();
+    check_unswitched();
     printf("1..%d\n", points);
     return failed;
 }
