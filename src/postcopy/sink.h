@@ -50,11 +50,12 @@ struct uf_sink {
     struct peer peer;
     struct uf_sink_options options;
     _Atomic bool switched;
-    bool all_there;      /* every link has said DONE */
-    bool small;          /* until the regions are registered: small_begin() */
-    bool *tells;         /* a region: mincore() tells what is there */
-    struct bitmap *lost; /* a region, after an error: what will never come */
-    int fd;              /* the context; -1: none yet */
+    bool all_there;        /* every link has said DONE */
+    bool small;            /* until the regions are registered: small_begin() */
+    bool *tells;           /* a region: mincore() tells what is there */
+    struct bitmap *lost;   /* a region, after an error: what will never come */
+    _Atomic uint64_t came; /* bytes behind the switch, over this connection */
+    int fd;                /* the context; -1: none yet */
     bool poisons;
     struct digest digest;
     int asker_bell; /* an eventfd; -1: touches are not served */

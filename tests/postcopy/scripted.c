@@ -2,7 +2,7 @@
 /*
  * A scripted source and a sink. A page comes twice, by two links, the second time first; and at the
  * end the source says a checksum of its region: none, the right one, another one, none though it
- * had said that it would.
+ * had said that it would. Or, behind the switch, more comes than there is.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -29,7 +29,7 @@ static char *memory;
 static char resumed_with;
 static int points, failed;
 
-enum checksum { UNASKED, RIGHT, WRONG, WITHHELD };
+enum checksum { UNASKED, RIGHT, WRONG, WITHHELD, UNASKED_AND_TWICE };
 
 static int resume(void *arg, const void *blob, size_t len)
 {
@@ -76,17 +76,25 @@ static bool is_read(int link)
 /* The region is of two pages: the first as it comes last, the second of zeroes. */
 static bool end_script(enum checksum checksum, const char *content)
 {
+    const bool twice = checksum == UNASKED_AND_TWICE;
     uint8_t sum[DIGEST_BYTES];
 
-    if (!hear(0, WIRE_PREPARE) || !hear(0, WIRE_READY))
+    if (!hear(0, WIRE_PREPARE) || !hear(0, WIRE_READY) || (twice && !hear(0, WIRE_RESUMED)))
         return false;
-    say(1, WIRE_ZERO, PAGE, PAGE, NULL, 0);
+    for (int i = 0; i < (twice ? 3 : 1); i++)
+        say(1, WIRE_ZERO, PAGE, PAGE, NULL, 0);
     wire_put_sum(sum, digest_of(content, PAGE, 0, 1) + (checksum == WRONG));
     if (checksum == RIGHT || checksum == WRONG)
         say(0, WIRE_DIGEST, 0, 0, sum, sizeof(sum));
     for (int i = 0; i < LINKS; i++)
         say(i, WIRE_DONE, 0, 0, NULL, 0);
-    return hear(0, WIRE_RESUMED) && hear(0, checksum <= RIGHT ? WIRE_COMPLETE : WIRE_FAILED);
+    return (twice || hear(0, WIRE_RESUMED)) &&
+           hear(0, checksum <= RIGHT ? WIRE_COMPLETE : WIRE_FAILED);
+}
+
+static bool is_unasked(enum checksum checksum)
+{
+    return checksum == UNASKED || checksum == UNASKED_AND_TWICE;
 }
 
 static bool begin_script(enum checksum checksum)
@@ -101,7 +109,7 @@ static bool begin_script(enum checksum checksum)
     }
     wire_put_run(region, &(struct wire_run){2 * PAGE, PAGE});
     say(0, WIRE_REGIONS, 0, 0, region, sizeof(region));
-    say(0, WIRE_OFFER, checksum != UNASKED ? WIRE_OFFER_DIGEST : 0, 0, NULL, 0);
+    say(0, WIRE_OFFER, is_unasked(checksum) ? 0 : WIRE_OFFER_DIGEST, 0, NULL, 0);
     return hear(0, WIRE_REGIONS) && hear(0, WIRE_OFFER);
 }
 
@@ -174,8 +182,9 @@ static void close_links(void)
 static bool run(enum uf_backend backend, enum checksum checksum)
 {
     static const char *const names[] = {"no checksum was agreed on", "a checksum that is right",
-                                        "a checksum that is not", "a checksum that is not sent"};
-    static const int ends[] = {0, 0, -EBADMSG, -EPROTO};
+                                        "a checksum that is not", "a checksum that is not sent",
+                                        "more pages than there are"};
+    static const int ends[] = {0, 0, -EBADMSG, -EPROTO, -EPROTO};
     struct uf_sink_options how = {.backend = backend, .resume = resume};
     struct uf_sink *sink;
     pthread_t thread;
@@ -209,7 +218,7 @@ int main(int argc, char **argv)
         argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
 
     memory = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    for (int checksum = UNASKED; checksum <= WITHHELD; checksum++) {
+    for (int checksum = UNASKED; checksum <= UNASKED_AND_TWICE; checksum++) {
         if (!run(backend, checksum))
             return 0;
     }
