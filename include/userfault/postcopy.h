@@ -324,7 +324,8 @@ bool uf_sink_switched(const struct uf_sink *sink);
  * @from_bytes: in the region; where to begin
  * @ret_offset_bytes: of the next stretch, if there is one
  *
- * Where the backend lacks UF_FEATURE_POISON, what is in swap may be among them.
+ * What is in swap may be among them: of shared memory, and where the backend lacks
+ * UF_FEATURE_POISON of private memory, too.
  * Context: any thread, after uf_sink_run().
  * Return: the length of the stretch in bytes; 0: nothing is lost there or behind it.
  */

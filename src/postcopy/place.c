@@ -344,35 +344,7 @@ void place_wake_all(struct uf_sink *sink)
 
 /* ---- what will never come */
 
-/* Return: 0; -errno: not all of it, or none. */
-static int poison_region(struct uf_sink *sink, unsigned index)
-{
-    const struct region *region = &sink->peer.regions[index];
-    size_t step = region->len;
-
-    for (size_t at = 0; at < region->len;) {
-        struct uf_io_poison arg = {.range = {.start = (uintptr_t)region->start + at}};
-        long n;
-
-        step = step < region->len - at ? step : region->len - at;
-        arg.range.len = step;
-        n = uf_context_ioctl(sink->fd, UF_IO_POISON, &arg) == 0 ? (long)step : arg.updated;
-        if (n > 0) {
-            bitmap_set(&sink->lost[index], at / region->page, (size_t)n / region->page);
-            step *= 2;
-        } else if (is_shortened(&step, region->page, errno)) {
-            n = 0;
-        } else {
-            n = after_failure(sink, (uintptr_t)region->start + at, region->page, errno);
-        }
-        if (n < 0)
-            return (int)n;
-        at += (size_t)n;
-    }
-    return 0;
-}
-
-/* Where no poison tells it. */
+/* What is not there, for all that is known. */
 static void note_lack(struct uf_sink *sink, unsigned index)
 {
     struct bitmap *lost = &sink->lost[index];
@@ -389,6 +361,54 @@ static void note_lack(struct uf_sink *sink, unsigned index)
     }
 }
 
+/* A stretch of what is noted so; a page that is there after all is not. Return: 0; -errno. */
+static int poison(struct uf_sink *sink, unsigned index, size_t at, size_t end)
+{
+    const struct region *region = &sink->peer.regions[index];
+    size_t step = end - at;
+
+    while (at < end) {
+        struct uf_io_poison arg = {.range = {.start = (uintptr_t)region->start + at}};
+        long n;
+
+        step = step < end - at ? step : end - at;
+        arg.range.len = step;
+        n = uf_context_ioctl(sink->fd, UF_IO_POISON, &arg) == 0 ? (long)step : arg.updated;
+        if (n > 0) {
+            step *= 2;
+        } else if (is_shortened(&step, region->page, errno)) {
+            n = 0;
+        } else {
+            n = after_failure(sink, (uintptr_t)region->start + at, region->page, errno);
+            if (n > 0)
+                bitmap_clear(&sink->lost[index], at / region->page, 1);
+        }
+        if (n < 0)
+            return (int)n;
+        at += (size_t)n;
+    }
+    return 0;
+}
+
+/*
+ * Only what is noted: POISON overwrites a page of shared memory that is there and that the system
+ * has taken out of the page tables (MADV_PAGEOUT, little memory). Return: 0; -errno: not all of it,
+ * or none.
+ */
+static int poison_region(struct uf_sink *sink, unsigned index)
+{
+    const struct bitmap *lost = &sink->lost[index];
+    const size_t page = sink->peer.regions[index].page;
+    size_t first = 0, count;
+    int ret = 0;
+
+    while (ret == 0 && (count = bitmap_next(lost, first, SIZE_MAX, &first)) > 0) {
+        ret = poison(sink, index, first * page, (first + count) * page);
+        first += count;
+    }
+    return ret;
+}
+
 /*
  * A page that is poisoned stays so without a context. The kernel (6.18) lets a thread wait that met
  * the page before it was poisoned, and enqueued itself behind the wake: only the end of the context
@@ -399,10 +419,8 @@ void place_poison(struct uf_sink *sink)
     bool all = sink->poisons;
 
     for (unsigned i = 0; i < sink->peer.count; i++) {
-        if (!sink->poisons || poison_region(sink, i)) {
-            note_lack(sink, i);
-            all = false;
-        }
+        note_lack(sink, i);
+        all &= sink->poisons && poison_region(sink, i) == 0;
         PEER_COUNT(&sink->peer, pages_lost, sink->lost[i].set);
     }
     if (all)

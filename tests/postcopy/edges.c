@@ -746,6 +746,39 @@ static void check_divided_lost(void)
     end(&move);
 }
 
+/* Of shared memory the system may forget where a page is mapped, and know that it is there. */
+static int write_and_fail(void *arg, const void *blob, size_t len)
+{
+    const struct move *move = arg;
+
+    for (size_t at = 0; at < 16 * PAGE; at += PAGE)
+        move->to[BYTES / 2 + at] = 'w';
+    if (uf_syscall(SYS_madvise, move->to + BYTES / 2, 16 * PAGE, MADV_PAGEOUT))
+        return -EINVAL;
+    return -EIO;
+}
+
+static void check_forgotten(void)
+{
+    struct move move = {
+        .kind = MAP_SHARED, .how = {.bandwidth_bytes = 1}, .sink_how = {.resume = write_and_fail}};
+    size_t at = 0, len, lost = 0;
+    bool there = true;
+
+    begin(&move);
+    run(&move);
+    while ((len = uf_sink_lost(move.sink, 0, at, &at)) > 0) {
+        there &= at + len <= BYTES / 2 || at >= BYTES / 2 + 16 * PAGE;
+        lost += len;
+        at += len;
+    }
+    for (at = BYTES / 2; there && at < BYTES / 2 + 16 * PAGE; at += PAGE)
+        there &= move.to[at] == 'w';
+    point(move.sink_ret == -EIO && lost > 0 && there,
+          "what the program wrote to shared memory stays when the rest is lost");
+    end(&move);
+}
+
 /* ---- memory of a sink that never switched */
 
 static int refuse_to_stop(void *arg, const void **ret_blob, size_t *ret_len)
@@ -797,6 +830,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < 8; i++)
         check_divided(i & 1 ? MAP_SHARED : MAP_PRIVATE, i & 2, i & 4);
     check_divided_lost();
+    check_forgotten();
     check_unswitched();
     printf("1..%d\n", points);
     return failed;
