@@ -304,6 +304,8 @@ void uf_sink_free(struct uf_sink *sink);
  * no holes, a private mapping of a file, private and shared memory in one region, what is locked or
  * not mapped, and pages larger than @page_bytes. From the switch until the end the program must
  * neither unmap nor discard any of it; protection and other advice may change, a page's at a time.
+ * Until then no child that it forks may touch it, nor anybody shared memory of it by another
+ * mapping: what has not come is zeroes there, and of shared memory stays so.
  */
 int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t page_bytes);
 
@@ -311,7 +313,8 @@ int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t p
  * uf_sink_run() - receive
  *
  * Context: one thread, once; not one that touches the regions in between, nor one that signal
- *      handlers do it in. Blocks until every page is there. Makes threads.
+ *      handlers do it in. Blocks until every page is there. Makes threads. Before the switch the
+ *      process makes no huge pages (PR_SET_THP_DISABLE), and children made meanwhile never do.
  * Return: 0; -ECANCELED the source gave up before the switch; -ENOMEM among others where the system
  *      has had no free huge page for five seconds; else as uf_source_run().
  */
