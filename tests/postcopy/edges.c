@@ -714,7 +714,7 @@ static void check_divided(int kind, bool before, bool zeroes)
     end(&move);
 }
 
-/* Return: whether the system can read each page that is said to be lost. */
+/* Return: whether the system can read any page that is said to be lost. */
 static bool is_any_readable(const struct move *move)
 {
     int fds[2];
