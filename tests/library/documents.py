@@ -147,7 +147,9 @@ def check_guest(command):
         return
     shell = Shell("README.md", HOME)
     shell.type(command.replace("...", "-display none -monitor none -serial none") + " &")
-    shell.type("until grep -q ':115C .* 0A ' /proc/net/tcp || ! kill -0 $!; do :; done; kill $!")  # port 4444
+    # Port 4444. What it says of the signal must not come between the shell's words.
+    shell.type("until grep -q ':115C .* 0A ' /proc/net/tcp || ! kill -0 $!; do :; done; "
+               "kill $! && { wait $! || :; }")
 
 
 def check_memcp(page):
