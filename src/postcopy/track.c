@@ -356,7 +356,7 @@ static int open_context(struct tracker *tracker, bool *ret_unpopulated)
 
 int tracker_start(struct tracker *tracker, struct peer *peer)
 {
-    bool unpopulated;
+    bool unpopulated = false;
     int ret;
 
     memset(tracker, 0, sizeof(*tracker));
