@@ -490,14 +490,8 @@ static void check_unwatched(void)
 
 int main(int argc, char **argv)
 {
-    const char *why;
-
-    backend = argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
-    why = unavailable();
-    if (why) {
-        printf("1..0 # SKIP %s\n", why);
+    if (!can_begin(argc, argv))
         return 0;
-    }
     check_signal();
     check_signal_at_source();
     check_cancelled();

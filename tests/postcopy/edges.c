@@ -803,14 +803,8 @@ static void check_unswitched(void)
 
 int main(int argc, char **argv)
 {
-    const char *why;
-
-    backend = argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
-    why = unavailable();
-    if (why) {
-        printf("1..0 # SKIP %s\n", why);
+    if (!can_begin(argc, argv))
         return 0;
-    }
     check_transparent_huge_pages(MAP_PRIVATE);
     check_transparent_huge_pages(MAP_SHARED);
     check_pipes();

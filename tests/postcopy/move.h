@@ -164,4 +164,16 @@ static inline const char *unavailable(void)
     return lacks ? why : NULL;
 }
 
+/* Which backend, and whether anything can be tried with it; else it is said that nothing is. */
+static inline bool can_begin(int argc, char **argv)
+{
+    const char *why;
+
+    backend = argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
+    why = unavailable();
+    if (why)
+        printf("1..0 # SKIP %s\n", why);
+    return !why;
+}
+
 #endif
