@@ -249,8 +249,8 @@ void uf_source_cancel(struct uf_source *source);
 /**
  * uf_source_switched() - whether the sink may have resumed: this side must not, then
  *
- * Once uf_source_run() has returned the answer stays. Before, it may be taken back: what was to tell
- * the sink did not go out whole, or the sink says that it did not come.
+ * Once uf_source_run() has returned the answer stays. Before, it may be taken back: what was to
+ * tell the sink did not go out whole, or the sink says that it did not come.
  */
 bool uf_source_switched(const struct uf_source *source);
 /** uf_source_stats() - so far. Context: any thread. */
