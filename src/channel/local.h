@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 
@@ -69,6 +70,18 @@ static inline bool channel_harmless(int fd)
 
     return (sys_call(SYS_getsockname, fd, &name, &len) == 0 && name.sun_family == AF_UNIX) ||
            !sys_failed(sys_fcntl(fd, F_GET_SEALS, 0));
+}
+
+/* One that hangs up when its other end is gone, and to which it can be sent without waiting. */
+static inline bool channel_is_pair(int fd)
+{
+    struct sockaddr_un name;
+    uint32_t len = sizeof name;
+    int type = 0;
+
+    return sys_call(SYS_getsockname, fd, &name, &len) == 0 && name.sun_family == AF_UNIX &&
+           sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &(int){sizeof type}) == 0 &&
+           type == SOCK_STREAM;
 }
 
 /* server.c: see struct core_remote */

@@ -5,7 +5,9 @@
  *     asker                                            server, in the process of the memory
  *       memfd, sealed; a pair of sockets
  *       hello (through the bell, to its hub) ────────> [memfd, one of the pair, the bell]
- *                                                      the bell is one of ours: maps it, accepted
+ *                                                      the bell is one of ours: maps it
+ *                            <──────────────────────── over that pair: one of another; accepted
+ *       that is the pair from now on: the server receives from no socket that others may have
  *       lane FREE -> HELD: request written
  *            -> ASKED; awake == 0: a byte to the pair >    takes a copy, does it
  *            <─ ANSWERED: result in the lane ──────────
@@ -23,7 +25,7 @@
  *       lane HELD -> GIVEN, place GIVEN, wake >   that thread, or whoever is to look at the page,
  *                                                 puts it in place: FREE
  *
- * With his answer to a hello the server sends a descriptor that tells when the process has ended:
+ * With the end of its pair the server sends a descriptor that tells when the process has ended:
  * what hangs on the board is nobody's then.
  *
  * A message of a fork brings a descriptor. The server sends it over the pair, with a struct
@@ -46,7 +48,7 @@
 
 #include "core/place.h"
 
-#define CHANNEL_MAGIC 0x756663686e6c3036ull
+#define CHANNEL_MAGIC 0x756663686e6c3037ull
 #define CHANNEL_LANES 4
 #define CHANNEL_PAGE  4096
 #define CHANNEL_DATA  (2u << 20) /* bytes of pages, or messages, that go along: one huge page */

@@ -403,32 +403,54 @@ void client_receive(const struct remote *remote, void *word, size_t len, int fla
 
 #define HELLOS_MAX 8 /* until nobody takes it */
 
+/* Return: a handle; -1: it is of no use; -ESRCH: it is what none of ours sends. */
+static int keep_death(int fd)
+{
+    int ret;
+
+    if (fd < 0) {
+        return -1;
+    }
+    if (!tells_of_process(fd)) {
+        return client_discard(fd) ? -1 : -ESRCH;
+    }
+    ret = hide(fd);
+    return ret < 0 ? -1 : ret;
+}
+
 /*
- * What was sent with the answer to the hello. Return: a handle; -1: nothing of use; -ESRCH: what
- * none of ours sends.
+ * What was sent with the answer to the hello: the end of a pair that the other side has made, which
+ * takes the place of the one that led there, and what tells of its death. Return: 0, -errno:
+ * -EAGAIN: it was closed here; -ESRCH: it is what none of ours sends.
  */
-static int receive_death(const struct remote *remote)
+static long receive_ends(struct remote *remote)
 {
     struct wire_bell came;
+    int end, death;
     char byte;
-    int ret = -1;
-    bool ours;
 
-    core_fds_lock(); /* it is in no child before it is hidden */
+    core_fds_lock(); /* they are in no child before they are hidden */
     client_receive(remote, &byte, 1, MSG_CMSG_CLOEXEC, &came);
-    ours = came.fd[1] < 0 || client_discard(came.fd[1]);
     BASE_POINT();
-    if (came.fd[0] >= 0 && tells_of_process(came.fd[0])) {
-        ret = hide(came.fd[0]);
-    } else if (came.fd[0] >= 0) {
-        ours &= client_discard(came.fd[0]);
+    death = keep_death(came.fd[1]);
+    if (came.fd[0] < 0) {
+        end = came.lost ? -EMFILE : -ESRCH;
+    } else if (channel_is_pair(came.fd[0])) {
+        end = hide(came.fd[0]);
+    } else {
+        client_discard(came.fd[0]);
+        end = -ESRCH;
     }
     core_fds_unlock();
-    if (!ours) {
-        close_end(ret);
-        return -ESRCH;
+    if (end < 0 || death == -ESRCH) {
+        close_end(end);
+        close_end(death);
+        return end == -EBADF ? -EAGAIN : end < 0 ? end : -ESRCH;
     }
-    return ret < 0 ? -1 : ret;
+    core_unhide(remote->socket);
+    remote->socket = end;
+    remote->death = death;
+    return 0;
 }
 
 /* What was not sent is closed again. */
@@ -464,12 +486,10 @@ static long try_channel(struct remote *remote, int bell)
         return ret;
     }
     if (accepted(remote, &ret)) {
-        remote->death = receive_death(remote);
-        if (remote->death != -ESRCH) {
+        ret = receive_ends(remote);
+        if (ret == 0) {
             return 0;
         }
-        remote->death = -1;
-        ret = -ESRCH;
     }
     if (ret == CLIENT_LATE) { /* whatever was to be asked; see lanes.c */
         atomic_store(&remote->again, true);

@@ -526,18 +526,6 @@ static void hear(struct served *one)
     }
 }
 
-/* One that hangs up when its other end is gone, and that no call waits for. */
-static bool is_pair(int socket)
-{
-    struct sockaddr_un name;
-    uint32_t len = sizeof name;
-    int type = 0;
-
-    return sys_call(SYS_getsockname, socket, &name, &len) == 0 && name.sun_family == AF_UNIX &&
-           sys_call(SYS_getsockopt, socket, SOL_SOCKET, SO_TYPE, &type, &(int){sizeof type}) == 0 &&
-           type == SOCK_STREAM;
-}
-
 /* Memory that nobody can take away again, of the right size. */
 static struct channel *map_shared(int memory)
 {
@@ -553,24 +541,54 @@ static struct channel *map_shared(int memory)
     return sys_failed(ret) ? NULL : (struct channel *)ret;
 }
 
-/* By which the asker knows when the program has ended. Return: whether it was sent. */
-static bool send_death(const struct served *one)
+static long send_fds(int socket, const int *fd, size_t count)
 {
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
+    char control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct iovec vec = {(void *)"", 1};
     struct msghdr msg = {
         .msg_iov = &vec,
         .msg_iovlen = 1,
         .msg_control = control,
-        .msg_controllen = sizeof control,
+        .msg_controllen = CMSG_SPACE(count * sizeof *fd),
     };
-    int fd = death >= 0 ? core_hidden(death) : -1;
 
-    if (fd < 0) {
-        return false;
+    wire_put_fds(&msg, fd, count);
+    return sys_call(SYS_sendmsg, socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* The asker's end, and by what it knows when the program has ended. Return: 0, -errno. */
+static long send_ends(struct served *one, int socket, int theirs)
+{
+    const int fd[] = {theirs, death >= 0 ? core_hidden(death) : -1};
+    long ret;
+
+    one->told = fd[1] >= 0 && send_fds(socket, fd, 2) == 1;
+    ret = one->told ? 1 : send_fds(socket, fd, 1);
+    return sys_failed(ret) ? ret : 0;
+}
+
+/*
+ * A pair that is made here, for of what comes from the asker he may have kept both ends: and who
+ * receives from a socket keeps all others from it, as long as the maker of the memory likes to
+ * which it is copied. Return: 0, -errno.
+ */
+static long open_pair(struct served *one, int socket)
+{
+    int pair[2];
+    long ret = sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+
+    if (ret) {
+        return ret;
     }
-    wire_put_fds(&msg, &fd, 1);
-    return sys_call(SYS_sendmsg, core_hidden(one->socket), &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+    one->socket = core_hide(pair[0]);
+    BASE_POINT();
+    ret = one->socket < 0 ? one->socket : send_ends(one, socket, pair[1]);
+    sys_close(pair[1]);
+    if (ret && one->socket >= 0) {
+        core_unhide(one->socket);
+        one->socket = -1;
+    }
+    return ret;
 }
 
 static void answer_hello(struct channel *shared, uint32_t how)
@@ -599,26 +617,25 @@ static void make_place(void)
     }
 }
 
-/* Takes the socket over, if it returns true. */
-static bool accept_hello(int memory, int socket, int bell)
+static void accept_hello(int memory, int socket, int bell)
 {
-    struct channel *shared = is_pair(socket) ? map_shared(memory) : NULL;
+    struct channel *shared = channel_is_pair(socket) ? map_shared(memory) : NULL;
     uint32_t id = core_serve_find(bell);
     struct served *one = id ? find_place() : NULL;
-    long full = id ? -EMFILE : -ESRCH;
+    long ret = id ? -EMFILE : -ESRCH;
 
     if (!shared) {
-        return false;
+        return;
     }
     BASE_POINT();
     if (one) {
-        one->socket = core_hide(socket);
-        full = one->socket == -EBADF ? -ESRCH : full; /* closed by the program: said again */
+        ret = open_pair(one, socket);
     }
-    if (!one || one->socket < 0) {
-        answer_hello(shared, (uint32_t)full);
+    if (ret) {
+        /* What was closed by the program is said again. */
+        answer_hello(shared, ret == -EBADF || ret == -ESRCH ? (uint32_t)-ESRCH : (uint32_t)-EMFILE);
         sys_munmap((uintptr_t)shared, sizeof *shared);
-        return one; /* closed by core_hide() */
+        return;
     }
     BASE_POINT();
     one->id = id;
@@ -628,10 +645,8 @@ static bool accept_hello(int memory, int socket, int bell)
     BASE_POINT();
     atomic_store(&shared->head.awake, 1);
     core_serve_came(id, managers_of(id));
-    one->told = send_death(one);
     offer_board(one);
     answer_hello(shared, 1);
-    return true;
 }
 
 static void handle_hello(const struct msghdr *msg, const struct channel_hello *hello, long len)
@@ -640,14 +655,12 @@ static void handle_hello(const struct msghdr *msg, const struct channel_hello *h
 
     wire_take_hello(msg, hello, len, &came);
     BASE_POINT();
-    if (came.sound && accept_hello(came.fd[0], came.fd[1], came.fd[2])) {
-        came.fd[1] = -1;
+    if (came.sound) {
+        accept_hello(came.fd[0], came.fd[1], came.fd[2]);
     }
     BASE_POINT();
     for (size_t i = 0; i < came.count; i++) {
-        if (came.fd[i] >= 0) {
-            sys_close(came.fd[i]);
-        }
+        sys_close(came.fd[i]);
     }
 }
 

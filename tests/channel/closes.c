@@ -68,8 +68,10 @@ static void answer(int dev, const struct question *question, int error, const vo
 
 static struct fuse_attr attr_of(uint64_t node)
 {
-    return (struct fuse_attr){
-        .ino = node, .mode = node == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644, .nlink = 1};
+    return (struct fuse_attr){.ino = node,
+                              .size = PAGE,
+                              .mode = node == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644,
+                              .nlink = 1};
 }
 
 static void answer_file(int dev, const struct question *question)
@@ -94,6 +96,10 @@ static void answer_file(int dev, const struct question *question)
         break;
     case FUSE_OPEN:
         answer(dev, question, 0, &open, sizeof open);
+        break;
+    case FUSE_READ: /* as long as that is not answered, whoever copies to it waits */
+        if (write(told[1], &(char){TOLD_READY}, 1) != 1)
+            _exit(1);
         break;
     case FUSE_FLUSH:
         if (write(told[1], &(char){TOLD_FLUSH}, 1) != 1)
@@ -175,6 +181,7 @@ enum way {
     OVER_PAIR,
     WAYS,
     TO_MANAGER = WAYS, /* the other way round */
+    RECEIVES,          /* and nobody else can, from that socket */
 };
 
 static const char *const names[] = {"the memory",
@@ -185,7 +192,8 @@ static const char *const names[] = {"the memory",
                                     "within the socket",
                                     "of a stranger's",
                                     "over the pair, later",
-                                    "an answer to a manager"};
+                                    "an answer to a manager",
+                                    "where the socket is received to"};
 
 /* @slow: its close waits */
 static void send_slow(enum way way, int slow)
@@ -217,6 +225,7 @@ static void send_slow(enum way way, int slow)
     case STRANGER:
     case OVER_PAIR:
     case TO_MANAGER:
+    case RECEIVES:
         say_as_stranger((const int[]){slow, slow, slow}, 3);
     }
 }
@@ -230,6 +239,25 @@ static void over_pair(int slow)
         sys_call(SYS_read, go[0], &(char){0}, 1);
         say_over(socket, slow);
     }
+}
+
+/*
+ * The end that the server is sent is the peer's, too, and the peer receives from it: to memory of
+ * the file's, so that this does not end, and who comes after it waits.
+ */
+static void receive_slowly(int slow)
+{
+    int memory = peer_memory(WHOLE, CHANNEL_SEALS), pair[2];
+    long to = sys_call(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, slow, 0);
+
+    sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    sys_call(SYS_sendto, pair[0], "xx", 2, 0, NULL, 0);
+    if (sys_call(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0) == 0) {
+        sys_call(SYS_recvfrom, pair[1], to, 1, 0, NULL, NULL);
+        sys_call(SYS_exit_group, 0);
+    }
+    sys_call(SYS_read, go[0], &(char){0}, 1);
+    peer_say(uffd, CHANNEL_MAGIC, WHOLE, (const int[]){memory, pair[1], uffd}, 3);
 }
 
 static long named(const char *name)
@@ -286,6 +314,8 @@ static void send_file(enum way way, int dev)
         play_server((int)slow);
     else if (way == OVER_PAIR)
         over_pair((int)slow);
+    else if (way == RECEIVES)
+        receive_slowly((int)slow);
     else
         send_slow(way, (int)slow);
     say_told(slow >= 0 ? TOLD_SENT : TOLD_NONE);
@@ -495,9 +525,9 @@ static void set_up(void)
 
 int main(void)
 {
-    printf("1..%d\n", 2 * WAYS + 1);
+    printf("1..%d\n", 2 * WAYS + 2);
     set_up();
-    for (enum way way = 0; way <= TO_MANAGER; way++) {
+    for (enum way way = 0; way <= RECEIVES; way++) {
         bool well = true;
         const char *why = try_file(way, &well);
 

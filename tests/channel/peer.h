@@ -46,6 +46,22 @@ static inline struct channel *peer_map(int fd)
                                       MAP_SHARED, fd, 0);
 }
 
+/* What comes over the pair with the answer: the end of the one that is used. */
+static inline int peer_end(int socket)
+{
+    char byte;
+    struct iovec vec = {&byte, 1};
+    struct rights rights;
+    struct msghdr msg = {
+        .msg_iov = &vec, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
+    int end = -1;
+
+    if (sys_call(SYS_recvmsg, socket, &msg, MSG_CMSG_CLOEXEC) == 1 && msg.msg_controllen)
+        memcpy(&end, CMSG_DATA((struct cmsghdr *)rights.control), sizeof end);
+    sys_call(SYS_close, socket);
+    return end;
+}
+
 /* A channel as it should be. NULL: it was refused. */
 static inline struct channel *peer_open(int uffd, int *ret_socket)
 {
@@ -58,8 +74,10 @@ static inline struct channel *peer_open(int uffd, int *ret_socket)
     sys_call(SYS_close, memory);
     while (!atomic_load(&shared->head.accepted))
         sys_call(SYS_futex, &shared->head.accepted, 0 /* FUTEX_WAIT */, 0, NULL, 0, 0);
-    *ret_socket = pair[0];
-    return atomic_load(&shared->head.accepted) == 1 ? shared : NULL;
+    if (atomic_load(&shared->head.accepted) != 1)
+        return NULL;
+    *ret_socket = peer_end(pair[0]);
+    return shared;
 }
 
 /* The server of this process; 0: there is none. */

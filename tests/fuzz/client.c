@@ -277,14 +277,24 @@ static bool take_hello(struct peer *peer)
     return true;
 }
 
-static void send_death(struct peer *peer, bool other)
+/*
+ * The end of another pair, and what tells that the process has ended: this one; or another
+ * descriptor instead.
+ */
+static void send_ends(struct peer *peer, bool death, bool other)
 {
-    int fd = other ? dup(peer->stop) : (int)syscall(SYS_pidfd_open, getpid(), 0);
+    int pair[2], fds[2] = {-1, -1};
 
-    if (fd >= 0) {
-        rights_send(peer->socket, "", 1, &fd, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-        close(fd);
-    }
+    MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    fds[0] = other && !death ? peer->stop : pair[1];
+    if (death)
+        fds[1] = other ? dup(peer->stop) : (int)syscall(SYS_pidfd_open, getpid(), 0);
+    rights_send(peer->socket, "", 1, fds, fds[1] >= 0 ? 2 : 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(pair[1]);
+    if (fds[1] >= 0)
+        close(fds[1]);
+    close(peer->socket);
+    peer->socket = pair[0];
 }
 
 static void accept_or_not(struct peer *peer)
@@ -295,10 +305,10 @@ static void accept_or_not(struct peer *peer)
         script_fill(&peer->script, peer->shared, script_byte(&peer->script));
     if (how & 32)
         atomic_store(&peer->shared->head.awake, 1);
-    if (how & 16) /* what tells that the process has ended: this one; or another descriptor */
-        send_death(peer, how & 8);
     if (how & 128)
         post(peer);
+    if (how % 8 < 6)
+        send_ends(peer, how & 16, how & 8);
     if (how % 8 == 7) {
         close(peer->socket);
         peer->socket = -1;

@@ -124,6 +124,19 @@ static void say_hello(struct peer *peer)
     close(socket);
 }
 
+/* With the answer to its hello it was sent the end of another pair. */
+static void take_end(struct peer *peer)
+{
+    char byte;
+    int end = -1;
+
+    if (peer->socket >= 0 &&
+        rights_receive(peer->socket, &byte, 1, &end, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) && end >= 0) {
+        close(peer->socket);
+        peer->socket = end;
+    }
+}
+
 static void hang_up(struct peer *peer)
 {
     if (peer->socket >= 0)
@@ -444,6 +457,7 @@ static void step(void)
         served_set_awake(script_byte(&script) & 1);
         break;
     case 5:
+        take_end(peer);
         if (peer->socket >= 0)
             send(peer->socket, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", script_byte(&script) % 32,
                  MSG_DONTWAIT | MSG_NOSIGNAL);
