@@ -91,23 +91,18 @@ static int say_done(struct uf_source *source)
 int answer_and_push(struct uf_source *source)
 {
     struct peer *peer = &source->peer;
-    pthread_t control, urgent;
-    bool urgent_started;
     uint64_t rings;
     int ret;
 
     atomic_store(&source->done_said, false);
     if (read(source->bells[BELL_SENT], &rings, sizeof(rings)) < 0)
         rings = 0; /* it had not rung; after a break pages may be missing again */
-    ret = peer_thread(&control, answer_control, source);
-    if (ret)
-        return peer_fail(peer, ret, "a thread for the control link: %s", strerror(-ret));
-    urgent_started = peer->has_urgent && !peer_thread(&urgent, answer_urgent, source);
-    if (peer->has_urgent && !urgent_started)
-        peer_fail(peer, -EAGAIN, "a thread for the urgent link");
+    crew_start(&source->crew, 0, answer_control, source);
+    if (peer->has_urgent)
+        crew_start(&source->crew, 1, answer_urgent, source);
     if (push_all(source, false) == 0 && verify_send(source) == 0)
         say_done(source);
-    pthread_join(control, NULL); /* COMPLETE, a break, or an error, those of the calls among them */
+    crew_await(&source->crew, 0); /* COMPLETE, a break, or an error */
     ret = peer_halted(peer);
     if (atomic_load(&source->complete)) { /* who hears no BYE may ask again; that is his affair */
         struct wire_header bye = {.type = WIRE_BYE};
@@ -116,7 +111,7 @@ int answer_and_push(struct uf_source *source)
         ret = peer_error(peer);
     }
     peer_stop(peer);
-    if (urgent_started)
-        pthread_join(urgent, NULL);
+    if (peer->has_urgent)
+        crew_await(&source->crew, 1);
     return ret;
 }

@@ -268,33 +268,34 @@ static void *run(void *arg)
     return NULL;
 }
 
-int ask_start(struct uf_sink *sink)
+int ask_reserve(struct uf_sink *sink)
 {
-    int ret;
-
-    sink->asker_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (sink->asker_bell < 0)
+        sink->asker_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (sink->asker_bell < 0)
         return peer_fail(&sink->peer, -errno, "an eventfd: %s", strerror(errno));
-    touch_make_room(sink);
-    ret = peer_thread(&sink->asker, run, sink);
-    if (ret) {
-        close(sink->asker_bell);
-        sink->asker_bell = -1;
-        return peer_fail(&sink->peer, ret, "a thread for touches: %s", strerror(-ret));
-    }
-    direct_begin(sink);
+    touch_make_room(sink); /* without, nobody's time is taken */
     return 0;
+}
+
+void ask_release(struct uf_sink *sink)
+{
+    if (sink->asker_bell >= 0)
+        close(sink->asker_bell);
+    sink->asker_bell = -1;
+}
+
+void ask_start(struct uf_sink *sink)
+{
+    crew_start(&sink->crew, CREW_ASK, run, sink);
+    direct_begin(sink);
 }
 
 void ask_stop(struct uf_sink *sink)
 {
-    if (sink->asker_bell < 0)
-        return;
     direct_end(sink);
     atomic_store(&sink->asker_over, true);
     peer_ring(sink->asker_bell);
-    pthread_join(sink->asker, NULL);
-    close(sink->asker_bell);
-    sink->asker_bell = -1;
+    crew_await(&sink->crew, CREW_ASK);
     touch_end_waits(sink);
 }

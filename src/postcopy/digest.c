@@ -30,8 +30,13 @@ int digest_init(struct digest *digest, unsigned regions)
 {
     *digest = (struct digest){.count = regions};
     digest->regions = calloc(regions, sizeof(*digest->regions));
-    if (!digest->regions)
+    digest->told = calloc(regions, sizeof(*digest->told));
+    if (!digest->regions || !digest->told) {
+        free(digest->regions);
+        free(digest->told);
+        *digest = (struct digest){0};
         return -ENOMEM;
+    }
     pthread_mutex_init(&digest->lock, NULL);
     return 0;
 }
@@ -107,20 +112,16 @@ void digest_settle(struct digest *digest)
     digest->settled = true;
 }
 
-int digest_tell(struct digest *digest, const uint8_t *bytes)
+void digest_tell(struct digest *digest, const uint8_t *bytes)
 {
-    if (!digest->told)
-        digest->told = calloc(digest->count, sizeof(*digest->told));
-    if (!digest->told)
-        return -ENOMEM;
     for (unsigned i = 0; i < digest->count; i++)
         digest->told[i] = wire_get_sum(bytes + (size_t)i * DIGEST_BYTES);
-    return 0;
+    digest->is_told = true;
 }
 
 int digest_compare(struct digest *digest)
 {
-    if (!digest->told)
+    if (!digest->is_told)
         return -2;
     for (unsigned i = 0; i < digest->count; i++) {
         if (digest->told[i] != digest->regions[i].sum)

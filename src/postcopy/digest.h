@@ -26,7 +26,8 @@ struct digest {
     unsigned count;
     bool settled;
     pthread_mutex_t lock; /* of the sums */
-    uint64_t *told;       /* by the other side; NULL: not yet */
+    uint64_t *told;       /* by the other side, if it */
+    bool is_told;
 };
 
 /* The sum of all pages of some memory that nobody changes; from: the first one's number. */
@@ -45,8 +46,8 @@ void digest_add(struct digest *digest, unsigned region, size_t offset, const cha
 void digest_drop(struct digest *digest, unsigned region, size_t offset, size_t len);
 /* The switch: nothing comes again, and the hashes are not needed any more. */
 void digest_settle(struct digest *digest);
-/* What the other side says; bytes: as many as there are regions. Return: 0, -ENOMEM. */
-int digest_tell(struct digest *digest, const uint8_t *bytes);
+/* What the other side says; bytes: as many as there are regions. */
+void digest_tell(struct digest *digest, const uint8_t *bytes);
 /* Return: the first region that differs; -1: none; -2: the other side has said nothing. */
 int digest_compare(struct digest *digest);
 

@@ -101,9 +101,19 @@ void pack_sent(struct pack *pack, size_t bytes, uint64_t ns)
         learn(&pack->link_ns, (double)ns / (double)bytes);
 }
 
-int pack_open(void *to, size_t len, const void *packed, size_t packed_len)
+struct unpack *unpack_new(void)
 {
-    size_t n = ZSTD_decompress(to, len, packed, packed_len);
+    return (struct unpack *)ZSTD_createDCtx();
+}
+
+void unpack_free(struct unpack *unpack)
+{
+    ZSTD_freeDCtx((ZSTD_DCtx *)unpack);
+}
+
+int unpack_open(struct unpack *unpack, void *to, size_t len, const void *packed, size_t packed_len)
+{
+    size_t n = ZSTD_decompressDCtx((ZSTD_DCtx *)unpack, to, len, packed, packed_len);
 
     return ZSTD_isError(n) || n != len ? -EPROTO : 0;
 }

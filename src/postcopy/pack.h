@@ -22,7 +22,13 @@ void pack_free(struct pack *pack);
 size_t pack_try(struct pack *pack, const void *bytes, size_t len, const void **ret_packed);
 /* So many bytes, packed or not, have taken the link so long. */
 void pack_sent(struct pack *pack, size_t bytes, uint64_t ns);
-/* Return: 0; -EPROTO it is nothing packed, or not of so many bytes; -ENOMEM. */
-int pack_open(void *to, size_t len, const void *packed, size_t packed_len);
+
+struct unpack; /* of a link, over whose messages it opens */
+
+/* Return: NULL: no memory. */
+struct unpack *unpack_new(void);
+void unpack_free(struct unpack *unpack);
+/* Return: 0; -EPROTO it is nothing packed, or not of so many bytes. Allocates nothing. */
+int unpack_open(struct unpack *unpack, void *to, size_t len, const void *packed, size_t packed_len);
 
 #endif

@@ -204,6 +204,13 @@ struct link *peer_link(struct peer *peer, unsigned number)
     return number - 2 < peer->background_count ? &peer->background[number - 2] : NULL;
 }
 
+unsigned peer_link_number(const struct peer *peer, const struct link *link)
+{
+    if (link == &peer->control)
+        return 0;
+    return link == &peer->urgent ? 1 : 2 + (unsigned)(link - peer->background);
+}
+
 unsigned peer_link_count(const struct peer *peer)
 {
     return 2 + peer->background_count;

@@ -116,6 +116,7 @@ void peer_patience(struct peer *peer);
 
 /* The link that a number of HELLO names: 0 control, 1 urgent, 2... background. */
 struct link *peer_link(struct peer *peer, unsigned number);
+unsigned peer_link_number(const struct peer *peer, const struct link *link);
 unsigned peer_link_count(const struct peer *peer); /* numbers go up to here; some may be absent */
 const char *peer_link_name(const struct peer *peer, const struct link *link);
 /* The links that carry pages in the background. */

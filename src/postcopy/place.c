@@ -58,13 +58,34 @@ static int make_lost(struct uf_sink *sink)
     return ret ? peer_fail(peer, ret, "no memory for a map of pages") : 0;
 }
 
+/* The same. */
+static int make_zeroes(struct uf_sink *sink)
+{
+    struct peer *peer = &sink->peer;
+    size_t len = 0;
+
+    for (unsigned i = 0; i < peer->count; i++) {
+        if (peer->regions[i].page > 4096 && peer->regions[i].page > len)
+            len = peer->regions[i].page;
+    }
+    if (!len)
+        return 0;
+    sink->zeroes = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sink->zeroes == MAP_FAILED) {
+        sink->zeroes = NULL;
+        return peer_fail(peer, -ENOMEM, "no memory for a huge page of zeroes");
+    }
+    sink->zeroes_len = len;
+    return 0;
+}
+
 int place_register(struct uf_sink *sink)
 {
     struct peer *peer = &sink->peer;
     const uint64_t features =
         UF_FEATURE_MISSING_SHMEM | UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_THREAD_ID;
 
-    if (make_lost(sink))
+    if (make_lost(sink) || make_zeroes(sink))
         return peer_error(peer);
     sink->fd = peer_context(peer, features | UF_FEATURE_POISON, O_CLOEXEC | O_NONBLOCK);
     sink->poisons = sink->fd >= 0;
@@ -225,13 +246,10 @@ static int fill_background(struct uf_sink *sink, unsigned index, char *to, const
 static int zero_huge(struct uf_sink *sink, unsigned index, char *to, size_t len)
 {
     size_t page = sink->peer.regions[index].page;
-    char *zeroes = mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int ret = zeroes == MAP_FAILED ? -ENOMEM : 0;
+    int ret = 0;
 
     for (size_t at = 0; ret == 0 && at < len; at += page)
-        ret = fill(sink, index, to + at, zeroes, page);
-    if (zeroes != MAP_FAILED)
-        munmap(zeroes, page);
+        ret = fill(sink, index, to + at, sink->zeroes, page);
     return ret;
 }
 
@@ -265,7 +283,8 @@ static int content(struct uf_sink *sink, struct link *link, const struct wire_he
         return ret;
     }
     ret = peer_recv_payload(peer, link, header, buffer + PACK_MAX);
-    if (ret == 0 && pack_open(to, header->length, buffer + PACK_MAX, header->payload))
+    if (ret == 0 && unpack_open(sink->desks[peer_link_number(peer, link)].unpack, to,
+                                header->length, buffer + PACK_MAX, header->payload))
         ret = peer_fail(peer, -EPROTO, "pages of the %s link do not unpack to what they should",
                         peer_link_name(peer, link));
     return ret;
@@ -334,6 +353,9 @@ void place_finish(struct uf_sink *sink)
     if (sink->fd >= 0)
         uf_context_close(sink->fd);
     sink->fd = -1;
+    if (sink->zeroes)
+        munmap(sink->zeroes, sink->zeroes_len);
+    sink->zeroes = NULL;
 }
 
 void place_wake_all(struct uf_sink *sink)

@@ -31,7 +31,6 @@ struct pusher {
     struct pack *pack; /* NULL: contents go as they are */
     char *copy;        /* precopy: the page must not change between checksum and socket */
     bool quick;        /* the last claim went out at that rate */
-    pthread_t thread;
     bool started;
 };
 
@@ -261,17 +260,22 @@ static void *push(void *arg)
     return NULL;
 }
 
-/* The limit of bandwidth is shared by the links. */
-static int make_pack(struct pusher *pusher)
+/* The limit of bandwidth is shared by the links. Without memory for it pages go as they are. */
+static void make_pack(struct pusher *pusher)
 {
     const struct uf_source *source = pusher->source;
     uint64_t limit = source->options.bandwidth_bytes;
 
-    if (!(source->peer.agreed & WIRE_OFFER_PACKED))
-        return 0;
-    pusher->pack = pack_new(source->options.compression == UF_POSTCOPY_COMPRESS_ALWAYS,
-                            limit ? 1e9 * peer_page_links(&source->peer) / (double)limit : 0);
-    return pusher->pack ? 0 : -ENOMEM;
+    if (source->peer.agreed & WIRE_OFFER_PACKED)
+        pusher->pack = pack_new(source->options.compression == UF_POSTCOPY_COMPRESS_ALWAYS,
+                                limit ? 1e9 * peer_page_links(&source->peer) / (double)limit : 0);
+}
+
+static unsigned seat_of(const struct pusher *pusher)
+{
+    unsigned number = peer_link_number(&pusher->source->peer, pusher->link);
+
+    return number ? number : CREW_PUSH;
 }
 
 static int start(struct pusher *pusher)
@@ -287,10 +291,10 @@ static int start(struct pusher *pusher)
         if (!pusher->copy)
             return -ENOMEM;
     }
-    if (make_pack(pusher))
-        return -ENOMEM;
-    pusher->started = peer_thread(&pusher->thread, push, pusher) == 0;
-    return pusher->started ? 0 : -EAGAIN;
+    make_pack(pusher);
+    crew_start(&pusher->source->crew, seat_of(pusher), push, pusher);
+    pusher->started = true;
+    return 0;
 }
 
 /* A page may go out again by another link, and must not overtake itself. */
@@ -325,11 +329,11 @@ int push_all(struct uf_source *source, bool precopy)
             (struct pusher){.source = source, .link = peer_page_link(peer, i), .precopy = precopy};
         ret = start(&pushers[i]);
         if (ret)
-            peer_fail(peer, ret, "a thread for a link: %s", strerror(-ret));
+            peer_fail(peer, ret, "no memory for pages on their way");
     }
     for (unsigned i = 0; i < links; i++) {
         if (pushers[i].started)
-            pthread_join(pushers[i].thread, NULL);
+            crew_await(&source->crew, seat_of(&pushers[i]));
         free(pushers[i].copy);
         pack_free(pushers[i].pack);
     }

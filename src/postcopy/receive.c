@@ -118,30 +118,61 @@ static void *receive(void *arg)
     return NULL;
 }
 
-/* Return: 0; -errno. */
-static int begin(struct sink_receiver *receiver)
+/* Return: 0; -ENOMEM. */
+static int make_desk(const struct uf_sink *sink, struct sink_desk *desk)
 {
-    receiver->buffer = malloc(WIRE_PAYLOAD_MAX);
-    if (!receiver->buffer)
-        return -ENOMEM;
-    receiver->asker = ask_reads(receiver->sink, receiver->link);
-    if (receiver->asker)
-        return ask_begin_to_read(receiver->sink, receiver) ? 0 : -ECANCELED;
-    return peer_thread(&receiver->thread, receive, receiver);
+    if (!desk->buffer)
+        desk->buffer = malloc(WIRE_PAYLOAD_MAX);
+    if (!desk->unpack && sink->peer.agreed & WIRE_OFFER_PACKED)
+        desk->unpack = unpack_new();
+    return desk->buffer && (desk->unpack || !(sink->peer.agreed & WIRE_OFFER_PACKED)) ? 0 : -ENOMEM;
+}
+
+int receive_reserve(struct uf_sink *sink)
+{
+    struct peer *peer = &sink->peer;
+    int ret = crew_take(&sink->crew, CREW_ASK);
+
+    if (ret == 0)
+        ret = crew_take(&sink->crew, CREW_RECEIVE);
+    for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
+        if (!peer_link(peer, i))
+            continue;
+        ret = crew_take(&sink->crew, i);
+        if (ret == 0)
+            ret = make_desk(sink, &sink->desks[i]);
+    }
+    if (ret)
+        return peer_fail(peer, ret, "%s: %s",
+                         ret == -ENOMEM ? "buffers for the links" : "threads for the links",
+                         strerror(-ret));
+    return ask_reserve(sink);
+}
+
+void receive_release(struct uf_sink *sink)
+{
+    crew_fini(&sink->crew);
+    ask_release(sink);
+    for (unsigned i = 0; i < CREW_LINKS; i++) {
+        free(sink->desks[i].buffer);
+        unpack_free(sink->desks[i].unpack);
+        sink->desks[i] = (struct sink_desk){0};
+    }
 }
 
 int receive_start(struct uf_sink *sink, struct sink_receivers *receivers, struct link *link)
 {
     struct sink_receiver *receiver = &receivers->all[receivers->count];
-    int ret;
+    const unsigned number = peer_link_number(&sink->peer, link);
 
-    *receiver = (struct sink_receiver){.sink = sink, .link = link};
-    ret = begin(receiver);
-    if (ret) {
-        free(receiver->buffer);
-        receiver->buffer = NULL;
-        return peer_fail(&sink->peer, ret, "a thread for a link: %s", strerror(-ret));
-    }
+    *receiver = (struct sink_receiver){.sink = sink,
+                                       .link = link,
+                                       .buffer = sink->desks[number].buffer,
+                                       .asker = ask_reads(sink, link)};
+    if (!receiver->asker)
+        crew_start(&sink->crew, number, receive, receiver);
+    else if (!ask_begin_to_read(sink, receiver))
+        return -ECANCELED;
     receivers->count++;
     return 0;
 }
@@ -156,8 +187,8 @@ bool receive_join(struct sink_receivers *receivers)
         if (receiver->asker)
             ask_await(receiver->sink, receiver);
         else
-            pthread_join(receiver->thread, NULL);
-        free(receiver->buffer);
+            crew_await(&receiver->sink->crew,
+                       peer_link_number(&receiver->sink->peer, receiver->link));
         well &= receiver->ended_well;
     }
     receivers->count = 0;

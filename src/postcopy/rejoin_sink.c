@@ -48,6 +48,8 @@ static int shake(void *arg)
                                                    : WIRE_STATE_PREPARED;
     if (ret == 0)
         ret = greet_check_regions(peer);
+    if (ret == 0 && header.offset != WIRE_STATE_COMPLETE)
+        ret = receive_reserve(sink);
     if (ret == 0)
         ret = greet_answer_regions(peer);
     if (ret == 0)

@@ -94,6 +94,8 @@ static int shake(void *arg)
     if (ret == 0)
         ret = greet_name_regions(peer);
     if (ret == 0)
+        ret = source_reserve(source);
+    if (ret == 0)
         ret = peer_expect(peer, &peer->control, WIRE_STATE, &state);
     if (ret)
         return ret;

@@ -6,6 +6,9 @@
  *         --> DISCARD, SWITCH, READY, resume() --> pages through the facility --> DONE on every
  * link
  *
+ * Behind SWITCH neither program could go on if this side failed: what it needs then is there before
+ * the first page comes, threads, buffers and descriptors (receive_reserve()).
+ *
  * The control link is read by the thread of uf_sink_run() until SWITCH, behind it by one of its
  * own, for resume() may touch pages that come that way.
  */
@@ -225,20 +228,18 @@ static int take_control(struct uf_sink *sink, struct sink_receivers *receivers,
 static int until_switch(struct uf_sink *sink, struct sink_receivers *receivers)
 {
     struct peer *peer = &sink->peer;
-    char *buffer = malloc(WIRE_PAYLOAD_MAX);
     struct wire_header header;
-    int ret = buffer ? 0 : peer_fail(peer, -ENOMEM, "no memory for the control link's buffer");
+    int ret = 0;
 
     while (ret == 0) {
         ret = peer_recv(peer, &peer->control, &header);
         if (ret == 0)
-            ret = take_control(sink, receivers, &header, buffer);
+            ret = take_control(sink, receivers, &header, sink->desks[0].buffer);
         if (ret < 0 && peer_broken(peer)) {
             ret = rejoin_sink(sink);
             ret = ret ? peer_given_up(peer, ret) : 0;
         }
     }
-    free(buffer);
     return ret > 0 ? 0 : ret;
 }
 
@@ -290,20 +291,16 @@ static int take_over(struct uf_sink *sink)
 {
     struct peer *peer = &sink->peer;
     uint64_t before = peer_now_ns();
-    pthread_t receiver;
-    int ret = ask_start(sink);
+    int ret;
 
-    if (ret)
-        return ret;
+    ask_start(sink);
     digest_settle(&sink->digest);
     atomic_store(&sink->switched, true);
     peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_READY}, NULL);
     PEER_COUNT(peer, downtime_ns, peer_now_ns() - before);
-    ret = peer_thread(&receiver, receive_pages, sink);
-    if (ret)
-        return peer_fail(peer, ret, "a thread for the links: %s", strerror(-ret));
+    crew_start(&sink->crew, CREW_RECEIVE, receive_pages, sink);
     ret = peer_error(peer) ? peer_error(peer) : resume(sink);
-    pthread_join(receiver, NULL);
+    crew_await(&sink->crew, CREW_RECEIVE);
     return ret ? ret : peer_error(peer);
 }
 
@@ -348,13 +345,14 @@ static int finish(struct uf_sink *sink)
     return peer_error(&sink->peer);
 }
 
-static int run(void *arg)
+static int migrate(struct uf_sink *sink)
 {
-    struct uf_sink *sink = arg;
     struct peer *peer = &sink->peer;
     struct sink_receivers receivers = {.count = 0};
     int ret = greet(sink);
 
+    if (ret == 0)
+        ret = receive_reserve(sink);
     for (unsigned i = 0; ret == 0 && i < peer->background_count; i++)
         ret = receive_start(sink, &receivers, &peer->background[i]);
     if (ret == 0)
@@ -368,6 +366,17 @@ static int run(void *arg)
     if (atomic_load(&sink->switched))
         return finish(sink);
     place_finish(sink); /* who touches the memory now would wait in vain */
+    return ret;
+}
+
+static int run(void *arg)
+{
+    struct uf_sink *sink = arg;
+    int ret;
+
+    crew_init(&sink->crew);
+    ret = migrate(sink);
+    receive_release(sink);
     return ret;
 }
 

@@ -8,6 +8,7 @@
 #define POSTCOPY_SINK_H
 
 #include "bitmap.h"
+#include "crew.h"
 #include "digest.h"
 #include "peer.h"
 
@@ -35,8 +36,7 @@ struct sink_arrived {
 struct sink_receiver {
     struct uf_sink *sink;
     struct link *link;
-    char *buffer; /* WIRE_PAYLOAD_MAX */
-    pthread_t thread;
+    char *buffer;        /* its desk's */
     bool asker, reading; /* it has no thread of its own: ask.c; reading: under the sink's lock */
     bool ended_well;     /* by SYNC or DONE */
 };
@@ -44,6 +44,12 @@ struct sink_receiver {
 struct sink_receivers {
     struct sink_receiver all[UF_POSTCOPY_BACKGROUND_MAX + 2];
     unsigned count;
+};
+
+/* Where messages of a link are read. */
+struct sink_desk {
+    char *buffer;          /* WIRE_PAYLOAD_MAX; NULL: there has been no such link */
+    struct unpack *unpack; /* NULL: nothing comes packed */
 };
 
 struct uf_sink {
@@ -56,11 +62,14 @@ struct uf_sink {
     struct bitmap *lost;   /* a region, after an error: what will never come */
     _Atomic uint64_t came; /* bytes behind the switch, over this connection */
     int fd;                /* the context; -1: none yet */
+    struct crew crew;
+    struct sink_desk desks[CREW_LINKS];
+    char *zeroes; /* a page as large as any; NULL: they are small, and zeroed without */
+    size_t zeroes_len;
     bool poisons;
     struct digest digest;
-    int asker_bell; /* an eventfd; -1: touches are not served */
+    int asker_bell; /* an eventfd; -1: none yet */
     _Atomic bool asker_over;
-    pthread_t asker;
     struct seat *seat; /* direct.c; NULL: none */
 
     char *blob;
@@ -88,13 +97,20 @@ struct uf_sink {
 
 /* ---- receive.c */
 
+/*
+ * Threads and buffers for the links that there are and for what goes on beside them: behind the
+ * switch none is made. More, after a break, where there are other links. Return: 0; -errno, told.
+ */
+int receive_reserve(struct uf_sink *sink);
+/* Context: nothing is read any more. */
+void receive_release(struct uf_sink *sink);
 /* The next message of a link with pages. Return: 1: it was the last, SYNC or DONE; 0; -errno,
  * told. */
 int receive_message(struct sink_receiver *receiver);
 /* A message that has come. buffer: WIRE_PAYLOAD_MAX. Return: as above. */
 int receive_one(struct uf_sink *sink, struct link *link, const struct wire_header *header,
                 char *buffer);
-/* A thread reads the link until SYNC or DONE. Return: 0; -errno, told. */
+/* A thread reads the link until SYNC or DONE. Return: 0; -ECANCELED: an error has ended all. */
 int receive_start(struct uf_sink *sink, struct sink_receivers *receivers, struct link *link);
 /* Return: whether all of them ended well. */
 bool receive_join(struct sink_receivers *receivers);
@@ -143,8 +159,11 @@ int rejoin_sink(struct uf_sink *sink);
 
 /* ---- ask.c */
 
-/* Start and end the thread that asks for what is touched. Return: 0, -errno told. */
-int ask_start(struct uf_sink *sink);
+/* What it takes to ask for what is touched, but for the thread. Return: 0; -errno, told. */
+int ask_reserve(struct uf_sink *sink);
+void ask_release(struct uf_sink *sink);
+/* What is touched is asked for, from now on; no longer. */
+void ask_start(struct uf_sink *sink);
 void ask_stop(struct uf_sink *sink);
 /* The page at this address, by the thread that touches it. Return: whether it was asked for; if not
  * nothing is wrong, but the other thread is to do it. Context: see direct.c. */

@@ -142,6 +142,18 @@ static int make_maps(struct uf_source *source)
     return ret ? peer_fail(&source->peer, ret, "no memory for the map of pages") : 0;
 }
 
+int source_reserve(struct uf_source *source)
+{
+    struct peer *peer = &source->peer;
+    int ret = peer->background_count ? 0 : crew_take(&source->crew, CREW_PUSH);
+
+    for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
+        if (peer_link(peer, i))
+            ret = crew_take(&source->crew, i);
+    }
+    return ret ? peer_fail(peer, ret, "threads for the links: %s", strerror(-ret)) : 0;
+}
+
 static void free_maps(struct uf_source *source)
 {
     for (unsigned i = 0; i < source->peer.count; i++) {
@@ -275,6 +287,8 @@ static int migrate(struct uf_source *source)
         ret = greet(source);
     if (ret == 0)
         ret = make_maps(source);
+    if (ret == 0)
+        ret = source_reserve(source);
     if (ret == 0 && tracked)
         ret = tracker_start(&tracker, peer);
     if (ret)
@@ -293,10 +307,12 @@ static int run(void *arg)
     int ret;
 
     source->rate_start_ns = peer_now_ns();
+    crew_init(&source->crew);
     ret = migrate(source);
     if (ret == -ECANCELED && !peer_error(&source->peer)) /* a link was waited for */
         ret = handover_cancel(source);
     free_maps(source);
+    crew_fini(&source->crew);
     return ret;
 }
 

@@ -7,6 +7,7 @@
 #define POSTCOPY_SOURCE_H
 
 #include "bitmap.h"
+#include "crew.h"
 #include "peer.h"
 #include "track.h"
 
@@ -17,6 +18,7 @@ enum bell { BELL_WISH, BELL_CANCEL, BELL_SENT, BELLS };
 struct uf_source {
     struct peer peer;
     struct uf_source_options options;
+    struct crew crew;
     _Atomic bool switch_wanted, cancel_wanted, switched, done_said, complete;
     int bells[BELLS]; /* eventfds */
     bool handed;      /* the sink is known to have switched */
@@ -44,6 +46,12 @@ struct uf_source {
     uint64_t sent_bytes, rate_start_ns;
     uint64_t stopped_ns;
 };
+
+/* ---- source.c */
+
+/* Threads for the links that there are: behind the switch none is made. More, after a break, where
+ * there are other links. Return: 0; -errno, told. */
+int source_reserve(struct uf_source *source);
 
 /* ---- handover.c */
 

@@ -56,8 +56,8 @@ int verify_receive(struct uf_sink *sink, const struct wire_header *header)
     if (!digest_wanted(&sink->digest) || header->payload != peer->count * DIGEST_BYTES)
         return peer_unexpected(peer, &peer->control, header);
     ret = peer_recv_payload(peer, &peer->control, header, payload);
-    if (ret == 0 && digest_tell(&sink->digest, payload))
-        ret = peer_fail(peer, -ENOMEM, "no memory for the checksums of regions");
+    if (ret == 0)
+        digest_tell(&sink->digest, payload);
     return ret;
 }
 

@@ -112,6 +112,7 @@ static void check_pack(void)
     enum { LEN = 65536 };
     static char bytes[LEN], back[LEN + 64];
     struct pack *pack = pack_new(true, 0);
+    struct unpack *unpack = unpack_new();
     const void *packed = NULL;
     bool guarded = true, noticed = true;
     size_t n;
@@ -124,12 +125,13 @@ static void check_pack(void)
         bytes[i] = (char)(i / 97);
     memset(back, 0x5a, sizeof(back));
     n = pack_try(pack, bytes, LEN, &packed);
-    point(n > 0 && n < LEN / 4 && !pack_open(back, LEN, packed, n) && !memcmp(back, bytes, LEN),
+    point(n > 0 && n < LEN / 4 && !unpack_open(unpack, back, LEN, packed, n) &&
+              !memcmp(back, bytes, LEN),
           "contents are packed and opened");
-    point(pack_open(back, LEN - 1, packed, n) == -EPROTO, "more than it says is refused");
-    point(pack_open(back, LEN + 1, packed, n) == -EPROTO, "less than it says is refused");
+    point(unpack_open(unpack, back, LEN - 1, packed, n) == -EPROTO, "more than it says is refused");
+    point(unpack_open(unpack, back, LEN + 1, packed, n) == -EPROTO, "less than it says is refused");
     for (size_t cut = 0; cut < n; cut++)
-        noticed &= pack_open(back, LEN, packed, cut) == -EPROTO;
+        noticed &= unpack_open(unpack, back, LEN, packed, cut) == -EPROTO;
     point(noticed, "a part of it is refused");
     for (size_t i = LEN + 1; i < sizeof(back); i++)
         guarded &= back[i] == 0x5a;
@@ -138,6 +140,7 @@ static void check_pack(void)
         bytes[i] = (char)(random() >> 7);
     point(pack_try(pack, bytes, LEN, &packed) == 0, "what does not get smaller goes as it is");
     pack_free(pack);
+    unpack_free(unpack);
 }
 
 /* A link that takes so long for a byte. Return: how many of 100 messages are packed. */
