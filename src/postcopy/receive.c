@@ -41,18 +41,13 @@ static int note_sync(struct uf_sink *sink, struct link *link)
     return 1;
 }
 
-/*
- * Behind the switch a page goes once over a connection. Who may name all of them again and again,
- * by a few bytes each time, could keep this side busy for long when he himself is gone.
- */
-static bool is_too_much(struct uf_sink *sink, const struct wire_header *header)
+bool receive_too_much(struct uf_sink *sink, uint64_t bytes)
 {
     uint64_t all = 0;
 
     for (unsigned i = 0; i < sink->peer.count; i++)
         all += sink->peer.regions[i].len;
-    return atomic_load(&sink->switched) &&
-           atomic_fetch_add(&sink->came, header->length) + header->length > all;
+    return atomic_fetch_add(&sink->named, bytes) + bytes > all;
 }
 
 static bool is_of_pages(const struct wire_header *header)
@@ -67,7 +62,7 @@ int receive_one(struct uf_sink *sink, struct link *link, const struct wire_heade
     bool switched = atomic_load(&sink->switched);
     bool good = peer_range_good(peer, header) && (switched || !link->synced);
 
-    if (is_of_pages(header) && good && is_too_much(sink, header))
+    if (is_of_pages(header) && good && switched && receive_too_much(sink, header->length))
         return peer_unexpected(peer, link, header);
     if (header->type == WIRE_PAGES && good && header->payload == header->length)
         return place_pages(sink, link, header, buffer);
@@ -201,7 +196,7 @@ bool receive_all(struct uf_sink *sink)
     struct peer *peer = &sink->peer;
     int ret = 0;
 
-    atomic_store(&sink->came, 0);
+    atomic_store(&sink->named, 0);
     for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
         if (peer_link(peer, i))
             ret = receive_start(sink, &receivers, peer_link(peer, i));

@@ -77,6 +77,7 @@ int rejoin_sink(struct uf_sink *sink)
 
     set_paused(sink, true);
     sink->blob_have = 0; /* what comes before SWITCH comes again */
+    atomic_store(&sink->named, 0);
     ret = peer_recover(peer, shake, sink);
     if (ret || sink->fd < 0)
         return ret;

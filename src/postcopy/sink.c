@@ -150,7 +150,7 @@ static int take_discard(struct uf_sink *sink, const struct wire_header *header, 
         wire_get_run((uint8_t *)buffer + at, &run);
         range.offset = run.offset;
         range.length = run.length;
-        if (!peer_range_good(peer, &range))
+        if (!peer_range_good(peer, &range) || receive_too_much(sink, range.length))
             return peer_unexpected(peer, &peer->control, &range);
         ret = place_discard(sink, range.region, range.offset, range.length);
         digest_drop(&sink->digest, range.region, range.offset, range.length);

@@ -56,12 +56,12 @@ struct uf_sink {
     struct peer peer;
     struct uf_sink_options options;
     _Atomic bool switched;
-    bool all_there;        /* every link has said DONE */
-    bool small;            /* until the regions are registered: small_begin() */
-    bool *tells;           /* a region: mincore() tells what is there */
-    struct bitmap *lost;   /* a region, after an error: what will never come */
-    _Atomic uint64_t came; /* bytes behind the switch, over this connection */
-    int fd;                /* the context; -1: none yet */
+    bool all_there;         /* every link has said DONE */
+    bool small;             /* until the regions are registered: small_begin() */
+    bool *tells;            /* a region: mincore() tells what is there */
+    struct bitmap *lost;    /* a region, after an error: what will never come */
+    _Atomic uint64_t named; /* bytes, over this connection: receive_too_much() */
+    int fd;                 /* the context; -1: none yet */
     struct crew crew;
     struct sink_desk desks[CREW_LINKS];
     char *zeroes; /* a page as large as any; NULL: they are small, and zeroed without */
@@ -110,6 +110,12 @@ int receive_message(struct sink_receiver *receiver);
 /* A message that has come. buffer: WIRE_PAYLOAD_MAX. Return: as above. */
 int receive_one(struct uf_sink *sink, struct link *link, const struct wire_header *header,
                 char *buffer);
+/*
+ * Before the switch a page is dropped once over a connection, behind it it comes once. Who may name
+ * all of them again and again, by a few bytes each time, could keep this side busy for long when he
+ * himself is gone. Return: whether so many bytes are more than that.
+ */
+bool receive_too_much(struct uf_sink *sink, uint64_t bytes);
 /* A thread reads the link until SYNC or DONE. Return: 0; -ECANCELED: an error has ended all. */
 int receive_start(struct uf_sink *sink, struct sink_receivers *receivers, struct link *link);
 /* Return: whether all of them ended well. */

@@ -2,11 +2,12 @@
 /*
  * A scripted source and a sink. A page comes twice, by two links, the second time first; and at the
  * end the source says a checksum of its region: none, the right one, another one, none though it
- * had said that it would. Or, behind the switch, more comes than there is.
+ * had said that it would. Or more is dropped than there is, or comes behind the switch.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@ static char *memory;
 static char resumed_with;
 static int points, failed;
 
-enum checksum { UNASKED, RIGHT, WRONG, WITHHELD, UNASKED_AND_TWICE };
+enum checksum { UNASKED, RIGHT, WRONG, WITHHELD, UNASKED_AND_TWICE, UNASKED_AND_DROPPED_TWICE };
 
 static int resume(void *arg, const void *blob, size_t len)
 {
@@ -94,7 +95,7 @@ static bool end_script(enum checksum checksum, const char *content)
 
 static bool is_unasked(enum checksum checksum)
 {
-    return checksum == UNASKED || checksum == UNASKED_AND_TWICE;
+    return checksum == UNASKED || checksum >= UNASKED_AND_TWICE;
 }
 
 static bool begin_script(enum checksum checksum)
@@ -111,6 +112,22 @@ static bool begin_script(enum checksum checksum)
     say(0, WIRE_REGIONS, 0, 0, region, sizeof(region));
     say(0, WIRE_OFFER, is_unasked(checksum) ? 0 : WIRE_OFFER_DIGEST, 0, NULL, 0);
     return hear(0, WIRE_REGIONS) && hear(0, WIRE_OFFER);
+}
+
+/* A page after the other, and the first one again. */
+static bool is_dropped_once(void)
+{
+    uint8_t run[WIRE_RUN];
+    bool once;
+
+    once = hear(0, WIRE_PREPARE);
+    for (int page = 0; page < 3; page++) {
+        wire_put_run(run, &(struct wire_run){page % 2 * PAGE, PAGE});
+        say(0, WIRE_DISCARD, 0, 0, run, sizeof(run));
+        say(0, WIRE_PREPARE, 0, 0, NULL, 0);
+        once = once && hear(0, page < 2 ? WIRE_PREPARE : WIRE_FAILED);
+    }
+    return once;
 }
 
 static bool play_source(enum checksum checksum)
@@ -132,6 +149,8 @@ static bool play_source(enum checksum checksum)
     say(1, WIRE_SYNC, 0, 0, NULL, 0);
     say(2, WIRE_SYNC, 0, 0, NULL, 0);
     say(0, WIRE_PREPARE, 0, 0, NULL, 0);
+    if (checksum == UNASKED_AND_DROPPED_TWICE)
+        return kept && is_dropped_once();
     say(0, WIRE_SWITCH, 0, 0, NULL, 0);
     return end_script(checksum, new) && kept;
 }
@@ -181,10 +200,12 @@ static void close_links(void)
 /* Return: false: the backend is not to be had here. */
 static bool run(enum uf_backend backend, enum checksum checksum)
 {
-    static const char *const names[] = {"no checksum was agreed on", "a checksum that is right",
-                                        "a checksum that is not", "a checksum that is not sent",
-                                        "more pages than there are"};
-    static const int ends[] = {0, 0, -EBADMSG, -EPROTO, -EPROTO};
+    static const char *const names[] = {
+        "no checksum was agreed on", "a checksum that is right",
+        "a checksum that is not",    "a checksum that is not sent",
+        "more pages than there are", "more is dropped than there is"};
+    static const int ends[] = {0, 0, -EBADMSG, -EPROTO, -EPROTO, -EPROTO};
+    const char expected = checksum == UNASKED_AND_DROPPED_TWICE ? 0 : 'n';
     struct uf_sink_options how = {.backend = backend, .resume = resume};
     struct uf_sink *sink;
     pthread_t thread;
@@ -197,6 +218,8 @@ static bool run(enum uf_backend backend, enum checksum checksum)
         pthread_create(&thread, NULL, run_sink, sink))
         abort();
     played = play_source(checksum);
+    for (int i = 0; i < LINKS && !played; i++)
+        shutdown(ours[i], SHUT_RDWR); /* or it would wait */
     pthread_join(thread, &ret);
     close_links();
     if (*(int *)ret == -EPERM || *(int *)ret == -ENOSYS) {
@@ -205,8 +228,9 @@ static bool run(enum uf_backend backend, enum checksum checksum)
     }
     if (*(int *)ret)
         printf("# %s\n", uf_sink_error(sink));
-    point(played, "what follows ROUND waits for the other link");
-    point(resumed_with == 'n', "the newer content of a page is the last");
+    point(played,
+          "the script is played to its end, and what follows ROUND waits for the other link");
+    point(resumed_with == expected, "the newer content of a page is the last");
     point(*(int *)ret == ends[checksum], names[checksum]);
     uf_sink_free(sink);
     return true;
@@ -217,8 +241,9 @@ int main(int argc, char **argv)
     enum uf_backend backend =
         argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
 
+    signal(SIGPIPE, SIG_IGN);
     memory = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    for (int checksum = UNASKED; checksum <= UNASKED_AND_TWICE; checksum++) {
+    for (int checksum = UNASKED; checksum <= UNASKED_AND_DROPPED_TWICE; checksum++) {
         if (!run(backend, checksum))
             return 0;
     }
