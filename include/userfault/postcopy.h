@@ -241,8 +241,9 @@ void uf_source_switch(struct uf_source *source);
  * uf_source_cancel() - give up, unless it has switched; uf_source_run() returns -ECANCELED
  *
  * After a break during the switch, too, if the sink then turns out not to have resumed; in stop(),
- * and behind it until SWITCH is sent. A message on its way out is given a second to get through, or
- * an answer to come, that the sink can be told; one that is not told sees the links closed.
+ * and behind it until SWITCH is sent, over whichever connection. What is on its way is given a
+ * second to get through, or an answer to come, and then another one goes by at most until the sink
+ * is told; one that is not told sees the links closed.
  * Context: any thread, also before uf_source_run().
  */
 void uf_source_cancel(struct uf_source *source);

@@ -10,11 +10,12 @@
 #define LOOKS_MAX 16 /* before the program stops */
 #define PAGES_FEW 16 /* to drop takes no time */
 
-/* Who cannot be told any more sees why. */
+/* Who cannot be told any more sees why. What was under way had its time; this has its own. */
 void handover_tell_cancel(struct uf_source *source)
 {
     struct wire_header cancel = {.type = WIRE_CANCEL};
 
+    source_hurry(source);
     link_send(&source->peer.control, &cancel, NULL);
 }
 
@@ -213,7 +214,10 @@ int handover_switch(struct uf_source *source)
     struct wire_header ready;
     int ret = 0;
 
+    if (atomic_load(&source->cancel_wanted))
+        return handover_cancel(source);
     source->switch_tried = true;
+    peer_cancelable(peer, source->bells[BELL_CANCEL]); /* again, where the last one was lost */
     forget_dropped(source);
     if (!again)
         ret = discard_all(source, source->later);

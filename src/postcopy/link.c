@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -102,38 +103,32 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+/* As poll(2) takes it, which knows no more than so many. */
 static int left_ms(uint64_t deadline_ns)
 {
-    uint64_t now = now_ns();
+    uint64_t now = now_ns(), ms;
 
     if (!deadline_ns)
         return -1;
-    return deadline_ns > now ? (int)((deadline_ns - now + 999999) / 1000000) : 0;
+    ms = deadline_ns > now ? (deadline_ns - now + 999999) / 1000000 : 0;
+    return ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
-/* Return: 0: go on; -ECANCELED: stopped; -ETIMEDOUT. */
 int link_wait(const struct link *link, int fd, short events)
 {
     struct pollfd fds[3] = {{.fd = fd, .events = events},
                             {.fd = link->stop_fd, .events = POLLIN},
                             {.fd = link->cancel_fd, .events = POLLIN}};
-    uint64_t deadline_ns = link->deadline_ns;
-    int late = -ETIMEDOUT;
 
     for (;;) {
-        int n = poll(fds, 3, left_ms(deadline_ns));
+        int n = poll(fds, 3, left_ms(link->deadline_ns));
 
         if (n < 0 && errno != EINTR)
             return -errno;
-        if (n < 0)
-            continue;
-        if (fds[1].revents || n == 0)
-            return n ? -ECANCELED : late;
-        if (fds[0].revents)
-            return 0;
-        fds[2].fd = -1;
-        deadline_ns = now_ns() + (uint64_t)LINK_GRACE_MS * 1000000;
-        late = -ECANCELED;
+        if (n > 0)
+            return fds[1].revents || fds[2].revents ? -ECANCELED : 0;
+        if (n == 0 && left_ms(link->deadline_ns) == 0)
+            return -ETIMEDOUT;
     }
 }
 

@@ -12,13 +12,12 @@
 #include "userfault/postcopy.h"
 #include "wire.h"
 
-#define LINK_AHEAD    (WIRE_HEADER + 4096) /* a message of a page */
-#define LINK_GRACE_MS 1000                 /* that a message in the middle may come to its end */
+#define LINK_AHEAD (WIRE_HEADER + 4096) /* a message of a page */
 
 struct link {
     int in, out;
     int stop_fd;             /* an eventfd: readable when nothing is to be waited for any more */
-    int cancel_fd;           /* another: what is waited for may take LINK_GRACE_MS more; -1 */
+    int cancel_fd;           /* readable when what is under way has had its time; -1 */
     uint64_t deadline_ns;    /* of all waits, by CLOCK_MONOTONIC; 0: none */
     int in_flags, out_flags; /* to restore */
     struct silence in_silence, out_silence;
@@ -95,7 +94,7 @@ const char *link_strerror(int error);
 
 /* ---- for tls.c */
 
-/* Return: 0: go on; -ECANCELED: stopped; -errno. */
+/* Return: 0: go on; -ECANCELED: stopped; -ETIMEDOUT; -errno. */
 int link_wait(const struct link *link, int fd, short events);
 ssize_t link_write_parts(int fd, struct iovec *parts, int count);
 

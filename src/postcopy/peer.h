@@ -28,7 +28,7 @@ struct peer {
     bool has_urgent;
     bool running;
     int stop_fd;   /* rings when all is over, well or badly */
-    int cancel_fd; /* source, before the switch: of its links; -1 */
+    int cancel_fd; /* source, until SWITCH is sent: of its links; -1 */
     enum uf_backend backend;
     uint64_t agreed;                  /* WIRE_OFFER_... */
     uint64_t session, connection;     /* the migration, and which connection of it */
@@ -105,8 +105,7 @@ int peer_thread(pthread_t *ret, void *(*run)(void *arg), void *arg);
  */
 void peer_lock_quietly(pthread_mutex_t *lock, sigset_t *ret_mask);
 void peer_unlock_quietly(pthread_mutex_t *lock, const sigset_t *mask);
-/* When this rings, no link is waited for much longer; -1: nothing does. No link is waited for now.
- */
+/* When this can be read no link is waited for any more; -1: nothing. Context: none is now. */
 void peer_cancelable(struct peer *peer, int cancel_fd);
 /* Of everything that waits for a link. 0: none. */
 void peer_deadline(struct peer *peer, uint64_t deadline_ns);

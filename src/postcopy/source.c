@@ -11,13 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "greet.h"
 #include "offer.h"
 #include "source.h"
 
-#define DOWNTIME_MS 300
+#define DOWNTIME_MS   300
+#define GRACE_SECONDS 1 /* that a message may come to its end, or a last one go out */
 
 static void close_bells(struct uf_source *source)
 {
@@ -33,7 +35,9 @@ static int make_bells(struct uf_source *source)
     int error = 0;
 
     for (int i = 0; i < BELLS; i++) {
-        source->bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        source->bells[i] = i == BELL_CANCEL
+                               ? timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)
+                               : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (source->bells[i] < 0)
             error = -errno;
     }
@@ -94,11 +98,21 @@ void uf_source_switch(struct uf_source *source)
     peer_ring(source->bells[BELL_WISH]);
 }
 
+void source_hurry(const struct uf_source *source)
+{
+    const struct itimerspec once = {.it_value = {.tv_sec = GRACE_SECONDS}};
+
+    timerfd_settime(source->bells[BELL_CANCEL], 0, &once, NULL);
+}
+
+/* Who says it again does not put it off. */
 void uf_source_cancel(struct uf_source *source)
 {
-    atomic_store(&source->cancel_wanted, true);
+    bool again = atomic_exchange(&source->cancel_wanted, true);
+
     peer_ring(source->bells[BELL_WISH]);
-    peer_ring(source->bells[BELL_CANCEL]);
+    if (!again)
+        source_hurry(source);
 }
 
 bool uf_source_switched(const struct uf_source *source)
@@ -253,8 +267,6 @@ static int switch_and_push(struct uf_source *source)
         ret = rejoin_source(source);
         if (ret || atomic_load(&source->complete))
             return ret;
-        if (!source->handed && atomic_load(&source->cancel_wanted))
-            return handover_cancel(source);
     }
 }
 
@@ -318,7 +330,10 @@ static int run(void *arg)
 
 int uf_source_run(struct uf_source *source, const struct uf_postcopy_links *links)
 {
-    if (!source->peer.running)
+    if (!source->peer.running) {
         source->peer.cancel_fd = source->bells[BELL_CANCEL];
+        if (atomic_load(&source->cancel_wanted)) /* the sink is told even so */
+            source_hurry(source);
+    }
     return peer_run(&source->peer, links, run, source);
 }

@@ -11,8 +11,10 @@
 #include "peer.h"
 #include "track.h"
 
-/* For who waits: before the switch, that something is wanted, or to cancel; behind it, that every
- * page is sent. */
+/*
+ * For who waits: before the switch, that something is wanted, and that what was under way when it
+ * was canceled has had its time (a timer); behind it, that every page is sent.
+ */
 enum bell { BELL_WISH, BELL_CANCEL, BELL_SENT, BELLS };
 
 struct uf_source {
@@ -20,7 +22,7 @@ struct uf_source {
     struct uf_source_options options;
     struct crew crew;
     _Atomic bool switch_wanted, cancel_wanted, switched, done_said, complete;
-    int bells[BELLS]; /* eventfds */
+    int bells[BELLS]; /* eventfds, but for the timer */
     bool handed;      /* the sink is known to have switched */
     bool switch_tried;
     const void *blob;
@@ -52,6 +54,8 @@ struct uf_source {
 /* Threads for the links that there are: behind the switch none is made. More, after a break, where
  * there are other links. Return: 0; -errno, told. */
 int source_reserve(struct uf_source *source);
+/* From now on no link is waited for much longer, before the switch. Context: any thread. */
+void source_hurry(const struct uf_source *source);
 
 /* ---- handover.c */
 

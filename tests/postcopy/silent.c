@@ -5,10 +5,13 @@
  *
  *     silent kernel|user [FOLDER]    of keys for TLS, as tests/keys.sh makes them
  */
+#include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,12 +134,12 @@ static void *run_side(void *arg)
     return NULL;
 }
 
-static void make_side(const struct test *test, struct side *ret)
+static void make_side(const struct test *test, struct side *ret, unsigned patience_ms)
 {
     struct uf_source_options source = {
-        .backend = backend, .stop = stop, .handshake_ms = PATIENCE_MS};
+        .backend = backend, .stop = stop, .handshake_ms = patience_ms};
     struct uf_sink_options sink = {
-        .backend = backend, .resume = resume, .handshake_ms = PATIENCE_MS};
+        .backend = backend, .resume = resume, .handshake_ms = patience_ms};
 
     if (test->source
             ? uf_source_new(&ret->source, &source) ||
@@ -177,7 +180,7 @@ static void run(const struct test *test)
     const char *words;
     int fds[2], ret;
 
-    make_side(test, &side);
+    make_side(test, &side, PATIENCE_MS);
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
         abort();
     side.links.control = (struct uf_postcopy_link){fds[0], fds[0]};
@@ -202,6 +205,48 @@ static void run(const struct test *test)
     uf_postcopy_tls_free(tls);
 }
 
+/* ---- more patience than poll(2) takes */
+
+static _Atomic int watched;  /* a link's descriptor: */
+static _Atomic int waits_ms; /* how long it is waited for */
+
+/* In libc's place: whoever waits so finds that the other side is gone. */
+int poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    static int (*_Atomic next)(struct pollfd *, nfds_t, int);
+
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "poll");
+    if (watched && fds[0].fd == watched) {
+        atomic_store(&waits_ms, timeout);
+        shutdown(fds[0].fd, SHUT_RDWR);
+    }
+    return next(fds, count, timeout);
+}
+
+static void check_long_patience(bool source)
+{
+    const struct test test = {.name = source ? "a source, patient" : "a sink, patient",
+                              .source = source};
+    struct side side = {.links = {.urgent = {-1, -1}}};
+    int fds[2];
+
+    make_side(&test, &side, UINT_MAX);
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
+        abort();
+    side.links.control = (struct uf_postcopy_link){fds[0], fds[0]};
+    atomic_store(&watched, fds[0]);
+    run_side(&side);
+    atomic_store(&watched, 0);
+    printf("# %d, it was waited for for %d ms\n", side.ret, waits_ms);
+    point(side.ret == -ECONNRESET && waits_ms > 0, test.name,
+          "it waits for weeks, and not for ever");
+    close(fds[0]);
+    close(fds[1]);
+    uf_source_free(side.source);
+    uf_sink_free(side.sink);
+}
+
 int main(int argc, char **argv)
 {
     const struct uf_postcopy_tls_options none = {.server = true};
@@ -221,6 +266,8 @@ int main(int argc, char **argv)
         if (!tests[i].tls || keys[0])
             run(&tests[i]);
     }
+    check_long_patience(true);
+    check_long_patience(false);
     printf("1..%d\n", points);
     return failed;
 }
