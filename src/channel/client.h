@@ -32,6 +32,7 @@ struct left {
 struct remote {
     _Atomic uint32_t state; /* enum remote_state */
     _Atomic uint32_t users; /* threads between client_enter() and client_leave() */
+    atomic_bool unled;      /* no descriptor led to it, but it was used: who leaves looks again */
     uint32_t opener;        /* thread id; REMOTE_OPENING */
     struct core_bell bell;
     _Atomic uint32_t misses;      /* waits in a row that spinning did not end, for answers */

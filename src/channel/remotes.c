@@ -68,6 +68,7 @@ static void sweep_one(struct remote *remote)
 {
     uint32_t before, swept = REMOTE_SWEPT;
 
+    atomic_store(&remote->unled, true); /* before the look at who uses it: see leave() */
     if (atomic_load(&remote->users)) {
         return;
     }
@@ -118,6 +119,7 @@ static int add(const struct core_bell *bell)
             remotes[i].bell = *bell;
             remotes[i].shared = NULL;
             remotes[i].death = -1;
+            atomic_store(&remotes[i].unled, false);
             atomic_store(&remotes[i].enabled, false);
             atomic_store(&remotes[i].polled, false);
             atomic_store(&remotes[i].in_epoll, false);
@@ -583,9 +585,18 @@ long client_enter(struct client_guard *guard, int fd, uint32_t index)
     return ret;
 }
 
+/* Its last descriptor may have been closed meanwhile. Context: signals blocked, no lock held */
+static void leave(struct remote *remote)
+{
+    if (atomic_fetch_sub(&remote->users, 1) == 1 && atomic_load(&remote->unled) &&
+        atomic_exchange(&remote->unled, false)) {
+        client_closed();
+    }
+}
+
 void client_leave(const struct client_guard *guard)
 {
-    atomic_fetch_sub(&guard->remote->users, 1);
+    leave(guard->remote);
     client_unblock(&guard->mask);
 }
 
@@ -607,7 +618,7 @@ struct remote *client_enter_open(int fd)
 
 void client_leave_open(struct remote *remote)
 {
-    atomic_fetch_sub(&remote->users, 1);
+    leave(remote);
 }
 
 bool client_enabled(int fd, uint32_t index)

@@ -9,6 +9,7 @@
 
 #include "acked.h"
 #include "monitored.h"
+#include "stopping.h"
 
 #define EVER_MS 600000
 
@@ -244,6 +245,65 @@ static void closes(enum mem_kind kind)
     manager_kill(&manager);
 }
 
+static atomic_int asker;
+
+static void *ask_main(void *arg)
+{
+    const struct monitored *m = arg;
+
+    atomic_store(&asker, (int)syscall(SYS_gettid));
+    uffd_zero(m->uffd, mem_page(&m->mem, 3), page_size);
+    return NULL;
+}
+
+/* Has one thread in a call, which nobody answers, and closes with another. */
+_Noreturn static void close_amid_call(struct monitored *m, int sock)
+{
+    pthread_t thread;
+    char byte;
+
+    uffd_wake(m->uffd, m->mem.addr, m->mem.len); /* it is there */
+    if (write(sock, "c", 1) != 1 || read(sock, &byte, 1) != 1)
+        _exit(81);
+    if (pthread_create(&thread, NULL, ask_main, m) != 0)
+        _exit(82);
+    while (!atomic_load(&asker))
+        sched_yield();
+    thread_await_sleep(atomic_load(&asker));
+    if (close(m->uffd) != 0 || write(sock, "x", 1) != 1)
+        _exit(83);
+    pthread_join(thread, NULL);
+    pause();
+    _exit(84);
+}
+
+/* That another thread of it was in a call just then is no reason to take it for one for ever. */
+static void closes_amid_call(enum mem_kind kind)
+{
+    const struct wants want = wants(UF_DEATH_MODE_SIGBUS, 0);
+    struct monitored m;
+    int ends[2];
+    char byte;
+
+    monitored_start_wanting(&m, kind, &want);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    pid_t manager = fork();
+    CHECK(manager >= 0);
+    if (manager == 0)
+        close_amid_call(&m, ends[1]);
+    CHECK_EQ(read(ends[0], &byte, 1), 1);
+    pid_t server = server_of(m.pid);
+    CHECK(server > 0 && kill(server, SIGSTOP) == 0);
+    await_state(server, 'T');
+    CHECK_EQ(write(ends[0], "s", 1), 1);
+    CHECK_EQ(read(ends[0], &byte, 1), 1);
+    CHECK_EQ(kill(server, SIGCONT), 0);
+    tell(&m, ORDER_READ_CAUGHT, 1);
+    CHECK_EQ(answer_of(&m), ANSWER_SIGBUS);
+    CHECK_EQ(kill(manager, SIGKILL), 0);
+    CHECK_SIGNALED(child_wait(manager), SIGKILL);
+}
+
 /* Nothing of the kind happens to a context of which the program has the last descriptor. */
 static void program_closes(enum mem_kind kind)
 {
@@ -394,6 +454,7 @@ const struct conf_case death_cases[] = {
     {"death/in-vain", MAN_DEATH, KIND(MEM_ANON), NEED_OURS, .run = waits_in_vain},
     {"death/last-one", MAN_DEATH, KIND(MEM_ANON), NEED_OURS, .run = last_one},
     {"death/closes", MAN_DEATH, KIND(MEM_ANON), NEED_OURS, .run = closes},
+    {"death/closes-amid-call", MAN_DEATH, KIND(MEM_ANON), NEED_OURS, .run = closes_amid_call},
     {"death/program-closes", MAN_DEATH, KIND(MEM_ANON), NEED_OURS, .run = program_closes},
     {"death/one-of-two", MAN_DEATH, KIND(MEM_ANON), NEED_OURS, .run = one_of_two},
     {"death/program", MAN_DEATH, KIND(MEM_ANON), NEED_OURS, .run = program_takes_over},
