@@ -41,6 +41,7 @@
 #define TLS_AT      2048
 #define STRANGER_NS 20000000
 #define GONE_MS     1000 /* until another process has run */
+#define SHUNNED_MAX 64   /* datagrams that one receives to be gone */
 #define RIGHTS_MAX  253  /* descriptors that one message can carry: SCM_MAX_FD */
 #define BYTES_MAX   (sizeof(struct channel_hello) + 1) /* what is too long stays so */
 
@@ -54,11 +55,12 @@ static struct porter {
     char *memory;
     int hub;     /* -1: it receives nothing */
     int closes;  /* what it is to close, of the table that it shares then; -1: it has its own */
-    bool known;  /* who sent it may send descriptors */
+    bool shuns;  /* what strangers have sent; it has no pair */
     int ends[2]; /* of the pair: the server's, the porter's */
 } porters[PORTERS];
 
-static int current = -1; /* the server's end to the one that is not done */
+static int current = -1;        /* the server's end to the one that is not done */
+static struct porter *shunning; /* NULL: none has to be waited for */
 
 /* ---- the porter */
 
@@ -128,7 +130,7 @@ static void carry(const struct porter *porter)
         .msg_iov = &vec,
         .msg_iovlen = 1,
         .msg_control = control,
-        .msg_controllen = porter->known ? sizeof control : 0,
+        .msg_controllen = sizeof control,
     };
     int fd[RIGHTS_MAX];
     size_t count;
@@ -146,6 +148,37 @@ static void carry(const struct porter *porter)
     close_others(fd, count, porter->ends[1]);
 }
 
+/*
+ * What is next in the socket, which nobody else receives from meanwhile: a look at it takes nothing
+ * along, and so closes nothing. Return: bytes; -errno.
+ */
+static long look(int hub, bool *ret_known, bool *ret_carries)
+{
+    struct sockaddr_un name = {0};
+    struct msghdr msg = {.msg_name = &name, .msg_namelen = sizeof name};
+    long ret = sys_call(SYS_recvmsg, hub, &msg, MSG_PEEK | MSG_DONTWAIT);
+
+    *ret_known = core_serve_knows(&name, msg.msg_namelen);
+    *ret_carries = msg.msg_flags & MSG_CTRUNC;
+    return ret;
+}
+
+/* Without room for descriptors: they are closed here, and nowhere else. */
+static void shun(int hub)
+{
+    bool known = false, carries;
+
+    close_others(&hub, 1, hub);
+    for (int i = 0; i < SHUNNED_MAX; i++) {
+        struct msghdr none = {0};
+
+        if (sys_failed(look(hub, &known, &carries)) || known) {
+            return;
+        }
+        sys_call(SYS_recvmsg, hub, &none, MSG_DONTWAIT);
+    }
+}
+
 static void await_done(const struct porter *porter)
 {
     struct pollfd fds = {.fd = porter->ends[1]};
@@ -161,6 +194,10 @@ static void porter_main(void *arg)
 
     if (porter->closes >= 0) {
         sys_close(porter->closes);
+        return;
+    }
+    if (porter->shuns) {
+        shun(porter->hub);
         return;
     }
     if (porter->hub >= 0) {
@@ -216,6 +253,7 @@ static long begin(struct porter *porter)
         return ret;
     }
     porter->closes = -1;
+    porter->shuns = false;
     ret = spawn(porter, SIGCHLD);
     sys_close(porter->ends[1]);
     if (sys_failed(ret)) {
@@ -273,24 +311,34 @@ void porter_hold(void)
     }
 }
 
-/*
- * What is next at the hub, which nobody else receives from: a look at it takes nothing along, and
- * so closes nothing. Return: bytes; -errno.
- */
-static long look(int hub, bool *ret_known, bool *ret_carries)
+/* Return: whether there is one that does it. */
+static bool begin_shunning(struct porter *porter, int hub)
 {
-    struct sockaddr_un name = {0};
-    struct msghdr msg = {.msg_name = &name, .msg_namelen = sizeof name};
-    long ret = sys_call(SYS_recvmsg, hub, &msg, MSG_PEEK | MSG_DONTWAIT);
+    porter->closes = -1;
+    porter->hub = hub;
+    porter->shuns = true;
+    shunning = sys_failed(spawn(porter, SIGCHLD)) ? NULL : porter;
+    return shunning;
+}
 
-    *ret_known = core_serve_knows(&name, msg.msg_namelen);
-    *ret_carries = msg.msg_flags & MSG_CTRUNC;
-    return ret;
+/* One that closes what lingers is killed; it receives no more when its thread id is cleared. */
+void porter_shunned(void)
+{
+    const struct timespec soon = {.tv_nsec = STRANGER_NS}, limit = {.tv_sec = PORTER_S};
+    uint32_t tid = atomic_load(&shunning->tid);
+
+    if (tid && channel_wait(&shunning->tid, tid, &soon) == -ETIMEDOUT) {
+        sys_call(SYS_kill, shunning->pid, SIGKILL);
+        while ((tid = atomic_load(&shunning->tid)) != 0 &&
+               channel_wait(&shunning->tid, tid, &limit) != -ETIMEDOUT) {
+        }
+    }
+    shunning = NULL;
 }
 
 long porter_receive(struct msghdr *msg)
 {
-    struct timespec limit = {.tv_sec = PORTER_S};
+    const struct timespec limit = {.tv_sec = PORTER_S};
     struct pollfd fds = {.events = POLLIN};
     struct porter *porter;
     bool known, carries;
@@ -307,15 +355,14 @@ long porter_receive(struct msghdr *msg)
     if (!porter) {
         return -EBUSY;
     }
+    if (!known && begin_shunning(porter, hub)) {
+        return -EPROTO;
+    }
     porter->hub = hub;
-    porter->known = known;
     if (begin(porter)) {
         return sys_call(SYS_recvmsg, hub, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     }
     BASE_POINT();
-    if (!known) {
-        limit = (struct timespec){.tv_nsec = STRANGER_NS}; /* it is received to be gone only */
-    }
     fds.fd = current;
     if (sys_call(SYS_ppoll, &fds, 1, &limit, NULL, 8) <= 0) {
         sys_call(SYS_kill, porter->pid, SIGKILL);

@@ -10,12 +10,15 @@
 #include <sys/socket.h>
 
 /*
- * The next datagram of the hub's, as recvmsg() would give it, without waiting; if its sender is no
- * bell of a living context's, or a close of what came along could wait, without descriptors. They
- * are not the last of their files until porter_done(), which is to be called in any case. Return:
- * bytes; -EAGAIN: nothing came; -EBUSY: as many wait for a close as may. Context: core_fds_lock()
+ * The next datagram of the hub's, as recvmsg() would give it, without waiting; if a close of what
+ * came along could wait, without descriptors. They are not the last of their files until
+ * porter_done(), which is to be called in any case. Return: bytes; -EAGAIN: nothing came; -EBUSY:
+ * as many wait for a close as may; -EPROTO: its sender is no bell of a living context's, and what
+ * such have sent is received to be gone, until porter_shunned(). Context: core_fds_lock()
  */
 long porter_receive(struct msghdr *msg);
+/* Waits for a moment. Context: no lock */
+void porter_shunned(void);
 /*
  * All that this process has open now is not closed for the last time before porter_done(). Where no
  * process can be made, it does nothing. Context: core_fds_lock()

@@ -686,7 +686,9 @@ static void receive_hellos(void)
         }
         porter_done();
         core_fds_unlock();
-        if (sys_failed(len)) {
+        if (len == -EPROTO) {
+            porter_shunned();
+        } else if (sys_failed(len)) {
             deaf = len == -EBUSY;
             return;
         }

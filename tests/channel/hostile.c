@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +37,7 @@ static int uffd;
 static char *registered, *secret;
 static uint64_t seed = 1;
 static atomic_bool wrong;
+static atomic_int *heard; /* hellos that were answered */
 
 static uint64_t draw(void)
 {
@@ -175,6 +177,31 @@ static void many_channels(void)
         peer_open(uffd, &socket);
 }
 
+#define STRANGERS 500
+
+/*
+ * Who has no descriptor of a context, but knows the hub's name, sends what might be hellos, with
+ * descriptors and without; and between them is a manager's.
+ */
+static void strangers(void)
+{
+    const uint64_t whole = sizeof(struct channel);
+    struct sockaddr_un name;
+    socklen_t len = sizeof name;
+    int memory = peer_memory(whole, CHANNEL_SEALS), stranger, socket, pair[2];
+
+    sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    stranger = (int)sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sys_call(SYS_getpeername, uffd, &name, &len);
+    sys_call(SYS_connect, stranger, &name, len);
+    for (int i = 0; i < STRANGERS; i++) {
+        peer_say(stranger, CHANNEL_MAGIC, whole, (const int[]){memory, pair[1], uffd},
+                 draw() % 4 ? 3 : 0);
+        if (i % 100 == 50 && peer_open(uffd, &socket))
+            atomic_fetch_add(heard, 1);
+    }
+}
+
 /* ---- the program */
 
 static int open_descriptors(void)
@@ -296,7 +323,8 @@ int main(void)
     struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
     int before;
 
-    printf("1..22\n");
+    printf("1..27\n");
+    heard = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     secret = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     registered =
         mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -315,6 +343,9 @@ int main(void)
     check_well("random requests", 1, before);
     attack(many_channels);
     check_well("more channels than are served", 2, before);
+    attack(strangers);
+    check_well("strangers without end", 5, before);
+    check(atomic_load(heard) == STRANGERS / 100, "who comes between them is heard");
     attack_waiters();
     check_well("a scribbled board", 4, before);
     kill_server();

@@ -7,6 +7,7 @@
 #define TESTS_CHANNEL_PEER_H
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -35,9 +36,13 @@ static inline long peer_say(int uffd, uint64_t magic, uint64_t size, const int *
     struct iovec vec = {(void *)&hello, sizeof hello};
     struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
     struct rights rights;
+    long ret;
 
     rights_put(&msg, &rights, fds, count);
-    return sys_call(SYS_sendmsg, uffd, &msg, 0); /* waits while the hub is full */
+    /* Waits while the hub is full, be it a descriptor that does not block. */
+    while ((ret = sys_call(SYS_sendmsg, uffd, &msg, 0)) == -EAGAIN)
+        sys_call(SYS_sched_yield);
+    return ret;
 }
 
 static inline struct channel *peer_map(int fd)

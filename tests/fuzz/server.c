@@ -208,6 +208,10 @@ long porter_receive(struct msghdr *msg)
     return ret < 0 ? -errno : ret;
 }
 
+void porter_shunned(void)
+{
+}
+
 void porter_hold(void)
 {
 }
