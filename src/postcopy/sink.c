@@ -298,8 +298,10 @@ static int take_over(struct uf_sink *sink)
     atomic_store(&sink->switched, true);
     peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_READY}, NULL);
     PEER_COUNT(peer, downtime_ns, peer_now_ns() - before);
+    ret = peer_error(peer);
     crew_start(&sink->crew, CREW_RECEIVE, receive_pages, sink);
-    ret = peer_error(peer) ? peer_error(peer) : resume(sink);
+    if (ret == 0) /* whatever becomes of the links meanwhile: it has switched */
+        ret = resume(sink);
     crew_await(&sink->crew, CREW_RECEIVE);
     return ret ? ret : peer_error(peer);
 }
