@@ -100,23 +100,29 @@ static long resolve(uint32_t id, const unsigned char *data, struct wire_request 
                                           : core_serve_ioctl(id, request->request, request->args);
 }
 
-/* Return: 0, -errno when it cannot be sent now. */
-static long send_bell(const struct served *one, const struct core_serve_fork *next, int bell)
+/* At most two descriptors. Return: 0, -errno when they cannot be sent now. */
+static long send_fds(int socket, const void *bytes, size_t len, const int *fd, size_t count)
 {
-    const struct channel_fork fork = {next->slot, next->word, next->name};
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec vec = {(void *)&fork, sizeof fork};
+    char control[CMSG_SPACE(2 * sizeof *fd)] __attribute__((aligned(8))) = {0};
+    struct iovec vec = {(void *)(uintptr_t)bytes, len};
     struct msghdr msg = {
         .msg_iov = &vec,
         .msg_iovlen = 1,
         .msg_control = control,
-        .msg_controllen = sizeof control,
+        .msg_controllen = CMSG_SPACE(count * sizeof *fd),
     };
     long ret;
 
-    wire_put_fds(&msg, &bell, 1);
-    ret = sys_call(SYS_sendmsg, core_hidden(one->socket), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    wire_put_fds(&msg, fd, count);
+    ret = sys_call(SYS_sendmsg, socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
     return sys_failed(ret) ? ret : 0;
+}
+
+static long send_bell(const struct served *one, const struct core_serve_fork *next, int bell)
+{
+    const struct channel_fork fork = {next->slot, next->word, next->name};
+
+    return send_fds(core_hidden(one->socket), &fork, sizeof fork, &bell, 1);
 }
 
 static long hand_over(const struct served *one, const struct core_serve_fork *next)
@@ -541,30 +547,13 @@ static struct channel *map_shared(int memory)
     return sys_failed(ret) ? NULL : (struct channel *)ret;
 }
 
-static long send_fds(int socket, const int *fd, size_t count)
-{
-    char control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec vec = {(void *)"", 1};
-    struct msghdr msg = {
-        .msg_iov = &vec,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = CMSG_SPACE(count * sizeof *fd),
-    };
-
-    wire_put_fds(&msg, fd, count);
-    return sys_call(SYS_sendmsg, socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 /* The asker's end, and by what it knows when the program has ended. Return: 0, -errno. */
 static long send_ends(struct served *one, int socket, int theirs)
 {
     const int fd[] = {theirs, death >= 0 ? core_hidden(death) : -1};
-    long ret;
 
-    one->told = fd[1] >= 0 && send_fds(socket, fd, 2) == 1;
-    ret = one->told ? 1 : send_fds(socket, fd, 1);
-    return sys_failed(ret) ? ret : 0;
+    one->told = fd[1] >= 0 && send_fds(socket, "", 1, fd, 2) == 0;
+    return one->told ? 0 : send_fds(socket, "", 1, fd, 1);
 }
 
 /*
