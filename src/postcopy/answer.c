@@ -97,12 +97,12 @@ int answer_and_push(struct uf_source *source)
     atomic_store(&source->done_said, false);
     if (read(source->bells[BELL_SENT], &rings, sizeof(rings)) < 0)
         rings = 0; /* it had not rung; after a break pages may be missing again */
-    crew_start(&source->crew, 0, answer_control, source);
+    crew_start(&source->crew, CREW_CONTROL, answer_control, source);
     if (peer->has_urgent)
-        crew_start(&source->crew, 1, answer_urgent, source);
+        crew_start(&source->crew, CREW_URGENT, answer_urgent, source);
     if (push_all(source, false) == 0 && verify_send(source) == 0)
         say_done(source);
-    crew_await(&source->crew, 0); /* COMPLETE, a break, or an error */
+    crew_await(&source->crew, CREW_CONTROL); /* COMPLETE, a break, or an error */
     ret = peer_halted(peer);
     if (atomic_load(&source->complete)) { /* who hears no BYE may ask again; that is his affair */
         struct wire_header bye = {.type = WIRE_BYE};
@@ -112,6 +112,6 @@ int answer_and_push(struct uf_source *source)
     }
     peer_stop(peer);
     if (peer->has_urgent)
-        crew_await(&source->crew, 1);
+        crew_await(&source->crew, CREW_URGENT);
     return ret;
 }

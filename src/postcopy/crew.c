@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include "crew.h"
-#include "peer.h"
 
 void crew_init(struct crew *crew)
 {
@@ -43,6 +42,17 @@ int crew_take(struct crew *crew, unsigned number)
     if (ret)
         pthread_cond_destroy(&seat->changed);
     seat->taken = ret == 0;
+    return ret;
+}
+
+int crew_take_links(struct crew *crew, struct peer *peer)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
+        if (peer_link(peer, i))
+            ret = crew_take(crew, i);
+    }
     return ret;
 }
 

@@ -10,10 +10,12 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "userfault/postcopy.h"
+#include "peer.h"
 
 /* Seats: of a link, by its number (peer_link()), and of what goes on beside them. */
 enum {
+    CREW_CONTROL = 0,
+    CREW_URGENT = 1,
     CREW_LINKS = 2 + UF_POSTCOPY_BACKGROUND_MAX,
     CREW_PUSH = CREW_LINKS, /* source: pages over the control link, which has a reader as well */
     CREW_ASK = CREW_LINKS,  /* sink: who asks for what is touched, */
@@ -41,6 +43,8 @@ void crew_init(struct crew *crew);
 void crew_fini(struct crew *crew);
 /* Somebody sits there from now on. Return: 0; -errno of pthread_create(3). */
 int crew_take(struct crew *crew, unsigned seat);
+/* The same, of each link that there is. */
+int crew_take_links(struct crew *crew, struct peer *peer);
 /* Who sits there does this. Context: he is at nothing. */
 void crew_start(struct crew *crew, unsigned seat, void *(*run)(void *arg), void *arg);
 /* Until he has done it; at once if there is nothing. */

@@ -49,8 +49,8 @@ int peer_region(struct peer *peer, void *start, size_t len, size_t page)
         return -EBUSY;
     if (peer->count == UF_POSTCOPY_REGIONS_MAX)
         return -E2BIG;
-    if (page < 4096 || page > (size_t)2 << 20 || !is_power(page) || !len ||
-        (at | len) & (page - 1) || at + len < at)
+    if (page < 4096 || page > PEER_PAGE_MAX || !is_power(page) || !len || (at | len) & (page - 1) ||
+        at + len < at)
         return -EINVAL;
     for (unsigned i = 0; i < peer->count; i++) {
         uintptr_t other = (uintptr_t)peer->regions[i].start;

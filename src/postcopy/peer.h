@@ -11,7 +11,8 @@
 #include "link.h"
 #include "userfault/postcopy.h"
 
-#define PEER_WORDS_MAX 127 /* of FAILED */
+#define PEER_WORDS_MAX 127               /* of FAILED */
+#define PEER_PAGE_MAX  ((size_t)2 << 20) /* bytes */
 
 struct region {
     char *start;

@@ -58,34 +58,13 @@ static int make_lost(struct uf_sink *sink)
     return ret ? peer_fail(peer, ret, "no memory for a map of pages") : 0;
 }
 
-/* The same. */
-static int make_zeroes(struct uf_sink *sink)
-{
-    struct peer *peer = &sink->peer;
-    size_t len = 0;
-
-    for (unsigned i = 0; i < peer->count; i++) {
-        if (peer->regions[i].page > 4096 && peer->regions[i].page > len)
-            len = peer->regions[i].page;
-    }
-    if (!len)
-        return 0;
-    sink->zeroes = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (sink->zeroes == MAP_FAILED) {
-        sink->zeroes = NULL;
-        return peer_fail(peer, -ENOMEM, "no memory for a huge page of zeroes");
-    }
-    sink->zeroes_len = len;
-    return 0;
-}
-
 int place_register(struct uf_sink *sink)
 {
     struct peer *peer = &sink->peer;
     const uint64_t features =
         UF_FEATURE_MISSING_SHMEM | UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_THREAD_ID;
 
-    if (make_lost(sink) || make_zeroes(sink))
+    if (make_lost(sink))
         return peer_error(peer);
     sink->fd = peer_context(peer, features | UF_FEATURE_POISON, O_CLOEXEC | O_NONBLOCK);
     sink->poisons = sink->fd >= 0;
@@ -245,11 +224,13 @@ static int fill_background(struct uf_sink *sink, unsigned index, char *to, const
 /* Huge pages know no ZEROPAGE. */
 static int zero_huge(struct uf_sink *sink, unsigned index, char *to, size_t len)
 {
+    static char
+        zeroes[PEER_PAGE_MAX]; /* never written to; no constant, which would lie in the file */
     size_t page = sink->peer.regions[index].page;
     int ret = 0;
 
     for (size_t at = 0; ret == 0 && at < len; at += page)
-        ret = fill(sink, index, to + at, sink->zeroes, page);
+        ret = fill(sink, index, to + at, zeroes, page);
     return ret;
 }
 
@@ -353,9 +334,6 @@ void place_finish(struct uf_sink *sink)
     if (sink->fd >= 0)
         uf_context_close(sink->fd);
     sink->fd = -1;
-    if (sink->zeroes)
-        munmap(sink->zeroes, sink->zeroes_len);
-    sink->zeroes = NULL;
 }
 
 void place_wake_all(struct uf_sink *sink)

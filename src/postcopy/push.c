@@ -31,7 +31,6 @@ struct pusher {
     struct pack *pack; /* NULL: contents go as they are */
     char *copy;        /* precopy: the page must not change between checksum and socket */
     bool quick;        /* the last claim went out at that rate */
-    bool started;
 };
 
 static size_t max_pages(const struct uf_source *source, const struct region *region)
@@ -275,7 +274,7 @@ static unsigned seat_of(const struct pusher *pusher)
 {
     unsigned number = peer_link_number(&pusher->source->peer, pusher->link);
 
-    return number ? number : CREW_PUSH;
+    return number == CREW_CONTROL ? CREW_PUSH : number;
 }
 
 static int start(struct pusher *pusher)
@@ -293,7 +292,6 @@ static int start(struct pusher *pusher)
     }
     make_pack(pusher);
     crew_start(&pusher->source->crew, seat_of(pusher), push, pusher);
-    pusher->started = true;
     return 0;
 }
 
@@ -332,7 +330,7 @@ int push_all(struct uf_source *source, bool precopy)
             peer_fail(peer, ret, "no memory for pages on their way");
     }
     for (unsigned i = 0; i < links; i++) {
-        if (pushers[i].started)
+        if (pushers[i].link)
             crew_await(&source->crew, seat_of(&pushers[i]));
         free(pushers[i].copy);
         pack_free(pushers[i].pack);

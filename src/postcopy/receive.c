@@ -116,11 +116,13 @@ static void *receive(void *arg)
 /* Return: 0; -ENOMEM. */
 static int make_desk(const struct uf_sink *sink, struct sink_desk *desk)
 {
+    const bool packed = sink->peer.agreed & WIRE_OFFER_PACKED;
+
     if (!desk->buffer)
         desk->buffer = malloc(WIRE_PAYLOAD_MAX);
-    if (!desk->unpack && sink->peer.agreed & WIRE_OFFER_PACKED)
+    if (packed && !desk->unpack)
         desk->unpack = unpack_new();
-    return desk->buffer && (desk->unpack || !(sink->peer.agreed & WIRE_OFFER_PACKED)) ? 0 : -ENOMEM;
+    return desk->buffer && (desk->unpack || !packed) ? 0 : -ENOMEM;
 }
 
 int receive_reserve(struct uf_sink *sink)
@@ -130,11 +132,10 @@ int receive_reserve(struct uf_sink *sink)
 
     if (ret == 0)
         ret = crew_take(&sink->crew, CREW_RECEIVE);
+    if (ret == 0)
+        ret = crew_take_links(&sink->crew, peer);
     for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
-        if (!peer_link(peer, i))
-            continue;
-        ret = crew_take(&sink->crew, i);
-        if (ret == 0)
+        if (peer_link(peer, i))
             ret = make_desk(sink, &sink->desks[i]);
     }
     if (ret)

@@ -234,7 +234,7 @@ static int until_switch(struct uf_sink *sink, struct sink_receivers *receivers)
     while (ret == 0) {
         ret = peer_recv(peer, &peer->control, &header);
         if (ret == 0)
-            ret = take_control(sink, receivers, &header, sink->desks[0].buffer);
+            ret = take_control(sink, receivers, &header, sink->desks[CREW_CONTROL].buffer);
         if (ret < 0 && peer_broken(peer)) {
             ret = rejoin_sink(sink);
             ret = ret ? peer_given_up(peer, ret) : 0;

@@ -64,8 +64,6 @@ struct uf_sink {
     int fd;                 /* the context; -1: none yet */
     struct crew crew;
     struct sink_desk desks[CREW_LINKS];
-    char *zeroes; /* a page as large as any; NULL: they are small, and zeroed without */
-    size_t zeroes_len;
     bool poisons;
     struct digest digest;
     int asker_bell; /* an eventfd; -1: none yet */

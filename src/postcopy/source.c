@@ -161,10 +161,8 @@ int source_reserve(struct uf_source *source)
     struct peer *peer = &source->peer;
     int ret = peer->background_count ? 0 : crew_take(&source->crew, CREW_PUSH);
 
-    for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
-        if (peer_link(peer, i))
-            ret = crew_take(&source->crew, i);
-    }
+    if (ret == 0)
+        ret = crew_take_links(&source->crew, peer);
     return ret ? peer_fail(peer, ret, "threads for the links: %s", strerror(-ret)) : 0;
 }
 
