@@ -3,7 +3,6 @@
  * What may come to a thread of the program's in the middle of a touch or of a call: a signal, a
  * cancellation, a link that takes a part. Calls of the engine's come here first.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -16,21 +15,13 @@
 #include <userfault/userfault.h>
 
 #include "move.h"
+#include "next.h"
 
 #define REQUEST 40 /* bytes */
 #define PART    7
 #define BLOB    7 /* types of messages: the first byte */
 #define SWITCH  8
 #define FAR     1000 /* a page that comes when it is asked for, and not before */
-
-static void *next_of(const char *name)
-{
-    void *next = dlsym(RTLD_NEXT, name);
-
-    if (!next)
-        abort();
-    return next;
-}
 
 /* ---- in the library's place */
 

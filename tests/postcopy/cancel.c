@@ -54,16 +54,6 @@ static int stop(void *arg, const void **ret_blob, size_t *ret_len)
     return 0;
 }
 
-static void make_link(void)
-{
-    int fds[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
-        abort();
-    ours = fds[0];
-    theirs = fds[1];
-}
-
 /* ---- the script */
 
 static void say(enum wire_type type, const struct wire_header *as)
@@ -147,7 +137,7 @@ static void *run_script(void *arg)
         int before = ours;
 
         good = hear_state();
-        make_link();
+        script_pair(&ours, &theirs);
         shutdown(before, SHUT_RDWR); /* now the source asks for this one */
         good = good && greet(false);
         say(WIRE_STATE, &(struct wire_header){.offset = WIRE_STATE_PREPARED});
@@ -185,7 +175,7 @@ static bool run(enum uf_backend backend, char *memory)
     bool switched;
     int ret;
 
-    make_link();
+    script_pair(&ours, &theirs);
     links.control = (struct uf_postcopy_link){theirs, theirs};
     if (uf_source_new(&source, &how) || uf_source_region(source, memory, PAGE, PAGE) ||
         pthread_create(&thread, NULL, run_script, NULL))

@@ -4,7 +4,6 @@
  * memory. That is no time to fail, for no program could go on. Calls of the engine's come here
  * first. A source and a sink, both in this process.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -13,6 +12,7 @@
 #include <userfault/postcopy.h>
 
 #include "move.h"
+#include "next.h"
 
 #define REFUSED 3 /* connections */
 #define MORE    4 /* background links of a later one */
@@ -37,8 +37,8 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*begin_a
     static int (*_Atomic next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
     if (!next)
-        next = (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(
-            RTLD_NEXT, "pthread_create");
+        next = (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))next_of(
+            "pthread_create");
     return is_refused(EAGAIN) ? EAGAIN : next(thread, how, begin_at, arg);
 }
 
@@ -47,7 +47,7 @@ int eventfd(unsigned count, int flags)
     static int (*_Atomic next)(unsigned, int);
 
     if (!next)
-        next = (int (*)(unsigned, int))dlsym(RTLD_NEXT, "eventfd");
+        next = (int (*)(unsigned, int))next_of("eventfd");
     return is_refused(EMFILE) ? -1 : next(count, flags);
 }
 
@@ -56,7 +56,7 @@ void *mmap(void *at, size_t len, int protection, int flags, int fd, off_t offset
     static void *(*_Atomic next)(void *, size_t, int, int, int, off_t);
 
     if (!next)
-        next = (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT, "mmap");
+        next = (void *(*)(void *, size_t, int, int, int, off_t))next_of("mmap");
     return is_refused(ENOMEM) ? MAP_FAILED : next(at, len, protection, flags, fd, offset);
 }
 

@@ -5,10 +5,22 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "wire.h"
+
+/* A link: the test's end, and the other side's. */
+static inline void script_pair(int *ret_ours, int *ret_theirs)
+{
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
+        abort();
+    *ret_ours = fds[0];
+    *ret_theirs = fds[1];
+}
 
 /* @payload: as long as the header says; NULL: none */
 static inline void script_say(int fd, struct wire_header header, const void *payload)

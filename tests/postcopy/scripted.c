@@ -179,14 +179,8 @@ static void point(bool ok, const char *name)
 
 static void make_links(void)
 {
-    for (int i = 0; i < LINKS; i++) {
-        int fds[2];
-
-        if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
-            abort();
-        ours[i] = fds[0];
-        theirs[i] = fds[1];
-    }
+    for (int i = 0; i < LINKS; i++)
+        script_pair(&ours[i], &theirs[i]);
 }
 
 static void close_links(void)

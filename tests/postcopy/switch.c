@@ -229,12 +229,7 @@ static char *map(void)
 
 static void begin(void)
 {
-    int fds[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
-        abort();
-    ours = fds[0];
-    theirs = fds[1];
+    script_pair(&ours, &theirs);
     memory = map();
     arrived = map();
     memset(there, 0, sizeof(there));
