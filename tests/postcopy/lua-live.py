@@ -25,6 +25,7 @@ BACKEND, OTHER = sys.argv[1], sys.argv[2]  # of the first process, and of the se
 MOVES = int(os.environ.get("LUA_LIVE_MOVES", "12"))  # back and forth
 MIB = os.environ.get("LUA_LIVE_MIB", "100")  # of the ledger
 SMALL = "24"  # where its size does not matter
+LASTING = "96"  # where the move is not to be over soon
 PATIENCE = 120  # seconds; only a failure takes that long
 MOVED, LOST = 10, 11
 NUMBER = r"(-?\d+)"
@@ -371,7 +372,7 @@ def failures_behind():
 def cuts():
     """The connection breaks behind the switch, three times: it goes on with another one."""
     with Scene() as scene:
-        here = scene.begin(SMALL)
+        here = scene.begin(LASTING)
         there, to = scene.receive()
         relay = Relay(f"{scene.folder}/relay", to.partition(":")[2])
         relay.start()
@@ -380,7 +381,8 @@ def cuts():
             send(here.pid, f"unix:{scene.folder}/relay", "--rounds=0", "--bandwidth=1000000")))
         sending.start()
         there.wait("runs it")
-        # what nobody touches is 12 MiB or so, and takes as many seconds: it is not over before the third
+        # what the script asks for is not limited, and may be most of it: there is more than it can have asked
+        # for when it has answered twice
         for _ in range(3):
             relay.cut()
             here.wait("the connection broke")
