@@ -28,6 +28,7 @@
 #define BYTES   (PAGES * HUGE)
 #define REFUSED 5 /* times, until the page that is held goes back */
 #define HELD    4096
+#define TRIES   10
 
 static enum uf_backend backend;
 static int points, failed;
@@ -119,7 +120,7 @@ static void *run_sink(void *arg)
     return NULL;
 }
 
-static void run(struct move *move, int kind)
+static void run_once(struct move *move, int kind)
 {
     const struct uf_source_options from = {.backend = backend, .stop = stop, .verify = true};
     const struct uf_sink_options to = {.backend = backend, .resume = resume};
@@ -155,6 +156,23 @@ static void end(struct move *move)
     uf_sink_free(move->sink);
     munmap(move->from, BYTES);
     munmap(move->to, BYTES);
+}
+
+/* All went well, and not by a page that was given back. */
+static bool found_another(const struct move *move)
+{
+    return !move->source_ret && !move->sink_ret && (!gives_back || refused <= REFUSED) &&
+           !memcmp(move->from, move->to, BYTES);
+}
+
+/* Again where there was a page too many: who used the pool before may be late to leave it. */
+static void run(struct move *move, int kind)
+{
+    run_once(move, kind);
+    for (int i = 1; i < TRIES && found_another(move); i++) {
+        end(move);
+        run_once(move, kind);
+    }
 }
 
 static void check(int kind, const char *kind_name)
