@@ -6,18 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pace.h"
 #include "pack.h"
 #include "slice.h"
 #include "source.h"
-
-/*
- * Of a claim, in bytes: it grows while nobody waits. A longer message delays who comes behind it,
- * and who touches one of its pages; so it grows to its most only where that is a few ms.
- */
-#define BATCH_MIN  ((size_t)64 << 10)
-#define BATCH_SLOW ((size_t)512 << 10)
-#define BATCH_MAX  ((size_t)2 << 20)
-#define QUICK      ((double)((size_t)256 << 20)) /* bytes a second */
 
 struct claim {
     unsigned region;
@@ -30,16 +22,15 @@ struct pusher {
     bool precopy;
     struct pack *pack; /* NULL: contents go as they are */
     char *copy;        /* precopy: the page must not change between checksum and socket */
-    bool quick;        /* the last claim went out at that rate */
 };
 
-static size_t max_pages(const struct uf_source *source, const struct region *region)
+static size_t max_pages(const struct region *region, size_t bytes)
 {
-    return source->batch > region->page ? source->batch / region->page : 1;
+    return bytes > region->page ? bytes / region->page : 1;
 }
 
-/* From the cursor to the end, and in postcopy round again. */
-static bool claim_next(struct uf_source *source, bool precopy, struct claim *ret)
+/* So many bytes, from the cursor to the end, and in postcopy round again. */
+static bool claim_next(struct uf_source *source, bool precopy, size_t bytes, struct claim *ret)
 {
     unsigned regions = source->peer.count, passes = precopy ? 0 : regions;
     unsigned index = source->cursor.region;
@@ -51,7 +42,7 @@ static bool claim_next(struct uf_source *source, bool precopy, struct claim *ret
         if (index == regions)
             break;
         count = bitmap_next(&source->missing[index], from,
-                            max_pages(source, &source->peer.regions[index]), &first);
+                            max_pages(&source->peer.regions[index], bytes), &first);
         if (count || (passed >= passes && !precopy))
             break;
         index++;
@@ -212,20 +203,11 @@ static void ring_if_last(struct uf_source *source)
         peer_ring(source->bells[BELL_SENT]);
 }
 
-/* Where bandwidth is limited all of it goes out at once, whatever the link can do. */
-static bool is_quick(const struct uf_source *source, const struct claim *claim, uint64_t ns)
+static uint64_t quiet_ns(struct uf_source *source)
 {
-    double bytes = (double)(claim->count * source->peer.regions[claim->region].page);
+    uint64_t asked_ns = atomic_load(&source->asked_ns);
 
-    return !source->options.bandwidth_bytes && bytes * 1e9 >= QUICK * (double)ns;
-}
-
-/* The next claim's. Context: map_lock held. */
-static void grow_batch(struct uf_source *source, bool quick)
-{
-    size_t most = quick ? BATCH_MAX : BATCH_SLOW;
-
-    source->batch = source->batch * 2 < most ? source->batch * 2 : most;
+    return asked_ns ? peer_now_ns() - asked_ns : UINT64_MAX;
 }
 
 static void *push(void *arg)
@@ -233,20 +215,23 @@ static void *push(void *arg)
     struct pusher *pusher = arg;
     struct uf_source *source = pusher->source;
     struct claim claim;
+    struct pace pace;
     int ret = 0;
 
     if (source->peer.has_urgent)
         slice_lengthen();
+    pace_begin(&pace, pusher->link->out,
+               source->options.bandwidth_bytes / peer_page_links(&source->peer));
     while (ret == 0 && !peer_halted(&source->peer)) {
         uint64_t before;
+        size_t bytes;
         bool found;
 
         if (await_rate(pusher))
             break;
+        bytes = pace_claim(&pace, quiet_ns(source));
         pthread_mutex_lock(&source->map_lock);
-        found = claim_next(source, pusher->precopy, &claim);
-        if (found)
-            grow_batch(source, pusher->quick);
+        found = claim_next(source, pusher->precopy, bytes, &claim);
         pthread_mutex_unlock(&source->map_lock);
         if (!found)
             break;
@@ -254,8 +239,10 @@ static void *push(void *arg)
             ring_if_last(source);
         before = peer_now_ns();
         ret = send_claim(pusher, claim);
-        pusher->quick = is_quick(source, &claim, peer_now_ns() - before);
+        pace_sent(&pace, claim.count * source->peer.regions[claim.region].page,
+                  peer_now_ns() - before);
     }
+    pace_end(&pace);
     return NULL;
 }
 
@@ -279,7 +266,7 @@ static unsigned seat_of(const struct pusher *pusher)
 
 static int start(struct pusher *pusher)
 {
-    size_t largest = BATCH_MAX;
+    size_t largest = PACE_MAX;
 
     for (unsigned i = 0; i < pusher->source->peer.count; i++) {
         if (pusher->source->peer.regions[i].page > largest)
@@ -317,7 +304,6 @@ int push_all(struct uf_source *source, bool precopy)
     int ret = 0;
 
     pthread_mutex_lock(&source->map_lock); /* requests are answered already */
-    source->batch = precopy ? BATCH_SLOW : BATCH_MIN;
     source->cursor.region = 0;
     source->cursor.page = 0;
     pthread_mutex_unlock(&source->map_lock);
@@ -354,7 +340,7 @@ int push_urgent(struct uf_source *source, struct link *link, const struct wire_h
         bitmap_clear(&source->missing[claim.region], claim.first, 1);
         source->cursor.region = claim.region;
         source->cursor.page = claim.first + 1;
-        source->batch = BATCH_MIN;
+        atomic_store(&source->asked_ns, peer_now_ns());
     }
     pthread_mutex_unlock(&source->map_lock);
     if (found) {

@@ -41,7 +41,7 @@ struct uf_source {
         unsigned region;
         size_t page;
     } cursor;
-    size_t batch; /* bytes to claim at a time; small while threads wait */
+    _Atomic uint64_t asked_ns; /* when a page was last asked for; 0: not yet */
 
     pthread_mutex_t urgent_lock; /* from a claim of an urgent page until it is sent */
     pthread_mutex_t rate_lock;   /* of what follows */
