@@ -86,7 +86,7 @@ static const struct state states[] = {
     {"READY, and HELLO of the next links", 2, BEHIND, FIRST, {SOURCE, ANY, WIRE_HELLO, 1}},
     {"READY, and STATE", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_STATE, 1}},
     {"READY, and MISSING", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_MISSING, 2}},
-    {"READY, and pages that come again", 2, BEHIND, FIRST, {SOURCE, BACKGROUND, WIRE_PAGES, 1}},
+    {"READY, and pages that come again", 0, BEHIND, FIRST, {SOURCE, BACKGROUND, WIRE_PAGES, 1}},
     {"READY, and COMPLETE", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_COMPLETE, 1}},
 };
 
