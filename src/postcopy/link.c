@@ -87,11 +87,13 @@ void link_fini(struct link *link)
         return;
     tls_end(link);
     link->open = false;
-    silence_restore(link->in, &link->in_silence);
+    /* What came last goes first: both may be numbers of one socket, of which the first knows more.
+     */
     silence_restore(link->out, &link->out_silence);
-    fcntl(link->in, F_SETFL, link->in_flags);
+    silence_restore(link->in, &link->in_silence);
     if (link->out != link->in)
         fcntl(link->out, F_SETFL, link->out_flags);
+    fcntl(link->in, F_SETFL, link->in_flags);
     pthread_mutex_destroy(&link->send_lock);
 }
 

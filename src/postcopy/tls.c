@@ -23,29 +23,44 @@
 struct tls_session {
     gnutls_session_t session;
     pthread_mutex_t lock; /* of the session */
+    int carrier_error;    /* what the link's descriptor said last that was not well; 0: nothing */
     struct tls_asked asked;
 };
 
-/* ---- what carries it */
+/* ---- what carries it: GnuTLS looks at errno, and forgets it */
+
+static ssize_t carried(const struct link *link, ssize_t n)
+{
+    if (n < 0)
+        link->tls->carrier_error = errno;
+    return n;
+}
 
 static ssize_t pull(gnutls_transport_ptr_t ptr, void *to, size_t len)
 {
     const struct link *link = ptr;
 
-    return read(link->in, to, len);
+    return carried(link, read(link->in, to, len));
 }
 
 static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *parts, int count)
 {
     const struct link *link = ptr;
 
-    return link_write_parts(link->out, (struct iovec *)(uintptr_t)parts, count);
+    return carried(link, link_write_parts(link->out, (struct iovec *)(uintptr_t)parts, count));
 }
 
 /* ---- what its calls say */
 
-static int error_of(int code)
+static bool is_of_carrier(int code)
 {
+    return code == GNUTLS_E_PUSH_ERROR || code == GNUTLS_E_PULL_ERROR;
+}
+
+static int error_of(const struct link *link, int code)
+{
+    if (is_of_carrier(code) && link->tls->carrier_error)
+        return -link->tls->carrier_error;
     switch (code) {
     case GNUTLS_E_PREMATURE_TERMINATION:
     case GNUTLS_E_UNEXPECTED_PACKET_LENGTH: /* in the middle of a record */
@@ -76,7 +91,7 @@ static int after(const struct link *link, ssize_t code, int writes)
         return link_wait(link, writes ? link->out : link->in, writes ? POLLOUT : POLLIN);
     if (code == GNUTLS_E_INTERRUPTED || !gnutls_error_is_fatal((int)code))
         return 0;
-    return error_of((int)code);
+    return error_of(link, (int)code);
 }
 
 /* ---- hands are shaken */
@@ -94,7 +109,9 @@ static int shake_hands(struct link *link, char *ret_words, size_t room)
             return ret;
         if (code == GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER && *link->tls->asked.identity)
             ret = -EKEYREJECTED;
-        if (gnutls_error_is_fatal(code)) {
+        if (is_of_carrier(code)) {
+            snprintf(ret_words, room, "%s", link_strerror(ret));
+        } else if (gnutls_error_is_fatal(code)) {
             tls_describe(session, &link->tls->asked, code, ret_words, room);
             tls_alert(session, code);
         } else {
@@ -117,11 +134,9 @@ static int agree(struct link *link, bool server, char *ret_words, size_t room)
     struct iovec part = {&content, 1};
     int ret;
 
-    if (server)
-        return tls_send(link, &part, 1);
     do {
-        ret = (int)tls_recv_some(link, &content, 1);
-    } while (ret == 0);
+        ret = server ? tls_send(link, &part, 1) : (int)tls_recv_some(link, &content, 1);
+    } while (ret == 0 && !server);
     if (ret > 0)
         ret = content == 1 ? 0 : -EPROTO;
     if (ret == -EKEYREJECTED)

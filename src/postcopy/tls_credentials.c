@@ -148,9 +148,12 @@ static int give_key(gnutls_session_t session, const gnutls_datum_t *name, gnutls
 {
     struct tls_asked *asked = gnutls_session_get_ptr(session);
     FILE *file = fopen(asked->tls->psk_file, "re");
-    char *identity = strndup((const char *)name->data, name->size), *hex = NULL;
+    char *identity, *hex = NULL;
     int ret = 1;
 
+    if (!file)
+        asked->unread = errno;
+    identity = strndup((const char *)name->data, name->size);
     if (identity) {
         snprintf(asked->identity, sizeof(asked->identity), "%s", identity);
         if (file && strlen(identity) == name->size && !strpbrk(identity, ":\r\n"))

@@ -23,6 +23,7 @@ struct tls_asked {
     const struct uf_postcopy_tls *tls;
     char identity[64]; /* "": it has said nothing of that; else the beginning */
     bool known;        /* it is in the file */
+    int unread;        /* errno, of the file; 0: none */
 };
 
 #endif

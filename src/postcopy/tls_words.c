@@ -187,6 +187,11 @@ static void describe_key(const struct tls_asked *asked, char *ret_words, size_t 
 {
     char identity[sizeof(asked->identity)];
 
+    if (asked->unread) {
+        snprintf(ret_words, room, "this side's file of keys cannot be read: %s",
+                 strerror(asked->unread));
+        return;
+    }
     *ret_words = '\0';
     memcpy(identity, asked->identity, sizeof(identity));
     make_printable(identity);
