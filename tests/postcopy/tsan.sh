@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Migrations with the engine under ThreadSanitizer, whole ones and such whose links break. On the
-# kernel's backend only: ours takes faults as signals, which the sanitizer holds back.
+# Migrations with the engine under ThreadSanitizer, whole ones and such whose links break; on our
+# backend with what it does in handlers of faults.
 #
-# usage: tsan.sh MIGRATE CUT RECOVER
+# usage: tsan.sh BACKEND MIGRATE CUT RECOVER
 set -u
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
-migrate=$1 cut=$2 recover=$3
+backend=$1 migrate=$2 cut=$3 recover=$4
 points=0 failed=0
 words=$(mktemp) || exit 1
 trap 'rm -f "$words"' EXIT
@@ -25,7 +25,7 @@ run() {
     failed=1
 }
 
-"$migrate" --backend=kernel --mib=1 --rounds=0 >"$words" 2>&1
+"$migrate" "--backend=$backend" --mib=1 --rounds=0 >"$words" 2>&1
 for reason in 'Operation not permitted' 'Function not implemented' 'unexpected memory mapping'; do
     if grep -q "$reason" "$words"; then
         echo "1..0 # SKIP $(grep -m 1 "$reason" "$words")"
@@ -35,9 +35,9 @@ done
 for options in '--watch --rounds=4' '--watch --background=3 --rounds=4 --memory=shared' \
     '--one-socket --background=0 --rounds=4' '--mib=16 --rounds=0 --writers=8' \
     '--watch --mib=16 --background=3 --rounds=9 --bandwidth=200000000'; do
-    run "$migrate" "--backend=kernel $options"
+    run "$migrate" "--backend=$backend $options"
 done
-run "$cut" kernel
-run "$recover" "kernel few"
+run "$cut" "$backend"
+run "$recover" "$backend few"
 echo "1..$points"
 exit $failed
