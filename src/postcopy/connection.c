@@ -116,8 +116,8 @@ void peer_tell(struct peer *peer, int error, const char *text)
 {
     struct wire_header header = {.type = WIRE_FAILED, .payload = (uint32_t)strlen(text)};
 
-    if (header.payload > PEER_WORDS_MAX)
-        header.payload = PEER_WORDS_MAX;
+    if (header.payload > WIRE_WORDS_MAX)
+        header.payload = WIRE_WORDS_MAX;
     if (error != -ECANCELED && error != -EREMOTEIO && peer->control.open)
         link_send(&peer->control, &header, text);
 }

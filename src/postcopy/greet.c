@@ -4,6 +4,8 @@
 
 #include "greet.h"
 
+_Static_assert(UF_POSTCOPY_REGIONS_MAX <= WIRE_REGIONS_MAX, "REGIONS and DIGEST name all of them");
+
 static int say_hello(struct peer *peer, unsigned number)
 {
     struct wire_header hello = {

@@ -4,8 +4,10 @@
  * how many are left of it. Now and then a message is packed to see whether it still is, or is not,
  * worth it.
  */
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <zstd.h>
 
@@ -77,6 +79,26 @@ static bool is_worth(struct pack *pack)
     return pack->work_ns + pack->left * link < GAIN * link;
 }
 
+/*
+ * Some contents get so small that who sends them keeps the other side busy for next to nothing, and
+ * that takes no more than PACK_TIMES. So a frame that zstd skips is behind those. Return: bytes.
+ */
+static size_t fill_up(struct pack *pack, size_t n, size_t len)
+{
+    const size_t least = (len + PACK_TIMES - 1) / PACK_TIMES;
+    size_t rest = n < least ? least - n : 0;
+    uint32_t head[2];
+
+    if (!rest)
+        return n;
+    rest = rest > sizeof(head) ? rest : sizeof(head);
+    head[0] = htole32(ZSTD_MAGIC_SKIPPABLE_START);
+    head[1] = htole32((uint32_t)(rest - sizeof(head)));
+    memcpy(pack->bytes + n, head, sizeof(head));
+    memset(pack->bytes + n + sizeof(head), 0, rest - sizeof(head));
+    return n + rest;
+}
+
 size_t pack_try(struct pack *pack, const void *bytes, size_t len, const void **ret_packed)
 {
     double before;
@@ -88,7 +110,8 @@ size_t pack_try(struct pack *pack, const void *bytes, size_t len, const void **r
     n = ZSTD_compressCCtx(pack->context, pack->bytes, pack->room, bytes, len, LEVEL);
     learn(&pack->work_ns, (now_ns() - before) / (double)len);
     pack->since = 0;
-    if (ZSTD_isError(n) || n >= len)
+    n = ZSTD_isError(n) ? len : fill_up(pack, n, len);
+    if (n >= len)
         n = len;
     learn(&pack->left, (double)n / (double)len);
     *ret_packed = pack->bytes;

@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PACK_MAX ((size_t)2 << 20) /* bytes that one message unpacks to, at most */
+#define PACK_MAX   ((size_t)2 << 20) /* bytes that one message unpacks to, at most */
+#define PACK_TIMES 64                /* its own, at most */
 
 struct pack; /* of a link, while pages are pushed by it */
 

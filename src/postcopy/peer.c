@@ -276,10 +276,9 @@ int peer_recv_payload(struct peer *peer, struct link *link, const struct wire_he
 /* The words come from the other side: no more than fit, and printable. */
 static int other_failed(struct peer *peer, struct link *link, const struct wire_header *header)
 {
-    char words[PEER_WORDS_MAX + 1] = "";
+    char words[WIRE_WORDS_MAX + 1] = "";
 
-    if (header->payload <= PEER_WORDS_MAX && header->payload > 0 &&
-        peer_recv_payload(peer, link, header, words))
+    if (header->payload > 0 && peer_recv_payload(peer, link, header, words))
         return peer_fail(peer, -EREMOTEIO, "the other side failed");
     for (char *p = words; *p; p++) {
         if (*p < ' ' || *p > '~')
@@ -292,7 +291,7 @@ int peer_unexpected(struct peer *peer, struct link *link, const struct wire_head
 {
     if (header->type == WIRE_FAILED)
         return other_failed(peer, link, header);
-    if (header->type == WIRE_CANCEL)
+    if (header->type == WIRE_CANCEL && link == &peer->control && peer->may_be_canceled)
         return peer_fail(peer, -ECANCELED, "the source gave up");
     return peer_fail(peer, -EPROTO, "message %u of the %s link is out of place, or out of bounds",
                      header->type, peer_link_name(peer, link));

@@ -11,8 +11,7 @@
 #include "link.h"
 #include "userfault/postcopy.h"
 
-#define PEER_WORDS_MAX 127               /* of FAILED */
-#define PEER_PAGE_MAX  ((size_t)2 << 20) /* bytes */
+#define PEER_PAGE_MAX ((size_t)2 << 20) /* bytes */
 
 struct region {
     char *start;
@@ -28,8 +27,9 @@ struct peer {
     unsigned background_count;
     bool has_urgent;
     bool running;
-    int stop_fd;   /* rings when all is over, well or badly */
-    int cancel_fd; /* source, until SWITCH is sent: of its links; -1 */
+    bool may_be_canceled; /* sink, until SWITCH has come: by CANCEL, on control */
+    int stop_fd;          /* rings when all is over, well or badly */
+    int cancel_fd;        /* source, until SWITCH is sent: of its links; -1 */
     enum uf_backend backend;
     uint64_t agreed;                  /* WIRE_OFFER_... */
     uint64_t session, connection;     /* the migration, and which connection of it */

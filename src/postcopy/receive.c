@@ -67,7 +67,8 @@ int receive_one(struct uf_sink *sink, struct link *link, const struct wire_heade
     if (header->type == WIRE_PAGES && good && header->payload == header->length)
         return place_pages(sink, link, header, buffer);
     if (header->type == WIRE_PACKED && good && peer->agreed & WIRE_OFFER_PACKED &&
-        header->length <= PACK_MAX && header->payload > 0 && header->payload < header->length)
+        header->length <= PACK_MAX && header->payload >= header->length / PACK_TIMES &&
+        header->payload < header->length)
         return place_pages(sink, link, header, buffer);
     if (header->type == WIRE_ZERO && good && !header->payload)
         return place_zeroes(sink, link, header);

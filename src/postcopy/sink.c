@@ -40,6 +40,7 @@ int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options)
     sink->fd = sink->asker_bell = -1;
     peer_reconnects(&sink->peer, options->reconnect, options->arg, options->handshake_ms);
     sink->peer.silence_ms = options->silence_ms;
+    sink->peer.may_be_canceled = true;
     pthread_mutex_init(&sink->lock, NULL);
     pthread_cond_init(&sink->changed, NULL);
     pthread_mutex_init(&sink->speak_lock, NULL);
@@ -240,6 +241,7 @@ static int until_switch(struct uf_sink *sink, struct sink_receivers *receivers)
             ret = ret ? peer_given_up(peer, ret) : 0;
         }
     }
+    peer->may_be_canceled = false;
     return ret > 0 ? 0 : ret;
 }
 

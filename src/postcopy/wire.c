@@ -9,6 +9,28 @@
 
 #include "wire.h"
 
+/* What a type uses, and how long its payload may be. */
+enum { REGION = 1, OFFSET = 2, LENGTH = 4, RANGE = REGION | OFFSET | LENGTH };
+
+static const struct {
+    unsigned fields;
+    uint32_t payload_max;
+} shapes[WIRE_TYPES] = {
+    [WIRE_HELLO] = {RANGE, 0},
+    [WIRE_REGIONS] = {0, WIRE_REGIONS_MAX *WIRE_RUN},
+    [WIRE_PAGES] = {RANGE, WIRE_PAYLOAD_MAX},
+    [WIRE_ZERO] = {RANGE, 0},
+    [WIRE_DISCARD] = {REGION, WIRE_PAYLOAD_MAX},
+    [WIRE_BLOB] = {OFFSET | LENGTH, WIRE_PAYLOAD_MAX},
+    [WIRE_REQUEST] = {RANGE, 0},
+    [WIRE_FAILED] = {0, WIRE_WORDS_MAX},
+    [WIRE_STATE] = {OFFSET, 0},
+    [WIRE_MISSING] = {RANGE, WIRE_MISSING_MAX},
+    [WIRE_OFFER] = {OFFSET, 0},
+    [WIRE_DIGEST] = {0, WIRE_REGIONS_MAX * 8},
+    [WIRE_PACKED] = {RANGE, WIRE_PAYLOAD_MAX},
+};
+
 static void put(uint8_t *out, uint64_t value, size_t bytes)
 {
     value = htole64(value);
@@ -50,6 +72,18 @@ void wire_encode(uint8_t out[WIRE_HEADER], struct wire_header *header, const voi
     put_header(out, header);
 }
 
+/* What a later version may give a meaning must not be taken for what it means to this one. */
+static int check_shape(const struct wire_header *header)
+{
+    const unsigned used = shapes[header->type].fields;
+
+    if (header->payload > shapes[header->type].payload_max ||
+        (header->region && !(used & REGION)) || (header->offset && !(used & OFFSET)) ||
+        (header->length && !(used & LENGTH)))
+        return -EPROTO;
+    return 0;
+}
+
 int wire_decode(const uint8_t in[WIRE_HEADER], struct wire_header *ret)
 {
     struct wire_header header = {
@@ -62,7 +96,7 @@ int wire_decode(const uint8_t in[WIRE_HEADER], struct wire_header *ret)
     };
 
     if (header.type == 0 || header.type >= WIRE_TYPES || get(in + 2, 2) != 0 ||
-        get(in + 12, 4) != WIRE_VERSION || header.payload > WIRE_PAYLOAD_MAX)
+        get(in + 12, 4) != WIRE_VERSION || check_shape(&header))
         return -EPROTO;
     *ret = header;
     return 0;

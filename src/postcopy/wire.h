@@ -15,6 +15,8 @@
 #define WIRE_VERSION     1
 #define WIRE_HEADER      40
 #define WIRE_PAYLOAD_MAX ((uint32_t)4 << 20) /* the largest message: two huge pages of 2 MiB */
+#define WIRE_REGIONS_MAX ((uint32_t)1024)
+#define WIRE_WORDS_MAX   ((uint32_t)127) /* of FAILED */
 
 enum wire_type {
     WIRE_HELLO = 1, /* both ways, first on each link; region: which link; offset: the migration's
@@ -72,7 +74,8 @@ struct wire_run {
 
 /* Fills in the checksum, of the header and of the payload. */
 void wire_encode(uint8_t out[WIRE_HEADER], struct wire_header *header, const void *payload);
-/* Return: 0; -EPROTO no such type, another version, a length over the limit. */
+/* Return: 0; -EPROTO no such type, another version, a payload over what the type may have, or a
+ * field that it does not use and that is not 0. */
 int wire_decode(const uint8_t in[WIRE_HEADER], struct wire_header *ret);
 /* Return: 0; -EBADMSG. */
 int wire_check(const struct wire_header *header, const void *payload);

@@ -102,18 +102,81 @@ static void check_wire(void)
         noticed &= wire_decode(other, &back) == -EPROTO || wire_check(&back, changed) == -EBADMSG;
     }
     point(noticed, "one bit that changes, anywhere, is noticed");
+}
+
+/* As userfault-postcopy(7) has it: region, offset, length, payload. */
+static const char *fields_of(uint16_t type)
+{
+    static const char *const fields[] = {
+        [WIRE_HELLO] = "rol", [WIRE_REGIONS] = "p",    [WIRE_PAGES] = "rolp",  [WIRE_ZERO] = "rol",
+        [WIRE_SYNC] = "",     [WIRE_DISCARD] = "rp",   [WIRE_BLOB] = "olp",    [WIRE_SWITCH] = "",
+        [WIRE_READY] = "",    [WIRE_RESUMED] = "",     [WIRE_REQUEST] = "rol", [WIRE_DONE] = "",
+        [WIRE_COMPLETE] = "", [WIRE_CANCEL] = "",      [WIRE_FAILED] = "p",    [WIRE_PREPARE] = "",
+        [WIRE_STATE] = "o",   [WIRE_MISSING] = "rolp", [WIRE_BYE] = "",        [WIRE_ROUND] = "",
+        [WIRE_OFFER] = "o",   [WIRE_DIGEST] = "p",     [WIRE_PACKED] = "rolp",
+    };
+
+    return type < sizeof(fields) / sizeof(fields[0]) ? fields[type] : NULL;
+}
+
+static bool is_taken(const struct wire_header *header)
+{
+    static const char payload[16];
+    struct wire_header copy = *header, back;
+    uint8_t bytes[WIRE_HEADER];
+
+    wire_encode(bytes, &copy, payload);
+    return wire_decode(bytes, &back) == 0;
+}
+
+static void check_fields(void)
+{
+    bool known = true, used = true;
+
     for (uint16_t type = 0; type < 300; type++) {
-        header.type = type;
-        wire_encode(bytes, &header, payload);
-        noticed &= (wire_decode(bytes, &back) == 0) == (type > 0 && type < WIRE_TYPES);
+        const char *fields = fields_of(type);
+
+        known &= is_taken(&(struct wire_header){.type = type}) == (fields != NULL);
+        if (!fields)
+            continue;
+        used &= is_taken(&(struct wire_header){.type = type, .region = 1}) == !!strchr(fields, 'r');
+        used &= is_taken(&(struct wire_header){.type = type, .offset = 1}) == !!strchr(fields, 'o');
+        used &= is_taken(&(struct wire_header){.type = type, .length = (uint64_t)1 << 63}) ==
+                !!strchr(fields, 'l');
+        used &=
+            is_taken(&(struct wire_header){.type = type, .payload = 1}) == !!strchr(fields, 'p');
     }
-    point(noticed, "no type but the known ones");
-    header.type = WIRE_PAGES;
-    header.payload = WIRE_PAYLOAD_MAX + 1;
-    memset(bytes, 0, 8);
-    bytes[0] = WIRE_PAGES;
-    memcpy(bytes + 4, &header.payload, 4);
-    point(wire_decode(bytes, &back) == -EPROTO, "no payload over the limit");
+    point(known, "no type but the known ones");
+    point(used, "no field but those that the type uses");
+}
+
+/* The longest payload of a type, and a byte more. */
+static void check_limits(void)
+{
+    static const struct {
+        uint16_t type;
+        uint32_t most;
+    } limits[] = {{WIRE_FAILED, 127},
+                  {WIRE_MISSING, 512},
+                  {WIRE_REGIONS, 16384},
+                  {WIRE_DIGEST, 8192},
+                  {WIRE_PAGES, WIRE_PAYLOAD_MAX},
+                  {WIRE_DISCARD, WIRE_PAYLOAD_MAX}};
+    bool kept = true;
+
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        uint8_t bytes[WIRE_HEADER] = {(uint8_t)limits[i].type, [12] = WIRE_VERSION};
+        struct wire_header back;
+
+        for (uint32_t over = 0; over < 2; over++) {
+            uint32_t len = limits[i].most + over;
+
+            for (int byte = 0; byte < 4; byte++)
+                bytes[4 + byte] = (uint8_t)(len >> 8 * byte);
+            kept &= (wire_decode(bytes, &back) == 0) == !over;
+        }
+    }
+    point(kept, "no payload over the type's limit");
 }
 
 /* What does not unpack to exactly what it says is refused, whatever it is. */
@@ -149,6 +212,11 @@ static void check_pack(void)
     for (size_t i = 0; i < LEN; i++)
         bytes[i] = (char)(random() >> 7);
     point(pack_try(pack, bytes, LEN, &packed) == 0, "what does not get smaller goes as it is");
+    memset(bytes, 'r', LEN);
+    n = pack_try(pack, bytes, LEN, &packed);
+    point(n == LEN / PACK_TIMES && !unpack_open(unpack, back, LEN, packed, n) &&
+              !memcmp(back, bytes, LEN),
+          "what gets too small is filled up");
     pack_free(pack);
     unpack_free(unpack);
 }
@@ -291,6 +359,8 @@ int main(void)
     check_unsent();
     check_bitmap();
     check_wire();
+    check_fields();
+    check_limits();
     printf("1..%d\n", points);
     return failed;
 }

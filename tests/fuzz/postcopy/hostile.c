@@ -62,7 +62,7 @@ static size_t put_runs(struct writer *w, uint8_t *payload, const struct wire_hea
 
 /* So many bytes of zeroes, or of few kinds, packed: made once for each. */
 struct frame {
-    uint8_t bytes[PAGE];
+    uint8_t bytes[ROOM];
     size_t len; /* 0: not yet */
 };
 
@@ -142,8 +142,14 @@ static size_t right_fields(struct writer *w, struct wire_header *header, uint8_t
         header->offset = w->hostile->offer;
     if (header->type == WIRE_DIGEST)
         return w->hostile->regions * (size_t)8;
-    if ((header->type == WIRE_REGIONS && w->hostile->to_sink) || header->type == WIRE_DISCARD)
+    if (header->type == WIRE_REGIONS && w->hostile->to_sink)
         return put_runs(w, payload, header);
+    if (header->type == WIRE_DISCARD) {
+        size_t len = put_runs(w, payload, header);
+
+        header->offset = header->length = 0; /* these are in the runs */
+        return len;
+    }
     if (header->type == WIRE_PACKED)
         return put_packed(payload, header->length, index / 64 % 2);
     if (header->type == WIRE_PAGES)

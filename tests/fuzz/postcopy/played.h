@@ -55,7 +55,7 @@ bool facility_closed(void); /* no context is open */
 #define LINKS_MAX       4
 #define CONNECTIONS_MAX 4
 #define HANDSHAKE_MS    60 /* longer than the other side is silent between its parts */
-#define SEGMENT         ((size_t)48 << 10)
+#define SEGMENT         ((size_t)192 << 10)
 
 /* What one link brings: at first, and once the engine has said what is waited for. */
 struct hostile_link {

@@ -20,6 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (ret)
         return 0;
     MUST(header.type > 0 && header.type < WIRE_TYPES && header.payload <= WIRE_PAYLOAD_MAX);
+    if (strchr("\x05\x08\x09\x0a\x0c\x0d\x0e\x10\x13\x14", header.type)) /* words alone */
+        MUST(!header.payload && !header.region && !header.offset && !header.length);
     size -= WIRE_HEADER < size ? WIRE_HEADER : size;
     if (header.payload <= size) {
         const uint8_t *payload = data + WIRE_HEADER;
