@@ -8,6 +8,14 @@
 #include "slice.h"
 #include "source.h"
 
+int answer_unasked(struct uf_source *source, struct link *link)
+{
+    struct wire_header header;
+    int ret = peer_recv(&source->peer, link, &header);
+
+    return ret ? ret : peer_unexpected(&source->peer, link, &header);
+}
+
 void answer_note_resumed(struct uf_source *source)
 {
     struct peer *peer = &source->peer;

@@ -98,23 +98,42 @@ static uint64_t due_ns(struct uf_source *source, uint64_t limit)
     return due;
 }
 
+/* What is waited for beside the limit; of precopy, that the sink goes, which nobody reads there. */
+enum { STOP, BELL, CONTROL, LINK, WAITS };
+
+/* Return: -errno: nothing more is to be sent. */
+static int after_event(const struct pusher *pusher, const struct pollfd fds[WAITS])
+{
+    struct uf_source *source = pusher->source;
+
+    if (fds[STOP].revents || fds[BELL].revents)
+        return -ECANCELED;
+    if (!fds[CONTROL].revents)
+        return answer_unasked(source, pusher->link);
+    if (atomic_exchange(&source->overheard, true))
+        return -ECANCELED;
+    return answer_unasked(source, &source->peer.control);
+}
+
 /*
  * Wait for that. Before a claim: who touches a page that is claimed and waits here would wait with
- * it. Return: 0; -ECANCELED: nothing more is to be sent.
+ * it. Return: 0; -errno: nothing more is to be sent.
  */
 static int await_rate(const struct pusher *pusher)
 {
     struct uf_source *source = pusher->source;
     uint64_t limit = source->options.bandwidth_bytes, due = limit ? due_ns(source, limit) : 0;
-    struct pollfd fds[2] = {
-        {.fd = source->peer.stop_fd, .events = POLLIN},
-        {.fd = source->bells[pusher->precopy ? BELL_WISH : BELL_SENT], .events = POLLIN}};
+    struct pollfd fds[WAITS] = {
+        [STOP] = {.fd = source->peer.stop_fd, .events = POLLIN},
+        [BELL] = {.fd = source->bells[pusher->precopy ? BELL_WISH : BELL_SENT], .events = POLLIN},
+        [CONTROL] = {.fd = pusher->precopy ? source->peer.control.in : -1, .events = POLLIN},
+        [LINK] = {.fd = pusher->precopy ? pusher->link->in : -1, .events = POLLIN}};
 
     for (uint64_t now; limit && due > (now = peer_now_ns());) {
         uint64_t ms = (due - now + 999999) / 1000000;
 
-        if (poll(fds, 2, ms < INT_MAX ? (int)ms : INT_MAX) > 0)
-            return -ECANCELED;
+        if (poll(fds, WAITS, ms < INT_MAX ? (int)ms : INT_MAX) > 0)
+            return after_event(pusher, fds);
     }
     return is_over(pusher) ? -ECANCELED : 0;
 }

@@ -22,8 +22,9 @@ struct uf_source {
     struct uf_source_options options;
     struct crew crew;
     _Atomic bool switch_wanted, cancel_wanted, switched, done_said, complete;
-    int bells[BELLS]; /* eventfds, but for the timer */
-    bool handed;      /* the sink is known to have switched */
+    _Atomic bool overheard; /* precopy: a thread reads control, where nothing should come */
+    int bells[BELLS];       /* eventfds, but for the timer */
+    bool handed;            /* the sink is known to have switched */
     bool switch_tried;
     const void *blob;
     size_t blob_len;
@@ -71,6 +72,10 @@ void handover_tell_cancel(struct uf_source *source);
 int handover_cancel(struct uf_source *source);
 
 /* ---- answer.c */
+
+/* Before the switch the sink only answers, and a link that can be read while nothing was asked says
+ * that it has failed, or is gone. Return: -errno, told. */
+int answer_unasked(struct uf_source *source, struct link *link);
 
 /* Push all, and answer requests, until the sink has every page. Return: 0; -errno. */
 int answer_and_push(struct uf_source *source);

@@ -204,6 +204,10 @@ static const struct source_test {
 } source_tests[] = {
     {"CANCEL of a sink", true, SAYS, CONTROL, {.type = WIRE_CANCEL}, -EPROTO},
     {"RESUMED with a length", true, SAYS, CONTROL, {.type = WIRE_RESUMED, .length = 1}, -EPROTO},
+    {"the sink fails while the limit is waited for", false, FAILS, CONTROL, {0}, -EREMOTEIO},
+    {"control ends meanwhile", false, HANGS_UP, CONTROL, {0}, -ECONNRESET},
+    {"another link ends meanwhile", false, HANGS_UP, BACKGROUND, {0}, -ECONNRESET},
+    {"nonsense comes meanwhile", false, SAYS, BACKGROUND, {.type = WIRE_READY}, -EPROTO},
 };
 
 static int stop(void *arg, const void **ret_blob, size_t *ret_len)
