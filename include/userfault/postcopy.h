@@ -50,6 +50,9 @@ struct uf_postcopy_tls_options {
     bool server; /* one side is, whichever: the other one is a client */
     /* PEM: who signs the other side's certificate; this side's certificate, and its key. */
     const char *ca_file, *cert_file, *key_file;
+    /* PEM: lists of revoked certificates (CRLs), each signed by one of ca_file and not out of date
+     * when it is read; who is in one is refused. NULL: nobody is. */
+    const char *crl_file;
     const char *host; /* that the other side's certificate names; a server may leave it NULL: any */
     /* Instead of all these. Lines "identity:key", the key in hexadecimal, as of psktool(1). */
     const char *psk_file;
@@ -63,7 +66,8 @@ struct uf_postcopy_tls_options {
  * @ret_words: where to put what went wrong, a string that stays; or NULL
  *
  * TLS 1.3 by GnuTLS. With certificates both sides need one, which is checked: its signatures and
- * dates, the purpose where it has one, and the name.
+ * dates, the purpose where it has one, and the name; and that it is not revoked, by lists (CRLs)
+ * of this side's. Nobody is asked (OCSP).
  *
  * Return: 0; -EOPNOTSUPP built without GnuTLS; -EINVAL of the options, or what is in a file;
  *      -ENOENT, -EACCES, ... of a file, or of an identity; -ENOMEM.

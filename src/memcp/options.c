@@ -38,6 +38,7 @@ enum key {
     KEY_TLS_CA,
     KEY_TLS_CERT,
     KEY_TLS_KEY,
+    KEY_TLS_CRL,
     KEY_TLS_HOST,
     KEY_TLS_PSK,
     KEY_TLS_IDENTITY,
@@ -90,6 +91,7 @@ static const struct argp_option options[] = {
     {"tls-ca", KEY_TLS_CA, "FILE", 0, "PEM: who signs the other side's certificate", 5},
     {"tls-cert", KEY_TLS_CERT, "FILE", 0, "PEM: this side's certificate", 5},
     {"tls-key", KEY_TLS_KEY, "FILE", 0, "PEM: its key", 5},
+    {"tls-crl", KEY_TLS_CRL, "FILE", 0, "PEM: lists of revoked certificates, to be refused", 5},
     {"tls-host", KEY_TLS_HOST, "NAME", 0,
      "In the other side's certificate (send: the host of --to=tcp:...; receive: any)", 5},
     {"tls-psk", KEY_TLS_PSK, "FILE", 0, "Keys, as of psktool(1)", 5},
@@ -139,6 +141,9 @@ static error_t parse_tls(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_TLS_KEY:
         line->tls.key_file = arg;
+        return 0;
+    case KEY_TLS_CRL:
+        line->tls.crl_file = arg;
         return 0;
     case KEY_TLS_HOST:
         line->tls.host = arg;

@@ -101,7 +101,7 @@ static void settle_key(struct argp_state *state, const struct line *line)
 {
     const struct uf_postcopy_tls_options *tls = &line->tls;
 
-    need(state, !tls->ca_file && !tls->cert_file && !tls->key_file && !tls->host,
+    need(state, !tls->ca_file && !tls->cert_file && !tls->key_file && !tls->crl_file && !tls->host,
          "either a key (--tls-psk) or certificates (--tls-ca, --tls-cert, --tls-key)");
     need(state, line->role == ROLE_RECEIVE || tls->psk_identity,
          "--tls-identity=NAME says which of the keys of --tls-psk");
@@ -112,7 +112,8 @@ static void settle_key(struct argp_state *state, const struct line *line)
 static void settle_tls(struct argp_state *state, struct line *line)
 {
     const struct uf_postcopy_tls_options *tls = &line->tls;
-    const bool certificates = tls->ca_file || tls->cert_file || tls->key_file || tls->host;
+    const bool certificates =
+        tls->ca_file || tls->cert_file || tls->key_file || tls->crl_file || tls->host;
 
     line->side.tls = tls->psk_file ? TLS_KEY : certificates ? TLS_CERTIFICATES : TLS_OFF;
     if (line->side.tls == TLS_CERTIFICATES)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Certificates, or keys that both sides know: read once, for all links. */
 #include <errno.h>
+#include <gnutls/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,28 @@ static const char *pair_words(int code)
     }
 }
 
+/* A list that cannot be believed would leave out in silence whom its user wants refused. */
+static int load_revoked(const struct uf_postcopy_tls *tls, const char *crl_file,
+                        const char **ret_words)
+{
+    gnutls_x509_trust_list_t trusted;
+    int ret;
+
+    if (access(crl_file, R_OK))
+        return refuse(ret_words, -errno, "the file of revoked certificates cannot be read");
+    gnutls_certificate_get_trust_list(tls->certificates, &trusted);
+    ret = gnutls_x509_trust_list_add_trust_file(
+        trusted, NULL, crl_file, GNUTLS_X509_FMT_PEM,
+        GNUTLS_TL_VERIFY_CRL | GNUTLS_TL_FAIL_ON_INVALID_CRL, 0);
+    if (ret == GNUTLS_E_CRL_VERIFICATION_ERROR)
+        return refuse(ret_words, -EINVAL,
+                      "a list of revoked certificates is signed by nobody in the file of "
+                      "authorities who may, or is out of date");
+    return ret <= 0
+               ? refuse(ret_words, -EINVAL, "no list (PEM) in the file of revoked certificates")
+               : 0;
+}
+
 static int load_certificates(struct uf_postcopy_tls *tls,
                              const struct uf_postcopy_tls_options *options, const char **ret_words)
 {
@@ -58,7 +81,9 @@ static int load_certificates(struct uf_postcopy_tls *tls,
                           : "no certificate in the file of authorities");
     ret = gnutls_certificate_set_x509_key_file(tls->certificates, options->cert_file,
                                                options->key_file, GNUTLS_X509_FMT_PEM);
-    return ret < 0 ? refuse(ret_words, -EINVAL, pair_words(ret)) : 0;
+    if (ret < 0)
+        return refuse(ret_words, -EINVAL, pair_words(ret));
+    return options->crl_file ? load_revoked(tls, options->crl_file, ret_words) : 0;
 }
 
 /* The line of this identity: "identity:key", the key in hexadecimal. Return: its key; NULL. */
@@ -196,7 +221,7 @@ static int load_server_keys(struct uf_postcopy_tls *tls,
 static const char *check(const struct uf_postcopy_tls_options *options)
 {
     if (options->psk_file) {
-        if (options->ca_file || options->cert_file || options->key_file)
+        if (options->ca_file || options->cert_file || options->key_file || options->crl_file)
             return "either certificates or keys";
         return options->server || options->psk_identity ? NULL : "a client needs an identity";
     }

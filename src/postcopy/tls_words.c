@@ -92,6 +92,10 @@ static void describe_certificate(gnutls_session_t session, const struct uf_postc
         add(ret_words, room, "%sis valid from %s on: is a clock wrong?", which, day);
         which = "; it ";
     }
+    if (status & GNUTLS_CERT_REVOKED) {
+        add(ret_words, room, "%shas been revoked", which);
+        which = "; it ";
+    }
     if (status & GNUTLS_CERT_SIGNER_NOT_FOUND) {
         name_of(session, true, name);
         add(ret_words, room, "%sis signed by \"%s\", who is not in this side's file of authorities",
@@ -163,6 +167,8 @@ static void describe_alert(gnutls_session_t session, const struct uf_postcopy_tl
             tls->identity);
     else if (alert == GNUTLS_A_CERTIFICATE_EXPIRED)
         describe_time(session, ours, ret_words, room);
+    else if (alert == GNUTLS_A_CERTIFICATE_REVOKED)
+        add(ret_words, room, "%sit has been revoked", ours);
     else if (alert == GNUTLS_A_UNKNOWN_CA)
         add(ret_words, room, "%swho signed it is not in the file of authorities there", ours);
     else if (alert == GNUTLS_A_UNSUPPORTED_CERTIFICATE)
@@ -250,7 +256,9 @@ void tls_alert(gnutls_session_t session, int code)
         gnutls_alert_send_appropriate(session, code);
         return;
     }
-    if (status & (GNUTLS_CERT_EXPIRED | GNUTLS_CERT_NOT_ACTIVATED))
+    if (status & GNUTLS_CERT_REVOKED)
+        alert = GNUTLS_A_CERTIFICATE_REVOKED;
+    else if (status & (GNUTLS_CERT_EXPIRED | GNUTLS_CERT_NOT_ACTIVATED))
         alert = GNUTLS_A_CERTIFICATE_EXPIRED;
     else if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
         alert = GNUTLS_A_UNKNOWN_CA;

@@ -31,6 +31,7 @@ enum { ANY = 1 }; /* an error, whichever */
 
 struct credentials {
     const char *ca, *cert, *host, *psk, *identity; /* all NULL: plain */
+    const char *crl;                               /* of this side's; NULL: none */
 };
 
 struct expected {
@@ -150,6 +151,26 @@ static const struct test {
      .client_says = "on: is a clock wrong?",
      .server_says = "by the clock there it has expired, or is not valid yet",
      .days = -7},
+    {"nobody is revoked",
+     {.ca = "ca.pem", .cert = "client", .host = "host.test", .crl = "crl"},
+     {.ca = "ca.pem", .cert = "server", .crl = "crl"},
+     {0, 0}},
+    {"the server's certificate is revoked",
+     {.ca = "ca.pem", .cert = "client", .host = "host.test", .crl = "crl"},
+     {.ca = "ca.pem", .cert = "revoked"},
+     {REFUSED, REFUSED},
+     .client_says = "the other side's certificate has been revoked",
+     .server_says = "the other side refuses this side's certificate: it has been revoked"},
+    {"the client's certificate is revoked",
+     {.ca = "ca.pem", .cert = "revoked", .host = "host.test"},
+     {.ca = "ca.pem", .cert = "server", .crl = "crl"},
+     {REFUSED, REFUSED},
+     .client_says = "the other side refuses this side's certificate: it has been revoked",
+     .server_says = "the other side's certificate has been revoked"},
+    {"it is revoked, and the server has no list",
+     {.ca = "ca.pem", .cert = "revoked", .host = "host.test"},
+     SERVER,
+     {0, 0}},
     {"the server's certificate is for clients",
      {.ca = "ca.pem", .cert = "client", .host = "client.test"},
      {.ca = "ca.pem", .cert = "client"},
@@ -344,7 +365,7 @@ static void *run_side(void *arg)
 
 static struct uf_postcopy_tls *load(const struct credentials *c, bool server)
 {
-    char ca[256], cert[256], key[256], psk[256];
+    char ca[256], cert[256], key[256], psk[256], crl[256];
     struct uf_postcopy_tls_options options = {.server = server, .host = c->host};
     struct uf_postcopy_tls *tls;
     const char *words = "";
@@ -354,12 +375,14 @@ static struct uf_postcopy_tls *load(const struct credentials *c, bool server)
     snprintf(cert, sizeof(cert), "%s/%s.pem", dir, c->cert ? c->cert : "");
     snprintf(key, sizeof(key), "%s/%s.key", dir, c->cert ? c->cert : "");
     snprintf(psk, sizeof(psk), "%s/%s", dir, c->psk ? c->psk : "");
+    snprintf(crl, sizeof(crl), "%s/%s.pem", dir, c->crl ? c->crl : "");
     if (!c->ca && !c->psk)
         return NULL;
     if (c->ca) {
         options.ca_file = ca;
         options.cert_file = cert;
         options.key_file = key;
+        options.crl_file = c->crl ? crl : NULL;
     } else {
         options.psk_file = psk;
         options.psk_identity = server ? NULL : c->identity;
@@ -501,8 +524,9 @@ static void check_options(void)
         {.psk_file = "/nowhere", .ca_file = "/nowhere", .psk_identity = "x"},
         {.ca_file = "/nowhere", .cert_file = "/nowhere", .key_file = "/nowhere", .server = true},
         {.psk_file = "/nowhere", .server = true},
+        {.psk_file = "/nowhere", .server = true, .crl_file = "/nowhere"},
     };
-    const int errors[] = {-EINVAL, -EINVAL, -EINVAL, -EINVAL, -ENOENT, -ENOENT};
+    const int errors[] = {-EINVAL, -EINVAL, -EINVAL, -EINVAL, -ENOENT, -ENOENT, -EINVAL};
 
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct uf_postcopy_tls *tls = NULL;
@@ -510,6 +534,38 @@ static void check_options(void)
         int ret = uf_postcopy_tls_new(&tls, &wrong[i], &words);
 
         point(ret == errors[i] && words && *words && !tls, "options", words ? words : "no words");
+    }
+}
+
+/* A list that says nothing of whom is met here is no list. */
+static void check_lists(void)
+{
+    static const struct {
+        const char *name, *says;
+        int error;
+    } lists[] = {{"crl.pem", NULL, 0},
+                 {"crl-old.pem", "or is out of date", -EINVAL},
+                 {"crl-other.pem", "signed by nobody in the file of authorities", -EINVAL},
+                 {"ca.pem", "no list", -EINVAL},
+                 {"nowhere", "cannot be read", -ENOENT}};
+
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        char ca[256], cert[256], key[256], crl[256];
+        const struct uf_postcopy_tls_options options = {
+            .server = true, .ca_file = ca, .cert_file = cert, .key_file = key, .crl_file = crl};
+        struct uf_postcopy_tls *tls = NULL;
+        const char *words = "";
+        int ret;
+
+        snprintf(ca, sizeof(ca), "%s/ca.pem", dir);
+        snprintf(cert, sizeof(cert), "%s/server.pem", dir);
+        snprintf(key, sizeof(key), "%s/server.key", dir);
+        snprintf(crl, sizeof(crl), "%s/%s", dir, lists[i].name);
+        ret = uf_postcopy_tls_new(&tls, &options, &words);
+        point(ret == lists[i].error && (!ret || strstr(words, lists[i].says)), "a list",
+              ret ? words : "is taken");
+        if (ret == 0)
+            uf_postcopy_tls_free(tls);
     }
 }
 
@@ -558,6 +614,7 @@ int main(int argc, char **argv)
     }
     shift_clock();
     check_options();
+    check_lists();
     for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
         if (!run(&tests[i]))
             return 0;
