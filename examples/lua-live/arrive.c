@@ -11,11 +11,14 @@
 #include "arrive.h"
 #include "leave.h"
 #include "links.h"
+#include "net.h"
+
+#define RETRY_MS 100
 
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool here;
+    bool here, over, ended; /* the program, the same again, and the migration */
     struct program program;
 } arrival = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
@@ -28,30 +31,64 @@ void arrive_wait(struct program *ret)
     pthread_mutex_unlock(&arrival.lock);
 }
 
+static void tell_ended(void)
+{
+    pthread_mutex_lock(&arrival.lock);
+    arrival.ended = true;
+    pthread_cond_broadcast(&arrival.changed);
+    pthread_mutex_unlock(&arrival.lock);
+}
+
+void arrive_end(void)
+{
+    pthread_mutex_lock(&arrival.lock);
+    arrival.over = true;
+    if (!arrival.ended)
+        fprintf(stderr, "lua-live: it is over, but the rest of it is still on its way\n");
+    while (!arrival.ended)
+        pthread_cond_wait(&arrival.changed, &arrival.lock);
+    pthread_mutex_unlock(&arrival.lock);
+}
+
+/* What is lost of a program that has come to its end is no loss. */
+static bool is_over(void)
+{
+    bool over;
+
+    pthread_mutex_lock(&arrival.lock);
+    over = arrival.over;
+    pthread_mutex_unlock(&arrival.lock);
+    return over;
+}
+
 /* A program on its way here; the engine has the links that are in use, and so have we. */
 struct journey {
     int listener;
     unsigned patience_s;
-    const struct uf_postcopy_tls *tls;
-    size_t heap_bytes;
+    struct links_terms terms;
     struct uf_postcopy_links links;
 };
 
-/* The connection broke: the sender comes again, or has thought better of it. */
+/*
+ * The connection broke: the sender comes again, or has thought better of it. To give up too early
+ * would be to lose the program, so nothing but the time that has passed ends this.
+ */
 static int reconnect(void *arg, int broken, struct uf_postcopy_links *ret)
 {
     struct journey *journey = arg;
-    struct pollfd sender = {.fd = journey->listener, .events = POLLIN};
-    char why[LINKS_WHY_MAX] = "the sender does not come again";
+    const uint64_t end_ms = net_now_ms() + (uint64_t)journey->patience_s * 1000;
+    char why[LINKS_WHY_MAX] = "";
+    uint64_t now_ms;
 
     fprintf(stderr, "lua-live: the connection broke: %s\n", strerror(-broken));
     links_close(&journey->links);
-    while (poll(&sender, 1, (int)journey->patience_s * 1000) > 0) {
-        if (links_accept(journey->listener, journey->tls, &journey->heap_bytes, &journey->links,
-                         why) == 0) {
+    while ((now_ms = net_now_ms()) < end_ms) {
+        if (!links_accept(journey->listener, &journey->terms, (unsigned)(end_ms - now_ms),
+                          &journey->links, why)) {
             *ret = journey->links;
             return 0;
         }
+        poll(NULL, 0, RETRY_MS);
     }
     fprintf(stderr, "lua-live: %s\n", why);
     return -ETIMEDOUT;
@@ -89,15 +126,17 @@ static void tell(const struct uf_postcopy_stats *s)
             (double)s->blocked_ns / 1e6);
 }
 
-/* Return: whether all is here. */
-static bool receive(struct uf_sink *sink, const struct journey *journey, size_t heap_bytes)
+/* Return: whether all is here, or will never be, and that does not matter. */
+static bool receive(struct uf_sink *sink, const struct journey *journey)
 {
     struct uf_postcopy_stats stats;
-    int error = uf_sink_region(sink, ARENA_ADDRESS, heap_bytes, ARENA_PAGE);
+    int error = uf_sink_region(sink, ARENA_ADDRESS, journey->terms.heap_bytes, ARENA_PAGE);
 
     if (!error)
         error = uf_sink_run(sink, &journey->links);
     uf_sink_stats(sink, &stats);
+    if (error && uf_sink_switched(sink) && is_over())
+        return true;
     if (error && uf_sink_switched(sink)) {
         fprintf(stderr, "lua-live: lost behind the switch, with %llu pages: %s\n",
                 (unsigned long long)stats.pages_lost, uf_sink_error(sink));
@@ -113,32 +152,38 @@ static bool receive(struct uf_sink *sink, const struct journey *journey, size_t 
 static bool arrive_once(int listener, enum uf_backend backend, unsigned patience_s,
                         const struct uf_postcopy_tls *tls)
 {
-    struct journey journey = {.listener = listener, .patience_s = patience_s, .tls = tls};
+    struct journey journey = {
+        .listener = listener, .patience_s = patience_s, .terms = {.tls = tls}};
     const struct uf_sink_options options = {.backend = backend,
                                             .resume = resume,
                                             .arg = &journey,
                                             .reconnect = patience_s ? reconnect : NULL};
-    struct uf_sink *sink;
+    struct uf_sink *sink = NULL;
     char why[LINKS_WHY_MAX];
-    size_t heap_bytes;
     bool done = false;
-    int error;
+    int error = links_accept(listener, &journey.terms, 0, &journey.links, why);
 
-    if (links_accept(listener, tls, &heap_bytes, &journey.links, why)) {
+    if (error) {
         fprintf(stderr, "lua-live: nothing arrived: %s\n", why);
         return false;
     }
-    error = arena_map(heap_bytes);
+    error = arena_map(journey.terms.heap_bytes);
     if (error) {
         fprintf(stderr, "lua-live: memory at %p: %s\n", ARENA_ADDRESS, strerror(-error));
-    } else if (!uf_sink_new(&sink, &options)) {
+        links_close(&journey.links);
+        return false;
+    }
+    error = uf_sink_new(&sink, &options);
+    if (error) {
+        fprintf(stderr, "lua-live: nothing arrived: %s\n", strerror(-error));
+    } else {
         fprintf(stderr, "lua-live: something arrives\n");
-        done = receive(sink, &journey, heap_bytes);
+        done = receive(sink, &journey);
         uf_sink_free(sink);
     }
     links_close(&journey.links);
-    if (!error && !done)
-        arena_unmap(heap_bytes);
+    if (!done)
+        arena_unmap(journey.terms.heap_bytes);
     return done;
 }
 
@@ -150,6 +195,7 @@ void arrive(int listener, enum uf_backend backend, unsigned patience_s,
 
     uf_sigaction(SIGBUS, &held, &before); /* sigaction() would put out the facility's own */
     while (!arrive_once(listener, backend, patience_s, tls))
-        ;
+        poll(NULL, 0, RETRY_MS); /* where no descriptor is free nobody need come to fail again */
     uf_sigaction(SIGBUS, &before, NULL);
+    tell_ended();
 }

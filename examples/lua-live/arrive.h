@@ -16,5 +16,7 @@ void arrive(int listener, enum uf_backend backend, unsigned patience_s,
             const struct uf_postcopy_tls *tls);
 /* Until there is a program to be run, most of which may still be on its way. */
 void arrive_wait(struct program *ret);
+/* It is over: until the rest of it is here, too, or the sender would take it for lost. */
+void arrive_end(void);
 
 #endif

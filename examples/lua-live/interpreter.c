@@ -11,8 +11,9 @@
 
 #define STEP 10000 /* instructions between two looks around: about 0.1 ms */
 
-static const struct program *running;
+static struct program *running;
 static bool (*stop_wanted)(void);
+static bool spared; /* the collector has been stopped by us: interpreter_collect() */
 
 /* ---- what the script can use */
 
@@ -40,6 +41,27 @@ static int live_print(lua_State *L)
     line = lua_tolstring(L, -1, &len);
     fwrite(line, 1, len, stdout);
     return 0;
+}
+
+/*
+ * In front of the base library's, which it calls as if it were that. What the script wants of the
+ * collector while we have stopped it is done when it goes on.
+ */
+static int live_collectgarbage(lua_State *L)
+{
+    const char *what = luaL_optstring(L, 1, "collect");
+    const bool stop = !strcmp(what, "stop"), restart = !strcmp(what, "restart");
+
+    if (spared && (stop || restart)) {
+        running->collects = restart;
+        lua_pushinteger(L, 0);
+        return 1;
+    }
+    if (spared && !strcmp(what, "isrunning")) {
+        lua_pushboolean(L, running->collects);
+        return 1;
+    }
+    return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
 /* live.serve(f): from now on a query is answered by f(query). */
@@ -76,6 +98,9 @@ static void open_libraries(lua_State *L)
         lua_pop(L, 1);
     }
     lua_register(L, "print", live_print);
+    lua_getglobal(L, "collectgarbage");
+    lua_pushcclosure(L, live_collectgarbage, 1);
+    lua_setglobal(L, "collectgarbage");
     luaL_newlib(L, live);
     lua_setglobal(L, "live");
 }
@@ -126,6 +151,55 @@ bool interpreter_load(struct program *program, const char *path, int argc, char 
     return false;
 }
 
+/* ---- errors in words */
+
+struct words {
+    char *text;
+    size_t room;
+    lua_State *script;
+};
+
+/* Protected, both: they may run out of memory, and call what the script has made __tostring. */
+static int put_words(lua_State *L)
+{
+    const struct words *words = lua_touserdata(L, 1);
+
+    snprintf(words->text, words->room, "%s", luaL_tolstring(L, 2, NULL));
+    return 0;
+}
+
+static int trace(lua_State *L)
+{
+    const struct words *words = lua_touserdata(L, 1);
+
+    luaL_traceback(L, words->script, luaL_tolstring(L, 2, NULL), 0);
+    fprintf(stderr, "lua-live: %s\n", lua_tostring(L, -1));
+    return 0;
+}
+
+/* Of the error on the top of main's stack. Return: whether it could. */
+static bool explain(lua_State *L, lua_CFunction function, struct words *words)
+{
+    lua_pushcfunction(L, function);
+    lua_pushlightuserdata(L, words);
+    lua_pushvalue(L, -3);
+    if (lua_pcall(L, 2, 0, 0) == LUA_OK)
+        return true;
+    lua_pop(L, 1);
+    return false;
+}
+
+/* To text, in any case. A string takes no memory. */
+static void words_of(lua_State *L, char *ret, size_t room)
+{
+    struct words words = {.text = ret, .room = room};
+
+    if (lua_type(L, -1) == LUA_TSTRING)
+        snprintf(ret, room, "%s", lua_tostring(L, -1));
+    else if (!explain(L, put_words, &words))
+        snprintf(ret, room, "an error that has no words");
+}
+
 /* ---- queries: on the main state, while the script stands between two instructions */
 
 struct query {
@@ -162,10 +236,12 @@ static size_t answer(const char *text, size_t len, char ret[SERVER_LINE_MAX])
     if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
         n = (size_t)lua_tointeger(L, -1);
     } else {
-        n = (size_t)snprintf(ret, SERVER_LINE_MAX, "error %.1000s", lua_tostring(L, -1));
-        for (char *newline; (newline = memchr(ret, '\n', n));)
+        char words[1000];
+
+        words_of(L, words, sizeof(words));
+        for (char *newline; (newline = strchr(words, '\n'));)
             *newline = ' ';
-        ret[n++] = '\n';
+        n = (size_t)snprintf(ret, SERVER_LINE_MAX, "error %s\n", words);
     }
     lua_pop(L, 1);
     return n;
@@ -194,14 +270,22 @@ void interpreter_collect(struct program *program, bool on)
 {
     if (!on)
         program->collects = lua_gc(program->main, LUA_GCISRUNNING);
+    spared = !on;
     lua_gc(program->main, on && program->collects ? LUA_GCRESTART : LUA_GCSTOP);
 }
 
-static bool report(lua_State *script, int status)
+/* The script's stack may be full, as may the heap: what is left of it is looked at from main. */
+static bool report(const struct program *program)
 {
-    if (status != LUA_ERRMEM) /* which leaves none for a longer text */
-        luaL_traceback(script, script, lua_tostring(script, -1), 0);
-    fprintf(stderr, "lua-live: %s\n", lua_tostring(script, -1));
+    struct words words = {.script = program->script};
+    char text[1000];
+
+    lua_xmove(program->script, program->main, 1);
+    if (!explain(program->main, trace, &words)) {
+        words_of(program->main, text, sizeof(text));
+        fprintf(stderr, "lua-live: %s\n", text);
+    }
+    lua_pop(program->main, 1);
     return false;
 }
 
@@ -224,5 +308,5 @@ bool interpreter_run(struct program *program, bool (*wanted)(void), void (*park)
         if (wanted())
             park();
     }
-    return status == LUA_OK || report(script, status);
+    return status == LUA_OK || report(program);
 }

@@ -23,7 +23,8 @@
 #include "net.h"
 #include "server.h"
 
-#define RETRY_MS 100
+#define RETRY_MS   100
+#define REQUEST_MS 5000 /* who connects says at once what he wants */
 
 enum state { RUNNING, SPARING, STANDING };
 
@@ -48,7 +49,9 @@ static void begin(enum state state)
     if (turn.is == RUNNING)
         interpreter_collect(program, false);
     if (state == STANDING) { /* what lies outside the arena is put down; others may answer soon */
-        fflush(stdout);
+        if (fflush(stdout))
+            fprintf(stderr, "lua-live: standard output: %s: what was printed is lost\n",
+                    strerror(errno));
         server_close();
     }
 }
@@ -102,21 +105,26 @@ struct journey {
     const struct leave_request *request;
     int asker; /* who wants it; when he is gone it is canceled */
     struct uf_postcopy_tls *tls;
+    struct links_terms terms;
     struct uf_postcopy_links links;
 };
 
-/* Behind the switch a connection broke: the program is in two places until there is another one. */
+/*
+ * Behind the switch a connection broke: the program is in two places until there is another one.
+ * Each try has an end, or a host that is gone would be tried for minutes, and told of for ever.
+ */
 static int reconnect(void *arg, int broken, struct uf_postcopy_links *ret)
 {
     struct journey *journey = arg;
-    const unsigned tries = journey->request->patience_s * (1000 / RETRY_MS);
+    const uint64_t end_ms = net_now_ms() + (uint64_t)journey->request->patience_s * 1000;
     char why[LINKS_WHY_MAX];
+    uint64_t now_ms;
 
     fprintf(stderr, "lua-live: the connection broke: %s\n", strerror(-broken));
     links_close(&journey->links);
-    for (unsigned i = 0; i < tries; i++) {
-        if (!links_connect(journey->request->to, arena_bytes(), journey->tls, &journey->links,
-                           why)) {
+    while ((now_ms = net_now_ms()) < end_ms) {
+        if (!links_connect(journey->request->to, &journey->terms, (unsigned)(end_ms - now_ms),
+                           &journey->links, why)) {
             *ret = journey->links;
             return 0;
         }
@@ -209,21 +217,28 @@ static void leave(const struct leave_request *request, int asker, enum uf_backen
         .arg = &journey,
         .reconnect = request->patience_s ? reconnect : NULL,
     };
-    struct uf_source *source;
+    struct uf_source *source = NULL;
     char why[LINKS_WHY_MAX];
+    int error = links_key(request->key_file, false, &journey.tls, why);
 
-    if (links_key(request->key_file, false, &journey.tls, why) ||
-        links_connect(request->to, arena_bytes(), journey.tls, &journey.links, why)) {
+    journey.terms = (struct links_terms){.tls = journey.tls, .heap_bytes = arena_bytes()};
+    /* First, for it may take long, and a receiver that is connected does not wait for long. */
+    if (!error && options.rounds_max)
+        want(SPARING);
+    if (!error)
+        error = links_connect(request->to, &journey.terms, LINKS_PATIENCE_MS, &journey.links, why);
+    if (error) {
         snprintf(reply->text, sizeof(reply->text), "not moved, it goes on here: %s", why);
         uf_postcopy_tls_free(journey.tls);
         return;
     }
-    if (!uf_source_new(&source, &options)) {
-        if (options.rounds_max)
-            want(SPARING);
+    error = uf_source_new(&source, &options);
+    if (error)
+        snprintf(reply->text, sizeof(reply->text), "not moved, it goes on here: %s",
+                 strerror(-error));
+    else
         migrate(source, &journey, reply);
-        uf_source_free(source);
-    }
+    uf_source_free(source);
     links_close(&journey.links);
     uf_postcopy_tls_free(journey.tls);
 }
@@ -243,20 +258,25 @@ int leave_listen(pid_t pid)
     return net_listen(control_name(pid, name));
 }
 
-int leave_connect(pid_t pid)
-{
-    char name[64];
-
-    return net_connect(control_name(pid, name));
-}
-
-/* An abstract socket has no permissions: whoever asks has to be us. */
+/* An abstract socket has no permissions, and anybody may take a name: both sides have to be us. */
 static bool is_ours(int fd)
 {
     struct ucred who;
     socklen_t len = sizeof(who);
 
     return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && who.uid == geteuid();
+}
+
+int leave_connect(pid_t pid)
+{
+    char name[64];
+    int fd = net_connect(control_name(pid, name), LINKS_PATIENCE_MS);
+
+    if (fd >= 0 && !is_ours(fd)) {
+        close(fd);
+        return -EPERM;
+    }
+    return fd;
 }
 
 /* A request may have waited here for long. */
@@ -279,8 +299,12 @@ void leave_serve(int listener, enum uf_backend backend, struct program *ours, co
         struct leave_request request;
         int fd = net_accept(listener, 0);
 
-        if (fd < 0)
+        if (fd < 0) {
+            fprintf(stderr, "lua-live: a request: %s\n", net_words(fd));
+            poll(NULL, 0, RETRY_MS); /* or it would be all that this process does */
             continue;
+        }
+        net_patience(fd, REQUEST_MS); /* others may be waiting */
         if (is_ours(fd) && !net_recv(fd, &request, sizeof(request)) && !is_gone(fd)) {
             request.to[sizeof(request.to) - 1] = 0;
             request.key_file[sizeof(request.key_file) - 1] = 0;

@@ -5,24 +5,24 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "arena.h"
 #include "links.h"
 #include "net.h"
 
-#define MAGIC       "lualive2"
-#define BUILD       20    /* bytes of a build id */
-#define LINKS       3     /* control, urgent, and one for the background */
-#define GREETING    LINKS /* a connection of its own, before them */
-#define PATIENCE_MS 10000
+#define MAGIC      "lualive3"
+#define BUILD      20    /* bytes of a build id */
+#define LINKS      3     /* control, urgent, and one for the background */
+#define GREETING   LINKS /* a connection of its own, before them */
+#define OPENING_MS 2000  /* who connects says at once what he is; strangers hold nobody up */
 
 /* First on each connection, in the clear; the answer is why not, or nothing but zeroes. */
 struct opening {
     char magic[8];
     unsigned char link, secure, zero[6];
+    uint64_t session; /* of two senders at a time the first is heard */
 };
 
 /*
@@ -101,14 +101,6 @@ void links_close(const struct uf_postcopy_links *links)
     }
 }
 
-/* While they greet; the engine has ways of its own to wait. */
-static void be_patient(int fd, bool endlessly)
-{
-    const struct timeval patience = {.tv_sec = endlessly ? 0 : PATIENCE_MS / 1000};
-
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-}
-
 /* The other side's words, which may go to a terminal. Return: 0: there are none. */
 static int heed(char why[LINKS_WHY_MAX])
 {
@@ -137,22 +129,24 @@ int links_key(const char *file, bool server, struct uf_postcopy_tls **ret, char 
 /* ---- who sends */
 
 /* Return: a connection whose opening was welcome; -errno, and why. */
-static int open_one(const char *name, unsigned char link, bool secure, char why[LINKS_WHY_MAX])
+static int open_one(const char *name, unsigned char link, const struct links_terms *terms,
+                    unsigned patience_ms, char why[LINKS_WHY_MAX])
 {
-    const struct opening opening = {.magic = MAGIC, .link = link, .secure = secure};
-    int fd = net_connect(name), error;
+    const struct opening opening = {
+        .magic = MAGIC, .link = link, .secure = terms->tls != NULL, .session = terms->session};
+    int fd = net_connect(name, patience_ms), error;
 
     if (fd < 0) {
         snprintf(why, LINKS_WHY_MAX, "%.80s: %s", name, net_words(fd));
         return fd;
     }
-    be_patient(fd, false);
+    net_patience(fd, patience_ms);
     error = net_send(fd, &opening, sizeof(opening));
     if (!error)
         error = net_recv(fd, why, LINKS_WHY_MAX);
-    be_patient(fd, true);
+    net_patience(fd, 0); /* the engine has ways of its own to wait */
     if (error)
-        snprintf(why, LINKS_WHY_MAX, "greeting the receiver: %s", strerror(-error));
+        snprintf(why, LINKS_WHY_MAX, "greeting the receiver: %s", net_words(error));
     else
         error = heed(why);
     if (error)
@@ -161,17 +155,17 @@ static int open_one(const char *name, unsigned char link, bool secure, char why[
 }
 
 static int say_hello(int fd, const struct hello *hello, const struct uf_postcopy_tls *tls,
-                     char why[LINKS_WHY_MAX])
+                     unsigned patience_ms, char why[LINKS_WHY_MAX])
 {
     const struct uf_postcopy_link link = {fd, fd};
     struct uf_postcopy_talk *talk;
-    int error = uf_postcopy_talk_new(&talk, &link, tls, PATIENCE_MS, why, LINKS_WHY_MAX);
+    int error = uf_postcopy_talk_new(&talk, &link, tls, patience_ms, why, LINKS_WHY_MAX);
 
     if (error)
         return error;
-    error = uf_postcopy_talk_send(talk, hello, sizeof(*hello), PATIENCE_MS);
+    error = uf_postcopy_talk_send(talk, hello, sizeof(*hello), patience_ms);
     if (!error)
-        error = uf_postcopy_talk_recv(talk, why, LINKS_WHY_MAX, PATIENCE_MS);
+        error = uf_postcopy_talk_recv(talk, why, LINKS_WHY_MAX, patience_ms);
     uf_postcopy_talk_free(talk);
     if (!error)
         return heed(why);
@@ -179,28 +173,41 @@ static int say_hello(int fd, const struct hello *hello, const struct uf_postcopy
     return error;
 }
 
-static int greet(const char *name, size_t heap_bytes, const struct uf_postcopy_tls *tls,
+static int greet(const char *name, const struct links_terms *terms, unsigned patience_ms,
                  char why[LINKS_WHY_MAX])
 {
     struct hello hello;
-    int error = make_hello(heap_bytes, &hello, why);
-    int fd = error ? error : open_one(name, GREETING, tls != NULL, why);
+    int error = make_hello(terms->heap_bytes, &hello, why);
+    int fd = error ? error : open_one(name, GREETING, terms, patience_ms, why);
 
     if (fd < 0)
         return fd;
-    error = say_hello(fd, &hello, tls, why);
+    error = say_hello(fd, &hello, terms->tls, patience_ms, why);
     close(fd);
     return error;
 }
 
-int links_connect(const char *name, size_t heap_bytes, const struct uf_postcopy_tls *tls,
+static int draw_session(struct links_terms *terms, char why[LINKS_WHY_MAX])
+{
+    while (!terms->session) {
+        if (getrandom(&terms->session, sizeof(terms->session), 0) < 0) {
+            snprintf(why, LINKS_WHY_MAX, "a random number: %s", strerror(errno));
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+int links_connect(const char *name, struct links_terms *terms, unsigned patience_ms,
                   struct uf_postcopy_links *ret, char why[LINKS_WHY_MAX])
 {
-    int error = greet(name, heap_bytes, tls, why);
+    int error = draw_session(terms, why);
 
+    if (!error)
+        error = greet(name, terms, patience_ms, why);
     no_links(ret);
     for (unsigned char i = 0; !error && i < LINKS; i++) {
-        int fd = open_one(name, i, tls != NULL, why);
+        int fd = open_one(name, i, terms, patience_ms, why);
 
         if (fd >= 0)
             put(ret, i, fd);
@@ -210,48 +217,83 @@ int links_connect(const char *name, size_t heap_bytes, const struct uf_postcopy_
         links_close(ret);
         no_links(ret);
     }
-    ret->tls = tls;
+    ret->tls = terms->tls;
     return error;
 }
 
 /* ---- who receives */
 
-static void check_opening(const struct opening *opening, unsigned char link, bool secure,
-                          char why[LINKS_WHY_MAX])
+/* Return: 0: it is welcome; -EPROTO it is not; -ESTALE it is none of the sender's who is known. */
+static int check_opening(const struct opening *opening, unsigned char link,
+                         const struct links_terms *terms, char why[LINKS_WHY_MAX])
 {
-    if (memcmp(opening->magic, MAGIC, sizeof(opening->magic)) != 0 || opening->link != link)
-        snprintf(why, LINKS_WHY_MAX, "this is no greeting of lua-live");
+    const bool secure = terms->tls != NULL;
+
+    if (memcmp(opening->magic, MAGIC, sizeof(opening->magic)) != 0 || !opening->session)
+        snprintf(why, LINKS_WHY_MAX, "this is no greeting of lua-live, or of another build");
+    else if (terms->session && opening->session != terms->session)
+        snprintf(why, LINKS_WHY_MAX, "another program is on its way to the receiver");
     else if (opening->secure != secure)
         snprintf(why, LINKS_WHY_MAX, "the receiver has %s key, and the sender %s: --key=FILE",
                  secure ? "a" : "no", secure ? "none" : "one");
+    else if (opening->link != link)
+        snprintf(why, LINKS_WHY_MAX, "this connection is not the next one");
+    if (!why[0])
+        return 0;
+    return terms->session && opening->session != terms->session ? -ESTALE : -EPROTO;
 }
 
-/* Return: a connection that is the next; -errno, and why, for both. */
-static int welcome(int listener, unsigned char link, bool secure, char why[LINKS_WHY_MAX])
+/* Somebody has connected. Return: 0: it is the next connection; -errno, and why. */
+static int hear_opening(int fd, unsigned char link, struct links_terms *terms,
+                        char why[LINKS_WHY_MAX])
 {
     struct opening opening;
-    int fd, error;
+    int error;
 
     memset(why, 0, LINKS_WHY_MAX);
-    be_patient(listener, link == GREETING); /* for the first as long as it takes */
-    fd = net_accept(listener, 0);
-    if (fd < 0) {
-        snprintf(why, LINKS_WHY_MAX, "accept: %s", strerror(-fd));
-        return fd;
-    }
-    be_patient(fd, false);
+    net_patience(fd, OPENING_MS);
     error = net_recv(fd, &opening, sizeof(opening));
-    be_patient(fd, true);
+    net_patience(fd, 0);
     if (error) {
-        snprintf(why, LINKS_WHY_MAX, "somebody who does not greet: %s", strerror(-error));
-    } else {
-        check_opening(&opening, link, secure, why);
-        net_send(fd, why, LINKS_WHY_MAX);
-        error = why[0] ? -EPROTO : 0;
+        snprintf(why, LINKS_WHY_MAX, "somebody who does not greet: %s", net_words(error));
+        return error;
     }
-    if (error)
+    error = check_opening(&opening, link, terms, why);
+    net_send(fd, why, LINKS_WHY_MAX);
+    if (!error)
+        terms->session = opening.session;
+    return error;
+}
+
+/*
+ * Return: a connection that is the next; -errno, and why, for both. Once it is known who sends,
+ * others are told to go, and do not matter; when he himself begins anew, so has this side to.
+ */
+static int welcome(int listener, unsigned char link, struct links_terms *terms,
+                   unsigned patience_ms, char why[LINKS_WHY_MAX])
+{
+    const uint64_t end_ms = net_now_ms() + patience_ms;
+    uint64_t now_ms;
+
+    while ((now_ms = net_now_ms()) < end_ms || !patience_ms) {
+        const bool known = terms->session != 0;
+        int fd, error;
+
+        net_patience(listener, patience_ms ? (unsigned)(end_ms - now_ms) : 0);
+        fd = net_accept(listener, 0);
+        if (fd < 0) {
+            snprintf(why, LINKS_WHY_MAX, "accept: %s", net_words(fd));
+            return fd;
+        }
+        error = hear_opening(fd, link, terms, why);
+        if (!error)
+            return fd;
         close(fd);
-    return error ? error : fd;
+        if (!known || error == -EPROTO)
+            return error;
+    }
+    snprintf(why, LINKS_WHY_MAX, "the sender does not come");
+    return -ETIMEDOUT;
 }
 
 static void check_hello(const struct hello *hello, const struct hello *ours,
@@ -265,53 +307,53 @@ static void check_hello(const struct hello *hello, const struct hello *ours,
 }
 
 static int hear_hello(int fd, struct hello *ours, const struct uf_postcopy_tls *tls,
-                      char why[LINKS_WHY_MAX])
+                      unsigned patience_ms, char why[LINKS_WHY_MAX])
 {
     const struct uf_postcopy_link link = {fd, fd};
     struct uf_postcopy_talk *talk;
     struct hello hello;
-    int error = uf_postcopy_talk_new(&talk, &link, tls, PATIENCE_MS, why, LINKS_WHY_MAX);
+    int error = uf_postcopy_talk_new(&talk, &link, tls, patience_ms, why, LINKS_WHY_MAX);
 
     if (error)
         return error;
     memset(why, 0, LINKS_WHY_MAX);
-    error = uf_postcopy_talk_recv(talk, &hello, sizeof(hello), PATIENCE_MS);
+    error = uf_postcopy_talk_recv(talk, &hello, sizeof(hello), patience_ms);
     if (error) {
         snprintf(why, LINKS_WHY_MAX, "somebody who does not greet: %s", strerror(-error));
     } else {
         check_hello(&hello, ours, why);
         ours->heap_bytes = hello.heap_bytes;
-        uf_postcopy_talk_send(talk, why, LINKS_WHY_MAX, PATIENCE_MS);
+        uf_postcopy_talk_send(talk, why, LINKS_WHY_MAX, patience_ms);
         error = why[0] ? -EPROTO : 0;
     }
     uf_postcopy_talk_free(talk);
     return error;
 }
 
-static int be_greeted(int listener, const struct uf_postcopy_tls *tls, size_t *ret_heap_bytes,
+static int be_greeted(int listener, struct links_terms *terms, unsigned patience_ms,
                       char why[LINKS_WHY_MAX])
 {
     struct hello ours;
     int error = make_hello(0, &ours, why);
-    int fd = error ? error : welcome(listener, GREETING, tls != NULL, why);
+    int fd = error ? error : welcome(listener, GREETING, terms, patience_ms, why);
 
     if (fd < 0)
         return fd;
-    error = hear_hello(fd, &ours, tls, why);
+    error = hear_hello(fd, &ours, terms->tls, patience_ms ? patience_ms : LINKS_PATIENCE_MS, why);
     close(fd);
     if (!error)
-        *ret_heap_bytes = ours.heap_bytes;
+        terms->heap_bytes = ours.heap_bytes;
     return error;
 }
 
-int links_accept(int listener, const struct uf_postcopy_tls *tls, size_t *ret_heap_bytes,
+int links_accept(int listener, struct links_terms *terms, unsigned patience_ms,
                  struct uf_postcopy_links *ret, char why[LINKS_WHY_MAX])
 {
-    int error = be_greeted(listener, tls, ret_heap_bytes, why);
+    int error = be_greeted(listener, terms, patience_ms, why);
 
     no_links(ret);
     for (unsigned char i = 0; !error && i < LINKS; i++) {
-        int fd = welcome(listener, i, tls != NULL, why);
+        int fd = welcome(listener, i, terms, patience_ms ? patience_ms : LINKS_PATIENCE_MS, why);
 
         if (fd >= 0)
             put(ret, i, fd);
@@ -321,6 +363,6 @@ int links_accept(int listener, const struct uf_postcopy_tls *tls, size_t *ret_he
         links_close(ret);
         no_links(ret);
     }
-    ret->tls = tls;
+    ret->tls = terms->tls;
     return error;
 }

@@ -50,15 +50,16 @@ static struct program program;
 static struct uf_postcopy_tls *key; /* of who receives; NULL: none */
 static int listener, control;
 
-static int usage(void)
+static int usage(bool wanted)
 {
-    fprintf(stderr, "usage: lua-live run [--heap=MIB] [--serve=ADDRESS] [--backend=NAME] SCRIPT "
-                    "[ARGUMENT...]\n"
-                    "       lua-live receive --listen=ADDRESS [--serve=ADDRESS] [--backend=NAME] "
-                    "[--patience=S] [--key=FILE]\n"
-                    "       lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] "
-                    "[--patience=S] [--key=FILE] [--verify] PID ADDRESS\n");
-    return 2;
+    fprintf(wanted ? stdout : stderr,
+            "usage: lua-live run [--heap=MIB] [--serve=ADDRESS] [--backend=NAME] SCRIPT "
+            "[ARGUMENT...]\n"
+            "       lua-live receive --listen=ADDRESS [--serve=ADDRESS] [--backend=NAME] "
+            "[--patience=S] [--key=FILE]\n"
+            "       lua-live send [--rounds=N] [--downtime=MS] [--bandwidth=BYTES] "
+            "[--patience=S] [--key=FILE] [--verify] PID ADDRESS\n");
+    return wanted ? 0 : 2;
 }
 
 static int failed(const char *what, int error)
@@ -96,6 +97,11 @@ static int run_program(void)
     fprintf(stderr, "lua-live: %d runs it\n", (int)getpid());
     good = interpreter_run(&program, leave_wanted, leave_park);
     server_close();
+    errno = 0;
+    if (fflush(stdout) || ferror(stdout)) {
+        failed("standard output", errno ? -errno : -EIO);
+        good = false;
+    }
     return good ? 0 : 1;
 }
 
@@ -115,7 +121,7 @@ static int run(int argc, char **argv)
 static int receive(void)
 {
     char name[NET_NAME_MAX], why[LINKS_WHY_MAX];
-    int error = links_key(options.key_file, true, &key, why);
+    int error = links_key(options.key_file, true, &key, why), status;
 
     if (error)
         return failed(why, error);
@@ -128,7 +134,9 @@ static int receive(void)
     if (error)
         return failed("a thread for the arrival", error);
     arrive_wait(&program);
-    return run_program();
+    status = run_program();
+    arrive_end();
+    return status;
 }
 
 /* ---- send */
@@ -151,6 +159,8 @@ static int nobody_there(pid_t pid, int error)
 {
     if (kill(pid, 0) && errno == ESRCH)
         fprintf(stderr, "lua-live: there is no process %d\n", (int)pid);
+    else if (error == -EPERM)
+        fprintf(stderr, "lua-live: process %d is another user's\n", (int)pid);
     else if (error == -ECONNREFUSED)
         fprintf(stderr,
                 "lua-live: process %d is no lua-live, or of another network namespace, where this "
@@ -209,75 +219,83 @@ static bool backend_of(const char *name, enum uf_backend *ret)
     return false;
 }
 
-static bool parse(int argc, char **argv)
-{
-    static const struct option longs[] = {{"heap", required_argument, NULL, 'h'},
-                                          {"listen", required_argument, NULL, 'l'},
-                                          {"serve", required_argument, NULL, 's'},
-                                          {"backend", required_argument, NULL, 'b'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {"downtime", required_argument, NULL, 'd'},
-                                          {"bandwidth", required_argument, NULL, 'w'},
-                                          {"patience", required_argument, NULL, 'p'},
-                                          {"key", required_argument, NULL, 'k'},
-                                          {"verify", no_argument, NULL, 'v'},
-                                          {0}};
-    bool good = true;
-    int c;
+static const struct option longs[] = {{"heap", required_argument, NULL, 'h'},
+                                      {"listen", required_argument, NULL, 'l'},
+                                      {"serve", required_argument, NULL, 's'},
+                                      {"backend", required_argument, NULL, 'b'},
+                                      {"rounds", required_argument, NULL, 'r'},
+                                      {"downtime", required_argument, NULL, 'd'},
+                                      {"bandwidth", required_argument, NULL, 'w'},
+                                      {"patience", required_argument, NULL, 'p'},
+                                      {"key", required_argument, NULL, 'k'},
+                                      {"verify", no_argument, NULL, 'v'},
+                                      {0}};
 
-    while (good && (c = getopt_long(argc, argv, "+", longs, NULL)) >= 0) {
-        switch (c) {
-        case 'h':
-            good = number("--heap", optarg, 1, ARENA_BYTES_MAX >> 20, &options.heap_mib);
-            break;
-        case 'l':
-            options.listen = optarg;
-            break;
-        case 's':
-            options.serve = optarg;
-            break;
-        case 'b':
-            good = backend_of(optarg, &options.backend);
-            break;
-        case 'r':
-            good = number("--rounds", optarg, 0, 1000000, &options.rounds);
-            break;
-        case 'd':
-            good = number("--downtime", optarg, 0, 1000000, &options.downtime_ms);
-            break;
-        case 'p':
-            good = number("--patience", optarg, 0, 86400, &options.patience_s);
-            break;
-        case 'k':
-            options.key_file = optarg;
-            break;
-        case 'v':
-            options.verify = true;
-            break;
-        case 'w':
-            good = number("--bandwidth", optarg, 0, UINT64_MAX, &options.bandwidth_bytes);
-            break;
-        default:
-            good = false;
-        }
+static bool take(int option)
+{
+    switch (option) {
+    case 'h':
+        return number("--heap", optarg, 1, ARENA_BYTES_MAX >> 20, &options.heap_mib);
+    case 'l':
+        options.listen = optarg;
+        return true;
+    case 's':
+        options.serve = optarg;
+        return true;
+    case 'b':
+        return backend_of(optarg, &options.backend);
+    case 'r':
+        return number("--rounds", optarg, 0, 1000000, &options.rounds);
+    case 'd':
+        return number("--downtime", optarg, 0, 1000000, &options.downtime_ms);
+    case 'p':
+        return number("--patience", optarg, 0, 86400, &options.patience_s);
+    case 'k':
+        options.key_file = optarg;
+        return true;
+    case 'v':
+        options.verify = true;
+        return true;
+    case 'w':
+        return number("--bandwidth", optarg, 0, UINT64_MAX, &options.bandwidth_bytes);
+    default:
+        return false;
     }
-    return good;
+}
+
+/* theirs: the options of this command. */
+static bool parse(int argc, char **argv, const char *theirs)
+{
+    int option, which;
+
+    while ((option = getopt_long(argc, argv, "+", longs, &which)) >= 0) {
+        if (option != '?' && !strchr(theirs, option)) {
+            fprintf(stderr, "lua-live: %s has no option --%s\n", argv[0], longs[which].name);
+            return false;
+        }
+        if (!take(option))
+            return false;
+    }
+    return true;
 }
 
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
+    const bool runs = !strcmp(command, "run"), receives = !strcmp(command, "receive");
     uint64_t pid;
 
-    if (argc < 2 || !parse(argc - 1, argv + 1))
-        return usage();
+    if (!strcmp(command, "--help"))
+        return usage(true);
+    if (argc < 2 || !parse(argc - 1, argv + 1, runs ? "hsb" : receives ? "lsbpk" : "rdwpkv"))
+        return usage(false);
     argv += 1 + optind;
     argc -= 1 + optind;
-    if (!strcmp(command, "run") && argc > 0 && !options.listen)
+    if (runs && argc > 0)
         return run(argc, argv);
-    if (!strcmp(command, "receive") && argc == 0 && options.listen)
+    if (receives && argc == 0 && options.listen)
         return receive();
     if (!strcmp(command, "send") && argc == 2 && number("PID", argv[0], 1, INT_MAX, &pid))
         return send_away((pid_t)pid, argv[1]);
-    return usage();
+    return usage(false);
 }

@@ -8,16 +8,21 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "net.h"
+
+#define ADDRESSES_MAX 8
 
 struct address {
     struct sockaddr_storage bytes;
     socklen_t len;
 };
 
+/* Return: 1; -errno. */
 static int unix_address(const char *path, struct address *ret)
 {
     struct sockaddr_un *name = (struct sockaddr_un *)&ret->bytes;
@@ -30,15 +35,18 @@ static int unix_address(const char *path, struct address *ret)
     if (*path == '@')
         name->sun_path[0] = 0;
     ret->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + (*path != '@'));
-    return 0;
+    return 1;
 }
 
-static int tcp_address(const char *name, struct address *ret)
+/* Return: how many; -errno. */
+static int tcp_addresses(const char *name, bool passive, struct address ret[ADDRESSES_MAX])
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = passive ? AI_PASSIVE : 0};
     const char *colon = strrchr(name, ':');
     struct addrinfo *found;
     char host[NET_NAME_MAX];
+    int count = 0;
 
     if (!colon || (size_t)(colon - name) >= sizeof(host))
         return -EAFNOSUPPORT;
@@ -47,26 +55,23 @@ static int tcp_address(const char *name, struct address *ret)
         snprintf(host, sizeof(host), "%.*s", (int)(colon - name) - 2, name + 1);
     if (getaddrinfo(host[0] ? host : NULL, colon + 1, &hints, &found))
         return -EHOSTUNREACH;
-    memcpy(&ret->bytes, found->ai_addr, found->ai_addrlen);
-    ret->len = found->ai_addrlen;
+    for (struct addrinfo *at = found; at && count < ADDRESSES_MAX; at = at->ai_next) {
+        memcpy(&ret[count].bytes, at->ai_addr, at->ai_addrlen);
+        ret[count++].len = at->ai_addrlen;
+    }
     freeaddrinfo(found);
-    return 0;
+    return count ? count : -EHOSTUNREACH;
 }
 
-/* Return: a socket of the address's kind; -errno. */
-static int socket_for(const char *name, struct address *ret)
+/* All that a name stands for: a host may listen at one of its addresses only. */
+static int addresses(const char *name, bool passive, struct address ret[ADDRESSES_MAX])
 {
-    int fd, error = -EAFNOSUPPORT;
-
-    memset(ret, 0, sizeof(*ret));
+    memset(ret, 0, ADDRESSES_MAX * sizeof(*ret));
     if (!strncmp(name, "unix:", 5))
-        error = unix_address(name + 5, ret);
-    else if (!strncmp(name, "tcp:", 4))
-        error = tcp_address(name + 4, ret);
-    if (error)
-        return error;
-    fd = socket(ret->bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    return fd < 0 ? -errno : fd;
+        return unix_address(name + 5, ret);
+    if (!strncmp(name, "tcp:", 4))
+        return tcp_addresses(name + 4, passive, ret);
+    return -EAFNOSUPPORT;
 }
 
 static int closed(int fd)
@@ -86,14 +91,53 @@ static int at_once(int fd)
     return fd;
 }
 
-int net_connect(const char *name)
+void net_patience(int fd, unsigned patience_ms)
 {
-    struct address address;
-    int fd = socket_for(name, &address);
+    const struct timeval patience = {.tv_sec = patience_ms / 1000,
+                                     .tv_usec = patience_ms % 1000 * 1000};
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+}
+
+uint64_t net_now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* A host that is gone would be waited for for minutes, and who does not accept for ever. */
+static int connect_to(const struct address *address, unsigned patience_ms)
+{
+    const struct timeval patience = {.tv_sec = patience_ms / 1000,
+                                     .tv_usec = patience_ms % 1000 * 1000};
+    const struct timeval none = {0};
+    int fd = socket(address->bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
-        return fd;
-    return connect(fd, (struct sockaddr *)&address.bytes, address.len) ? closed(fd) : at_once(fd);
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    if (connect(fd, (const struct sockaddr *)&address->bytes, address->len)) {
+        if (errno == EINPROGRESS || errno == EAGAIN)
+            errno = ETIMEDOUT;
+        return closed(fd);
+    }
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
+    return at_once(fd);
+}
+
+int net_connect(const char *name, unsigned patience_ms)
+{
+    struct address all[ADDRESSES_MAX];
+    int count = addresses(name, false, all), fd = count;
+
+    for (int i = 0; i < count; i++) {
+        fd = connect_to(&all[i], patience_ms);
+        if (fd >= 0)
+            break;
+    }
+    return fd;
 }
 
 /* A socket of somebody who was killed: its path is there, and nobody listens. */
@@ -104,26 +148,38 @@ static bool is_left_behind(const char *name)
 
     if (strncmp(name, "unix:", 5) != 0 || lstat(name + 5, &found) || !S_ISSOCK(found.st_mode))
         return false;
-    fd = net_connect(name);
+    fd = net_connect(name, 1000);
     if (fd >= 0)
         close(fd);
     return fd == -ECONNREFUSED;
 }
 
+static int listen_at(const struct address *address)
+{
+    const int on = 1;
+    int fd = socket(address->bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (const struct sockaddr *)&address->bytes, address->len) || listen(fd, 64))
+        return closed(fd);
+    return fd;
+}
+
 int net_listen(const char *name)
 {
-    struct address address;
-    const int on = 1;
-    int fd;
+    struct address all[ADDRESSES_MAX];
+    int count, fd;
 
     if (is_left_behind(name))
         unlink(name + 5);
-    fd = socket_for(name, &address);
-    if (fd < 0)
-        return fd;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd, (struct sockaddr *)&address.bytes, address.len) || listen(fd, 64))
-        return closed(fd);
+    count = fd = addresses(name, true, all);
+    for (int i = 0; i < count; i++) {
+        fd = listen_at(&all[i]);
+        if (fd >= 0)
+            break;
+    }
     return fd;
 }
 
@@ -144,6 +200,8 @@ const char *net_words(int error)
         return "no address: unix:PATH or tcp:HOST:PORT";
     case -EHOSTUNREACH:
         return "no such host, or no way there";
+    case -EAGAIN:
+        return "nothing comes from there";
     default:
         return strerror(-error);
     }

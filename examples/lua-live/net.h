@@ -4,13 +4,18 @@
 #define NET_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define NET_NAME_MAX 300
 
 /* Each returns a descriptor, or -errno. */
 int net_listen(const char *name);
-int net_connect(const char *name);
+/* patience_ms: for each address that a host's name has. -ETIMEDOUT */
+int net_connect(const char *name, unsigned patience_ms);
 int net_accept(int listener, int flags); /* as of accept4() */
+/* From now on, for what is to come and to be accepted there; 0: as long as it takes. -EAGAIN */
+void net_patience(int fd, unsigned patience_ms);
+uint64_t net_now_ms(void);
 
 const char *net_words(int error); /* why there is none */
 

@@ -4,6 +4,7 @@
 import os
 import queue
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -40,10 +41,11 @@ class Side:
     """A process of lua-live, whose notices can be waited for."""
     all = []
 
-    def __init__(self, *args, prefix=(), program=LUA_LIVE, env=None, notice=None):
+    def __init__(self, *args, prefix=(), program=LUA_LIVE, env=None, notice=None,
+                 stdout=subprocess.DEVNULL):
         self.lines, self.seen, self.notice = queue.Queue(), [], notice
         self.process = subprocess.Popen(
-            [*prefix, program, *args], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [*prefix, program, *args], stdin=subprocess.DEVNULL, stdout=stdout,
             stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -193,6 +195,25 @@ def expect(got, wanted, words):
         raise Wrong(f"{got} instead of {wanted}: {words}")
 
 
+# a script that ends when it is asked
+UNTIL = "live.serve(function(what) over = what == 'end' end) while not over do end"
+
+
+def query(place, words=""):
+    """The answer, of a unix socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect(place.partition(":")[2])
+        sock.sendall(f"{words}\n".encode())
+        return sock.makefile("r").readline().strip()
+
+
+def until_served(place):
+    """Until the script has come to live.serve()."""
+    while not query(place).startswith("ok"):
+        pass
+
+
 def note(words):
     print(f"# {words}")
 
@@ -219,6 +240,18 @@ class Scene:
     def path(self):
         self.addresses += 1
         return f"unix:{self.folder}/{self.addresses}"
+
+    def script(self, text):
+        path = f"{self.folder}/script.lua"
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+        return path
+
+    def last_place(self, count):
+        """Where the program is asked, of so many that have been told by now."""
+        for _ in range(count):
+            place = self.client.places.get(timeout=PATIENCE)
+        return place
 
     def run(self, *script, serve=None, backend=BACKEND, **more):
         side = Side("run", f"--backend={backend}", f"--serve={serve or self.path()}",
@@ -483,34 +516,71 @@ def ask(place, pid):
             first = runs if first is None else first
 
 
+# whatever the script wants memory for, there is none
+FULL = "local full for _ = 1, 2 do pcall(function() while true do full = {full} end end) end error('full of it', 0)"
+
+
 def ends():
     """A script's arguments, its end, its error with the place, and a heap that is full."""
     with Scene() as scene:
         for text, code, words in (("if ... == 'a' then print(...) else error('no') end", 0, "runs it"),
                                   ("print(#{...})\nlocal t = nil .. ...", 1, r":2:.*\n.*traceback"),
                                   ("local t = {} while true do t[#t + 1] = {} end", 1, "not enough memory"),
-                                  ("local x = = 1", 1, "unexpected symbol")):
-            path = f"{scene.folder}/script.lua"
-            with open(path, "w", encoding="ascii") as file:
-                file.write(text)
-            side = Side("run", "--heap=16", path, "a", "b")
+                                  ("local x = = 1", 1, "unexpected symbol"),
+                                  (FULL, 1, "full of it"), ("error(setmetatable({}, {__tostring = "
+                                   "function() return 'its words' end}))", 1, "its words"),
+                                  ("error({})", 1, "table: 0x")):
+            side = Side("run", "--heap=16", scene.script(text), "a", "b")
             expect((side.ended(), bool(re.search(words, "".join(side.seen)))), (code, True), side.seen)
+
+
+def not_printed():
+    """What cannot be printed is told, at the end and where the program leaves."""
+    with Scene() as scene, open("/dev/full", "wb") as full:
+        path = scene.script("print('a line')")
+        done = subprocess.run([LUA_LIVE, "run", path], stdin=subprocess.DEVNULL, stdout=full,
+                              stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+        expect((done.returncode, "No space left" in done.stderr), (1, True), done.stderr)
+        here = scene.run(scene.script("print('a line') while true do end"), stdout=full)
+        _, to = scene.receive()
+        code, words = send(here.pid, to)
+        expect((code, here.ended()), (0, MOVED), words)
+        expect(any("what was printed is lost" in line for line in here.seen), True, here.seen)
+
+
+def ends_with_the_rest_away():
+    """A script ends when it has just arrived: that is its end, and nothing was lost."""
+    for victim in None, "sender":
+        with Scene() as scene:
+            here = scene.run(scene.script(f"local t = {{}} for i = 1, 100000 do t[i] = {{i}} end {UNTIL}"))
+            until_served(scene.last_place(1))
+            there, to = scene.receive(options=("--patience=0",))
+            results = []
+            sending = threading.Thread(target=lambda to=to, pid=here.pid, results=results: results.append(
+                send(pid, to, "--rounds=0", "--bandwidth=4000000", "--patience=0")))
+            sending.start()
+            there.wait("runs it")
+            query(scene.last_place(1), "end")
+            there.wait("it is over")
+            if victim:
+                here.kill()
+            sending.join(timeout=PATIENCE)
+            expect(there.ended(), 0, there.seen)
+            if not victim:
+                expect((results[0][0], here.ended()), (0, MOVED), results)
 
 
 def ends_on_the_way():
     """A script that ends while it is being sent: its process ends, and the receiver waits on."""
     with Scene() as scene:
-        path = f"{scene.folder}/script.lua"
-        with open(path, "w", encoding="ascii") as file:
-            file.write("live.serve(function() over = true end) while not over do end")
-        here, (there, to) = scene.run(path), scene.receive()
+        here, (there, to) = scene.run(scene.script(UNTIL)), scene.receive()
         results = []
         sending = threading.Thread(target=lambda: results.append(send(here.pid, to, "--bandwidth=1000")))
         sending.start()
         there.wait("something arrives")
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(scene.client.places.get(timeout=PATIENCE).partition(":")[2])
-            sock.sendall(b"\n")
+            sock.sendall(b"end\n")
             expect(here.ended(), 0, here.seen)
         sending.join(timeout=PATIENCE)
         expect((results[0][0], "it has ended" in results[0][1]), (1, True), results)
@@ -543,6 +613,125 @@ def interrupted():
         scene.end()
 
 
+def given_up_in_time():
+    """Behind the switch there is nobody any more who answers: no longer is it tried than was said."""
+    with Scene() as scene:
+        here = scene.begin(SMALL)
+        there, to = scene.receive(options=("--patience=2",))
+        path = f"{scene.folder}/relay"
+        relay = Relay(path, to.partition(":")[2])
+        relay.start()
+        results = []
+        sending = threading.Thread(target=lambda: results.append(
+            send(here.pid, f"unix:{path}", "--rounds=0", "--bandwidth=1000000", "--patience=2")))
+        sending.start()
+        there.wait("runs it")
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as mute:  # whoever connects to it waits
+            mute.bind(path)
+            mute.listen(0)
+            callers = fill(path)
+            relay.close()
+            there.wait("the connection broke")
+            strangers = [socket.socket(socket.AF_UNIX) for _ in range(3)]  # they are nobody's reason to wait
+            for stranger in strangers:
+                stranger.connect(to.partition(":")[2])
+            expect((here.ended(), there.ended()), (LOST, LOST), (here.seen, there.seen))
+            sending.join(timeout=PATIENCE)
+            expect(results[0][0], LOST, results)
+            for caller in (*callers, *strangers):
+                caller.close()
+
+
+def fill(path):
+    """Until nobody can connect any more without waiting."""
+    callers = []
+    while True:
+        caller = socket.socket(socket.AF_UNIX)
+        caller.setblocking(False)
+        callers.append(caller)
+        try:
+            caller.connect(path)
+        except BlockingIOError:
+            return callers
+
+
+def two_senders():
+    """To one receiver at a time: one of them arrives, and the other one goes on."""
+    for _ in range(4):
+        with Scene() as scene:
+            both = [scene.run(COROUTINES), scene.run(COROUTINES)]
+            there, to = scene.receive()
+            results = [None, None]
+
+            def move(i, both=both, to=to, results=results):
+                results[i] = send(both[i].pid, to)
+
+            sending = [threading.Thread(target=move, args=(i,)) for i in range(2)]
+            for thread in sending:
+                thread.start()
+            for thread in sending:
+                thread.join(timeout=PATIENCE)
+            expect(sorted(code for code, _ in results), [0, 1], results)
+            stays = results[1][0]
+            expect((both[1 - stays].ended(), "it goes on here" in results[stays][1]), (MOVED, True), results)
+            there.wait("all of it is here")
+
+
+def no_descriptor():
+    """Nobody can be accepted just now: that is told now and then, and it goes on when it can be."""
+    with Scene() as scene:
+        here, (there, to) = scene.run(COROUTINES), scene.receive()
+        for side in here, there:
+            taken = {int(fd) for fd in os.listdir(f"/proc/{side.pid}/fd")}
+            free = min(set(range(len(taken) + 1)) - taken)
+            limits = resource.prlimit(int(side.pid), resource.RLIMIT_NOFILE)
+            # a thread that accepts may have its descriptor already; the next one gets none
+            resource.prlimit(int(side.pid), resource.RLIMIT_NOFILE, (free, limits[1]))
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(f"\0lua-live-{side.pid}" if side == here else to.partition(":")[2])
+            side.wait("Too many open files")
+            first = time.monotonic()
+            for _ in range(5):
+                side.wait("Too many open files")
+            expect(time.monotonic() - first > 0.4, True, "it does nothing else")
+            resource.prlimit(int(side.pid), resource.RLIMIT_NOFILE, limits)
+        code, words = send(here.pid, to)
+        expect((code, here.ended()), (0, MOVED), words)
+
+
+def collector():
+    """What a script wants of the collector while a move has stopped it is done when it goes on."""
+    with Scene() as scene:
+        here = scene.run(scene.script("local t = {} for i = 1, 100000 do t[i] = {i} end "
+                                      "collectgarbage('stop') live.serve(function(what) "
+                                      "if what ~= '' then collectgarbage(what) end "
+                                      "return collectgarbage('isrunning') end) while true do end"))
+        place = scene.last_place(1)
+        until_served(place)
+        for what, running in ("restart", "true"), ("stop", "false"):
+            there, to = scene.receive()
+            results = []
+            sending = threading.Thread(target=lambda to=to, results=results: results.append(
+                send(here.pid, to, "--bandwidth=1000000")))
+            sending.start()
+            there.wait("something arrives")
+            expect(query(place, what), f"ok {running}", what)
+            there.kill()
+            sending.join(timeout=PATIENCE)
+            expect((results[0][0], query(place)), (1, f"ok {running}"), f"{what}: {results}")
+
+
+def silent_asker():
+    """Who connects and says nothing is not waited for for ever."""
+    with Scene() as scene:
+        here, (_, to) = scene.run(COROUTINES), scene.receive()
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.connect(f"\0lua-live-{here.pid}")
+            code, words = send(here.pid, to)
+            expect((code, here.ended()), (0, MOVED), words)
+
+
 def wrong_words():
     """What cannot be is refused by words that say why; and a socket that was left behind is in nobody's way."""
     with Scene() as scene:
@@ -561,10 +750,14 @@ def wrong_words():
                 (("run", "--heap=0", LEDGER), 2, "--heap: '0'"),
                 (("run", "--backend=none", LEDGER), 2, "'none' is not auto"),
                 (("receive", f"--listen={serve}"), 1, "in use"),
-                (("receive", "--listen=nowhere"), 1, "no address")):
+                (("receive", "--listen=nowhere"), 1, "no address"),
+                (("send", "--heap=9", here.pid, "unix:/x"), 2, "send has no option --heap"),
+                (("run", "--verify", LEDGER), 2, "run has no option --verify"), (("--help",), 0, "usage: ")):
             done = subprocess.run([LUA_LIVE, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False)
             expect((done.returncode, pattern in done.stdout), (code, True), f"{words}: {done.stdout}")
+        if os.geteuid() == 0:
+            another_users()
         scene.client.works(here.pid)
         scene.client.stop()
         here.kill()
@@ -575,6 +768,19 @@ def wrong_words():
             file.write("a file")
         side = Side("receive", f"--listen=unix:{place}")
         expect((side.ended(), os.path.exists(place)), (1, True), side.seen)
+
+
+def another_users():
+    """Somebody else has taken the name of one of our processes."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as ours, \
+            socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(f"\0lua-live-{ours.pid}")
+        os.seteuid(65534)
+        taken.listen(4)
+        os.seteuid(0)
+        code, words = send(str(ours.pid), "unix:/x")
+        ours.communicate()
+        expect((code, "another user's" in words), (1, True), words)
 
 
 class Network:
@@ -656,6 +862,7 @@ def too_long(*_):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(PATIENCE * 5 - 30)
     why = backend_refused() if LUA_LIVE else "liblua5.4-dev was not there when this was configured"
@@ -679,6 +886,13 @@ def main():
     attempt("in the middle of coroutines and sorts", coroutines)
     attempt("a script ends as it ends", ends)
     attempt("a script ends while it is sent", ends_on_the_way)
+    attempt("a script ends while the rest of it is on its way", ends_with_the_rest_away)
+    attempt("what cannot be printed is told", not_printed)
+    attempt("behind the switch it is given up in time", given_up_in_time)
+    attempt("two are sent to one receiver", two_senders)
+    attempt("no descriptor is free", no_descriptor)
+    attempt("the collector is as the script wants it", collector)
+    attempt("who asks says nothing", silent_asker)
     attempt("who wanted it moved is gone", interrupted)
     attempt("what cannot be is refused in words", wrong_words)
     why = networks_refused()
