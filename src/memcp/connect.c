@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -25,6 +26,7 @@ static int connect_command(const char *command, struct links *ret)
     if (ret->command == 0) {
         dup2(fds[1], STDIN_FILENO);
         dup2(fds[1], STDOUT_FILENO);
+        signal(SIGPIPE, SIG_DFL); /* that this program ignores it is not for others */
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(127);
     }

@@ -137,9 +137,10 @@ static void add_sink(json_t *root, const struct result *r)
     json_object_set_new(root, "reader_waits",
                         json_pack("{s:I,s:I,s:I,s:I,s:I}", "count", (json_int_t)r->waits,
                                   "total_ns", (json_int_t)r->wait_ns, "p50_ns",
-                                  (json_int_t)touch_quantile_ns(r->touch, 0.5), "p99_ns",
-                                  (json_int_t)touch_quantile_ns(r->touch, 0.99), "max_ns",
-                                  (json_int_t)r->wait_max_ns));
+                                  (json_int_t)touch_quantile_ns(r->touch, 0.5, r->wait_max_ns),
+                                  "p99_ns",
+                                  (json_int_t)touch_quantile_ns(r->touch, 0.99, r->wait_max_ns),
+                                  "max_ns", (json_int_t)r->wait_max_ns));
     json_object_set_new(root, "verified",
                         json_pack("{s:I,s:I,s:I,s:I}", "pages", (json_int_t)r->verified.pages,
                                   "wrong", (json_int_t)r->verified.wrong, "wrong_when_read",

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -68,6 +70,25 @@ void links_unlisten(struct links *links)
     links->listener = -1;
 }
 
+#define REST_MS 10
+
+/* It has heard the end of its input. If that is nothing to it, it is not waited for for ever. */
+static void end_command(const struct links *links)
+{
+    const uint64_t end_ns = now_ns() + (uint64_t)links->options.patience_ms * 1000000;
+    int status = 0;
+    pid_t ended;
+
+    while ((ended = waitpid(links->command, &status, WNOHANG)) == 0 && now_ns() < end_ns)
+        poll(NULL, 0, REST_MS);
+    if (ended == 0) {
+        say("the command of exec: does not end: it is told to");
+        kill(links->command, SIGTERM);
+    } else if (ended > 0 && WIFEXITED(status) && WEXITSTATUS(status)) {
+        say("the command of exec: ended with status %d", WEXITSTATUS(status));
+    }
+}
+
 void links_close(struct links *links)
 {
     links_unlisten(links);
@@ -76,7 +97,7 @@ void links_close(struct links *links)
     links_close_ends(links);
     links_close_talk(links);
     if (links->command)
-        waitpid(links->command, NULL, 0);
+        end_command(links);
     links->command = 0;
 }
 
@@ -96,17 +117,20 @@ static int tcp_pair(int fds[2], const struct link_options *options)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t len = sizeof(address);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
 
     fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     fds[1] = -1;
-    if (bind(listener, (struct sockaddr *)&address, len) == 0 && listen(listener, 1) == 0 &&
-        getsockname(listener, (struct sockaddr *)&address, &len) == 0 &&
+    if (listener >= 0 && fds[0] >= 0 && bind(listener, (struct sockaddr *)&address, len) == 0 &&
+        listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&address, &len) == 0 &&
         connect(fds[0], (struct sockaddr *)&address, len) == 0)
         fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    close(listener);
+    error = errno;
+    if (listener >= 0)
+        close(listener);
     address_tune(fds[0], options);
     address_tune(fds[1], options);
+    errno = error;
     return fds[1] < 0 ? -1 : 0;
 }
 

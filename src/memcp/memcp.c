@@ -58,6 +58,19 @@ static int print_report(const struct outcome *outcome, FILE *out)
     return -1;
 }
 
+static int end_progress(const struct line *line)
+{
+    FILE *file = line->wants_progress ? line->side.progress : NULL;
+    const bool bad = file && ferror(file);
+    const bool lost = file && file != stderr && fclose(file);
+
+    if (lost)
+        say("%s: %s", line->progress, strerror(errno));
+    else if (bad)
+        say("%s: not all of the progress could be written", line->progress);
+    return bad || lost ? -1 : 0;
+}
+
 /* Standard output may be the link: then what is for people goes beside it. */
 static int tell(const struct line *line, struct outcome *outcome, int status)
 {
@@ -76,6 +89,7 @@ static int tell(const struct line *line, struct outcome *outcome, int status)
         ret |= write_out(outcome, line->json, json_write);
     if (line->svg)
         ret |= write_out(outcome, line->svg, svg_write);
+    ret |= end_progress(line);
     return status ? status : ret ? EXIT_SETUP : 0;
 }
 
@@ -154,15 +168,20 @@ static int receive_at(struct line *line, struct outcome *outcome)
     return ret;
 }
 
-/* The child's own words, if the parent could not hear them. */
+/* The parent hears the child's words, unless what they would go by is what failed. */
 _Noreturn static void be_sink(struct line *line, struct links links[2], struct outcome *outcome)
 {
+    int ret;
+
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     links_close(&links[0]);
     /* The parent fills the memory first, and ends with this one. */
     links[1].options.patience_ms = 0;
     line->side.progress = NULL;
-    _exit(side_receive(&line->side, &links[1], outcome));
+    ret = side_receive(&line->side, &links[1], outcome);
+    if (outcome->error[0])
+        say("the sink: %s", outcome->error);
+    _exit(ret);
 }
 
 static int alone_over(struct line *line, struct links links[2], struct uf_postcopy_tls *sinks,

@@ -65,7 +65,7 @@ struct plan {
 
 enum tls { TLS_OFF, TLS_CERTIFICATES, TLS_KEY };
 
-#define PLAN_VERSION 3
+#define PLAN_VERSION 4
 #define WORDS(type)  (sizeof(type) / sizeof(uint64_t))
 
 /* ---- memory.c */
@@ -104,8 +104,8 @@ int memory_verify(const struct memory *memory, uint64_t writes, struct verified 
 
 /* ---- work.c */
 
-#define TOUCH_PARTS   128ull /* of each doubling of ns: within half a percent */
-#define TOUCH_BUCKETS (20 * TOUCH_PARTS)
+#define TOUCH_PARTS   128ull             /* of each doubling of ns: within half a percent */
+#define TOUCH_BUCKETS (28 * TOUCH_PARTS) /* to half a minute */
 
 /* A writer or a reader: a thread of its own, at a rate. */
 struct worker {
@@ -131,7 +131,8 @@ void workers_prepare(void); /* before anything starts: SIGBUS is survived */
 int worker_start(struct worker *worker);
 void worker_stop(struct worker *worker);
 void worker_join(struct worker *worker); /* one with a limit */
-uint64_t touch_quantile_ns(const uint64_t touch[TOUCH_BUCKETS], double share);
+/* No more than max_ns, the longest of them. */
+uint64_t touch_quantile_ns(const uint64_t touch[TOUCH_BUCKETS], double share, uint64_t max_ns);
 uint64_t now_ns(void);
 
 /* ---- links.c, connect.c, accept.c, words.c */
@@ -211,7 +212,7 @@ struct series {
     const char *who;
     FILE *progress; /* NULL: none */
     bool progress_json;
-    uint64_t told_ns, told_bytes;
+    uint64_t told_ns, told_bytes, discarded;
     bool told;
     int stop_fd;
     pthread_t thread;

@@ -117,15 +117,37 @@ static const char doc[] =
     "2 it did not move; 125 wrong options, or no memory, connection or facility. "
     "userfault-memcp(1) says what the numbers mean.";
 
-static void set_fill(struct line *line, const char *text)
+static void set_fill(struct argp_state *state, struct line *line, const char *text)
 {
     char *end;
     unsigned long long seed = strtoull(text, &end, 10);
 
-    if (*text >= '0' && *text <= '9' && !*end)
-        line->plan.seed = seed;
-    else
+    if (*text < '0' || *text > '9' || *end)
         line->side.fill = text;
+    else if (seed > INT64_MAX) /* JSON's numbers are ours no further */
+        argp_error(state, "--fill=%s: not a number up to %lld; or else ./%s", text,
+                   (long long)INT64_MAX, text);
+    else
+        line->plan.seed = seed;
+}
+
+/* An option that would have no effect is one that somebody believes in. */
+static void settle_given(struct argp_state *state, const struct line *line)
+{
+    static const enum key senders[] = {
+        KEY_SIZE,  KEY_MEMORY, KEY_HUGE,     KEY_FILL,  KEY_ZERO,       KEY_WRITER,   KEY_READER,
+        KEY_SPOIL, KEY_ROUNDS, KEY_DOWNTIME, KEY_LINKS, KEY_ONE_SOCKET, KEY_BANDWIDTH};
+
+    if (line->role != ROLE_RECEIVE && line->given & 1ull << (KEY_MAX_SIZE - KEY_TO))
+        argp_error(state, "--max-size is for `receive'");
+    for (size_t i = 0; line->role == ROLE_RECEIVE && i < sizeof(senders) / sizeof(*senders); i++) {
+        const struct argp_option *option = options;
+
+        while (option->key != (int)senders[i])
+            option++;
+        if (line->given & 1ull << (senders[i] - KEY_TO))
+            argp_error(state, "--%s is the sender's to say", option->name);
+    }
 }
 
 static error_t parse_tls(int key, char *arg, struct argp_state *state)
@@ -252,6 +274,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     static const char *const memories[] = {"anon", "shared", NULL};
     struct line *line = state->input;
 
+    if (key >= KEY_TO && key <= KEY_TLS_IDENTITY)
+        line->given |= 1ull << (key - KEY_TO);
     switch (key) {
     case KEY_BACKEND:
         line->side.backend = (enum uf_backend[]){
@@ -268,7 +292,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         line->huge = true;
         return 0;
     case KEY_FILL:
-        set_fill(line, arg);
+        set_fill(state, line, arg);
         return 0;
     case KEY_ZERO:
         line->plan.zero_percent = value_number(state, "zero", arg, 100);
@@ -286,6 +310,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         line->role = strcmp(arg, "send") == 0 ? ROLE_SEND : ROLE_RECEIVE;
         return 0;
     case ARGP_KEY_SUCCESS:
+        settle_given(state, line);
         options_settle(state, line);
         return 0;
     default:

@@ -20,6 +20,7 @@ struct line {
     const char *to, *listen_on, *over;
     bool one_socket, huge;
     const char *json, *svg, *progress;
+    uint64_t given; /* options, a bit each */
     bool wants_json, wants_progress, quiet;
 };
 

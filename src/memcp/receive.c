@@ -192,6 +192,7 @@ static int arrive(struct side *side, struct uf_sink *sink)
 {
     int ret = uf_sink_region(sink, side->memory.start, side->plan.size, side->plan.page_bytes);
     struct uf_postcopy_stats stats;
+    int verified;
 
     side_begin_series(side, "sink", sink_stats, sink);
     side->resident_before = side_status_bytes("VmRSS") + side->plan.size;
@@ -212,9 +213,9 @@ static int arrive(struct side *side, struct uf_sink *sink)
     if (ret)
         return side_fail(side, EXIT_FAILED, "failed %s the switch: %s",
                          side->result->switched ? "behind" : "before", uf_sink_error(sink));
-    side_verify(side);
+    verified = side_verify(side);
     ret = tell_result(side);
-    return ret ? ret : side_judge(side->result);
+    return ret ? ret : verified ? verified : side_judge(side->result);
 }
 
 static int receive_memory(struct side *side)
@@ -231,8 +232,9 @@ static int receive_memory(struct side *side)
     how.handshake_ms = side->links->options.patience_ms;
     side->plan_hash = side_plan_hash(side);
     side_prepare_workers(side);
-    if (uf_sink_new(&sink, &how))
-        return side_fail(side, EXIT_SETUP, "no memory");
+    ret = uf_sink_new(&sink, &how);
+    if (ret)
+        return side_fail(side, EXIT_SETUP, "starting: %s", strerror(-ret));
     ret = arrive(side, sink);
     uf_sink_free(sink);
     return ret;

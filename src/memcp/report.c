@@ -67,8 +67,8 @@ uint64_t latency_below_us(const struct result *r, double share)
         all += latency[i];
     for (unsigned i = 0; i < UF_POSTCOPY_BUCKETS; i++) {
         seen += latency[i];
-        if (latency[i] && (double)seen >= share * (double)all)
-            return (uint64_t)1 << i;
+        if (latency[i] && (double)seen >= share * (double)all) /* the last one has no end */
+            return i < UF_POSTCOPY_BUCKETS - 1 ? (uint64_t)1 << i : r->latency_max_ns / 1000 + 1;
     }
     return 0;
 }
@@ -114,8 +114,9 @@ static void reader_lines(FILE *out, const struct result *r)
             "  the reader waited %llu times, %.1f ms in all:\n"
             "    p50 %.0f us, p99 %.0f us, max %.0f us\n",
             (unsigned long long)r->waits, (double)r->wait_ns / 1e6,
-            (double)touch_quantile_ns(r->touch, 0.5) / 1e3,
-            (double)touch_quantile_ns(r->touch, 0.99) / 1e3, (double)r->wait_max_ns / 1e3);
+            (double)touch_quantile_ns(r->touch, 0.5, r->wait_max_ns) / 1e3,
+            (double)touch_quantile_ns(r->touch, 0.99, r->wait_max_ns) / 1e3,
+            (double)r->wait_max_ns / 1e3);
 }
 
 static void verified_line(FILE *out, const struct result *r, uint64_t reads_wrong)

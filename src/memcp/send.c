@@ -160,7 +160,10 @@ static int source_failed(struct side *side, const struct uf_source *source)
     if (uf_source_switched(source))
         return side_fail(side, EXIT_FAILED, "failed behind the switch: %s",
                          uf_source_error(source));
-    side_verify(side);
+    if (memory_verify(&side->memory, side->result->writes, &side->result->verified))
+        return side_fail(side, EXIT_FAILED,
+                         "failed before the switch: %s; no memory to verify the memory here with",
+                         uf_source_error(source));
     return side_fail(side, EXIT_FAILED, "failed before the switch: %s; the memory here is %s",
                      uf_source_error(source),
                      side->result->verified.wrong ? "NOT as it was" : "whole");
@@ -179,8 +182,11 @@ static int migrate(struct side *side, struct uf_source *source)
         ret = worker_start(&side->reader);
     if (ret == 0)
         ret = series_start(&side->series);
-    if (ret)
+    if (ret) {
+        worker_stop(&side->writer);
+        worker_stop(&side->reader);
         return side_fail(side, EXIT_SETUP, "starting: %s", strerror(-ret));
+    }
     ret = uf_source_run(source, &side->links->ends);
     series_stop(&side->series);
     worker_stop(&side->writer);
@@ -193,6 +199,9 @@ static int migrate(struct side *side, struct uf_source *source)
     ret = hear_result(side);
     if (ret)
         return ret;
+    if (!side->outcome->sink.verified.pages)
+        return side_fail(side, EXIT_SETUP,
+                         "everything moved, but the receiver had no memory to verify it with");
     return side->result->reads_wrong ? EXIT_WRONG : side_judge(&side->outcome->sink);
 }
 
@@ -223,8 +232,9 @@ static int send_memory(struct side *side)
         return ret;
     side->plan_hash = side_plan_hash(side);
     side_prepare_workers(side);
-    if (uf_source_new(&source, &how))
-        return side_fail(side, EXIT_SETUP, "no memory");
+    ret = uf_source_new(&source, &how);
+    if (ret)
+        return side_fail(side, EXIT_SETUP, "starting: %s", strerror(-ret));
     ret = migrate(side, source);
     uf_source_free(source);
     return ret;

@@ -20,6 +20,7 @@ static void take(struct series *series, struct sample *ret)
     struct uf_postcopy_stats stats;
 
     series->stats(series->side, &stats);
+    series->discarded = stats.pages_discarded;
     *ret = (struct sample){.at_ns = now_ns() - series->start_ns,
                            .rounds = stats.rounds,
                            .precopy = stats.pages_precopy,
@@ -45,15 +46,16 @@ static void keep(struct series *series, const struct sample *sample)
 
 /*
  * Of a whole that is sent once, and again in part as it is written to: an estimate, and an
- * optimistic one while rounds are run.
+ * optimistic one while rounds are run. At the switch it is known what of that was in vain.
  */
 static double share_done(const struct series *series, const struct sample *now)
 {
     double pages = (double)series->plan->size / (double)series->plan->page_bytes;
-    double sent = (double)(now->precopy + now->background + now->urgent + now->zero);
-    double share = sent / pages;
+    double sent = (double)now->precopy < pages ? (double)now->precopy : pages;
+    double late = (double)(now->background + now->urgent + now->zero);
+    double share = (sent - (double)series->discarded + late) / pages;
 
-    return share > 1 ? 1 : share;
+    return share > 1 ? 1 : share < 0 ? 0 : share;
 }
 
 static void tell(struct series *series, const struct sample *now)
@@ -61,7 +63,7 @@ static void tell(struct series *series, const struct sample *now)
     double seconds = (double)(now->at_ns - series->told_ns) / 1e9;
     double rate = seconds > 0 ? (double)(now->bytes - series->told_bytes) / seconds : 0;
     double share = share_done(series, now);
-    double left = rate > 0 ? (double)series->plan->size * (1 - share) / rate : -1;
+    double left = share == 1 ? 0 : rate > 0 ? (double)series->plan->size * (1 - share) / rate : -1;
     bool switched = atomic_load(series->switch_ns) != 0;
     char text[32];
 

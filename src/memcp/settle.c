@@ -27,6 +27,12 @@ static bool is_stream(const struct line *line)
                                       : false;
 }
 
+/* The connection is this program's standard input and output. */
+static bool is_standard(const struct line *line)
+{
+    return is_stream(line) && !begins(line->to, "exec:");
+}
+
 static bool is_tcp(const struct line *line)
 {
     return begins(line->to, "tcp:") || (line->over && strcmp(line->over, "tcp") == 0);
@@ -36,14 +42,18 @@ static void settle_roles(struct argp_state *state, struct line *line)
 {
     const bool receives = line->role == ROLE_RECEIVE;
 
+    if (receives && !line->listen_on)
+        line->listen_on = "-";
     need(state, line->role == ROLE_SEND || !line->to, "--to is for `send'");
     need(state, receives || !line->listen_on, "--listen is for `receive'");
     need(state, line->role == ROLE_ALONE || !line->over, "--over is for both sides in one");
     need(state, line->role != ROLE_SEND || line->to, "send: --to=ADDRESS says where to");
+    need(state, !line->wants_json || strcmp(line->json, "-") != 0 || !is_standard(line),
+         "--json: standard output is the connection: name a file");
+    need(state, !begins(line->svg, "-") || line->svg[1] || !is_standard(line),
+         "--svg: standard output is the connection: name a file");
     need(state, !receives || !line->plan.verify, "--verify is the sender's to say");
     need(state, !receives || !line->plan.compress, "--compress is the sender's to say");
-    if (receives && !line->listen_on)
-        line->listen_on = "-";
 }
 
 static void settle_links(struct argp_state *state, struct line *line)
@@ -146,6 +156,8 @@ static void settle_memory(struct argp_state *state, struct line *line)
     uint64_t bytes = line->side.fill ? file_bytes(state, line->side.fill) : 0;
 
     plan->has_table = line->side.fill != NULL;
+    need(state, !line->side.fill || bytes || plan->size,
+         "--fill: the file is empty: give a --size");
     plan->page_bytes = line->huge ? (size_t)2 << 20 : PAGE;
     if (!plan->size)
         plan->size = bytes ? bytes : (uint64_t)256 << 20;

@@ -213,10 +213,11 @@ uint64_t side_plan_hash(const struct side *side)
                : hash;
 }
 
-void side_verify(struct side *side)
+int side_verify(struct side *side)
 {
-    if (memory_verify(&side->memory, side->result->writes, &side->result->verified))
-        side_fail(side, EXIT_SETUP, "no memory to verify with");
+    return memory_verify(&side->memory, side->result->writes, &side->result->verified)
+               ? side_fail(side, EXIT_SETUP, "no memory to verify with")
+               : 0;
 }
 
 int side_judge(const struct result *r)

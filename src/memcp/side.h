@@ -70,7 +70,8 @@ uint64_t side_reconnect_until(const struct side *side);
 /* The engine's links broke, or the ones after them are no good. Return: a deadline; 0: give up. */
 uint64_t side_note_break(struct side *side, int error);
 uint64_t side_plan_hash(const struct side *side);
-void side_verify(struct side *side);
+/* Return: 0; an exit status, and why is known: nothing was compared. */
+int side_verify(struct side *side);
 /* Return: an exit status. */
 int side_judge(const struct result *r);
 /* Return: NULL: no memory. */

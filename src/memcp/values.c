@@ -107,8 +107,10 @@ static bool pages_a_second(const char *text, uint64_t *ret, bool *ret_percent)
         end++;
     }
     *ret_percent = strcmp(end, "%") == 0;
+    if (!(value >= 1 && value < 1e12))
+        return false;
     *ret = (uint64_t)value;
-    return (*ret_percent || !*end) && value >= 1 && value < 1e12;
+    return *ret_percent || !*end;
 }
 
 /* What stands before the colon. Return: whether it is a pattern. */

@@ -62,16 +62,18 @@ static uint64_t bucket_middle_ns(size_t bucket)
     return low + ((uint64_t)1 << (bucket / TOUCH_PARTS)) / 2;
 }
 
-uint64_t touch_quantile_ns(const uint64_t touch[TOUCH_BUCKETS], double share)
+uint64_t touch_quantile_ns(const uint64_t touch[TOUCH_BUCKETS], double share, uint64_t max_ns)
 {
-    uint64_t all = 0, seen = 0;
+    uint64_t all = 0, seen = 0, middle;
 
     for (size_t i = 0; i < TOUCH_BUCKETS; i++)
         all += touch[i];
     for (size_t i = 0; i < TOUCH_BUCKETS; i++) {
         seen += touch[i];
-        if (touch[i] && (double)seen >= share * (double)all)
-            return bucket_middle_ns(i);
+        if (!touch[i] || (double)seen < share * (double)all)
+            continue;
+        middle = bucket_middle_ns(i);
+        return i == TOUCH_BUCKETS - 1 || middle > max_ns ? max_ns : middle;
     }
     return 0;
 }

@@ -4,6 +4,8 @@
 something is wrong, on purpose."""
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +116,22 @@ def check_streams(folder):
     point(status == 0 and not wrong_in(json.loads(out), 16 * MIB), "by a command's", err)
 
 
+def check_commands(folder):
+    """A command's signals are its own, how it ends is told, and one that does not is not waited for."""
+    told = os.path.join(folder, "status")
+    command = " ".join([*COMMAND, "receive", side(), "--quiet"])
+    status, _, err = run("send", f"--to=exec:grep SigIgn /proc/self/status > {told}; exec {command}", side(),
+                         "--size=1M", "--quiet")
+    with open(told, encoding="ascii") as file:
+        ignored = int(file.read().split()[1], 16)
+    point(status == 0 and not ignored & 1 << (signal.SIGPIPE - 1), "a command does not ignore SIGPIPE",
+          (status, err, ignored))
+    status, _, err = run("send", "--to=exec:exit 3", side(), "--size=1M")
+    point(status == 2 and "ended with status 3" in err, "a command's status", (status, err))
+    status, _, err = run("send", "--to=exec:exec sleep 1000", side(), "--size=1M", "--patience=1")
+    point(status == 2 and "silent" in err and "it is told to" in err, "a command that does not end", (status, err))
+
+
 # ------------------------------------------------------------------ what may hold
 
 def check_file(folder):
@@ -197,6 +215,47 @@ def check_killed(folder):
     os.path.exists(path) and os.unlink(path)
 
 
+def check_short():
+    """With any number of descriptors it moves, or says why not."""
+    for limit in range(6, 60):
+        process = start(side(), "--size=1M", "--quiet", "--writer=seq:max", "--reader=seq:max",
+                        preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+        status, _, err = end(process)
+        if status == 0 or status not in (2, 125) or not err or "no memory" in err:
+            break
+    point(status == 0 and limit > 15, "so many descriptors are needed, and fewer are told",
+          f"{limit}: {status}: {err}")
+
+
+def check_unverified():
+    """What could not be compared is not called right."""
+    status, _, err = end(start(side(), "--size=8M", "--quiet",
+                               env={**os.environ, "LD_PRELOAD": os.environ["NO_MARKS"]}))
+    point(status == 125 and "everything moved, but the receiver had no memory" in err, "no memory to verify with",
+          (status, err))
+
+
+def check_no_network():
+    name = "no network to be alone over: the reason"
+    if os.getuid() or not shutil.which("unshare") or \
+            subprocess.run(["unshare", "--net", "true"], check=False).returncode:
+        skip(name, "network namespaces are root's, and not everywhere")
+        return
+    status, _, err = end(start(side(), "--over=tcp", "--size=1M", prefix=["unshare", "--net"]))
+    point(status == 125 and "unreachable" in err, name, (status, err))
+
+
+def check_progress(folder):
+    """What was sent in vain is not counted as done behind the switch."""
+    path = os.path.join(folder, "progress")
+    status, _, err = run(side(), "--size=32M", "--rounds=1", "--writer=random:max", "--reader=none",
+                         "--bandwidth=20M", "--quiet", f"--progress={path}")
+    with open(path, encoding="ascii") as file:
+        late = [line for line in map(json.loads, file) if line["phase"] == "postcopy"]
+    point(status == 0 and late[0]["share"] < 1 and late[0]["seconds_left"] > 0 and late[-1]["share"] == 1 and
+          late[-1]["seconds_left"] == 0, "progress behind the switch", err or late)
+
+
 # ------------------------------------------------------------------ what is told
 
 def check_told(folder):
@@ -226,6 +285,9 @@ def check_told(folder):
             status, _, err = end(start(side(), "--size=2M", *words, stdout=full))
             point(status == 125 and "No space left" in err,
                   f"what cannot be told is an error {words}", f"{status}: {err}")
+        for words, how in (["--progress=/dev/full"], {}), (["--progress"], {"stderr": full}):
+            status, _, err = end(start(side(), "--size=2M", "--quiet", *words, **how))
+            point(status == 125 and (how or "could be written" in err), f"progress, too {words}", (status, err))
     status, out, err = run(side(), "--size=8M", "--quiet")
     point(status == 0 and not out and not err, "or nothing", out + err)
     status, out, err = run(side(), "--size=8M", "--json", "--reader=once:max", "--rounds=0",
@@ -237,7 +299,13 @@ def check_told(folder):
 
 
 def check_refused(folder):
+    with open(f"{folder}/empty", "wb"):
+        pass
     refused = (
+        (["--max-size=1G"], "is for `receive'"), (["receive", "--bandwidth=1K"], "the sender's to say"),
+        (["receive", "--size=1G"], "--size is the sender's"), (["receive", "--json"], "name a file"),
+        (["send", "--to=-", "--json"], "name a file"), (["send", "--to=-", "--svg=-"], "name a file"),
+        ([f"--fill={folder}/empty"], "is empty"), (["--fill=9223372036854775808"], "not a number up to"),
         (["--size=none"], "not a size"), (["--size=0"], "not a size"),
         (["--writer=random"], "not seq"), (["--writer=once:5"], "not seq"),
         (["--writer=hot=1:5"], "not seq"), (["--reader=seq:0"], "not seq"),
@@ -278,10 +346,15 @@ def main():
         check_huge()
         check_addresses(folder)
         check_streams(folder)
+        check_commands(folder)
         check_file(folder)
         check_spoiled()
         check_corrupted()
         check_killed(folder)
+        check_short()
+        check_unverified()
+        check_no_network()
+        check_progress(folder)
         check_told(folder)
         check_refused(folder)
     return plan()
