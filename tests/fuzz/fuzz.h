@@ -30,6 +30,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
         }                                                                                          \
     } while (0)
 
+/* Inputs in which both sides agreed over another connection; of postcopy's targets. */
+extern unsigned fuzz_recovered __attribute__((weak));
+
 struct script {
     const uint8_t *at, *end;
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What was kept, run once more: for compilers without libFuzzer. Arguments: files and folders. */
 #include <dirent.h>
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #include "fuzz.h"
@@ -8,6 +9,7 @@
 #define SIZE_MAX_ 65536
 
 static unsigned count;
+static bool again; /* there are inputs that are to come to another connection */
 
 static void run_file(const char *path)
 {
@@ -42,6 +44,7 @@ static void run(const char *path)
         snprintf(name, sizeof name, "%s/%s", path, entries[i]->d_name);
         if (entries[i]->d_name[0] != '.')
             run_file(name);
+        again |= !strncmp(entries[i]->d_name, "again-", 6);
         free(entries[i]);
     }
     free(entries);
@@ -51,6 +54,12 @@ int main(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
         run(argv[i]);
+    /* Inputs decay when the order of messages changes: what is behind that order is not seen then.
+     */
+    if (again && !fuzz_recovered) {
+        printf("not ok %u - an input comes to another connection\n", ++count);
+        count = 0;
+    }
     printf("1..%u\n", count);
     return count == 0;
 }

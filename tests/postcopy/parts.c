@@ -2,6 +2,7 @@
 /* The map of pages, messages as bytes, packing, how much is on its way, and what a socket is told
  * of silence. */
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
@@ -221,6 +222,45 @@ static void check_pack(void)
     unpack_free(unpack);
 }
 
+/* Bytes that are allocated now, by whomever. */
+static size_t allocated(void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+    const struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
+#else
+    return 0;
+#endif
+}
+
+/* What userfault-postcopy(7) says that it takes, with what zstd takes for itself. */
+static void check_pack_memory(void)
+{
+    static char bytes[PACK_MAX], back[PACK_MAX];
+    const size_t before = allocated();
+    struct pack *pack = pack_new(true, 0);
+    const void *packed = NULL;
+    size_t n, packs, unpacks;
+    struct unpack *unpack;
+    int ret;
+
+    if (!pack_available())
+        return;
+    for (size_t i = 0; i < PACK_MAX; i++)
+        bytes[i] = (char)(i % 4096 < 3000 ? i / 97 : (size_t)random() >> 7);
+    n = pack_try(pack, bytes, PACK_MAX, &packed);
+    packs = allocated() - before;
+    unpack = unpack_new();
+    ret = unpack_open(unpack, back, PACK_MAX, packed, n);
+    unpacks = allocated() - before - packs;
+    printf("# %zu and %zu bytes\n", packs, unpacks);
+    point(n > 0 && packs <= (size_t)4 << 20, "packing takes no more than 4 MiB");
+    point(ret == 0 && unpacks <= (size_t)256 << 10, "unpacking takes no more than 256 KiB");
+    pack_free(pack);
+    unpack_free(unpack);
+}
+
 /* A link that takes so long for a byte. Return: how many of 100 messages are packed. */
 static int packed_of(double link_ns)
 {
@@ -354,6 +394,7 @@ int main(void)
 {
     check_silence();
     check_pack();
+    check_pack_memory();
     check_choice();
     check_pace();
     check_unsent();

@@ -351,6 +351,7 @@ struct reader {
     uint64_t skip; /* of a payload */
 };
 
+unsigned fuzz_recovered;
 static pthread_t thread;
 
 static void send_part(struct hostile *hostile, unsigned part)

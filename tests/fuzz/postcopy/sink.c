@@ -7,7 +7,8 @@
 
 #include <errno.h>
 
-/* As userfault-postcopy(7) states it: a message a link, and the state. */
+/* As userfault-postcopy(7) states it: a message a link, and the state (what zstd has for itself is
+ * not counted here: parts.c); and what is small. */
 #define BOUND(links) ((links) * (size_t)WIRE_PAYLOAD_MAX + UF_POSTCOPY_BLOB_MAX + 65536)
 
 static struct hostile hostile;
@@ -74,6 +75,10 @@ static void read_facility(struct script *script, bool kernel)
 
 static void check_end(struct uf_sink *sink, int ret)
 {
+    struct uf_postcopy_stats stats;
+
+    uf_sink_stats(sink, &stats);
+    fuzz_recovered += stats.recoveries > 0;
     if (getenv("FUZZ_SAYS"))
         fprintf(stderr, "%d %s\n", ret, uf_sink_error(sink));
     memory_check();

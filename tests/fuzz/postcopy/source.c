@@ -8,14 +8,17 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* As userfault-postcopy(7) states it: a message a link, and one that is packed, four bits a page.
- */
-#define BOUND(links) ((links)*2 * HUGE + 131072)
+/* As userfault-postcopy(7) states it: a message a link, and where it packs one that is packed (what
+ * zstd has for itself is not counted here: parts.c); four bits a page, and what is small. */
+#define BOUND(links, packs) ((links)*HUGE * ((packs) ? 2 : 1) + 131072)
+#define LIMIT               ((uint64_t)64 << 20) /* bytes a second: some ms are waited for it */
 
 static struct hostile hostile;
 static struct script input;
 static struct uf_postcopy_links links; /* the engine's ends */
+static struct uf_source *source;
 static int stop_error;
+static uint16_t cancel_at; /* it is canceled when it says this; 0: never */
 static bool with_rounds;
 static uint64_t sent[REGIONS]; /* a bit a page: sent behind the switch */
 
@@ -46,6 +49,8 @@ static void said(const struct wire_header *header, unsigned link)
     const struct played_region *region;
 
     MUST(link < hostile.count);
+    if (header->type == cancel_at)
+        uf_source_cancel(source);
     if (header->type != WIRE_PAGES && header->type != WIRE_ZERO && header->type != WIRE_PACKED)
         return;
     MUST(header->region < hostile.regions);
@@ -66,7 +71,7 @@ static void said(const struct wire_header *header, unsigned link)
     }
 }
 
-static void read_facility(struct script *script)
+static void read_facility(struct script *script, struct uf_source_options *options)
 {
     static const int errors[] = {EAGAIN, EEXIST, ENOMEM, EINVAL, ENOENT, EFAULT};
     uint8_t kind = script_byte(script), faults = script_byte(script);
@@ -78,11 +83,17 @@ static void read_facility(struct script *script)
     }
     for (unsigned i = 0; i < faults % 4; i++) /* written during precopy */
         how.faults[i] = (uintptr_t)played_regions[i % 2].start + faults * 977u % (4 * PAGE);
+    options->bandwidth_bytes = kind & 2 ? LIMIT : 0;
+    cancel_at = kind & 4 ? 1 + kind / 16 : 0;
     facility_reset(&how);
 }
 
-static void check_end(struct uf_source *source, int ret)
+static void check_end(int ret)
 {
+    struct uf_postcopy_stats stats;
+
+    uf_source_stats(source, &stats);
+    fuzz_recovered += stats.recoveries > 0;
     if (getenv("FUZZ_SAYS"))
         fprintf(stderr, "%d %s\n", ret, uf_source_error(source));
     memory_check();
@@ -102,7 +113,6 @@ static void check_end(struct uf_source *source, int ret)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct uf_source_options options = {.stop = stop};
-    struct uf_source *source;
     uint8_t shape;
     int ret;
 
@@ -125,9 +135,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     with_rounds = options.rounds_max > 0;
     memset(sent, 0, sizeof(sent));
     memory_reset(hostile.regions, true);
-    read_facility(&input);
+    read_facility(&input, &options);
     hostile_read(&hostile, &input, &links);
-    alloc_bound(BOUND(options.reconnect ? LINKS_MAX : hostile.count));
+    alloc_bound(BOUND(options.reconnect ? LINKS_MAX : hostile.count, options.compression));
     MUST(uf_source_new(&source, &options) == 0);
     for (unsigned i = 0; i < hostile.regions; i++)
         MUST(uf_source_region(source, played_regions[i].start, played_regions[i].len,
@@ -135,6 +145,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     hostile_start(&hostile);
     ret = uf_source_run(source, &links);
     hostile_end(&hostile, &links);
-    check_end(source, ret);
+    check_end(ret);
     return 0;
 }
