@@ -110,7 +110,6 @@ static json_t *side(const struct result *r, const struct sample *samples)
                   "switched", (int)r->switched, "rounds", (json_int_t)r->rounds, "pages", pages(r),
                   "bytes", (json_int_t)r->bytes, "requests", (json_int_t)r->requests);
 
-    json_object_set_new(root, "requests_dropped", number(r->requests_dropped));
     json_object_set_new(root, "downtime_ns", number(r->downtime_ns));
     json_object_set_new(root, "total_ns", number(r->total_ns));
     json_object_set_new(root, "switch_ns", number(r->switch_ns));
@@ -156,8 +155,13 @@ int json_write(const struct outcome *outcome, FILE *out)
                   outcome->error[0] ? outcome->error : NULL);
     int ret;
 
-    if (outcome->has_source)
-        json_object_set_new(root, "source", side(&outcome->source, outcome->source_samples));
+    if (outcome->has_source) {
+        json_t *source = side(&outcome->source, outcome->source_samples);
+
+        /* only this side knows what was on its way */
+        json_object_set_new(source, "requests_dropped", number(outcome->source.requests_dropped));
+        json_object_set_new(root, "source", source);
+    }
     if (outcome->has_sink) {
         json_t *sink = side(&outcome->sink, outcome->sink_samples);
 

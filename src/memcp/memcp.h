@@ -202,9 +202,16 @@ struct sample {
 };
 
 #define SAMPLES_MAX 1024
+#define THREADS_MAX 256 /* of uf_sink_threads() */
+
+struct wait {
+    uint64_t start_ns, end_ns;
+};
 
 struct series {
     void (*stats)(const void *side, struct uf_postcopy_stats *ret);
+    /* who waited; NULL: nobody does on this side */
+    unsigned (*threads)(const void *side, struct uf_postcopy_thread *ret, unsigned max);
     const void *side;
     const struct plan *plan;
     uint64_t start_ns, interval_ns;
@@ -216,6 +223,8 @@ struct series {
     bool told;
     int stop_fd;
     pthread_t thread;
+    uint64_t blocked_ns[THREADS_MAX]; /* of each, by the last sample */
+    struct wait waits[THREADS_MAX];   /* and the last ones without a gap, since start_ns */
     size_t count;
     struct sample samples[SAMPLES_MAX];
 };

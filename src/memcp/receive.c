@@ -122,6 +122,11 @@ static void sink_stats(const void *sink, struct uf_postcopy_stats *ret)
     uf_sink_stats(sink, ret);
 }
 
+static unsigned sink_threads(const void *sink, struct uf_postcopy_thread *ret, unsigned max)
+{
+    return uf_sink_threads(sink, ret, max);
+}
+
 /* The engine's links broke; when the source talks instead, it knows that all is here. */
 static int reconnect(void *arg, int error, struct uf_postcopy_links *ret)
 {
@@ -195,6 +200,7 @@ static int arrive(struct side *side, struct uf_sink *sink)
     int verified;
 
     side_begin_series(side, "sink", sink_stats, sink);
+    side->series.threads = sink_threads;
     side->resident_before = side_status_bytes("VmRSS") + side->plan.size;
     if (ret == 0)
         ret = series_start(&side->series);

@@ -166,9 +166,12 @@ void report_print(const struct outcome *outcome, FILE *out)
         fprintf(out, "  precopy    %llu rounds; downtime %.2f ms\n",
                 (unsigned long long)source->rounds, (double)source->downtime_ns / 1e6);
     pages_lines(outcome, out, r);
-    fprintf(out, "  on the links %s; %llu requests, %llu of them for what was on its way\n",
-            size_text((double)r->bytes, text, sizeof(text)), (unsigned long long)r->requests,
-            (unsigned long long)r->requests_dropped);
+    fprintf(out, "  on the links %s; %llu requests",
+            size_text((double)r->bytes, text, sizeof(text)), (unsigned long long)r->requests);
+    if (outcome->has_source) /* only that knows */
+        fprintf(out, ", %llu of them for what was on its way",
+                (unsigned long long)r->requests_dropped);
+    fputc('\n', out);
     if (r->recoveries)
         fprintf(out, "  recovered  %llu times, %.1f ms without a connection\n",
                 (unsigned long long)r->recoveries, (double)r->paused_ns / 1e6);

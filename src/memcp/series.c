@@ -15,20 +15,69 @@
 #define INTERVAL_NS ((uint64_t)2000000)
 #define TELL_NS     ((uint64_t)250000000)
 
+/* All samples between count what is past of it, those behind it the whole. */
+static void put(struct series *series, uint64_t from_ns, uint64_t to_ns)
+{
+    for (size_t i = series->count; i-- > 0 && series->samples[i].at_ns > from_ns;) {
+        const uint64_t at_ns = series->samples[i].at_ns;
+
+        series->samples[i].blocked_ns += (at_ns < to_ns ? at_ns : to_ns) - from_ns;
+    }
+}
+
+/*
+ * Waits are counted when they are over, and were before: they are put there, as far back as they
+ * are long. A thread waits for one page at a time: where the wait before has its place, longer
+ * ones go in front of that.
+ */
+static void spread(struct series *series, struct wait *last, uint64_t now, uint64_t wait_ns)
+{
+    const uint64_t room_ns = now - last->end_ns;
+
+    if (!wait_ns)
+        return;
+    if (wait_ns < room_ns) {
+        *last = (struct wait){now - wait_ns, now};
+        put(series, last->start_ns, now);
+        return;
+    }
+    put(series, last->end_ns, now);
+    wait_ns = wait_ns - room_ns < last->start_ns ? wait_ns - room_ns : last->start_ns;
+    put(series, last->start_ns - wait_ns, last->start_ns);
+    *last = (struct wait){last->start_ns - wait_ns, now};
+}
+
+/* Return: of all threads so far. */
+static uint64_t take_waits(struct series *series, uint64_t *ret_now)
+{
+    struct uf_postcopy_thread threads[THREADS_MAX];
+    unsigned count = series->threads ? series->threads(series->side, threads, THREADS_MAX) : 0;
+    uint64_t all = 0;
+
+    *ret_now = now_ns() - series->start_ns; /* none of these waits ended later */
+    for (unsigned i = 0; i < count && i < THREADS_MAX; i++) {
+        spread(series, &series->waits[i], *ret_now, threads[i].blocked_ns - series->blocked_ns[i]);
+        series->blocked_ns[i] = threads[i].blocked_ns;
+        all += threads[i].blocked_ns;
+    }
+    return all;
+}
+
 static void take(struct series *series, struct sample *ret)
 {
     struct uf_postcopy_stats stats;
+    uint64_t now, blocked_ns = take_waits(series, &now);
 
     series->stats(series->side, &stats);
     series->discarded = stats.pages_discarded;
-    *ret = (struct sample){.at_ns = now_ns() - series->start_ns,
+    *ret = (struct sample){.at_ns = now,
                            .rounds = stats.rounds,
                            .precopy = stats.pages_precopy,
                            .background = stats.pages_background,
                            .urgent = stats.pages_urgent,
                            .zero = stats.pages_zero,
                            .bytes = stats.bytes,
-                           .blocked_ns = stats.blocked_ns};
+                           .blocked_ns = blocked_ns};
 }
 
 static void keep(struct series *series, const struct sample *sample)

@@ -258,6 +258,24 @@ def check_progress(folder):
 
 # ------------------------------------------------------------------ what is told
 
+def check_waits_over_time():
+    """A long wait stands in the series where it was, not where it ended: no thread waits longer than the time."""
+    status, out, err = run(side(), "--size=1M", "--json", "--rounds=0", "--over=tcp", "--one-socket", "--fq-rate=1M",
+                           "--writer=none", "--reader=random:max")
+    if status:
+        point(False, "waits over time", (status, err))
+        return
+    sink = json.loads(out)["sink"]
+    series, threads = sink["series"], len(sink["blocked_threads"])
+    steps = [(after["blocked_ns"] - before["blocked_ns"], after["at_ns"] - before["at_ns"])
+             for before, after in zip(series, series[1:])]
+    # where short waits were between two samples is not known
+    too_much = sum(max(0, blocked - threads * time) for blocked, time in steps)
+    point(min(steps)[0] >= 0 and series[-1]["blocked_ns"] == sink["blocked_ns"] > 0 and
+          too_much < 0.3 * sink["blocked_ns"], "waits over time",
+          f"{too_much} ns of {sink['blocked_ns']} of {threads} threads: {steps}")
+
+
 def check_told(folder):
     picture, progress = os.path.join(folder, "svg"), os.path.join(folder, "lines")
     status, out, err = run(side(), "--size=32M", f"--svg={picture}", f"--progress={progress}",
@@ -280,6 +298,7 @@ def check_told(folder):
         lines = [json.loads(line) for line in file]
     point(lines and lines[-1]["phase"] == "postcopy" and lines[-1]["share"] == 1,
           "progress, and its end", lines)
+    check_waits_over_time()
     with open("/dev/full", "wb") as full:
         for words in ([], ["--json"], ["--quiet", "--svg=-"]):
             status, _, err = end(start(side(), "--size=2M", *words, stdout=full))

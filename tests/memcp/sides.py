@@ -87,6 +87,8 @@ def wrong_in(found, size, page=4096):
             sink["latency_max_ns"] <= sink["blocked_ns"],
         "blocked": sum(thread["blocked_ns"] for thread in sink["blocked_threads"]) ==
             sink["blocked_ns"],
+        "only the source knows what was on its way": "requests_dropped" in source and
+            "requests_dropped" not in sink,
     }
     return ", ".join(name for name, good in checks.items() if not good)
 
