@@ -273,9 +273,11 @@ struct uf_sink_options {
      * resume() - the program goes on here
      * @blob: what the source's stop() gave, valid during the call
      *
-     * Its threads may touch the regions from now on; what is missing makes them wait.
-     * Context: the thread that called uf_sink_run(). It should return soon: pages arrive meanwhile,
-     *      but the end of the migration waits for it.
+     * Its threads may touch the regions from now on; what is missing makes them wait. So may
+     * resume() itself: pages arrive meanwhile, and reconnect() is called, both in other threads;
+     * what is lost is SIGBUS for it as for the others, EFAULT for its calls.
+     * Context: the thread that called uf_sink_run(). It should return soon: the end of the
+     *      migration waits for it, a bad one, too.
      * Return: 0, or a negative errno, which ends the migration on both sides.
      */
     int (*resume)(void *arg, const void *blob, size_t len_bytes);
@@ -283,6 +285,8 @@ struct uf_sink_options {
     /**
      * As the source's; it may be called from the moment on when this side is ready to switch: a
      * source that fails then goes on by itself, and nobody will connect. uf_sink_switched().
+     * Who touches what is missing waits until it returns and all is agreed, or until it gives up;
+     * resume() may be among them, so reconnect() must not wait for resume() to return.
      * When all pages are there and only the source has not heard of it, the program has its memory
      * as if uf_sink_run() had returned, which it does with 0 then, also when this gives up.
      */
@@ -317,11 +321,11 @@ int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t p
 /**
  * uf_sink_run() - receive
  *
- * Context: one thread, once; not one that touches the regions in between, nor one that signal
- *      handlers do it in. Blocks until every page is there. Makes threads. Before the switch the
- *      process makes no huge pages (PR_SET_THP_DISABLE), and children made meanwhile never do.
- * Return: 0; -ECANCELED the source gave up before the switch; -ENOMEM among others where the system
- *      has had no free huge page for five seconds; else as uf_source_run().
+ * Context: one thread, once; but for resume() not one that touches the regions in between, nor one
+ *      that signal handlers do it in. Blocks until every page is there. Makes threads. Before the
+ * switch the process makes no huge pages (PR_SET_THP_DISABLE), and children made meanwhile never
+ * do. Return: 0; -ECANCELED the source gave up before the switch; -ENOMEM among others where the
+ * system has had no free huge page for five seconds; else as uf_source_run().
  */
 int uf_sink_run(struct uf_sink *sink, const struct uf_postcopy_links *links);
 /** uf_sink_switched() - whether resume() was called. */

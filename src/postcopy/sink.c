@@ -267,24 +267,38 @@ static int resume(struct uf_sink *sink)
     return 0;
 }
 
-/* Over as many connections as it takes. Not in the thread that resumes: what that touches comes. */
-static void *receive_pages(void *arg)
+/* Over as many connections as it takes. Return: whether all is there. */
+static bool receive_whole(struct uf_sink *sink)
 {
-    struct uf_sink *sink = arg;
     struct peer *peer = &sink->peer;
 
     while (!receive_all(sink)) {
         int ret;
 
         if (!peer_broken(peer))
-            return NULL;
+            return false;
         ret = rejoin_sink(sink);
         if (ret) {
             peer_given_up(peer, ret);
-            return NULL;
+            return false;
         }
     }
-    sink->all_there = true;
+    return true;
+}
+
+/*
+ * Not in the thread that resumes: what that touches comes. And if it does not, resume() itself may
+ * be who waits, so what is lost is lost at once.
+ */
+static void *receive_pages(void *arg)
+{
+    struct uf_sink *sink = arg;
+
+    sink->all_there = receive_whole(sink);
+    if (!sink->all_there) {
+        ask_stop(sink);
+        place_poison(sink);
+    }
     return NULL;
 }
 
@@ -340,6 +354,8 @@ static int say_complete(struct uf_sink *sink)
 /* The end, good or bad: nobody waits for ever. */
 static int finish(struct uf_sink *sink)
 {
+    if (!sink->all_there) /* who waited has been seen to */
+        return peer_error(&sink->peer);
     ask_stop(sink);
     if (!peer_error(&sink->peer) && !verify_end(sink)) {
         place_finish(sink);
