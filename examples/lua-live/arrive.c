@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -108,10 +109,20 @@ static int resume(void *arg, const void *blob, size_t len_bytes)
     return 0;
 }
 
-/* A page that is lost: the interpreter waits here until the other thread has said so. */
-static void hold_still(int signal)
+/*
+ * A page that is lost: the interpreter waits here until the other thread has said so. Where the
+ * kernel knows no poison that is a SIGSEGV, as a fault of the program's own is.
+ */
+static void hold_still(int signal, siginfo_t *info, void *context)
 {
-    (void)signal;
+    const struct sigaction dies = {.sa_handler = SIG_DFL};
+
+    (void)context;
+    if (signal == SIGSEGV &&
+        (uintptr_t)info->si_addr - (uintptr_t)ARENA_ADDRESS >= ARENA_BYTES_MAX) {
+        uf_sigaction(signal, &dies, NULL);
+        return;
+    }
     for (;;)
         pause();
 }
@@ -190,12 +201,14 @@ static bool arrive_once(int listener, enum uf_backend backend, unsigned patience
 void arrive(int listener, enum uf_backend backend, unsigned patience_s,
             const struct uf_postcopy_tls *tls)
 {
-    const struct sigaction held = {.sa_handler = hold_still};
-    struct sigaction before;
+    const struct sigaction held = {.sa_sigaction = hold_still, .sa_flags = SA_SIGINFO};
+    struct sigaction before[2];
 
-    uf_sigaction(SIGBUS, &held, &before); /* sigaction() would put out the facility's own */
+    uf_sigaction(SIGBUS, &held, &before[0]); /* sigaction() would put out the facility's own */
+    uf_sigaction(SIGSEGV, &held, &before[1]);
     while (!arrive_once(listener, backend, patience_s, tls))
         poll(NULL, 0, RETRY_MS); /* where no descriptor is free nobody need come to fail again */
-    uf_sigaction(SIGBUS, &before, NULL);
+    uf_sigaction(SIGBUS, &before[0], NULL);
+    uf_sigaction(SIGSEGV, &before[1], NULL);
     tell_ended();
 }

@@ -137,7 +137,7 @@ struct uf_postcopy_stats {
     uint64_t pages_background; /* after it, unasked */
     uint64_t pages_urgent;     /* after it, because a thread waited */
     uint64_t pages_zero;       /* after it, unasked, as a range of zeroes */
-    uint64_t pages_lost;       /* sink: they will never come; their readers get SIGBUS */
+    uint64_t pages_lost;       /* sink: they will never come; their readers get a signal */
     uint64_t pages_discarded;  /* dropped at the switch: they had changed again */
     uint64_t bytes;            /* on the links, headers included */
     uint64_t requests;         /* sent, or received */
@@ -275,7 +275,7 @@ struct uf_sink_options {
      *
      * Its threads may touch the regions from now on; what is missing makes them wait. So may
      * resume() itself: pages arrive meanwhile, and reconnect() is called, both in other threads;
-     * what is lost is SIGBUS for it as for the others, EFAULT for its calls.
+     * what is lost is SIGBUS for it as for the others, see uf_sink_free(), EFAULT for its calls.
      * Context: the thread that called uf_sink_run(). It should return soon: the end of the
      *      migration waits for it, a bad one, too.
      * Return: 0, or a negative errno, which ends the migration on both sides.
@@ -300,8 +300,8 @@ int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options);
  *
  * After an error before the switch the regions are plain memory, some of it arrived, some zeroes.
  * After one behind the switch, who touches a page that never arrived gets SIGBUS. Where the
- * backend lacks UF_FEATURE_POISON (a kernel before 6.6), he waits until this is called, and reads
- * zeroes then.
+ * backend lacks UF_FEATURE_POISON (a kernel before 6.6) these pages are protected from access,
+ * by mprotect(2), so he gets SIGSEGV; and if that made too many mappings the whole region is.
  */
 void uf_sink_free(struct uf_sink *sink);
 

@@ -119,14 +119,14 @@ struct worker {
     int stop_fd;
     atomic_ullong done;                   /* steps, those of the other side before it among them */
     uint64_t wrong;                       /* reader: pages that do not look right */
-    uint64_t lost;                        /* steps that met SIGBUS */
+    uint64_t lost;                        /* steps that met SIGBUS, or SIGSEGV */
     uint64_t waits, wait_ns, wait_max_ns; /* reader: touches that took WAIT_NS and more */
     uint64_t touch[TOUCH_BUCKETS];        /* those, by their time */
 };
 
 #define WAIT_NS 4000 /* a page that is there is touched faster */
 
-void workers_prepare(void); /* before anything starts: SIGBUS is survived */
+void workers_prepare(void); /* before anything starts: a lost page ends nobody */
 /* Return: 0, -errno. */
 int worker_start(struct worker *worker);
 void worker_stop(struct worker *worker);

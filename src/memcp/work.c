@@ -13,7 +13,7 @@
 
 #define CATCH_UP_NS 10000000 /* who is later than this does not make up for it */
 
-static __thread sigjmp_buf *rescue; /* NULL: SIGBUS ends the process, as ever */
+static __thread sigjmp_buf *rescue; /* NULL: the signal ends the process, as ever */
 
 uint64_t now_ns(void)
 {
@@ -24,7 +24,7 @@ uint64_t now_ns(void)
 }
 
 /* A page that never arrived. */
-static void on_bus(int sig)
+static void on_lost(int sig)
 {
     if (rescue)
         siglongjmp(*rescue, 1);
@@ -34,9 +34,10 @@ static void on_bus(int sig)
 
 void workers_prepare(void)
 {
-    struct sigaction action = {.sa_handler = on_bus};
+    struct sigaction action = {.sa_handler = on_lost};
 
     sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGSEGV, &action, NULL); /* where the backend lacks POISON */
     signal(SIGPIPE, SIG_IGN);
 }
 

@@ -44,27 +44,13 @@ int place_discard(struct uf_sink *sink, unsigned index, size_t offset, size_t le
                      why_not_dropped(errno));
 }
 
-/* Before the switch, for behind it nothing may fail for want of it. */
-static int make_lost(struct uf_sink *sink)
-{
-    struct peer *peer = &sink->peer;
-    int ret = 0;
-
-    sink->lost = calloc(peer->count, sizeof(*sink->lost));
-    if (!sink->lost)
-        ret = -ENOMEM;
-    for (unsigned i = 0; ret == 0 && i < peer->count; i++)
-        ret = bitmap_init(&sink->lost[i], peer->regions[i].len / peer->regions[i].page);
-    return ret ? peer_fail(peer, ret, "no memory for a map of pages") : 0;
-}
-
 int place_register(struct uf_sink *sink)
 {
     struct peer *peer = &sink->peer;
     const uint64_t features =
         UF_FEATURE_MISSING_SHMEM | UF_FEATURE_MISSING_HUGETLBFS | UF_FEATURE_THREAD_ID;
 
-    if (make_lost(sink))
+    if (lost_reserve(sink))
         return peer_error(peer);
     sink->fd = peer_context(peer, features | UF_FEATURE_POISON, O_CLOEXEC | O_NONBLOCK);
     sink->poisons = sink->fd >= 0;
@@ -91,8 +77,7 @@ static void wake(const struct uf_sink *sink, uintptr_t start, size_t len)
     uf_context_ioctl(sink->fd, UF_IO_WAKE, &range);
 }
 
-/* What a failed step of len bytes means. Return: bytes to go on behind; 0: again; -errno. */
-static long after_failure(const struct uf_sink *sink, uintptr_t at, size_t page, int error)
+long place_after_failure(const struct uf_sink *sink, uintptr_t at, size_t page, int error)
 {
     switch (error) {
     case EAGAIN:
@@ -144,11 +129,7 @@ static int await_huge_page(struct uf_sink *sink, uint64_t *since_ns)
     return peer_error(&sink->peer);
 }
 
-/*
- * A step is of one mapping, or ENOENT; and the program makes several of a region when some pages of
- * it get another protection, or advice. Return: whether a shorter step may do, *step.
- */
-static bool is_shortened(size_t *step, size_t page, int error)
+bool place_is_shortened(size_t *step, size_t page, int error)
 {
     if (error != ENOENT || *step <= page)
         return false;
@@ -178,12 +159,12 @@ static int fill(struct uf_sink *sink, unsigned index, char *to, const char *from
         if (n > 0) {
             since_ns = 0;
             step *= 2;
-        } else if (is_shortened(&step, region->page, error)) {
+        } else if (place_is_shortened(&step, region->page, error)) {
             n = 0;
         } else if (lacks_huge_page(sink, index, to + done, error)) {
             n = await_huge_page(sink, &since_ns);
         } else {
-            n = after_failure(sink, (uintptr_t)to + done, region->page, error);
+            n = place_after_failure(sink, (uintptr_t)to + done, region->page, error);
         }
         if (n < 0)
             return (int)n;
@@ -340,89 +321,4 @@ void place_wake_all(struct uf_sink *sink)
 {
     for (unsigned i = 0; i < sink->peer.count; i++)
         wake(sink, (uintptr_t)sink->peer.regions[i].start, sink->peer.regions[i].len);
-}
-
-/* ---- what will never come */
-
-/* What is not there, for all that is known. */
-static void note_lack(struct uf_sink *sink, unsigned index)
-{
-    struct bitmap *lost = &sink->lost[index];
-    uint8_t bits[512];
-
-    for (size_t at = 0; at < lost->bits; at += sizeof(bits) * 8) {
-        size_t n = lost->bits - at < sizeof(bits) * 8 ? lost->bits - at : sizeof(bits) * 8;
-
-        lack_bits(sink, index, at, n, bits);
-        for (size_t i = 0; i < n; i++) {
-            if (bits[i / 8] >> i % 8 & 1)
-                bitmap_set(lost, at + i, 1);
-        }
-    }
-}
-
-/* A stretch of what is noted so; a page that is there after all is not. Return: 0; -errno. */
-static int poison(struct uf_sink *sink, unsigned index, size_t at, size_t end)
-{
-    const struct region *region = &sink->peer.regions[index];
-    size_t step = end - at;
-
-    while (at < end) {
-        struct uf_io_poison arg = {.range = {.start = (uintptr_t)region->start + at}};
-        long n;
-
-        step = step < end - at ? step : end - at;
-        arg.range.len = step;
-        n = uf_context_ioctl(sink->fd, UF_IO_POISON, &arg) == 0 ? (long)step : arg.updated;
-        if (n > 0) {
-            step *= 2;
-        } else if (is_shortened(&step, region->page, errno)) {
-            n = 0;
-        } else {
-            n = after_failure(sink, (uintptr_t)region->start + at, region->page, errno);
-            if (n > 0)
-                bitmap_clear(&sink->lost[index], at / region->page, 1);
-        }
-        if (n < 0)
-            return (int)n;
-        at += (size_t)n;
-    }
-    return 0;
-}
-
-/*
- * Only what is noted: POISON overwrites a page of shared memory that is there and that the system
- * has taken out of the page tables (MADV_PAGEOUT, little memory). Return: 0; -errno: not all of it,
- * or none.
- */
-static int poison_region(struct uf_sink *sink, unsigned index)
-{
-    const struct bitmap *lost = &sink->lost[index];
-    const size_t page = sink->peer.regions[index].page;
-    size_t first = 0, count;
-    int ret = 0;
-
-    while (ret == 0 && (count = bitmap_next(lost, first, SIZE_MAX, &first)) > 0) {
-        ret = poison(sink, index, first * page, (first + count) * page);
-        first += count;
-    }
-    return ret;
-}
-
-/*
- * A page that is poisoned stays so without a context. The kernel (6.18) lets a thread wait that met
- * the page before it was poisoned, and enqueued itself behind the wake: only the end of the context
- * ends that.
- */
-void place_poison(struct uf_sink *sink)
-{
-    bool all = sink->poisons;
-
-    for (unsigned i = 0; i < sink->peer.count; i++) {
-        note_lack(sink, i);
-        all &= sink->poisons && poison_region(sink, i) == 0;
-        PEER_COUNT(&sink->peer, pages_lost, sink->lost[i].set);
-    }
-    if (all)
-        place_finish(sink);
 }

@@ -297,7 +297,7 @@ static void *receive_pages(void *arg)
     sink->all_there = receive_whole(sink);
     if (!sink->all_there) {
         ask_stop(sink);
-        place_poison(sink);
+        lost_give_up(sink);
     }
     return NULL;
 }
@@ -361,7 +361,7 @@ static int finish(struct uf_sink *sink)
         place_finish(sink);
         return say_complete(sink);
     }
-    place_poison(sink);
+    lost_give_up(sink);
     return peer_error(&sink->peer);
 }
 

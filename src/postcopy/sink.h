@@ -2,7 +2,7 @@
 /*
  * The sink, between its files: sink.c (the order of things), receive.c (links are read), place.c
  * (pages come in), kind.c (what memory it is), ask.c and direct.c (what is touched is asked for),
- * touch.c (who waits), lack.c (what is missing), rejoin_sink.c.
+ * touch.c (who waits), lack.c (what is missing), lost.c (for ever), rejoin_sink.c.
  */
 #ifndef POSTCOPY_SINK_H
 #define POSTCOPY_SINK_H
@@ -133,10 +133,22 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
 int place_zeroes(struct uf_sink *sink, const struct link *link, const struct wire_header *header);
 /* Every page is there: plain memory again. */
 void place_finish(struct uf_sink *sink);
-/* What is missing will never come: it gets SIGBUS, where the backend can do that. */
-void place_poison(struct uf_sink *sink);
 /* Who waits asks again. */
 void place_wake_all(struct uf_sink *sink);
+/* What a failed step means. Return: bytes to go on behind; 0: again; -errno. */
+long place_after_failure(const struct uf_sink *sink, uintptr_t at, size_t page, int error);
+/*
+ * A step is of one mapping, or ENOENT; and the program makes several of a region when some pages of
+ * it get another protection, or advice. Return: whether a shorter step may do, *step.
+ */
+bool place_is_shortened(size_t *step, size_t page, int error);
+
+/* ---- lost.c */
+
+/* Before the switch, for behind it nothing may fail for want of it. Return: 0; -errno, told. */
+int lost_reserve(struct uf_sink *sink);
+/* What is missing will never come, and nobody waits for it. Context: nothing comes any more. */
+void lost_give_up(struct uf_sink *sink);
 
 /* ---- kind.c */
 

@@ -10,11 +10,13 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "move.h"
+#include "next.h"
 
 #define FAR      1000 /* a page that comes when it is asked for, and not before */
 #define NEXT     (FAR + 64)
@@ -24,18 +26,23 @@ enum loss { KILLED, CUT };
 enum policy { NO_RECONNECT, GIVES_UP, RECONNECTS };
 enum touch { BY_AN_INSTRUCTION, BY_A_CALL, UNHANDLED };
 
+enum lack { NOTHING, POISON, MAPPINGS }; /* of mappings, there are no more; nor is there POISON */
+
 struct story {
     enum loss loss;
     enum policy policy;
     enum touch touch;
     int kind; /* MAP_PRIVATE or MAP_SHARED */
+    enum lack lack;
 };
 
 static const char *const losses[] = {"the source is killed", "the links are cut"};
 static const char *const policies[] = {"no reconnect()", "reconnect() gives up",
                                        "reconnect() brings new links"};
 static const char *const touches[] = {"touched by an instruction", "touched by a call",
-                                      "touched, and SIGBUS is not handled"};
+                                      "touched, and the signal is not handled"};
+
+static const char *const lacks[] = {"", "; without POISON", "; without POISON or mappings"};
 
 static const struct story *story;
 static struct uf_postcopy_links next_links[2];
@@ -45,11 +52,54 @@ static pid_t source_pid;
 static _Atomic bool waits, over;
 static bool right, touched;
 
+/* ---- in the library's place */
+
+int uf_context_ioctl(int fd, unsigned long request, void *arg)
+{
+    static int (*_Atomic next)(int, unsigned long, void *);
+
+    if (!next)
+        next = (int (*)(int, unsigned long, void *))next_of("uf_context_ioctl");
+    if (story && story->lack && request == UF_IO_API &&
+        ((struct uf_io_api *)arg)->features & UF_FEATURE_POISON) {
+        errno = EINVAL;
+        return -1;
+    }
+    return next(fd, request, arg);
+}
+
+/* Part of a mapping gets another protection. */
+long uf_syscall(long number, ...)
+{
+    static long (*_Atomic next)(long, ...);
+    long arg[6];
+    va_list args;
+
+    if (!next)
+        next = (long (*)(long, ...))next_of("uf_syscall");
+    va_start(args, number);
+    for (size_t i = 0; i < 6; i++)
+        arg[i] = va_arg(args, long);
+    va_end(args);
+    if (story && story->lack == MAPPINGS && number == SYS_mprotect && (size_t)arg[1] < BYTES) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return next(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+}
+
+/* ---- */
+
 /* What a touch came to. */
 static void on_bus(int sig)
 {
     signals++;
     siglongjmp(lost, 1);
+}
+
+static int signal_of(const struct story *of)
+{
+    return of->lack ? SIGSEGV : SIGBUS;
 }
 
 /* Return: whether it could be read, and is what it was. */
@@ -103,7 +153,7 @@ static int resume_and_wait(void *arg, const void *blob, size_t len)
     touched = read_page(move, NEXT);
     right &= waits && (touched || story->touch == BY_A_CALL || signals == 1);
     /* What has come stays; who comes late does not wait either. */
-    right &= read_page(move, FAR);
+    right &= read_page(move, FAR) == (story->lack != MAPPINGS);
     right &= touched || (!read_page(move, NEXT) && !read_page(move, NEXT + 1));
     for (size_t page = 0; touched && page < BYTES / PAGE; page++)
         right &= read_page(move, page);
@@ -153,7 +203,7 @@ static int run_story(void)
 
     alarm(PATIENCE);
     if (story->touch != UNHANDLED)
-        uf_sigaction(SIGBUS, &act, NULL);
+        uf_sigaction(signal_of(story), &act, NULL);
     if (story->policy != NO_RECONNECT) {
         move.how.reconnect = reconnect_source;
         move.sink_how.reconnect = reconnect_sink;
@@ -183,15 +233,15 @@ static int run_story(void)
 
 static void check(const struct story *next)
 {
-    const int wanted = next->touch == UNHANDLED ? SIGBUS : 0;
+    const int wanted = next->touch == UNHANDLED ? signal_of(next) : 0;
     char name[200];
     int status = -1;
     pid_t pid;
 
     story = next;
-    snprintf(name, sizeof(name), "%s amid resume(), %s; %s memory %s", losses[next->loss],
+    snprintf(name, sizeof(name), "%s amid resume(), %s; %s memory %s%s", losses[next->loss],
              policies[next->policy], next->kind == MAP_SHARED ? "shared" : "private",
-             touches[next->touch]);
+             touches[next->touch], lacks[next->lack]);
     fflush(NULL);
     pid = fork();
     if (pid == 0) {
@@ -208,20 +258,28 @@ static void check(const struct story *next)
 int main(int argc, char **argv)
 {
     static const struct story stories[] = {
-        {KILLED, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_PRIVATE},
-        {KILLED, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_SHARED},
-        {KILLED, NO_RECONNECT, BY_A_CALL, MAP_PRIVATE},
-        {KILLED, NO_RECONNECT, UNHANDLED, MAP_PRIVATE},
-        {KILLED, GIVES_UP, BY_AN_INSTRUCTION, MAP_PRIVATE},
-        {KILLED, GIVES_UP, BY_A_CALL, MAP_SHARED},
-        {KILLED, GIVES_UP, UNHANDLED, MAP_PRIVATE},
-        {CUT, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_PRIVATE},
-        {CUT, NO_RECONNECT, BY_A_CALL, MAP_SHARED},
-        {CUT, GIVES_UP, BY_AN_INSTRUCTION, MAP_PRIVATE},
-        {CUT, GIVES_UP, BY_A_CALL, MAP_SHARED},
-        {CUT, RECONNECTS, BY_AN_INSTRUCTION, MAP_PRIVATE},
-        {CUT, RECONNECTS, BY_AN_INSTRUCTION, MAP_SHARED},
-        {CUT, RECONNECTS, BY_A_CALL, MAP_PRIVATE},
+        {KILLED, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_PRIVATE, NOTHING},
+        {KILLED, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_SHARED, NOTHING},
+        {KILLED, NO_RECONNECT, BY_A_CALL, MAP_PRIVATE, NOTHING},
+        {KILLED, NO_RECONNECT, UNHANDLED, MAP_PRIVATE, NOTHING},
+        {KILLED, GIVES_UP, BY_AN_INSTRUCTION, MAP_PRIVATE, NOTHING},
+        {KILLED, GIVES_UP, BY_A_CALL, MAP_SHARED, NOTHING},
+        {KILLED, GIVES_UP, UNHANDLED, MAP_PRIVATE, NOTHING},
+        {CUT, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_PRIVATE, NOTHING},
+        {CUT, NO_RECONNECT, BY_A_CALL, MAP_SHARED, NOTHING},
+        {CUT, GIVES_UP, BY_AN_INSTRUCTION, MAP_PRIVATE, NOTHING},
+        {CUT, GIVES_UP, BY_A_CALL, MAP_SHARED, NOTHING},
+        {CUT, RECONNECTS, BY_AN_INSTRUCTION, MAP_PRIVATE, NOTHING},
+        {CUT, RECONNECTS, BY_AN_INSTRUCTION, MAP_SHARED, NOTHING},
+        {CUT, RECONNECTS, BY_A_CALL, MAP_PRIVATE, NOTHING},
+        {KILLED, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_PRIVATE, POISON},
+        {KILLED, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_SHARED, POISON},
+        {KILLED, NO_RECONNECT, BY_A_CALL, MAP_PRIVATE, POISON},
+        {KILLED, NO_RECONNECT, UNHANDLED, MAP_PRIVATE, POISON},
+        {CUT, GIVES_UP, BY_AN_INSTRUCTION, MAP_PRIVATE, POISON},
+        {CUT, RECONNECTS, BY_AN_INSTRUCTION, MAP_PRIVATE, POISON},
+        {KILLED, NO_RECONNECT, BY_AN_INSTRUCTION, MAP_PRIVATE, MAPPINGS},
+        {KILLED, NO_RECONNECT, BY_A_CALL, MAP_SHARED, MAPPINGS},
     };
 
     if (!can_begin(argc, argv))
