@@ -200,7 +200,7 @@ void direct_end(struct uf_sink *sink);
 
 /* ---- touch.c */
 
-/* For who waits, if memory can be had. Context: one thread; not a handler. */
+/* For who waits, if memory can be had. Context: any thread of the engine's. */
 void touch_make_room(struct uf_sink *sink);
 bool touch_has_room(struct uf_sink *sink);
 /* A thread touched a page that is not there. Where there is no room it is not noted. */

@@ -116,11 +116,13 @@ void touch_make_room(struct uf_sink *sink)
     if (!all)
         return;
     pthread_mutex_lock(&sink->lock);
-    for (unsigned i = 0; i < sink->waiting_count; i++)
-        all[i] = sink->waiting[i];
-    old = sink->waiting;
-    sink->waiting = all;
-    sink->waiting_room = room;
+    old = sink->waiting_room < room ? sink->waiting : all; /* it may have grown meanwhile */
+    if (old != all) {
+        for (unsigned i = 0; i < sink->waiting_count; i++)
+            all[i] = old[i];
+        sink->waiting = all;
+        sink->waiting_room = room;
+    }
     pthread_mutex_unlock(&sink->lock);
     free(old);
 }
