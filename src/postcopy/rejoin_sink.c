@@ -18,6 +18,8 @@ static int say_missing(struct uf_sink *sink, unsigned index)
         header.length = n * region->page;
         header.payload = (uint32_t)((n + 7) / 8);
         lack_bits(sink, index, at, n, bits);
+        if (n == most) /* the other side is as patient */
+            peer_patience(&sink->peer);
         ret = peer_send(&sink->peer, &sink->peer.control, header, bits);
     }
     return ret;

@@ -45,6 +45,8 @@ static int take_region(struct uf_source *source, unsigned region)
         struct wire_header header;
 
         ret = peer_expect(peer, &peer->control, WIRE_MISSING, &header);
+        if (ret == 0 && header.payload == WIRE_MISSING_MAX) /* of large memory there are many */
+            peer_patience(peer);
         if (ret == 0 && !goes_on(peer, &header, region, at))
             ret = peer_unexpected(peer, &peer->control, &header);
         if (ret == 0)
