@@ -115,6 +115,9 @@ long core_read(int fd, uint32_t token, void *buf, size_t len)
 {
     long ret;
 
+    if (len && core_check_source((uintptr_t)buf, len)) {
+        return -EFAULT; /* as vfs_read() sees it, before there is anything to store */
+    }
     if (token_remote(token)) {
         return core_remote->read(fd, remote_of(token), buf, len);
     }

@@ -137,6 +137,29 @@ static void read_bad_buffer(enum mem_kind kind)
     touch_join(&touch);
 }
 
+/* A length that leads out of the address space is refused, and what there is to read stays. */
+static void read_endless(enum mem_kind kind)
+{
+    static const size_t lengths[] = {SIZE_MAX, (size_t)1 << 63, (size_t)1 << 62, (size_t)1 << 48};
+    struct mem mem = mem_map(MEM_ANON, 1);
+    int raw = uffd_create(O_NONBLOCK), uffd = uffd_open(0);
+    struct touch touch = {0};
+    struct uf_msg msg;
+
+    CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        CHECK_ERRNO(syscall(SYS_read, raw, &msg, lengths[i]), EFAULT);
+        CHECK_ERRNO(syscall(SYS_read, uffd, &msg, lengths[i]), EFAULT);
+    }
+    touch_start(&touch, mem.addr, false);
+    uffd_await(uffd);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        CHECK_ERRNO(syscall(SYS_read, uffd, &msg, lengths[i]), EFAULT);
+    uffd_next_fault(uffd, mem.addr, 0);
+    CHECK_EQ(uffd_zero(uffd, mem.addr, page_size), 0);
+    touch_join(&touch);
+}
+
 static void read_blocks(enum mem_kind kind)
 {
     struct mem mem = mem_map(kind, 2);
@@ -339,6 +362,7 @@ const struct conf_case read_cases[] = {
     {"read/several", MAN_READ, ONE_OF_EACH | HUGETLB_OF_EACH, .run = read_several},
     {"read/vector", MAN_READ, .run = read_vector},
     {"read/bad-buffer", MAN_READ, .run = read_bad_buffer},
+    {"read/endless-buffer", MAN_READ, .run = read_endless},
     {"read/blocks", MAN_READ, ONE_OF_EACH | HUGETLB_OF_EACH, .run = read_blocks},
     {"read/several-readers", MAN_READ, .run = read_by_several},
     {"read/returns-the-first", MAN_READ, .run = read_returns_first},

@@ -156,7 +156,7 @@ uint32_t core_fd_token(int fd);
  * @fd: by which, for contexts of other processes
  * @token: the context, of core_fd_token()
  * Return: bytes read (a multiple of 32), -EAGAIN, -EINVAL (too short, or before UF_IO_API),
- * -EFAULT.
+ * -EFAULT (also a buffer that does not lie in the user's address space, whatever there is to read).
  */
 long core_read(int fd, uint32_t token, void *buf, size_t len);
 
