@@ -322,10 +322,13 @@ int uf_sink_region(struct uf_sink *sink, void *start, size_t len_bytes, size_t p
  * uf_sink_run() - receive
  *
  * Context: one thread, once; but for resume() not one that touches the regions in between, nor one
- *      that signal handlers do it in. Blocks until every page is there. Makes threads. Before the
- * switch the process makes no huge pages (PR_SET_THP_DISABLE), and children made meanwhile never
- * do. Return: 0; -ECANCELED the source gave up before the switch; -ENOMEM among others where the
- * system has had no free huge page for five seconds; else as uf_source_run().
+ *      that signal handlers do it in. Blocks until every page is there. Makes threads.
+ *
+ * Before the switch the process makes no huge pages (PR_SET_THP_DISABLE), and children made
+ * meanwhile never do.
+ *
+ * Return: 0; -ECANCELED the source gave up before the switch; -ENOMEM among others where the system
+ *      has had no free huge page for five seconds; else as uf_source_run().
  */
 int uf_sink_run(struct uf_sink *sink, const struct uf_postcopy_links *links);
 /** uf_sink_switched() - whether resume() was called. */

@@ -75,6 +75,7 @@ static bool stack_differs(int sig, const struct fault_action *action, const sigi
 static void fault_chain(int sig, siginfo_t *info, ucontext_t *uc, bool forged)
 {
     uint64_t *mask = arch_sigmask(uc), entered;
+    const uint64_t bit = SYS_SIGBIT(sig);
     struct fault_action action;
 
     if (*mask & SYS_SIGBIT(fault_surrogate(sig))) {
@@ -83,6 +84,8 @@ static void fault_chain(int sig, siginfo_t *info, ucontext_t *uc, bool forged)
     }
     action = fault_action_get(sig);
     if (forged && fault_action_caught(&action) && stack_differs(sig, &action, info)) {
+        /* It comes where the access is made, not here: a callback may have let it in. */
+        sys_sigmask(SIG_BLOCK, &bit, NULL);
         sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
         return;
     }

@@ -183,6 +183,49 @@ static void failing_is_sigbus(void)
     }
 }
 
+static unsigned char alternate[1 << 16];
+static _Atomic bool on_alternate;
+
+static void on_either(int sig, siginfo_t *info, void *uc)
+{
+    const unsigned char here = 0;
+
+    on_alternate = &here >= alternate && &here < alternate + sizeof alternate;
+    on_sigbus(sig, info, uc);
+}
+
+/* Each on the stack that it asks for, wherever the other one would be. */
+static void failing_on_its_stack(int own, int other)
+{
+    const stack_t stack = {.ss_sp = alternate, .ss_size = sizeof alternate};
+    const struct sigaction bus = {.sa_sigaction = on_either, .sa_flags = SA_SIGINFO | own};
+    const struct sigaction segv = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | other};
+    unsigned char *at;
+
+    CHECK(sigaltstack(&stack, NULL) == 0);
+    CHECK(sigaction(SIGBUS, &bus, NULL) == 0 && sigaction(SIGSEGV, &segv, NULL) == 0);
+    at = test_registered(handled_context(fail, NULL), 2);
+    for (int i = 0; i < 3; i++) {
+        if (sigsetjmp(jump, 1) == 0) {
+            test_touch(at + PAGE + 3);
+            CHECK(!"reached");
+        }
+        CHECK(got.si_signo == SIGBUS && got.si_code == BUS_ADRERR);
+        CHECK((unsigned char *)got.si_addr == at + PAGE + 3);
+        CHECK(on_alternate == (own != 0));
+    }
+}
+
+static void failing_beside_alternate(void)
+{
+    failing_on_its_stack(0, SA_ONSTACK);
+}
+
+static void failing_on_alternate(void)
+{
+    failing_on_its_stack(SA_ONSTACK, 0);
+}
+
 static void failing_source(void)
 {
     unsigned char *from = test_registered(handled_context(fail, NULL), 1);
@@ -566,6 +609,8 @@ const struct test_case handler_cases[] = {
     {"handler-nested-source", nested_source, 0},
     {"handler-failing-kills", failing_kills, SIGBUS},
     {"handler-failing-is-sigbus", failing_is_sigbus, 0},
+    {"handler-failing-beside-alternate", failing_beside_alternate, 0},
+    {"handler-failing-on-alternate", failing_on_alternate, 0},
     {"handler-failing-source", failing_source, 0},
     {"handler-queues", queues, 0},
     {"handler-tries-again", tries_again, 0},
