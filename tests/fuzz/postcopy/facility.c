@@ -277,6 +277,19 @@ static long show(uintptr_t start, size_t len, unsigned char *vec)
     return 0;
 }
 
+/* Of what is lost. It stays readable for who looks at it in the end. */
+static long deny(uintptr_t start, size_t len, int protection)
+{
+    long ret;
+
+    MUST(memory_inside(start, len) && len && protection == PROT_NONE);
+    MUST(start % spot_of(start).page == 0 && len % spot_of(start).page == 0);
+    pthread_mutex_lock(&lock);
+    ret = ++calls == how.fail_at ? fail(how.fail_errno) : 0;
+    pthread_mutex_unlock(&lock);
+    return ret;
+}
+
 long uf_syscall(long nr, ...)
 {
     va_list args;
@@ -293,6 +306,11 @@ long uf_syscall(long nr, ...)
         size_t len = va_arg(args, size_t);
 
         ret = show(start, len, va_arg(args, unsigned char *));
+    } else if (nr == SYS_mprotect) {
+        uintptr_t start = (uintptr_t)va_arg(args, char *);
+        size_t len = va_arg(args, size_t);
+
+        ret = deny(start, len, va_arg(args, int));
     } else {
         MUST(nr == SYS_openat); /* the pagemap: not here */
         ret = fail(ENOENT);
