@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "bells.h"
 #include "core/remote.h"
 #include "core_local.h"
 #include "sys/file.h"
@@ -19,6 +20,8 @@ static _Atomic int hidden_top; /* handles below were used at least once */
 #define CLOSING_YIELDS 1000    /* until who closes is taken for dead */
 #define LOST           INT_MIN /* the program closed it, on its way here; the handle is not free */
 #define EVICT_TRIES    8       /* it may be closed, and another may come there, meanwhile */
+
+static int taken = -1; /* a forked child's, by hidden_take() */
 
 /* Descriptors of ours have numbers of the program's now; or whoever let them pass has died. */
 static _Atomic bool passing;
@@ -101,7 +104,8 @@ int hidden_take(int handle)
 {
     int at = atomic_exchange(&hidden[handle], 0);
 
-    return at > 0 ? at - 1 : -1;
+    taken = at > 0 ? at - 1 : -1;
+    return taken;
 }
 
 void core_unhide(int handle)
@@ -161,6 +165,18 @@ int hidden_evict(int fd)
     return 0;
 }
 
+/*
+ * Whoever was closing it is not in this process. If that was done already, the number may be
+ * another's by now, of what goes on in the child. (What does not is closed anyway.)
+ */
+static void end_closing(int fd)
+{
+    if (fd != taken && fd != core_options.log_fd && bells_next_hidden(fd) != fd &&
+        paging_next_hidden(fd) != fd && files_next_hidden(fd) != fd) {
+        sys_close(fd);
+    }
+}
+
 void hidden_fork_child(void)
 {
     int top = atomic_load(&hidden_top);
@@ -168,8 +184,10 @@ void hidden_fork_child(void)
     for (int i = 0; i < top; i++) {
         int at = atomic_exchange(&hidden[i], 0);
 
-        if (at && at != LOST) {
-            sys_close((at > 0 ? at : -at) - 1);
+        if (at > 0) {
+            sys_close(at - 1);
+        } else if (at && at != LOST) {
+            end_closing(-at - 1);
         }
     }
 }
