@@ -8,6 +8,7 @@
 #include "core/remote.h"
 #include "core_local.h"
 #include "events.h"
+#include "hidden.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"

@@ -663,15 +663,10 @@ void files_fork_child(void);
 /* The lowest of them at or above fd, or -1. */
 int files_next_hidden(int fd);
 
-/* ---- hidden.c */
+/* ---- descriptors.c */
 
-/* The lowest of them at or above fd, or -1. */
-int hidden_next(int fd);
-/* The number is needed. 0, -errno */
-int hidden_evict(int fd);
-void hidden_fork_child(void);
-/* It is not hidden any more: its number. */
-int hidden_take(int handle);
+/* Of ours that do not come and go the lowest at or above fd, or INT_MAX. */
+int descriptors_next_lasting(int fd);
 
 /* ---- fault.c */
 

@@ -10,6 +10,7 @@
 #include "bells.h"
 #include "core/remote.h"
 #include "core_local.h"
+#include "hidden.h"
 #include "sys/file.h"
 #include "sys/mem.h"
 #include "sys/thread.h"
@@ -102,15 +103,20 @@ static int nearer(int candidate, int floor, int best)
     return candidate >= floor && candidate < best ? candidate : best;
 }
 
-int core_fd_next_hidden(int fd)
+int descriptors_next_lasting(int fd)
 {
     int next = INT_MAX;
 
     next = nearer(bells_next_hidden(fd), fd, next);
     next = nearer(paging_next_hidden(fd), fd, next);
     next = nearer(core_options.log_fd, fd, next);
-    next = nearer(files_next_hidden(fd), fd, next);
-    next = nearer(hidden_next(fd), fd, next);
+    return nearer(files_next_hidden(fd), fd, next);
+}
+
+int core_fd_next_hidden(int fd)
+{
+    int next = nearer(hidden_next(fd), fd, descriptors_next_lasting(fd));
+
     return next == INT_MAX ? -1 : next;
 }
 

@@ -19,6 +19,7 @@
 #include "core/remote.h"
 #include "core_local.h"
 #include "events.h"
+#include "hidden.h"
 #include "paging/ahead.h"
 #include "paging/pin.h"
 #include "sys/file.h"

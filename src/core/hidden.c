@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <limits.h>
 
-#include "bells.h"
 #include "core/remote.h"
 #include "core_local.h"
+#include "hidden.h"
 #include "sys/file.h"
 
 #define HIDDEN_MAX 2048
@@ -171,8 +171,7 @@ int hidden_evict(int fd)
  */
 static void end_closing(int fd)
 {
-    if (fd != taken && fd != core_options.log_fd && bells_next_hidden(fd) != fd &&
-        paging_next_hidden(fd) != fd && files_next_hidden(fd) != fd) {
+    if (fd != taken && descriptors_next_lasting(fd) != fd) {
         sys_close(fd);
     }
 }
