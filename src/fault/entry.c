@@ -44,14 +44,21 @@ void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucon
  * blocked, and the last thing is the default action: the return from our handler restores the
  * registers, and delivers it there.
  */
-void fault_die(int sig, siginfo_t *info, ucontext_t *uc)
+/* It comes when we return, to where the access is made: not here, where it may be let in. */
+static void send_behind(int sig, siginfo_t *info)
 {
-    const struct sys_sigaction act = {.flags = ARCH_SA_RESTORER, .restorer = ARCH_RESTORER};
     const uint64_t bit = SYS_SIGBIT(sig);
 
     sys_sigmask(SIG_BLOCK, &bit, NULL);
     sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
-    *arch_sigmask(uc) &= ~bit;
+}
+
+void fault_die(int sig, siginfo_t *info, ucontext_t *uc)
+{
+    const struct sys_sigaction act = {.flags = ARCH_SA_RESTORER, .restorer = ARCH_RESTORER};
+
+    send_behind(sig, info);
+    *arch_sigmask(uc) &= ~SYS_SIGBIT(sig);
     if (sys_getpid() == 1) {
         /* To init, default actions are only for what an access causes: let it cause that. */
         sys_sigaction(SIGSEGV, &act, NULL);
@@ -75,7 +82,6 @@ static bool stack_differs(int sig, const struct fault_action *action, const sigi
 static void fault_chain(int sig, siginfo_t *info, ucontext_t *uc, bool forged)
 {
     uint64_t *mask = arch_sigmask(uc), entered;
-    const uint64_t bit = SYS_SIGBIT(sig);
     struct fault_action action;
 
     if (*mask & SYS_SIGBIT(fault_surrogate(sig))) {
@@ -84,9 +90,7 @@ static void fault_chain(int sig, siginfo_t *info, ucontext_t *uc, bool forged)
     }
     action = fault_action_get(sig);
     if (forged && fault_action_caught(&action) && stack_differs(sig, &action, info)) {
-        /* It comes where the access is made, not here: a callback may have let it in. */
-        sys_sigmask(SIG_BLOCK, &bit, NULL);
-        sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
+        send_behind(sig, info); /* a callback may have let it in */
         return;
     }
     action = fault_action_take(sig);
@@ -173,15 +177,12 @@ void fault_entry(int sig, siginfo_t *info, void *ctx)
 /* The kernel's default action, for a delivery that overtook the program's change to SIG_DFL. */
 static void deliver_again(int sig, siginfo_t *info, ucontext_t *uc)
 {
-    const uint64_t bit = SYS_SIGBIT(sig);
-
     if (fault_is_surrogate(sig)) {
         fault_die(sig, info, uc);
         return;
     }
     fault_action_settle(sig);
-    sys_sigmask(SIG_BLOCK, &bit, NULL);
-    sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
+    send_behind(sig, info);
 }
 
 /* What an instruction caused has to be answered at that instruction. */
