@@ -30,10 +30,10 @@ static int answer(struct uf_source *source, struct link *link, const struct wire
 {
     struct peer *peer = &source->peer;
 
-    if (header->type == WIRE_REQUEST && !header->payload && peer_range_good(peer, header) &&
+    if (header->type == WIRE_REQUEST && peer_range_good(peer, header) &&
         header->length == peer->regions[header->region].page)
         return push_urgent(source, link, header);
-    if (header->type == WIRE_RESUMED && link == &peer->control && !header->payload) {
+    if (header->type == WIRE_RESUMED && link == &peer->control) {
         answer_note_resumed(source);
         return 0;
     }
@@ -69,7 +69,7 @@ static void *answer_control(void *arg)
     if (!peer->has_urgent)
         slice_shorten();
     while (peer_recv(peer, &peer->control, &header) == 0) {
-        if (header.type == WIRE_COMPLETE && !header.payload && atomic_load(&source->done_said)) {
+        if (header.type == WIRE_COMPLETE && atomic_load(&source->done_said)) {
             atomic_store(&source->complete, true);
             break;
         }

@@ -70,15 +70,15 @@ int receive_one(struct uf_sink *sink, struct link *link, const struct wire_heade
         header->length <= PACK_MAX && header->payload >= header->length / PACK_TIMES &&
         header->payload < header->length)
         return place_pages(sink, link, header, buffer);
-    if (header->type == WIRE_ZERO && good && !header->payload)
+    if (header->type == WIRE_ZERO && good)
         return place_zeroes(sink, link, header);
-    if (header->type == WIRE_SYNC && !header->payload && !switched && !link->synced)
+    if (header->type == WIRE_SYNC && !switched && !link->synced)
         return note_sync(sink, link);
     if (header->type == WIRE_DIGEST && link == &peer->control && switched)
         return verify_receive(sink, header);
-    if (header->type == WIRE_ROUND && !header->payload && !switched && !link->synced)
+    if (header->type == WIRE_ROUND && !switched && !link->synced)
         return wait_for_round(sink, link, header);
-    if (header->type == WIRE_DONE && !header->payload && switched)
+    if (header->type == WIRE_DONE && switched)
         return 1;
     return peer_unexpected(peer, link, header);
 }

@@ -213,12 +213,11 @@ static int take_control(struct uf_sink *sink, struct sink_receivers *receivers,
         return take_discard(sink, header, buffer);
     if (header->type == WIRE_BLOB && prepared)
         return take_blob(sink, header);
-    if (header->type == WIRE_SWITCH && prepared && !header->payload &&
-        sink->blob_have == sink->blob_len)
+    if (header->type == WIRE_SWITCH && prepared && sink->blob_have == sink->blob_len)
         return 1;
-    if (header->type == WIRE_PREPARE && !prepared && synced && !header->payload)
+    if (header->type == WIRE_PREPARE && !prepared && synced)
         return prepare(sink, receivers);
-    if (header->type == WIRE_PREPARE && prepared && !header->payload) /* all before it is done */
+    if (header->type == WIRE_PREPARE && prepared) /* all before it is done */
         return peer_send(&sink->peer, &sink->peer.control, *header, NULL);
     if (synced)
         return peer_unexpected(&sink->peer, &sink->peer.control, header);
