@@ -166,23 +166,6 @@ static void on_sigbus(int sig, siginfo_t *info, void *uc)
     siglongjmp(jump, 1);
 }
 
-static void failing_is_sigbus(void)
-{
-    const struct sigaction act = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
-    unsigned char *at;
-
-    CHECK(sigaction(SIGBUS, &act, NULL) == 0);
-    at = test_registered(handled_context(fail, NULL), 2);
-    for (int i = 0; i < 3; i++) {
-        if (sigsetjmp(jump, 1) == 0) {
-            test_touch(at + PAGE + 3);
-            CHECK(!"reached");
-        }
-        CHECK(got.si_signo == SIGBUS && got.si_code == BUS_ADRERR);
-        CHECK((unsigned char *)got.si_addr == at + PAGE + 3);
-    }
-}
-
 static unsigned char alternate[1 << 16];
 static _Atomic bool on_alternate;
 
@@ -194,16 +177,13 @@ static void on_either(int sig, siginfo_t *info, void *uc)
     on_sigbus(sig, info, uc);
 }
 
-/* Each on the stack that it asks for, wherever the other one would be. */
-static void failing_on_its_stack(int own, int other)
+/* On the stack that it asks for, by its flags. */
+static void fails_with_sigbus(int flags)
 {
-    const stack_t stack = {.ss_sp = alternate, .ss_size = sizeof alternate};
-    const struct sigaction bus = {.sa_sigaction = on_either, .sa_flags = SA_SIGINFO | own};
-    const struct sigaction segv = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | other};
+    const struct sigaction act = {.sa_sigaction = on_either, .sa_flags = SA_SIGINFO | flags};
     unsigned char *at;
 
-    CHECK(sigaltstack(&stack, NULL) == 0);
-    CHECK(sigaction(SIGBUS, &bus, NULL) == 0 && sigaction(SIGSEGV, &segv, NULL) == 0);
+    CHECK(sigaction(SIGBUS, &act, NULL) == 0);
     at = test_registered(handled_context(fail, NULL), 2);
     for (int i = 0; i < 3; i++) {
         if (sigsetjmp(jump, 1) == 0) {
@@ -212,8 +192,23 @@ static void failing_on_its_stack(int own, int other)
         }
         CHECK(got.si_signo == SIGBUS && got.si_code == BUS_ADRERR);
         CHECK((unsigned char *)got.si_addr == at + PAGE + 3);
-        CHECK(on_alternate == (own != 0));
+        CHECK(on_alternate == (flags != 0));
     }
+}
+
+static void failing_is_sigbus(void)
+{
+    fails_with_sigbus(0);
+}
+
+/* Wherever the handler of the other signal would run. */
+static void failing_on_its_stack(int flags, int others)
+{
+    const stack_t stack = {.ss_sp = alternate, .ss_size = sizeof alternate};
+    const struct sigaction segv = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | others};
+
+    CHECK(sigaltstack(&stack, NULL) == 0 && sigaction(SIGSEGV, &segv, NULL) == 0);
+    fails_with_sigbus(flags);
 }
 
 static void failing_beside_alternate(void)
