@@ -162,6 +162,19 @@ static bool is_begun(uint32_t word)
 }
 
 /*
+ * What the server has begun with it answers, also when the process has ended meanwhile: of a page
+ * that it has put in place, say, and so woken who then called exit.
+ */
+static bool nobody_answers(const struct remote *remote, const struct channel_lane *lane)
+{
+    const uint32_t begun = CHANNEL_ASKED | CHANNEL_BEGUN;
+
+    return client_over(remote) &&
+           ((atomic_load(&lane->state) & (CHANNEL_STATES | CHANNEL_BEGUN)) != begun ||
+            client_hung_up(remote));
+}
+
+/*
  * By the clock: whoever shares the word can end each wait at once, as often as he likes. Whoever
  * begins with it meanwhile is not stopped, and is waited for as long as at first.
  */
@@ -179,9 +192,9 @@ static enum heard sleep_answered(const struct remote *remote, struct channel_lan
             begun = true;
             limit = client_deadline(client_patience(false));
         } else if (now > limit) {
-            return HEARD_LATE;
+            return client_over(remote) ? HEARD_END : HEARD_LATE;
         }
-        if (channel_wait(&lane->state, word, &tick) == -ETIMEDOUT && client_over(remote)) {
+        if (channel_wait(&lane->state, word, &tick) == -ETIMEDOUT && nobody_answers(remote, lane)) {
             return is_under_way(atomic_load(&lane->state)) ? HEARD_END : HEARD;
         }
         if (now > offered) {

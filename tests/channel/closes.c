@@ -160,16 +160,6 @@ static void say_as_stranger(const int *fds, size_t count)
     sys_call(SYS_sendmsg, socket, &msg, 0);
 }
 
-static void say_over(int socket, int fd)
-{
-    struct iovec vec = {(void *)"", 1};
-    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
-    struct rights rights;
-
-    rights_put(&msg, &rights, &fd, 1);
-    sys_call(SYS_sendmsg, socket, &msg, 0);
-}
-
 enum way {
     AS_MEMORY,
     AS_SOCKET,
@@ -219,7 +209,7 @@ static void send_slow(enum way way, int slow)
                  (const int[]){slow, slow, slow, slow, slow, slow, slow, slow}, 8);
         break;
     case IN_SOCKET:
-        say_over(pair[0], slow);
+        peer_send_fds(pair[0], &slow, 1);
         peer_say(uffd, 0, WHOLE, (const int[]){memory, pair[1], uffd}, 3);
         break;
     case STRANGER:
@@ -237,7 +227,7 @@ static void over_pair(int slow)
     if (peer_open(uffd, &socket)) {
         say_told(TOLD_READY);
         sys_call(SYS_read, go[0], &(char){0}, 1);
-        say_over(socket, slow);
+        peer_send_fds(socket, &slow, 1);
     }
 }
 
@@ -260,46 +250,18 @@ static void receive_slowly(int slow)
     peer_say(uffd, CHANNEL_MAGIC, WHOLE, (const int[]){memory, pair[1], uffd}, 3);
 }
 
-static long named(const char *name)
-{
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    int len = snprintf(to.sun_path + 1, sizeof to.sun_path - 1, "userfault/%ld/%s",
-                       sys_call(SYS_getpid), name);
-    long fd = sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM, 0);
-
-    sys_call(SYS_bind, fd, &to, offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
-    return fd;
-}
-
-/*
- * A process that is monitored, as its manager sees it: it has handed a bell over, is said hello to,
- * and answers with more than how it ends.
- */
+/* Whoever was handed its bell, and has said hello, is answered with more than how it ends. */
 static void play_server(int slow)
 {
-    struct sockaddr_un name;
-    socklen_t len = sizeof name;
-    long hub = named("0/closes"), bell = named("1/closes"), got;
-    struct channel_hello hello;
-    struct iovec vec = {&hello, sizeof hello};
-    struct rights rights;
-    struct msghdr msg = {
-        .msg_iov = &vec, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
     struct channel *shared;
-    int fds[3];
+    int socket;
 
-    sys_call(SYS_getsockname, hub, &name, &len);
-    sys_call(SYS_connect, bell, &name, len);
     say_told(TOLD_READY);
-    say_over(handed[1], (int)bell);
-    got = sys_call(SYS_recvmsg, hub, &msg, 0);
-    if (got != (long)sizeof hello || !msg.msg_controllen)
+    shared = peer_monitored(handed[1], &socket);
+    if (!shared)
         return;
-    memcpy(fds, CMSG_DATA((struct cmsghdr *)rights.control), sizeof fds);
-    shared = peer_map(fds[0]);
-    say_over(fds[1], slow);
-    atomic_store(&shared->head.accepted, 1);
-    sys_call(SYS_futex, &shared->head.accepted, 1 /* FUTEX_WAKE */, 1, NULL, NULL, 0);
+    peer_send_fds(socket, &slow, 1);
+    peer_accept(shared);
 }
 
 static void send_file(enum way way, int dev)

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "../rights.h"
@@ -83,6 +84,59 @@ static inline struct channel *peer_open(int uffd, int *ret_socket)
         return NULL;
     *ret_socket = peer_end(pair[0]);
     return shared;
+}
+
+/* A socket of such a name: the hub of this process, or a bell. */
+static inline int peer_named(const char *name)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int len = snprintf(to.sun_path + 1, sizeof to.sun_path - 1, "userfault/%ld/%s",
+                       sys_call(SYS_getpid), name);
+    long fd = sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM, 0);
+
+    sys_call(SYS_bind, fd, &to, offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+    return (int)fd;
+}
+
+static inline void peer_send_fds(int socket, const int *fds, size_t count)
+{
+    struct iovec vec = {(void *)"", 1};
+    struct msghdr msg = {.msg_iov = &vec, .msg_iovlen = 1};
+    struct rights rights;
+
+    rights_put(&msg, &rights, fds, count);
+    sys_call(SYS_sendmsg, socket, &msg, 0);
+}
+
+/*
+ * A process that is monitored, as its manager sees it: it hands a bell over, by that socket, and is
+ * said hello to. Return: what they share, to be answered (peer_accept()); NULL: there was no hello.
+ */
+static inline struct channel *peer_monitored(int over, int *ret_socket)
+{
+    struct sockaddr_un name;
+    socklen_t len = sizeof name;
+    int hub = peer_named("0/peer"), bell = peer_named("1/peer"), fds[3];
+    struct channel_hello hello;
+    struct iovec vec = {&hello, sizeof hello};
+    struct rights rights;
+    struct msghdr msg = {
+        .msg_iov = &vec, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
+
+    sys_call(SYS_getsockname, hub, &name, &len);
+    sys_call(SYS_connect, bell, &name, len);
+    peer_send_fds(over, &bell, 1);
+    if (sys_call(SYS_recvmsg, hub, &msg, 0) != (long)sizeof hello || !msg.msg_controllen)
+        return NULL;
+    memcpy(fds, CMSG_DATA((struct cmsghdr *)rights.control), sizeof fds);
+    *ret_socket = fds[1];
+    return peer_map(fds[0]);
+}
+
+static inline void peer_accept(struct channel *shared)
+{
+    atomic_store(&shared->head.accepted, 1);
+    sys_call(SYS_futex, &shared->head.accepted, 1 /* FUTEX_WAKE */, 1, NULL, NULL, 0);
 }
 
 /* The server of this process; 0: there is none. */
