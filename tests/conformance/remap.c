@@ -324,12 +324,14 @@ static void remap_grows_locked_onfault(enum mem_kind kind)
 /* A length that the kernel refuses, after it has unmapped what was to be replaced. */
 static void replace_and_fail(enum mem_kind kind, bool from_above)
 {
-    struct mem above = mem_map(MEM_ANON, 3), mem = mem_map(kind, 4), below = mem_map(MEM_ANON, 3);
-    char *from = from_above == (above.addr > mem.addr) ? above.addr : below.addr;
+    struct mem mem = mem_map(kind, 4);
+    char *room = reserve(12), *from = from_above ? room + 9 * page_size : room;
     int uffd = uffd_open(0);
     siginfo_t info;
 
-    CHECK((from > mem.addr) == from_above);
+    CHECK(mremap(mem.addr, mem.len, mem.len, MREMAP_MAYMOVE | MREMAP_FIXED, room + 4 * page_size) ==
+          room + 4 * page_size);
+    mem.addr = room + 4 * page_size;
     CHECK_EQ(uffd_register(uffd, mem.addr, mem.len), 0);
     CHECK_EQ(uffd_zero(uffd, mem.addr, 2 * page_size), 0);
     CHECK_EQ(uffd_zero(uffd, mem_page(&mem, 3), page_size), 0);
