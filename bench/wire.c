@@ -28,6 +28,7 @@
 #include <userfault/userfault.h>
 
 #include "measure.h"
+#include "slice.h"
 
 #define FAULTS 4096
 #define STEP   7919 /* pages apart: as `userfault memcp --reader=once' */
@@ -225,6 +226,7 @@ _Noreturn static void answer(int fd, bool polls)
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     memset(pages, 1, FAULTS * BENCH_PAGE);
+    slice_shorten();
     while ((!polls || poll(&readable, 1, -1) > 0) && answer_one(fd, pages))
         continue;
     _exit(0);
@@ -239,30 +241,49 @@ static void ask(uint64_t address)
         bench_fail(1, "a request");
 }
 
-static void place(void)
+/* Return: false: nothing has come, with MSG_DONTWAIT. */
+static bool place(int flags)
 {
     static struct message message;
     struct uf_io_copy copy = {.src = (uintptr_t)message.page, .len = BENCH_PAGE};
+    ssize_t n = recv(fetcher.fd, &message, sizeof(message), flags);
 
-    if (!transfer(fetcher.fd, (char *)&message, sizeof(message), false))
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    if (n <= 0 || !transfer(fetcher.fd, (char *)&message + n, sizeof(message) - (size_t)n, false))
         bench_fail(1, "a page");
     copy.dst = (uintptr_t)fetcher.start + message.offset;
     if (uf_context_ioctl(context, UF_IO_COPY, &copy) != 0)
         bench_fail(1, "UF_IO_COPY");
+    return true;
 }
 
-/* The kernel's facility tells a thread of a touch, and that takes the page, too. */
+static bool ask_for_touched(void)
+{
+    struct uf_msg msg;
+
+    if (uf_context_read(context, &msg, sizeof(msg)) != sizeof(msg))
+        return false;
+    ask(msg.arg.pagefault.address);
+    return true;
+}
+
+/*
+ * The kernel's facility tells a thread of a touch, and that takes the page, too. Whoever it wakes
+ * may run in its place, and then there is nothing to wait for.
+ */
 static void *ask_and_place(void *arg)
 {
     struct pollfd fds[2] = {{.fd = context, .events = POLLIN},
                             {.fd = fetcher.fd, .events = POLLIN}};
-    struct uf_msg msg;
+    bool any;
 
+    slice_shorten();
     while (poll(fds, 2, -1) > 0) {
-        if (fds[0].revents && uf_context_read(context, &msg, sizeof(msg)) == sizeof(msg))
-            ask(msg.arg.pagefault.address);
-        if (fds[1].revents)
-            place();
+        do {
+            any = ask_for_touched();
+            any |= place(MSG_DONTWAIT);
+        } while (any);
     }
     return arg;
 }
@@ -276,8 +297,9 @@ static int ask_here(int fd, const struct uf_msg *msg, void *arg)
 
 _Noreturn static void *place_all(void *arg)
 {
+    slice_shorten();
     for (;;)
-        place();
+        place(0);
 }
 
 static uint64_t page_ns(const char *over, const char *backend)

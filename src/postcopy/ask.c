@@ -18,10 +18,14 @@
 /* What it waits for: the bell, or, while there is a link for it to read, that and its end. */
 enum { TOUCH, STOP, PAGE, WAITS };
 
+#define AT_ONCE_MAX 64 /* steps without a look at its end */
+
 struct asker {
     struct uf_sink *sink;
     struct sink_receiver *reads; /* NULL: nothing */
     int over;                    /* of that link: 1: it was the last message; -errno, told */
+    enum { LAST_NOTHING, LAST_ASKED, LAST_TAKEN } last;
+    unsigned at_once;
     struct pollfd fds[WAITS];
 };
 
@@ -103,6 +107,7 @@ static int take(void *arg)
     do {
         asker->over = receive_message(asker->reads);
     } while (!asker->over && link_has_ahead(link));
+    asker->last = LAST_TAKEN;
     if (asker->over)
         link_read_beside(link, NULL, NULL);
     return asker->over < 0 ? asker->over : 0;
@@ -184,7 +189,8 @@ static int request(struct asker *asker, uintptr_t address, uint32_t tid)
     return ret;
 }
 
-static void ask(struct asker *asker)
+/* Return: whether there was anything to be read. */
+static bool ask(struct asker *asker)
 {
     struct uf_msg msgs[16];
     ssize_t n = uf_context_read(asker->sink->fd, msgs, sizeof(msgs));
@@ -194,6 +200,9 @@ static void ask(struct asker *asker)
             request(asker, msgs[i].arg.pagefault.address, msgs[i].arg.pagefault.feat.ptid))
             break; /* a pause begins, or it is over */
     }
+    if (n > 0)
+        asker->last = LAST_ASKED;
+    return n > 0;
 }
 
 /* ---- the thread */
@@ -228,6 +237,27 @@ static void step(struct asker *asker)
         end_reading(asker);
 }
 
+/*
+ * Whoever is woken may run at once in this thread's place, and then the page, or the next touch, is
+ * there by now: that is one call, where a wait looks at each descriptor first. Return: false: it is
+ * to be waited for.
+ */
+static bool go_on(struct asker *asker)
+{
+    const int last = asker->last;
+    bool any;
+
+    asker->last = LAST_NOTHING;
+    if (!asker->reads || last == LAST_NOTHING || asker->at_once++ == AT_ONCE_MAX)
+        return false;
+    any = last == LAST_TAKEN ? ask(asker) : link_look_ahead(asker->reads->link);
+    if (any && last == LAST_ASKED)
+        take(asker);
+    if (asker->over)
+        end_reading(asker);
+    return any;
+}
+
 /* Nobody hands it a link any more. */
 static void leave(struct asker *asker)
 {
@@ -257,8 +287,12 @@ static void *run(void *arg)
 
     slice_shorten();
     while (!peer_error(&sink->peer) && !atomic_load(&sink->asker_over)) {
-        int n = wait(asker.fds, asker.reads ? WAITS : PAGE, -1);
+        int n;
 
+        if (go_on(&asker))
+            continue;
+        asker.at_once = 0;
+        n = wait(asker.fds, asker.reads ? WAITS : PAGE, -1);
         if (n > 0)
             step(&asker);
         else if (n < 0 && errno != EINTR)

@@ -52,6 +52,7 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->beside = NULL;
     link->read_out = false;
     link->ahead_at = link->ahead_end = 0;
+    link->ahead_error = 0;
     link->rounds = 0;
     link->synced = false;
     atomic_store(&link->bytes, 0);
@@ -79,6 +80,21 @@ void link_read_beside(struct link *link, int (*read)(void *arg), void *arg)
 bool link_has_ahead(const struct link *link)
 {
     return link->ahead_at < link->ahead_end;
+}
+
+bool link_look_ahead(struct link *link)
+{
+    ssize_t n;
+
+    if (link_has_ahead(link))
+        return true;
+    n = read(link->in, link->ahead, sizeof(link->ahead));
+    if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK))
+        return false;
+    link->ahead_error = n > 0 ? 0 : n == 0 ? -ECONNRESET : -errno; /* a socket says it once */
+    link->ahead_at = 0;
+    link->ahead_end = n > 0 ? (size_t)n : 0;
+    return true;
 }
 
 void link_fini(struct link *link)
@@ -279,6 +295,8 @@ static ssize_t recv_some(struct link *link, void *to, size_t len)
 
     if (link->ahead_at < link->ahead_end)
         return (ssize_t)take_ahead(link, to, len);
+    if (link->ahead_error)
+        return link->ahead_error;
     n = ahead ? read(link->in, link->ahead, sizeof(link->ahead)) : read(link->in, to, len);
     if (n <= 0)
         return n == 0 ? -ECONNRESET : after_failure(link, link->in, POLLIN);

@@ -36,6 +36,7 @@ struct link {
     void *beside_arg;
     bool read_out; /* by it: nothing more comes */
     size_t ahead_at, ahead_end;
+    int ahead_error; /* then; 0, -errno */
     uint8_t ahead[LINK_AHEAD];
     uint64_t rounds; /* sink: how many ROUND came by it */
     bool synced;     /* sink: SYNC came by it, no pages do until the switch */
@@ -57,6 +58,11 @@ void link_read_ahead(struct link *link);
 void link_read_beside(struct link *link, int (*read)(void *arg), void *arg);
 /* Whether more was read than what was asked for. Context: who reads it. */
 bool link_has_ahead(const struct link *link);
+/*
+ * The same, after a look at what is there, or why nothing will be; it waits for nothing.
+ * Context: who reads it, where there is no session.
+ */
+bool link_look_ahead(struct link *link);
 /* The descriptors are again as they were, and stay open. */
 void link_fini(struct link *link);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A process that ends while a manager's COPY is under way: what its server has begun with it answers
- * still, as the kernel's call does that has done its work; and nobody waits for what nobody does.
+ * A process that ends while a manager's COPY is under way: what its server has begun with it
+ * answers still, as the kernel's call does that has done its work; and nobody waits for what nobody
+ * does.
  *
  * The process is played by a peer, which says when it ends: the pidfd is of another one.
  */
