@@ -16,16 +16,20 @@ static uint64_t clock_ns(int clock)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* A time and a tick of one moment, if the thread is let run meanwhile: tried a few times. */
+/*
+ * A tick and a time of one moment, if the thread is let run meanwhile: tried a few times. Else the
+ * time is the later one.
+ */
 static uint64_t read_both(int clock, uint64_t *ret_tick)
 {
-    uint64_t ns;
+    uint64_t before, ns = clock_ns(clock);
     int tries = 0;
 
     do {
-        ns = clock_ns(clock);
+        before = ns;
         *ret_tick = base_cpu_ticks();
-    } while (clock_ns(clock) - ns > PAIR_NS && ++tries < PAIR_TRIES);
+        ns = clock_ns(clock);
+    } while (ns - before > PAIR_NS && ++tries < PAIR_TRIES);
     return ns;
 }
 
@@ -34,7 +38,8 @@ uint64_t base_cpu_boot_ns(uint64_t tick)
     static _Atomic uint64_t tick0, boot0, asleep0; /* at the first call; racing ones agree */
     uint64_t from = atomic_load(&tick0), now, boot, asleep;
 
-    boot = read_both(CLOCK_BOOTTIME, &now); /* what is late makes the answer late */
+    /* Late times make the answer late: whose thread began after it is another's for certain. */
+    boot = read_both(CLOCK_BOOTTIME, &now);
     asleep = boot - clock_ns(CLOCK_MONOTONIC);
 
     if (!from) {

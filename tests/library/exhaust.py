@@ -84,7 +84,16 @@ def wrong_once(call, number, error, env, folder):
     return None if done.returncode == 0 or early else (done.returncode, done.stdout)
 
 
+def read_late(folder):
+    """Who reads the time has to wait for a processor then: nobody who waits is taken for dead."""
+    done = strace(["-e", "trace=clock_gettime", "-e", "inject=clock_gettime:delay_exit=15000"], {},
+                  os.path.join(folder, "trace"))
+    point(done.returncode == 0, "the time is told late", (done.returncode, done.stdout))
+
+
 def main():
+    with tempfile.TemporaryDirectory() as folder:
+        read_late(folder)
     for env in {}, {"USERFAULT_FORCE": "nomem"}, {"USERFAULT_FORCE": "stage"}:
         with tempfile.TemporaryDirectory() as folder:
             answers = {call: errors for call, _, errors in CALLS}
