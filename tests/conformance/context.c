@@ -406,7 +406,6 @@ static void pager_answer(struct pager *pager, char *page)
 static void *pager_main(void *arg)
 {
     struct pager *pager = arg;
-    char *page = source_new(1, 0);
     struct pollfd fds[2] = {{.fd = pager->uffd, .events = POLLIN},
                             {.fd = pager->stop[0], .events = POLLIN}};
 
@@ -417,11 +416,10 @@ static void *pager_main(void *arg)
         CHECK(ready > 0);
         CHECK_EQ(fds[0].revents & ~POLLIN, 0);
         if (fds[0].revents)
-            pager_answer(pager, page);
+            pager_answer(pager, pager->page);
         else if (fds[1].revents)
             break;
     }
-    munmap(page, page_size);
     return NULL;
 }
 
@@ -430,6 +428,8 @@ static void pager_run(struct pager *pager, int uffd, void *base, size_t len)
     pager->uffd = uffd;
     pager->base = base;
     pager->len = len;
+    /* Here, since the thread would map it some time, where the case wants nothing to be by then. */
+    pager->page = source_new(1, 0);
     atomic_store(&pager->faults, 0);
     CHECK_EQ(pipe2(pager->stop, O_CLOEXEC), 0);
     CHECK_EQ(pthread_create(&pager->thread, NULL, pager_main, pager), 0);
@@ -452,6 +452,7 @@ void pager_stop(struct pager *pager)
 {
     CHECK_EQ(write(pager->stop[1], "", 1), 1);
     CHECK_EQ(pthread_join(pager->thread, NULL), 0);
+    munmap(pager->page, page_size);
     close(pager->stop[0]);
     close(pager->stop[1]);
 }

@@ -275,13 +275,18 @@ static void minors(enum mem_kind kind)
     CHECK(pattern_holds(there, 0));
 }
 
-/* Beside another range of the context: one mapping, unless private memory keeps its offsets. */
+/*
+ * Beside another range of the context: one mapping, unless private memory keeps its offsets. That
+ * it does also when a neighbour was touched that it was one mapping with, so it has none.
+ */
 static void beside(enum mem_kind kind, bool touched)
 {
     char *there = reserve_apart(4), *source = source_new(4, 1);
+    struct mem mem = {.kind = kind, .addr = reserve_apart(2), .len = 2 * page_size, .fd = -1};
     int uffd = uffd_open(REMAP);
-    struct mem mem = mem_map(kind, 2);
 
+    CHECK(mmap(mem.addr, mem.len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+               -1, 0) == mem.addr);
     CHECK(mmap(there, 2 * page_size, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == there);
     CHECK_EQ(uffd_register(uffd, there, 2 * page_size), 0);

@@ -334,6 +334,7 @@ struct pager {
     size_t len;
     uint64_t seed;
     const char *image; /* or of what stands there, as far from its beginning; NULL: the pattern */
+    char *page;        /* what it copies from */
     int stop[2];
     atomic_ulong faults;
     pthread_t thread;
