@@ -44,6 +44,9 @@ int sig_print_state(void);
 /* Whether libc's function @name, here, is either libc's alone or has ours before it. */
 bool sig_call_covered(const char *name);
 
+/* A child sends it to this process, which has one thread, when that sleeps. */
+void sig_send_when_asleep(int sig);
+
 /* Where a context was interrupted. */
 #ifdef __x86_64__
 static inline uintptr_t sig_pc(const ucontext_t *uc)

@@ -228,14 +228,17 @@ static void fill_pipe(int sig)
     CHECK(write(pipe_fds[1], "x", 1) == 1);
 }
 
-/* Reads from an empty pipe until the timer's handler fills it: restarted, or EINTR. */
+/* Reads from an empty pipe until the handler fills it: restarted, or EINTR. */
 static ssize_t read_over_alarm(void)
 {
-    struct itimerval timer = {.it_value = {.tv_usec = 20000}};
     char byte;
 
-    CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
-    return read(pipe_fds[0], &byte, 1);
+    sig_send_when_asleep(SIGALRM);
+    ssize_t ret = read(pipe_fds[0], &byte, 1);
+    int err = errno;
+    CHECK(wait(NULL) > 0);
+    errno = err;
+    return ret;
 }
 
 static void restarts_and_interrupts(void)
@@ -289,7 +292,9 @@ static void sent_by_timer(int sig, siginfo_t *info, void *ctx)
 static void timer_sends_segv(void)
 {
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGSEGV};
-    struct itimerspec when = {.it_value = {.tv_nsec = 1000000}};
+    /* Again and again: the first may come before pause(). */
+    struct itimerspec when = {.it_interval = {.tv_nsec = 1000000},
+                              .it_value = {.tv_nsec = 1000000}};
     timer_t timer;
 
     event.sigev_value.sival_int = 77;

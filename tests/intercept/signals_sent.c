@@ -183,8 +183,7 @@ static void no_room_to_queue(void)
     CHECK(count == 2);
 }
 
-/* Sent by another process while this one waits with a mask of its own for the time. */
-static void send_when_asleep(int sig)
+void sig_send_when_asleep(int sig)
 {
     pid_t parent = getpid();
     char path[64], state = 0;
@@ -211,7 +210,7 @@ static void wait_masked(int (*wait)(const sigset_t *), int sig)
     sigemptyset(&empty);
     CHECK(sigprocmask(SIG_SETMASK, &old, NULL) == 0);
     catch_info(sig, note, 0);
-    send_when_asleep(sig);
+    sig_send_when_asleep(sig);
     CHECK(wait(&empty) == -1 && errno == EINTR);
     CHECK(count == 1 && got.si_code == SI_USER && got.si_signo == sig);
     CHECK(blocked(SIGSEGV) && blocked(SIGUSR1) && !is_pending(sig));
@@ -284,7 +283,7 @@ static void default_of_pending(void)
 
 static void waiting_and_killed(void)
 {
-    send_when_asleep(SIGSEGV);
+    sig_send_when_asleep(SIGSEGV);
     for (;;) {
         pause();
     }
