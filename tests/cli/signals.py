@@ -100,8 +100,8 @@ def bits(*numbers):
 
 
 def ignore_chld():
-    # Python ignores two for itself, a shell two more of what it runs in the background.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT):
+    # Python ignores two for itself, a shell two more of what it runs in the background, nohup one.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 

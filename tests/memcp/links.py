@@ -253,7 +253,8 @@ def check_silent(folder):
         point(status == FAILED and "silent" in err, "a receiver that says nothing", (status, err))
     path = os.path.join(folder, "sink")
     strangers = (b"", introduction(0)[:20], b"GET / HTTP/1.0\r\n\r\n" * 4, introduction(5), introduction(0))
-    sink = start("receive", f"--listen=unix:{path}", side(), "--patience=1")
+    # The sender is to come and say all in time, also where it has to wait for a processor.
+    sink = start("receive", f"--listen=unix:{path}", side(), "--patience=5")
     heard(sink, "(listening)")
     callers = [call(path, words) for words in strangers]
     heard(sink, "(of 4 connections 1 came)")
