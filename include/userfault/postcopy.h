@@ -213,6 +213,9 @@ void uf_source_free(struct uf_source *source);
  * @start: page-aligned; private anonymous, shared or hugetlb memory of the caller's, which stays
  *      mapped until uf_source_run() has returned. It may be discarded until stop() has returned, by
  *      madvise(2). What others write to it by another mapping of a shared file is not noticed.
+ *      Of shared memory and huge pages no hole is read, which would allocate it, where the source
+ *      can know: best while the program has a descriptor of the file open, see "Holes" in
+ *      userfault-postcopy(7).
  * @len_bytes: a multiple of @page_bytes
  * @page_bytes: of the mapping: 4096, or the huge page's size, up to 2 MiB
  *

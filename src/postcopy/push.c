@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Pages go out: claims, runs of zeroes and of content, the limit of bandwidth. */
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "hole.h"
 #include "pace.h"
 #include "pack.h"
 #include "slice.h"
 #include "source.h"
+
+static_assert(PACE_MAX / 4096 <= HOLES_ASKED, "holes of a claim");
 
 struct claim {
     unsigned region;
@@ -62,15 +66,27 @@ static bool is_zero(const char *start, size_t len)
     return !start[0] && !memcmp(start, start + 1, len - 1);
 }
 
-/* The pages from at on that are alike: all of zeroes, or none. */
-static size_t run_of(const char *bytes, size_t page, size_t count, bool *ret_zero)
+/* The pages from at on that are alike: all of zeroes, or none. Holes are not looked at. */
+static size_t run_of(const char *bytes, size_t page, size_t count, const bool *holes,
+                     bool *ret_zero)
 {
     size_t n = 1;
 
-    *ret_zero = is_zero(bytes, page);
-    while (n < count && is_zero(bytes + n * page, page) == *ret_zero)
+    *ret_zero = holes[0] || is_zero(bytes, page);
+    while (n < count && (holes[n] || is_zero(bytes + n * page, page)) == *ret_zero)
         n++;
     return n;
+}
+
+/* What is not a hole; the rest of it stays as it was. */
+static void copy_content(char *to, const char *from, size_t page, size_t count, const bool *holes)
+{
+    for (size_t at = 0, n; at < count; at += n) {
+        for (n = 1; at + n < count && holes[at + n] == holes[at];)
+            n++;
+        if (!holes[at])
+            memcpy(to + at * page, from + at * page, n * page);
+    }
 }
 
 /* Of precopy, that it is to end. */
@@ -189,15 +205,20 @@ static int send_claim(struct pusher *pusher, struct claim claim)
     const struct region *region = &source->peer.regions[claim.region];
     const char *bytes = region->start + claim.first * region->page;
     struct claim run = claim;
+    bool holes[HOLES_ASKED];
     int ret = 0;
 
-    if (pusher->precopy)
-        bytes = memcpy(pusher->copy, bytes, claim.count * region->page);
+    holes_show(source, claim.region, claim.first, claim.count, holes);
+    if (pusher->precopy) {
+        copy_content(pusher->copy, bytes, region->page, claim.count, holes);
+        bytes = pusher->copy;
+    }
     for (size_t done = 0; ret == 0 && done < claim.count; done += run.count) {
         bool zero;
 
         run.first = claim.first + done;
-        run.count = run_of(bytes + done * region->page, region->page, claim.count - done, &zero);
+        run.count = run_of(bytes + done * region->page, region->page, claim.count - done,
+                           holes + done, &zero);
         if (zero && pusher->precopy) {
             mark(source, source->later, &run);
             continue;
@@ -364,8 +385,10 @@ int push_urgent(struct uf_source *source, struct link *link, const struct wire_h
     pthread_mutex_unlock(&source->map_lock);
     if (found) {
         const char *bytes = region->start + request->offset;
+        bool hole;
 
-        ret = send_run(source, link, NULL, &claim, bytes, is_zero(bytes, region->page));
+        holes_show(source, claim.region, claim.first, 1, &hole);
+        ret = send_run(source, link, NULL, &claim, bytes, hole || is_zero(bytes, region->page));
     }
     pthread_mutex_unlock(&source->urgent_lock);
     if (found)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "greet.h"
+#include "hole.h"
 #include "offer.h"
 #include "source.h"
 
@@ -299,10 +300,13 @@ static int migrate(struct uf_source *source)
         ret = make_maps(source);
     if (ret == 0)
         ret = source_reserve(source);
+    if (ret == 0)
+        holes_look(source, tracked);
     if (ret == 0 && tracked)
         ret = tracker_start(&tracker, peer);
     if (ret)
         return ret;
+    holes_begin(source);
     ret = precopy_and_stop(source, tracked ? &tracker : NULL);
     if (ret == 0)
         ret = switch_and_push(source);
@@ -321,6 +325,7 @@ static int run(void *arg)
     ret = migrate(source);
     if (ret == -ECANCELED && !peer_error(&source->peer)) /* a link was waited for */
         ret = handover_cancel(source);
+    holes_end(source);
     free_maps(source);
     crew_fini(&source->crew);
     return ret;

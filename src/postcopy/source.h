@@ -17,6 +17,8 @@
  */
 enum bell { BELL_WISH, BELL_CANCEL, BELL_SENT, BELLS };
 
+struct holes;
+
 struct uf_source {
     struct peer peer;
     struct uf_source_options options;
@@ -38,6 +40,9 @@ struct uf_source {
     struct bitmap *missing;
     struct bitmap *later; /* precopy: zeroes, left for the switch; then what was written last */
     struct bitmap *sent;  /* precopy: what went over, once at least: the sink may hold it */
+    struct holes *holes;  /* of each region, what is not to be read; NULL: nothing is known */
+    int holes_context;    /* that second mappings are registered with; -1: none */
+    int holes_watch;      /* and the regions, so that nobody else can; -1: none */
     struct {
         unsigned region;
         size_t page;

@@ -306,22 +306,23 @@ static bool any_shared(const struct tracker *tracker)
     return false;
 }
 
-/* A place without a page cannot be protected everywhere: have one, of zeroes. */
+/* A place without a page cannot be protected everywhere: have one, of zeroes. Of shared memory and
+ * huge pages it can, and each would be allocated. */
 static void populate(const struct region *region)
 {
     for (size_t at = 0; at < region->len; at += region->page)
         (void)*(volatile char *)(region->start + at);
 }
 
-static int watch_region(const struct tracker *tracker, const struct region *region,
-                        bool unpopulated)
+static int watch_region(const struct tracker *tracker, unsigned index, bool unpopulated)
 {
+    const struct region *region = &tracker->peer->regions[index];
     struct uf_io_register arg = {
         .range = {.start = (uintptr_t)region->start, .len = region->len},
         .mode = UF_REGISTER_MODE_WP,
     };
 
-    if (!unpopulated)
+    if (!unpopulated && !tracker->shared[index])
         populate(region);
     if (uf_context_ioctl(tracker->fd, UF_IO_REGISTER, &arg) < 0)
         return -errno;
@@ -371,7 +372,7 @@ int tracker_start(struct tracker *tracker, struct peer *peer)
     if (ret == 0 && (tracker->pagemap < 0 || any_shared(tracker)))
         ret = start_notes(tracker);
     for (unsigned i = 0; ret == 0 && i < peer->count; i++)
-        ret = watch_region(tracker, &peer->regions[i], unpopulated);
+        ret = watch_region(tracker, i, unpopulated);
     if (ret < 0) {
         peer_fail(peer, ret, "watching the regions for writes: %s", strerror(-ret));
         tracker_stop(tracker);

@@ -4,26 +4,46 @@
  * sums them up when all else is done; the sink sums up what it puts in place, for there the program
  * goes on.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
+#include "hole.h"
 #include "offer.h"
 
-#define PART ((size_t)4 << 20) /* to be summed up before it is asked whether it is over */
+#define PART ((size_t)2 << 20) /* to be summed up before it is asked whether it is over */
 
-/* Return: 0; -errno, which is known. */
-static int sum_up(struct peer *peer, const struct region *region, uint64_t *ret_sum)
+static_assert(PART / 4096 <= HOLES_ASKED, "holes of a part");
+
+/* Holes count as zeroes, and these for nothing. */
+static uint64_t sum_of(const struct uf_source *source, unsigned index, size_t first, size_t count)
 {
-    size_t pages = PART / region->page;
+    const struct region *region = &source->peer.regions[index];
+    bool holes[HOLES_ASKED];
     uint64_t sum = 0;
 
-    for (size_t at = 0; at < region->len; at += PART) {
-        size_t left = (region->len - at) / region->page;
+    holes_show(source, index, first, count, holes);
+    for (size_t at = 0, n; at < count; at += n) {
+        for (n = 1; at + n < count && holes[at + n] == holes[at];)
+            n++;
+        if (!holes[at])
+            sum +=
+                digest_of(region->start + (first + at) * region->page, region->page, first + at, n);
+    }
+    return sum;
+}
 
-        if (peer_halted(peer))
-            return peer_halted(peer);
-        sum += digest_of(region->start + at, region->page, at / region->page,
-                         left < pages ? left : pages);
+/* Return: 0; -errno, which is known. */
+static int sum_up(struct uf_source *source, unsigned index, uint64_t *ret_sum)
+{
+    const struct region *region = &source->peer.regions[index];
+    const size_t pages = region->len / region->page, part = PART / region->page;
+    uint64_t sum = 0;
+
+    for (size_t at = 0; at < pages; at += part) {
+        if (peer_halted(&source->peer))
+            return peer_halted(&source->peer);
+        sum += sum_of(source, index, at, pages - at < part ? pages - at : part);
     }
     *ret_sum = sum;
     return 0;
@@ -41,7 +61,7 @@ int verify_send(struct uf_source *source)
     for (unsigned i = 0; ret == 0 && i < peer->count; i++) {
         uint64_t sum = 0;
 
-        ret = sum_up(peer, &peer->regions[i], &sum);
+        ret = sum_up(source, i, &sum);
         wire_put_sum(payload + (size_t)i * DIGEST_BYTES, sum);
     }
     return ret ? ret : peer_send(peer, &peer->control, header, payload);

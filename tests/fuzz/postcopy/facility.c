@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "hole.h"
 #include "sink.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
@@ -191,7 +192,8 @@ static int do_register(const struct uf_io_register *arg)
     for (uint64_t done = 0; done < arg->range.len; done += spot.page) {
         spot = spot_of(arg->range.start + done);
         registered[spot.region] = true;
-        if (!is_zero(arg->range.start + done, spot.page))
+        if (!(how.holes && memory_is_hole(spot.region, spot.bit)) &&
+            !is_zero(arg->range.start + done, spot.page))
             present[spot.region] |= spot.bit;
     }
     return 0;
@@ -241,6 +243,18 @@ int uf_context_ioctl(int fd, unsigned long request, void *arg)
     return ret;
 }
 
+/* In the place of src/postcopy/hole_find.c: all is there but what memory.c shuts. */
+void holes_find(struct uf_source *source)
+{
+    for (unsigned i = 0; how.holes && i < source->peer.count; i++)
+        source->holes[i].way = HOLES_OWN;
+}
+
+void holes_close(struct holes *holes)
+{
+    MUST(!holes->opened);
+}
+
 /* In the place of src/postcopy/kind.c. */
 int kind_find(struct uf_sink *sink)
 {
@@ -271,7 +285,8 @@ static long show(uintptr_t start, size_t len, unsigned char *vec)
     for (size_t at = 0; at < len; at += PAGE) { /* small ones, also of a huge page */
         struct spot spot = spot_of(start + at);
 
-        vec[at / PAGE] = (present[spot.region] & spot.bit) != 0;
+        vec[at / PAGE] = how.holes ? !memory_is_hole(spot.region, spot.bit)
+                                   : (present[spot.region] & spot.bit) != 0;
     }
     pthread_mutex_unlock(&lock);
     return 0;

@@ -37,9 +37,11 @@ static void map_once(void)
 }
 
 /* The third page of each is zero. */
+#define ZERO ((size_t)2)
+
 static int content(unsigned region, size_t at)
 {
-    return at / PAGE == 2 ? 0 : (int)(region * 16 + at / PAGE + 1) & 0xff;
+    return at / PAGE == ZERO ? 0 : (int)(region * 16 + at / PAGE + 1) & 0xff;
 }
 
 void memory_reset(unsigned count, bool filled)
@@ -75,6 +77,21 @@ bool memory_unchanged(void)
         }
     }
     return true;
+}
+
+/* Of a huge page a part is no hole. */
+bool memory_is_hole(unsigned region, uint64_t bit)
+{
+    return played_regions[region].page == PAGE && bit == (uint64_t)1 << ZERO;
+}
+
+void memory_shut_holes(bool shut)
+{
+    for (unsigned i = 0; i < used; i++) {
+        if (played_regions[i].page == PAGE)
+            MUST(mprotect(played_regions[i].start + ZERO * PAGE, PAGE,
+                          shut ? PROT_NONE : PROT_READ | PROT_WRITE) == 0);
+    }
 }
 
 bool memory_inside(uint64_t start, uint64_t len)

@@ -31,6 +31,9 @@ void memory_reset(unsigned count, bool filled);
 void memory_check(void);     /* what lies between the regions is as it was */
 bool memory_unchanged(void); /* so are they */
 bool memory_inside(uint64_t start, uint64_t len);
+/* What is zero is a hole, which nobody may read; or may again. */
+void memory_shut_holes(bool shut);
+bool memory_is_hole(unsigned region, uint64_t bit); /* that of the page, counted from 0 */
 
 /* ---- alloc.c: what the engine allocates stays below a bound */
 
@@ -45,6 +48,7 @@ struct facility {
     int fail_errno;
     bool kernel; /* what it says it is */
     bool no_poison, no_unpopulated, keeps_shared, short_copies;
+    bool holes; /* source: those of memory_shut_holes() are known */
 };
 
 void facility_reset(const struct facility *how);

@@ -75,7 +75,8 @@ static void read_facility(struct script *script, struct uf_source_options *optio
 {
     static const int errors[] = {EAGAIN, EEXIST, ENOMEM, EINVAL, ENOENT, EFAULT};
     uint8_t kind = script_byte(script), faults = script_byte(script);
-    struct facility how = {.no_unpopulated = kind & 1};
+    const bool holes = faults & 128 && !(kind & 8); /* where they cannot be known, they are read */
+    struct facility how = {.holes = holes, .kernel = holes, .no_unpopulated = kind & 1 && !holes};
 
     if (kind & 8) {
         how.fail_at = 1 + script_byte(script) % 16;
@@ -86,6 +87,7 @@ static void read_facility(struct script *script, struct uf_source_options *optio
     options->bandwidth_bytes = kind & 2 ? LIMIT : 0;
     cancel_at = kind & 4 ? 1 + kind / 16 : 0;
     facility_reset(&how);
+    memory_shut_holes(how.holes);
 }
 
 static void check_end(int ret)
@@ -97,6 +99,7 @@ static void check_end(int ret)
     if (getenv("FUZZ_SAYS"))
         fprintf(stderr, "%d %s\n", ret, uf_source_error(source));
     memory_check();
+    memory_shut_holes(false);
     MUST(memory_unchanged());
     MUST(ret <= 0 && (ret == 0 || ret == stop_error || uf_source_error(source)[0]));
     if (ret == 0) {
