@@ -13,6 +13,7 @@
 #include "peer.h"
 
 #define HANDSHAKE_MS 30000
+#define SETTLE_MS    3000 /* for a last word to go there, and some more times if it was lost */
 
 void peer_reconnects(struct peer *peer, uf_postcopy_reconnect *reconnect, void *arg,
                      unsigned handshake_ms)
@@ -97,6 +98,16 @@ void peer_cancelable(struct peer *peer, int cancel_fd)
     }
 }
 
+void peer_listen(struct peer *peer, bool on)
+{
+    for (unsigned i = 0; i < peer_link_count(peer); i++) {
+        struct link *link = peer_link(peer, i);
+
+        if (link)
+            link->hear_fd = on ? peer->control.in : -1;
+    }
+}
+
 void peer_deadline(struct peer *peer, uint64_t deadline_ns)
 {
     for (unsigned i = 0; i < peer_link_count(peer); i++) {
@@ -118,8 +129,9 @@ void peer_tell(struct peer *peer, int error, const char *text)
 
     if (header.payload > WIRE_WORDS_MAX)
         header.payload = WIRE_WORDS_MAX;
-    if (error != -ECANCELED && error != -EREMOTEIO && peer->control.open)
-        link_send(&peer->control, &header, text);
+    if (error != -ECANCELED && error != -EREMOTEIO && peer->control.open &&
+        link_send(&peer->control, &header, text) == 0)
+        link_settle(&peer->control, SETTLE_MS);
 }
 
 int peer_run(struct peer *peer, const struct uf_postcopy_links *links, int (*run)(void *arg),
@@ -172,6 +184,7 @@ static int begin_pause(struct peer *peer)
     peer->rejoining = true;
     peer->rejoiner = pthread_self();
     pthread_mutex_unlock(&peer->lock);
+    peer_hears(peer);
     return why;
 }
 

@@ -15,7 +15,7 @@
 /* Seats: of a link, by its number (peer_link()), and of what goes on beside them. */
 enum {
     CREW_CONTROL = 0,
-    CREW_URGENT = 1,
+    CREW_URGENT = 1, /* source: also without such a link, for what is asked for by control */
     CREW_LINKS = 2 + UF_POSTCOPY_BACKGROUND_MAX,
     CREW_PUSH = CREW_LINKS, /* source: pages over the control link, which has a reader as well */
     CREW_ASK = CREW_LINKS,  /* sink: who asks for what is touched, */

@@ -218,6 +218,7 @@ int handover_switch(struct uf_source *source)
         return handover_cancel(source);
     source->switch_tried = true;
     peer_cancelable(peer, source->bells[BELL_CANCEL]); /* again, where the last one was lost */
+    peer_listen(peer, true);
     forget_dropped(source);
     if (!again)
         ret = discard_all(source, source->later);
@@ -243,6 +244,7 @@ int handover_switch(struct uf_source *source)
     ret = peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_SWITCH}, NULL);
     if (ret && !peer->control.guarded) /* of a session a part may be on its way, or all */
         atomic_store(&source->switched, false);
+    peer_listen(peer, false); /* from now on it is read */
     if (ret == 0)
         ret = peer_expect(peer, &peer->control, WIRE_READY, &ready);
     if (ret == 0 && ready.payload)

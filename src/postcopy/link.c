@@ -2,9 +2,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -41,8 +44,9 @@ int link_init(struct link *link, const struct uf_postcopy_link *ends, int stop_f
     link->in = ends->in;
     link->out = ends->out;
     link->stop_fd = stop_fd;
-    link->cancel_fd = -1;
+    link->cancel_fd = link->hear_fd = -1;
     link->deadline_ns = 0;
+    atomic_store(&link->read_by_ns, 0);
     link->open = true;
     link->torn = false;
     link->owed = 0;
@@ -134,18 +138,23 @@ static int left_ms(uint64_t deadline_ns)
 
 int link_wait(const struct link *link, int fd, short events)
 {
-    struct pollfd fds[3] = {{.fd = fd, .events = events},
+    struct pollfd fds[4] = {{.fd = fd, .events = events},
                             {.fd = link->stop_fd, .events = POLLIN},
-                            {.fd = link->cancel_fd, .events = POLLIN}};
+                            {.fd = link->cancel_fd, .events = POLLIN},
+                            {.fd = events == POLLOUT ? link->hear_fd : -1, .events = POLLIN}};
+    const uint64_t by_ns = events == POLLIN ? atomic_load(&link->read_by_ns) : 0;
+    const uint64_t deadline_ns = by_ns ? by_ns : link->deadline_ns;
 
     for (;;) {
-        int n = poll(fds, 3, left_ms(link->deadline_ns));
+        int n = poll(fds, 4, left_ms(deadline_ns));
 
         if (n < 0 && errno != EINTR)
             return -errno;
+        if (n > 0 && (fds[1].revents || fds[2].revents))
+            return -ECANCELED;
         if (n > 0)
-            return fds[1].revents || fds[2].revents ? -ECANCELED : 0;
-        if (n == 0 && left_ms(link->deadline_ns) == 0)
+            return fds[3].revents ? LINK_HEARD : 0;
+        if (n == 0 && left_ms(deadline_ns) == 0)
             return -ETIMEDOUT;
     }
 }
@@ -369,6 +378,20 @@ int link_recv_page(struct link *link, const struct wire_header *header, void *to
     return ret;
 }
 
+void link_settle(const struct link *link, unsigned ms)
+{
+    struct pollfd gone = {.fd = link->out};
+    int protocol = 0, left = 0;
+    socklen_t len = sizeof(protocol);
+
+    if (getsockopt(link->out, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) || protocol != IPPROTO_TCP)
+        return;
+    for (unsigned i = 0; i < ms && !ioctl(link->out, SIOCOUTQ, &left) && left > 0; i++) {
+        if (poll(&gone, 1, 1))
+            break;
+    }
+}
+
 int link_write(struct link *link, const void *bytes, size_t len)
 {
     struct iovec part = {(void *)(uintptr_t)bytes, len};
@@ -391,6 +414,7 @@ const char *link_strerror(int error)
 {
     switch (error) {
     case -ECONNRESET:
+    case -EPIPE:
         return "the other side has closed it";
     case -ECONNABORTED:
         return "it was cut off: its TLS session was not ended";

@@ -3,6 +3,7 @@
 #ifndef POSTCOPY_LINK_H
 #define POSTCOPY_LINK_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,13 +14,16 @@
 #include "wire.h"
 
 #define LINK_AHEAD (WIRE_HEADER + 4096) /* a message of a page */
+#define LINK_HEARD (-ENOMSG)            /* hear_fd can be read, so nothing was waited for */
 
 struct link {
     int in, out;
-    int stop_fd;             /* an eventfd: readable when nothing is to be waited for any more */
-    int cancel_fd;           /* readable when what is under way has had its time; -1 */
-    uint64_t deadline_ns;    /* of all waits, by CLOCK_MONOTONIC; 0: none */
-    int in_flags, out_flags; /* to restore */
+    int stop_fd;          /* an eventfd: readable when nothing is to be waited for any more */
+    int cancel_fd;        /* readable when what is under way has had its time; -1 */
+    int hear_fd;          /* readable: who waits to write is to listen first; -1: never */
+    uint64_t deadline_ns; /* of all waits, by CLOCK_MONOTONIC; 0: none */
+    _Atomic uint64_t read_by_ns; /* the same, of those for something to read */
+    int in_flags, out_flags;     /* to restore */
     struct silence in_silence, out_silence;
     pthread_mutex_t send_lock; /* a message at a time */
     _Atomic uint64_t bytes;    /* both ways */
@@ -68,7 +72,7 @@ void link_fini(struct link *link);
 
 /*
  * Context: any thread; blocks until the bytes are with the kernel.
- * Return: 0; -errno of write(2); -ECANCELED stopped, or torn; -ETIMEDOUT.
+ * Return: 0; -errno of write(2); -ECANCELED stopped, or torn; -ETIMEDOUT; LINK_HEARD.
  */
 int link_send(struct link *link, struct wire_header *header, const void *payload);
 /*
@@ -87,6 +91,12 @@ int link_recv_payload(struct link *link, const struct wire_header *header, void 
 int link_recv_page(struct link *link, const struct wire_header *header, void *to,
                    const void **ret_at);
 
+/*
+ * Who closes a TCP socket in which something is unread takes back what he has said and the other
+ * system has not acknowledged. Blocks until it has, for so long at most.
+ */
+void link_settle(const struct link *link, unsigned ms);
+
 /* Bytes that are no message. Return: as above. */
 int link_write(struct link *link, const void *bytes, size_t len);
 int link_read(struct link *link, void *bytes, size_t len);
@@ -100,7 +110,7 @@ const char *link_strerror(int error);
 
 /* ---- for tls.c */
 
-/* Return: 0: go on; -ECANCELED: stopped; -ETIMEDOUT; -errno. */
+/* Return: 0: go on; -ECANCELED: stopped; -ETIMEDOUT; LINK_HEARD; -errno. */
 int link_wait(const struct link *link, int fd, short events);
 ssize_t link_write_parts(int fd, struct iovec *parts, int count);
 

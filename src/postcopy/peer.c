@@ -15,6 +15,7 @@
 #ifndef POSTCOPY_LAST_WORD_MS
 #define POSTCOPY_LAST_WORD_MS 100
 #endif
+#define PATIENT 10 /* times that, where no thread of a program's waits for a page */
 
 int peer_init(struct peer *peer, enum uf_backend backend)
 {
@@ -115,31 +116,104 @@ int peer_fail(struct peer *peer, int error, const char *format, ...)
     return error;
 }
 
-static bool pauses(struct peer *peer)
+void peer_hears(struct peer *peer)
+{
+    pthread_mutex_lock(&peer->lock);
+    peer->hearing = HEARD;
+    peer->hearer = pthread_self();
+    pthread_mutex_unlock(&peer->lock);
+}
+
+void peer_heard_elsewhere(struct peer *peer)
+{
+    pthread_mutex_lock(&peer->lock);
+    peer->hearing = HEARD_ELSEWHERE;
+    pthread_mutex_unlock(&peer->lock);
+}
+
+/* Whether it is this thread that reads control; or is now, for none did. */
+static bool is_hearer(struct peer *peer)
 {
     bool is;
 
     pthread_mutex_lock(&peer->lock);
-    is = peer->lasting && !is_attempt_locked(peer);
+    if (peer->hearing == UNHEARD) {
+        peer->hearing = HEARD;
+        peer->hearer = pthread_self();
+    }
+    is = peer->hearing == HEARD && pthread_equal(peer->hearer, pthread_self());
     pthread_mutex_unlock(&peer->lock);
     return is;
 }
 
-static int link_broke(struct peer *peer, const struct link *link, int error, const char *format,
-                      ...) __attribute__((format(printf, 4, 5)));
+int peer_hear(struct peer *peer)
+{
+    struct wire_header header;
+    int ret = is_hearer(peer) ? peer_recv(peer, &peer->control, &header) : -ECANCELED;
+
+    return ret ? ret : peer_unexpected(peer, &peer->control, &header);
+}
+
+/* What is there before the words, of a side that is gone: requests, for example. */
+static bool is_passed_over(const struct wire_header *header)
+{
+    return !header->payload && header->type != WIRE_FAILED && header->type != WIRE_CANCEL;
+}
+
+/* Return: 0: nothing was said; -errno, told. */
+static int read_last_word(struct peer *peer, unsigned ms)
+{
+    struct link *control = &peer->control;
+    const uint64_t until_ns = peer_now_ns() + (uint64_t)ms * 1000000;
+    struct wire_header header;
+    int ret;
+
+    if (!control->open)
+        return 0;
+    atomic_store(&control->read_by_ns, until_ns);
+    do {
+        ret = link_wait(control, control->in, POLLIN);
+        if (ret == 0)
+            ret = link_recv_header(control, &header);
+    } while (ret == 0 && is_passed_over(&header) && peer_now_ns() < until_ns);
+    if (ret == 0 && (header.type == WIRE_FAILED || header.type == WIRE_CANCEL))
+        ret = peer_unexpected(peer, control, &header);
+    else
+        ret = 0;
+    atomic_store(&control->read_by_ns, 0);
+    return ret;
+}
+
+/* The same, whoever reads them. */
+static int await_last_word(struct peer *peer)
+{
+    struct pollfd stop = {.fd = peer->stop_fd, .events = POLLIN};
+    unsigned ms = POSTCOPY_LAST_WORD_MS;
+
+    pthread_mutex_lock(&peer->lock);
+    if (!peer->lasting)
+        ms *= PATIENT;
+    pthread_mutex_unlock(&peer->lock);
+    if (is_hearer(peer))
+        return read_last_word(peer, ms);
+    poll(&stop, 1, (int)ms);
+    return 0;
+}
+
+static int link_broke(struct peer *peer, bool silent, int error, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /*
  * The control link has the last word: a side that fails says why there and closes all, and which is
- * seen first is chance.
+ * seen first is chance. silent: nothing can be said there any more.
  */
-static int link_broke(struct peer *peer, const struct link *link, int error, const char *format,
-                      ...)
+static int link_broke(struct peer *peer, bool silent, int error, const char *format, ...)
 {
-    struct pollfd stop = {.fd = peer->stop_fd, .events = POLLIN};
+    int said = silent ? 0 : await_last_word(peer);
     va_list args;
 
-    if (link != &peer->control && pauses(peer))
-        poll(&stop, 1, POSTCOPY_LAST_WORD_MS);
+    if (said)
+        return said;
     va_start(args, format);
     error = fail(peer, true, error, format, args);
     va_end(args);
@@ -235,10 +309,12 @@ int peer_send(struct peer *peer, struct link *link, struct wire_header header, c
 {
     int ret = link_send(link, &header, payload);
 
+    if (ret == LINK_HEARD)
+        return peer_hear(peer);
     if (ret == -ECANCELED)
         return ret;
-    return ret ? link_broke(peer, link, ret, "writing to the %s link: %s",
-                            peer_link_name(peer, link), strerror(-ret))
+    return ret ? link_broke(peer, false, ret, "writing to the %s link: %s",
+                            peer_link_name(peer, link), link_strerror(ret))
                : 0;
 }
 
@@ -258,8 +334,8 @@ int peer_told(struct peer *peer, struct link *link, int ret)
     if (ret == -EBADMSG)
         return peer_fail(peer, ret, "a message of the %s link has a wrong checksum",
                          peer_link_name(peer, link));
-    return link_broke(peer, link, ret, "reading from the %s link: %s", peer_link_name(peer, link),
-                      link_strerror(ret));
+    return link_broke(peer, link == &peer->control, ret, "reading from the %s link: %s",
+                      peer_link_name(peer, link), link_strerror(ret));
 }
 
 int peer_recv(struct peer *peer, struct link *link, struct wire_header *ret_header)

@@ -41,8 +41,10 @@ struct peer {
     pthread_mutex_t lock; /* of what follows */
     int error;            /* the first */
     char text[256];
-    bool lasting; /* a link that breaks makes a pause */
-    int broken;   /* its error; 0: none */
+    enum { UNHEARD, HEARD, HEARD_ELSEWHERE } hearing; /* control is read: by nobody, */
+    pthread_t hearer; /* by this thread; or by one that does not write to it */
+    bool lasting;     /* a link that breaks makes a pause */
+    int broken;       /* its error; 0: none */
     char broken_text[128];
     bool rejoining; /* by this thread, whose errors are those of an attempt: */
     pthread_t rejoiner;
@@ -108,6 +110,20 @@ void peer_lock_quietly(pthread_mutex_t *lock, sigset_t *ret_mask);
 void peer_unlock_quietly(pthread_mutex_t *lock, const sigset_t *mask);
 /* When this can be read no link is waited for any more; -1: nothing. Context: none is now. */
 void peer_cancelable(struct peer *peer, int cancel_fd);
+/*
+ * This thread reads the control link from now on, and may read it to its end when a link breaks.
+ * Where none does, as at a source in precopy, the first does that meets something there, or a link
+ * that has broken.
+ */
+void peer_hears(struct peer *peer);
+/* Another one does, or soon will. */
+void peer_heard_elsewhere(struct peer *peer);
+/* Whether who waits to write listens, too: nothing is to come by control meanwhile but that it is
+ * over. Context: none waits now. */
+void peer_listen(struct peer *peer, bool on);
+/* Something has come by control, and nothing was asked for. Return: -errno, told; -ECANCELED
+ * another thread tells it. */
+int peer_hear(struct peer *peer);
 /* Of everything that waits for a link. 0: none. */
 void peer_deadline(struct peer *peer, uint64_t deadline_ns);
 /* A deadline for the next step of a handshake: who says nothing must not hold this side for ever.

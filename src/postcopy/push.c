@@ -114,21 +114,23 @@ static uint64_t due_ns(struct uf_source *source, uint64_t limit)
     return due;
 }
 
-/* What is waited for beside the limit; of precopy, that the sink goes, which nobody reads there. */
+/* What is waited for beside the limit; of precopy, that the sink goes: it only answers there, and a
+ * link that can be read while nothing was asked says that it has failed, or is gone. */
 enum { STOP, BELL, CONTROL, LINK, WAITS };
 
 /* Return: -errno: nothing more is to be sent. */
 static int after_event(const struct pusher *pusher, const struct pollfd fds[WAITS])
 {
-    struct uf_source *source = pusher->source;
+    struct peer *peer = &pusher->source->peer;
+    struct wire_header header;
+    int ret;
 
     if (fds[STOP].revents || fds[BELL].revents)
         return -ECANCELED;
-    if (!fds[CONTROL].revents)
-        return answer_unasked(source, pusher->link);
-    if (atomic_exchange(&source->overheard, true))
-        return -ECANCELED;
-    return answer_unasked(source, &source->peer.control);
+    if (fds[CONTROL].revents)
+        return peer_hear(peer);
+    ret = peer_recv(peer, pusher->link, &header);
+    return ret ? ret : peer_unexpected(peer, pusher->link, &header);
 }
 
 /*
@@ -399,6 +401,21 @@ int push_urgent(struct uf_source *source, struct link *link, const struct wire_h
     else
         PEER_COUNT(&source->peer, requests_dropped, 1);
     return ret;
+}
+
+void push_next(struct uf_source *source, const struct wire_header *request)
+{
+    const size_t page = request->offset / source->peer.regions[request->region].page;
+
+    pthread_mutex_lock(&source->map_lock);
+    if (bitmap_test(&source->missing[request->region], page)) {
+        source->cursor.region = request->region;
+        source->cursor.page = page;
+        atomic_store(&source->asked_ns, peer_now_ns());
+    }
+    pthread_mutex_unlock(&source->map_lock);
+    PEER_COUNT(&source->peer, requests, 1);
+    PEER_COUNT(&source->peer, requests_dropped, 1);
 }
 
 size_t push_left(struct uf_source *source)

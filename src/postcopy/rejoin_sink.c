@@ -88,6 +88,8 @@ int rejoin_sink(struct uf_sink *sink)
         peer->stats.pages_discarded = 0;
         pthread_mutex_unlock(&peer->lock);
     }
+    if (atomic_load(&sink->switched)) /* what came is not to be lost: it would come again */
+        peer_heard_elsewhere(peer);
     pthread_mutex_lock(&sink->speak_lock);
     sink->paused = false;
     if (sink->resumed)

@@ -312,6 +312,7 @@ static int take_over(struct uf_sink *sink)
     digest_settle(&sink->digest);
     atomic_store(&sink->switched, true);
     peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_READY}, NULL);
+    peer_heard_elsewhere(peer);
     PEER_COUNT(peer, downtime_ns, peer_now_ns() - before);
     ret = peer_error(peer);
     crew_start(&sink->crew, CREW_RECEIVE, receive_pages, sink);
@@ -339,6 +340,7 @@ static int say_complete(struct uf_sink *sink)
     struct peer *peer = &sink->peer;
     int ret = peer_halted(peer);
 
+    peer_hears(peer);
     if (ret == 0)
         ret = peer_send(peer, &peer->control, (struct wire_header){.type = WIRE_COMPLETE}, NULL);
     if (!peer->reconnect)
@@ -394,6 +396,7 @@ static int run(void *arg)
     int ret;
 
     crew_init(&sink->crew);
+    peer_hears(&sink->peer);
     ret = migrate(sink);
     receive_release(sink);
     return ret;

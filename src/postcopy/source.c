@@ -70,6 +70,8 @@ int uf_source_new(struct uf_source **ret, const struct uf_source_options *option
     peer_reconnects(&source->peer, options->reconnect, options->arg, options->handshake_ms);
     source->peer.silence_ms = options->silence_ms;
     pthread_mutex_init(&source->map_lock, NULL);
+    pthread_mutex_init(&source->asked_lock, NULL);
+    pthread_cond_init(&source->asked_changed, NULL);
     pthread_mutex_init(&source->urgent_lock, NULL);
     pthread_mutex_init(&source->rate_lock, NULL);
     *ret = source;
@@ -82,6 +84,8 @@ void uf_source_free(struct uf_source *source)
         return;
     pthread_mutex_destroy(&source->map_lock);
     pthread_mutex_destroy(&source->urgent_lock);
+    pthread_cond_destroy(&source->asked_changed);
+    pthread_mutex_destroy(&source->asked_lock);
     pthread_mutex_destroy(&source->rate_lock);
     close_bells(source);
     peer_fini(&source->peer);
@@ -162,6 +166,8 @@ int source_reserve(struct uf_source *source)
     struct peer *peer = &source->peer;
     int ret = peer->background_count ? 0 : crew_take(&source->crew, CREW_PUSH);
 
+    if (ret == 0)
+        ret = crew_take(&source->crew, CREW_URGENT);
     if (ret == 0)
         ret = crew_take_links(&source->crew, peer);
     return ret ? peer_fail(peer, ret, "threads for the links: %s", strerror(-ret)) : 0;
@@ -296,6 +302,7 @@ static int migrate(struct uf_source *source)
 
     if (ret == 0)
         ret = greet(source);
+    peer_listen(peer, true);
     if (ret == 0)
         ret = make_maps(source);
     if (ret == 0)

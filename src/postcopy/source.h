@@ -19,14 +19,15 @@ enum bell { BELL_WISH, BELL_CANCEL, BELL_SENT, BELLS };
 
 struct holes;
 
+#define SOURCE_ASKED 256 /* more requests only move the place from which pages are pushed on */
+
 struct uf_source {
     struct peer peer;
     struct uf_source_options options;
     struct crew crew;
     _Atomic bool switch_wanted, cancel_wanted, switched, done_said, complete;
-    _Atomic bool overheard; /* precopy: a thread reads control, where nothing should come */
-    int bells[BELLS];       /* eventfds, but for the timer */
-    bool handed;            /* the sink is known to have switched */
+    int bells[BELLS]; /* eventfds, but for the timer */
+    bool handed;      /* the sink is known to have switched */
     bool switch_tried;
     const void *blob;
     size_t blob_len;
@@ -48,6 +49,16 @@ struct uf_source {
         size_t page;
     } cursor;
     _Atomic uint64_t asked_ns; /* when a page was last asked for; 0: not yet */
+
+    /*
+     * Without an urgent link requests come by control, which is read on while their pages are
+     * written: a ring, for the thread that does so.
+     */
+    pthread_mutex_t asked_lock; /* of what follows */
+    pthread_cond_t asked_changed;
+    struct wire_header asked[SOURCE_ASKED];
+    unsigned asked_first, asked_count;
+    bool asked_over;
 
     pthread_mutex_t urgent_lock; /* from a claim of an urgent page until it is sent */
     pthread_mutex_t rate_lock;   /* of what follows */
@@ -78,10 +89,6 @@ int handover_cancel(struct uf_source *source);
 
 /* ---- answer.c */
 
-/* Before the switch the sink only answers, and a link that can be read while nothing was asked says
- * that it has failed, or is gone. Return: -errno, told. */
-int answer_unasked(struct uf_source *source, struct link *link);
-
 /* Push all, and answer requests, until the sink has every page. Return: 0; -errno. */
 int answer_and_push(struct uf_source *source);
 /* The sink has resumed. */
@@ -102,6 +109,8 @@ int rejoin_source(struct uf_source *source);
 int push_all(struct uf_source *source, bool precopy);
 /* Send one page if it is missing, and go on behind it. Return: 0; -errno, told. */
 int push_urgent(struct uf_source *source, struct link *link, const struct wire_header *request);
+/* The same, for who may not wait: it is the next that goes out unasked. */
+void push_next(struct uf_source *source, const struct wire_header *request);
 size_t push_left(struct uf_source *source); /* bytes */
 
 #endif
