@@ -229,7 +229,8 @@ static void step(struct asker *asker)
             end_reading(asker);
         return;
     }
-    if (!asker->over && fds[PAGE].revents)
+    /* What was there may have been read while a request could not be written. */
+    if (!asker->over && fds[PAGE].revents && link_look_ahead(asker->reads->link))
         take(asker);
     if (!asker->over && fds[STOP].revents)
         asker->over = -ECANCELED;

@@ -420,8 +420,10 @@ ssize_t uf_context_read(int fd, struct uf_msg *msgs, size_t len_bytes)
     return ret;
 }
 
-/* A touch that is heard of long after its page has come. */
-static void check_late(void)
+#define TRIES_MAX 20 /* where the machine is busy all may have come before anything is read */
+
+/* Return: how many faults were heard of; *ret_right: that all is as it should be. */
+static uint64_t move_and_hear_late(bool *ret_right)
 {
     struct move move = {.kind = MAP_PRIVATE, .sink_how = {.resume = resume_and_touch_far}};
     struct uf_postcopy_thread threads[TOUCHERS] = {0};
@@ -438,10 +440,22 @@ static void check_late(void)
     uf_sink_threads(move.sink, threads, TOUCHERS);
     for (unsigned i = 0; i < TOUCHERS; i++)
         faults += threads[i].faults;
-    point(is_right(&move) && faults > 0 &&
-              sum_of(move.sink_stats.latency, UF_POSTCOPY_BUCKETS) == faults,
-          "a fault that is heard of when all has come is in the histogram, too");
+    *ret_right = is_right(&move) && sum_of(move.sink_stats.latency, UF_POSTCOPY_BUCKETS) == faults;
     end(&move);
+    return faults;
+}
+
+/* A touch that is heard of long after its page has come; not so late that it was woken unheard. */
+static void check_late(void)
+{
+    uint64_t faults = 0;
+    bool right = true;
+
+    for (int tries = 0; right && !faults && tries < TRIES_MAX; tries++)
+        faults = move_and_hear_late(&right);
+    printf("# %llu faults\n", (unsigned long long)faults);
+    point(right && faults > 0,
+          "a fault that is heard of when all has come is in the histogram, too");
 }
 
 /* Each page behind the switch is of one kind, the same at both sides; each fault is in the
