@@ -248,7 +248,7 @@ def check_no_network():
 def check_progress(folder):
     """What was sent in vain is not counted as done behind the switch."""
     path = os.path.join(folder, "progress")
-    status, _, err = run(side(), "--size=32M", "--rounds=1", "--writer=random:max", "--reader=none",
+    status, _, err = run(side(), "--size=32M", "--rounds=1", "--writer=random:5k", "--reader=none",
                          "--bandwidth=20M", "--quiet", f"--progress={path}")
     with open(path, encoding="ascii") as file:
         late = [line for line in map(json.loads, file) if line["phase"] == "postcopy"]
