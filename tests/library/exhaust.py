@@ -108,7 +108,7 @@ def main():
                     point(False, f"{error} {number} {text} {env}", bad)
                 if re.search(RELEASE, text):
                     bad = wrong(call, f"{number}..{number + 2}", error, env, folder)
-                    if bad:
+                    if bad and bad != MISSED:  # as many as are asked for below were made
                         point(False, f"{error} thrice from {number} {text} {env}", bad)
                     releases += not bad
             # the last of a kind, where the first run made one more than all others do
