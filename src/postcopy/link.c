@@ -299,21 +299,18 @@ static size_t take_ahead(struct link *link, void *to, size_t len)
 /* Return: bytes; 0: again; -errno. */
 static ssize_t recv_some(struct link *link, void *to, size_t len)
 {
-    bool ahead = link->eager && len < sizeof(link->ahead);
     ssize_t n;
 
-    if (link->ahead_at < link->ahead_end)
+    if (link->eager && len < sizeof(link->ahead) && !link_look_ahead(link))
+        return after_failure(link, link->in, POLLIN);
+    if (link_has_ahead(link))
         return (ssize_t)take_ahead(link, to, len);
     if (link->ahead_error)
         return link->ahead_error;
-    n = ahead ? read(link->in, link->ahead, sizeof(link->ahead)) : read(link->in, to, len);
+    n = read(link->in, to, len);
     if (n <= 0)
         return n == 0 ? -ECONNRESET : after_failure(link, link->in, POLLIN);
-    if (!ahead)
-        return n;
-    link->ahead_at = 0;
-    link->ahead_end = (size_t)n;
-    return (ssize_t)take_ahead(link, to, len);
+    return n;
 }
 
 static int recv_all(struct link *link, void *to, size_t len)
