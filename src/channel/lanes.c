@@ -154,11 +154,15 @@ static void ask_server(const struct remote *remote, struct channel_lane *lane, u
     }
 }
 
+static bool is_served(uint32_t word)
+{
+    return (word & CHANNEL_STATES) == CHANNEL_ASKED && word & CHANNEL_BEGUN;
+}
+
 /* Somebody is at it. */
 static bool is_begun(uint32_t word)
 {
-    return (word & CHANNEL_STATES) == CHANNEL_TAKEN ||
-           ((word & CHANNEL_STATES) == CHANNEL_ASKED && word & CHANNEL_BEGUN);
+    return (word & CHANNEL_STATES) == CHANNEL_TAKEN || is_served(word);
 }
 
 /*
@@ -167,11 +171,7 @@ static bool is_begun(uint32_t word)
  */
 static bool nobody_answers(const struct remote *remote, const struct channel_lane *lane)
 {
-    const uint32_t begun = CHANNEL_ASKED | CHANNEL_BEGUN;
-
-    return client_over(remote) &&
-           ((atomic_load(&lane->state) & (CHANNEL_STATES | CHANNEL_BEGUN)) != begun ||
-            client_hung_up(remote));
+    return client_over(remote) && (!is_served(atomic_load(&lane->state)) || client_hung_up(remote));
 }
 
 /*

@@ -36,14 +36,6 @@ void fault_run(const struct fault_action *action, int sig, siginfo_t *info, ucon
     *arch_sigmask(uc) = fault_mask_to_real(*arch_sigmask(uc));
 }
 
-/*
- * The core and the wait status are to be those of this thread at this instruction, though other
- * threads may touch hidden pages at any moment: once SIGSEGV has its default action, they die of
- * that. What the access causes for certain, it causes again with the signal blocked, of which the
- * kernel makes the default action and the end in one step. Else the signal is queued again, while
- * blocked, and the last thing is the default action: the return from our handler restores the
- * registers, and delivers it there.
- */
 /* It comes when we return, to where the access is made: not here, where it may be let in. */
 static void send_behind(int sig, siginfo_t *info)
 {
@@ -53,6 +45,14 @@ static void send_behind(int sig, siginfo_t *info)
     sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), sig, info);
 }
 
+/*
+ * The core and the wait status are to be those of this thread at this instruction, though other
+ * threads may touch hidden pages at any moment: once SIGSEGV has its default action, they die of
+ * that. What the access causes for certain, it causes again with the signal blocked, of which the
+ * kernel makes the default action and the end in one step. Else the signal is queued again, while
+ * blocked, and the last thing is the default action: the return from our handler restores the
+ * registers, and delivers it there.
+ */
 void fault_die(int sig, siginfo_t *info, ucontext_t *uc)
 {
     const struct sys_sigaction act = {.flags = ARCH_SA_RESTORER, .restorer = ARCH_RESTORER};

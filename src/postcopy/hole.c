@@ -94,6 +94,15 @@ bool holes_show(const struct uf_source *source, unsigned index, size_t first, si
     return any;
 }
 
+size_t holes_alike(const bool *holes, size_t count)
+{
+    size_t n = 1;
+
+    while (n < count && holes[n] == holes[0])
+        n++;
+    return n;
+}
+
 /* ---- how it is prepared */
 
 /* The facility takes memory for one context only, so who can register it is alone. */

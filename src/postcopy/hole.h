@@ -46,6 +46,8 @@ bool holes_unknown(const struct uf_source *source, unsigned region);
  */
 bool holes_show(const struct uf_source *source, unsigned region, size_t first, size_t count,
                 bool *ret);
+/* How many of these pages are as the first one: holes, or none. count: not 0 */
+size_t holes_alike(const bool *holes, size_t count);
 
 /* ---- hole_find.c */
 

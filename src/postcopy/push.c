@@ -82,8 +82,7 @@ static size_t run_of(const char *bytes, size_t page, size_t count, const bool *h
 static void copy_content(char *to, const char *from, size_t page, size_t count, const bool *holes)
 {
     for (size_t at = 0, n; at < count; at += n) {
-        for (n = 1; at + n < count && holes[at + n] == holes[at];)
-            n++;
+        n = holes_alike(holes + at, count - at);
         if (!holes[at])
             memcpy(to + at * page, from + at * page, n * page);
     }

@@ -24,8 +24,7 @@ static uint64_t sum_of(const struct uf_source *source, unsigned index, size_t fi
 
     holes_show(source, index, first, count, holes);
     for (size_t at = 0, n; at < count; at += n) {
-        for (n = 1; at + n < count && holes[at + n] == holes[at];)
-            n++;
+        n = holes_alike(holes + at, count - at);
         if (!holes[at])
             sum +=
                 digest_of(region->start + (first + at) * region->page, region->page, first + at, n);
