@@ -3,6 +3,7 @@
 """Runs the conformance suite on an older Debian's own kernel, in QEMU, where it is built here.
 
 usage: tests/oldkernel/run.py [--all|--short] [--release=bookworm|bullseye] [--part=K/N] [--own] [--cases=GLOB,...] BUILD
+       tests/oldkernel/run.py --network BUILD
 
 The kernel comes from Debian's archive (kernel.sh) and lies below the build folder; its machine has
 what is built here, the libraries and commands of this system that it needs, and nothing else. Cases
@@ -11,6 +12,8 @@ fail on that kernel's own facility, too; all else has to pass. --all runs every 
 kind of memory, or with --short some of that, as root only. A part is run as an ordinary user and with --trap=all. For those who sort: --part=2/9 runs the
 second of nine parts of the same; --cases only the suite's cases of these names, listed or not; --own
 the kernel's own facility instead of ours, where each has to pass.
+
+--network: no cases, but migrations over veth and netem, which not every kernel has and that one does.
 """
 import argparse
 import glob
@@ -34,10 +37,12 @@ SECONDS = {False: 900, True: 5400}  # only a failure takes as long
 COMMANDS = ("sh", "mount", "chmod", "uname", "cat", "setpriv", "true", "sleep", "echo", "test", "env",
             "taskset", "sed", "id")
 MODULES = ("loop",)
+NETWORK_COMMANDS, NETWORK_MODULES = ("ip", "tc", "nsenter"), ("veth", "sch_netem")
 OURS = ("userfault", "libuserfault.so.0.1.0", "libuserfault-preload.so",
         "tests/conformance/conformance", "tests/conformance/libconformance-raw.so",
         "tests/differential/difftest", "tests/differential/difffuzz",
         "tests/library/library", "examples/demand-paging")
+NETWORK_OURS = ("libuserfault.so.0.1.0", "libuserfault-postcopy.so.0.1.0", "tests/postcopy/distance")
 # Without --all. Slow there: make old-kernel runs them.
 SAMPLE = ("anon",)
 SLOW = ["bulk/*", "copy/let-go*", "race/*", "*/race*", "thread/*", "signal/*-during-copy", "events/*",
@@ -57,6 +62,9 @@ def sections(build, listed, options):
     names = [line.split()[0] for line in listing.stdout.splitlines()]
     suite = f"tests/conformance/conformance --patience={PATIENCE} --named=/cases/"
     ours = "./userfault run --backend=user --deny-kernel"
+    if options.network:  # one at a time: the processors are emulated
+        return {f"netem-{backend}": (f"tests/postcopy/distance {backend} netem 1", None)
+                for backend in ("kernel", "user")}
     if options.cases:
         asked = [name for name in names if matches(name, options.cases.split(","))]
         if options.own:
@@ -102,7 +110,26 @@ def script_of(parts):
     return "\n".join([*lines, ""]).encode()
 
 
-def machine(build, kernel, parts, work):
+def add_network(files, build, kernel):
+    for command in NETWORK_COMMANDS:
+        files.command(command)
+    add_modules(files, kernel, NETWORK_MODULES)
+    add_ours(files, build, NETWORK_OURS)
+    files.add(os.path.join(build, "libuserfault-postcopy.so.0"), "/build/libuserfault-postcopy.so.0")
+
+
+def add_modules(files, kernel, names):
+    for module in names:
+        for path in glob.glob(f"{kernel}/lib/modules/*/kernel/**/{module}.ko", recursive=True):
+            files.add(path, f"/modules/{module}.ko")
+
+
+def add_ours(files, build, names):
+    for name in names:
+        files.program(os.path.join(build, name), "/build/" + name, ours=build)
+
+
+def machine(build, kernel, parts, work, network):
     """Returns the path of its first file system."""
     files = Initramfs()
     for folder, mode in (("/proc", 0o755), ("/sys", 0o755), ("/dev", 0o755), ("/tmp", 0o1777),
@@ -121,17 +148,17 @@ def machine(build, kernel, parts, work):
     unwinder = subprocess.run([*compiler, "-print-file-name=libgcc_s.so.1"], stdout=subprocess.PIPE,
                               text=True, check=True).stdout.strip()
     files.add(os.path.realpath(unwinder), "/lib/x86_64-linux-gnu/libgcc_s.so.1")
-    for module in MODULES:
-        for path in glob.glob(f"{kernel}/lib/modules/*/kernel/**/{module}.ko", recursive=True):
-            files.add(path, f"/modules/{module}.ko")
+    add_modules(files, kernel, MODULES)
     disk = os.path.join(work, "disk")
     with open(disk, "wb") as file:
         file.truncate(48 << 20)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", disk], check=True,
                    env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
     files.add(disk, "/disk")
-    for name in OURS:
-        files.program(os.path.join(build, name), "/build/" + name, ours=build)
+    if network:
+        add_network(files, build, kernel)
+    else:
+        add_ours(files, build, OURS)
     files.add(os.path.join(build, "libuserfault.so.0"), "/build/libuserfault.so.0")
     for name, (_, cases) in parts.items():
         if cases:
@@ -143,10 +170,10 @@ def machine(build, kernel, parts, work):
     return path
 
 
-def run(kernel, initramfs, work, seconds):
+def run(kernel, initramfs, work, seconds, threads):
     """Yields what the script says, line by line, as it comes."""
     console = os.path.join(work, "console")
-    command = [QEMU, "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048",
+    command = [QEMU, "-accel", f"tcg,thread={threads}", "-cpu", "max", "-smp", "2", "-m", "2048",
                "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot",
                "-kernel", glob.glob(f"{kernel}/boot/vmlinuz-*")[0], "-initrd", initramfs,
                "-append", "console=ttyS0 panic=-1 mitigations=off",
@@ -192,6 +219,8 @@ class Reader:
             # The kernel's own facility answers so, too, or has not what the case asks for.
             point(not passed or skipped, f"{self.section}: fails there on the kernel's own: {name}")
             return
+        if skipped and self.section.startswith("netem"):
+            text, passed = text.replace("# SKIP", "was skipped:"), False
         if not passed and "# TODO" not in text:
             note("\n".join(self.said))
         point(passed, f"{self.section}: {text}")
@@ -200,7 +229,7 @@ class Reader:
         section = self.section
         for name in sorted(self.left[section]):
             point(False, f"{section}: {name} was not reached")
-        if self.parts[section][1] is None and not any(self.counts[section].values()):
+        if self.parts[section][1] is None and (status or not any(self.counts[section].values())):
             if status:
                 note("\n".join(self.said))
             point(status == 0, f"{section}: {self.parts[section][0]}")
@@ -231,6 +260,7 @@ def asked():
     options.add_argument("--part", default="1/1")
     options.add_argument("--cases")
     options.add_argument("--own", action="store_true")
+    options.add_argument("--network", action="store_true")
     options.add_argument("build")
     return options.parse_args()
 
@@ -242,6 +272,9 @@ def main():
         skip_all(QEMU + " is not installed")
     if not shutil.which("mke2fs", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
         skip_all("mke2fs is not installed")
+    for command in NETWORK_COMMANDS if options.network else ():
+        if not shutil.which(command, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
+            skip_all(command + " is not installed")
     kernel = os.path.join(build, "old-kernel", options.release)
     fetch(options.release, kernel)
     # A release that nobody has looked at yet has no list.
@@ -249,7 +282,9 @@ def main():
     parts = divided(sections(build, listed, options), options.part)
     reader, began = Reader(parts), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="userfault-old-kernel-") as work:
-        for line in run(kernel, machine(build, kernel, parts, work), work, SECONDS[options.all]):
+        initramfs = machine(build, kernel, parts, work, options.network)
+        threads = "multi" if options.network else "single"
+        for line in run(kernel, initramfs, work, SECONDS[options.all], threads):
             reader.line(line)
     reader.finish()
     note(f"{time.monotonic() - began:.0f} s")

@@ -5,8 +5,11 @@
  * network is said to do it did. No time is asserted but what no network could be quicker than.
  *
  * Delays are one way: 20 ms are a round trip of 40.
+ *
+ * usage: distance kernel|user [WORD [N]]: those with the word in their name, as netem; N at a time
  */
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -194,11 +197,13 @@ static struct plan plans[POINTS_MAX];
 static struct worker_point points[POINTS_MAX];
 static unsigned count;
 
+static const char *only = ""; /* what names have to have in them */
+
 static void add(const struct row *row, const char *kind, const struct sides_how *how, bool veth,
                 const char *key)
 {
     struct plan *plan = &plans[count];
-    struct worker_point *point = &points[count++];
+    struct worker_point *point = &points[count];
 
     *plan = (struct plan){.row = row, .how = *how, .veth = veth};
     plan->how.page = 4096;
@@ -208,6 +213,7 @@ static void add(const struct row *row, const char *kind, const struct sides_how 
     *point = (struct worker_point){.run = run, .arg = plan};
     snprintf(point->name, sizeof(point->name), "%s%s: %s%s", veth ? "veth, netem: " : "", row->name,
              kind, key ? ", TLS" : "");
+    count += strstr(point->name, only) != NULL;
 }
 
 int main(int argc, char **argv)
@@ -215,7 +221,9 @@ int main(int argc, char **argv)
     enum uf_backend backend =
         argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
     const size_t row_count = sizeof(rows) / sizeof(rows[0]);
+    unsigned at_once = argc > 3 ? (unsigned)atoi(argv[3]) : AT_ONCE;
 
+    only = argc > 2 ? argv[2] : only;
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < row_count; i++) {
         for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
@@ -229,5 +237,5 @@ int main(int argc, char **argv)
                 add(&rows[i], kinds[k].name, &how, false, sides_key());
         }
     }
-    return workers_run(points, count, AT_ONCE) != 0;
+    return workers_run(points, count, at_once) != 0;
 }

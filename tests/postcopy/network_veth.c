@@ -51,15 +51,8 @@ static const char *run(const struct network *network, int side, const char *form
 /* tc's own words; what it delays one way. */
 static void netem_words(const struct path_how *how, char *ret, size_t room)
 {
-    size_t at = 0;
+    size_t at = (size_t)snprintf(ret, room, " delay %uus", how->delay_us);
 
-    ret[0] = '\0';
-    if (how->delay_us || how->held_back)
-        at += (size_t)snprintf(ret + at, room - at, " delay %uus",
-                               how->delay_us + how->held_longer_us);
-    if (how->held_back) /* all but these go at once */
-        at += (size_t)snprintf(ret + at, room - at, " reorder %.2f%%",
-                               100 - how->held_back / 10000.0);
     if (how->loss)
         at += (size_t)snprintf(ret + at, room - at, " loss %.2f%%", how->loss / 10000.0);
     if (how->rate)
@@ -67,10 +60,29 @@ static void netem_words(const struct path_how *how, char *ret, size_t room)
                  how->queue / NETWORK_MTU);
 }
 
-static const char *make_pair(struct network *network, const struct path_how *how)
+/*
+ * Who reorders by netem has most packets go at once, without its delay, and those of a rate are
+ * never overtaken: so that is done by a second one, behind the first.
+ */
+static const char *add_netem(const struct network *network, int side, const struct path_how *how)
 {
     const char *why;
     char words[160];
+
+    netem_words(how, words, sizeof(words));
+    why = run(network, side, "tc qdisc add dev " NETWORK_DEVICE " root handle 1: netem%s", words);
+    if (!why && how->held_back)
+        why = run(network, side,
+                  "tc qdisc add dev " NETWORK_DEVICE
+                  " parent 1:1 handle 2: netem delay %uus reorder %.2f%%",
+                  how->held_longer_us, 100 - how->held_back / 10000.0);
+    return why;
+}
+
+static const char *make_pair(struct network *network, const struct path_how *how)
+{
+    const bool wanted = how->delay_us || how->held_back || how->loss || how->rate;
+    const char *why;
 
     /* The peer's namespace is named by a process in it: this one, for as long. */
     network_enter(network, 1);
@@ -78,14 +90,13 @@ static const char *make_pair(struct network *network, const struct path_how *how
               "ip link add " NETWORK_DEVICE " type veth peer name " NETWORK_DEVICE " netns %d",
               getpid());
     network_leave(network);
-    netem_words(how, words, sizeof(words));
     for (int side = 0; !why && side < 2; side++) {
         why = run(network, side, "ip address add %s/%d dev " NETWORK_DEVICE, NETWORK_TEXT(side),
                   NETWORK_PREFIX);
         /* One packet is one to netem, too. */
         why = why ? why : run(network, side, "ip link set " NETWORK_DEVICE " gso_max_segs 1 up");
-        if (!why && *words)
-            why = run(network, side, "tc qdisc add dev " NETWORK_DEVICE " root netem%s", words);
+        if (!why && wanted)
+            why = add_netem(network, side, how);
     }
     return why;
 }

@@ -13,8 +13,9 @@
 
 #include <userfault/postcopy.h>
 
-#define SIDES_REGIONS  2
-#define SIDES_PATIENCE 60 /* seconds; only a failure takes that long */
+#define SIDES_REGIONS 2
+#define SIDES_PATIENCE                                                                             \
+    240 /* seconds; only a failure takes that long, but on an emulated processor */
 
 enum sides_end { ALL_RIGHT = 0, BEFORE_SWITCH = 10, BEHIND_SWITCH = 11, WRONG = 12 };
 
