@@ -18,6 +18,7 @@
 
 #include "network.h"
 #include "sides.h"
+#include "states.h"
 #include "workers.h"
 
 #define AT_ONCE 40 /* they mostly wait */
@@ -27,68 +28,10 @@
  * the network a dozen times until hands are shaken. What is cut by more than this is seen as such.
  */
 #define LIMIT_MS 8000
-/* Bytes a second: so that a page that is written to means another round, or who touches pages is
- * quicker than the push, however late they get a processor: all of it would take 13 s. */
-#define BANDWIDTH_ROUNDS 2000000
-#define BANDWIDTH_URGENT 100000
 
 enum when { SOON, HALFWAY, LATE, WHENS };
-enum phase { BEFORE, BEHIND, EITHER }; /* the switch; where it breaks, if it does */
 
 static const char *const when_names[] = {"soon", "halfway", "late"};
-
-struct state {
-    const char *name;
-    unsigned rounds;
-    enum phase phase;
-    struct network_cut at, again; /* the latter behind the first one; its type 0: none */
-};
-
-enum { SOURCE, SINK };
-enum { CONTROL, URGENT, BACKGROUND, ANY = -1 };
-
-static const struct state states[] = {
-    {"HELLO", 2, BEFORE, {SOURCE, CONTROL, WIRE_HELLO, 1}, {0}},
-    {"HELLO of the last link", 2, BEFORE, {SOURCE, BACKGROUND + 1, WIRE_HELLO, 1}, {0}},
-    {"HELLO of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_HELLO, 1}, {0}},
-    {"REGIONS", 2, BEFORE, {SOURCE, CONTROL, WIRE_REGIONS, 1}, {0}},
-    {"REGIONS of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_REGIONS, 1}, {0}},
-    {"OFFER", 2, BEFORE, {SOURCE, CONTROL, WIRE_OFFER, 1}, {0}},
-    {"OFFER of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_OFFER, 1}, {0}},
-    {"the first pages", 2, BEFORE, {SOURCE, BACKGROUND, WIRE_PAGES, 1}, {0}},
-    {"the fourth pages", 2, BEFORE, {SOURCE, BACKGROUND, WIRE_PAGES, 4}, {0}},
-    {"round 2", 3, BEFORE, {SOURCE, BACKGROUND, WIRE_ROUND, 1}, {0}},
-    {"round 3", 3, BEFORE, {SOURCE, BACKGROUND + 1, WIRE_ROUND, 2}, {0}},
-    {"SYNC", 2, BEFORE, {SOURCE, BACKGROUND, WIRE_SYNC, 1}, {0}},
-    {"PREPARE", 2, BEFORE, {SOURCE, CONTROL, WIRE_PREPARE, 1}, {0}},
-    {"PREPARE of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_PREPARE, 1}, {0}},
-    {"DISCARD", 2, BEFORE, {SOURCE, CONTROL, WIRE_DISCARD, 1}, {0}},
-    {"the second PREPARE", 2, BEFORE, {SOURCE, CONTROL, WIRE_PREPARE, 2}, {0}},
-    {"the second PREPARE of the sink", 2, BEFORE, {SINK, CONTROL, WIRE_PREPARE, 2}, {0}},
-    {"BLOB", 2, EITHER, {SOURCE, CONTROL, WIRE_BLOB, 1}, {0}},
-    {"SWITCH", 2, BEHIND, {SOURCE, CONTROL, WIRE_SWITCH, 1}, {0}},
-    {"READY", 2, BEHIND, {SINK, CONTROL, WIRE_READY, 1}, {0}},
-    {"RESUMED", 2, BEHIND, {SINK, CONTROL, WIRE_RESUMED, 1}, {0}},
-    {"a request", 0, BEHIND, {SINK, URGENT, WIRE_REQUEST, 1}, {0}},
-    {"a later request", 0, BEHIND, {SINK, URGENT, WIRE_REQUEST, 3}, {0}},
-    {"an urgent page", 0, BEHIND, {SOURCE, URGENT, WIRE_PAGES, 1}, {0}},
-    {"the first push", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_PAGES, 1}, {0}},
-    {"a later push", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_PAGES, 4}, {0}},
-    {"zeroes", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_ZERO, 1}, {0}},
-    {"DIGEST", 2, BEHIND, {SOURCE, CONTROL, WIRE_DIGEST, 1}, {0}},
-    {"DONE", 2, BEHIND, {SOURCE, BACKGROUND, WIRE_DONE, 1}, {0}},
-    {"COMPLETE", 2, BEHIND, {SINK, CONTROL, WIRE_COMPLETE, 1}, {0}},
-    {"BYE", 2, BEHIND, {SOURCE, CONTROL, WIRE_BYE, 1}, {0}},
-#define FIRST                                                                                      \
-    {                                                                                              \
-        SINK, CONTROL, WIRE_READY, 1                                                               \
-    }
-    {"READY, and HELLO of the next links", 2, BEHIND, FIRST, {SOURCE, ANY, WIRE_HELLO, 1}},
-    {"READY, and STATE", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_STATE, 1}},
-    {"READY, and MISSING", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_MISSING, 2}},
-    {"READY, and pages that come again", 0, BEHIND, FIRST, {SOURCE, BACKGROUND, WIRE_PAGES, 1}},
-    {"READY, and COMPLETE", 2, BEHIND, FIRST, {SINK, CONTROL, WIRE_COMPLETE, 1}},
-};
 
 struct plan {
     const struct state *state;
@@ -298,20 +241,12 @@ static enum worker_result break_unasked(FILE *out, struct story *story, const st
     return good ? WORKER_GOOD : WORKER_BAD;
 }
 
-static uint64_t bandwidth_of(const struct state *state)
-{
-    if (state->rounds == 3)
-        return BANDWIDTH_ROUNDS;
-    return state->rounds == 0 && state->at.link == URGENT ? BANDWIDTH_URGENT : 0;
-}
-
 static enum worker_result run_with(const struct plan *plan, FILE *out, char *ret_why,
                                    enum worker_result (*part)(FILE *out, struct story *story,
                                                               const struct plan *plan,
                                                               char *ret_why))
 {
     static struct story story;
-    unsigned background = 1;
     const char *why;
     enum worker_result result;
 
@@ -321,20 +256,7 @@ static enum worker_result run_with(const struct plan *plan, FILE *out, char *ret
         snprintf(ret_why, 128, "%s", why);
         return WORKER_SKIP;
     }
-    /* One link, which all pages travel on, but where it is about two. */
-    if (plan->state->rounds == 3 || plan->state->at.link > BACKGROUND)
-        background = 2;
-    story.how = (struct sides_how){.backend = plan->backend,
-                                   .pages = {203, 117},
-                                   .page = 4096,
-                                   .rounds = plan->state->rounds,
-                                   .background = background,
-                                   .urgent = true,
-                                   .bandwidth = bandwidth_of(plan->state),
-                                   .downtime_ms = 1,
-                                   .burst = 64,
-                                   .handshake_ms = plan->when == SOON ? 0 : LIMIT_MS,
-                                   .silence_ms = plan->when == SOON ? 0 : LIMIT_MS};
+    story.how = states_how(plan->state, plan->backend, plan->when == SOON ? 0 : LIMIT_MS);
     result = part(out, &story, plan, ret_why);
     network_close(&story.network);
     return result;
@@ -350,7 +272,6 @@ static enum worker_result run_unasked(const void *arg, FILE *out, char ret_why[1
     return run_with(arg, out, ret_why, break_unasked);
 }
 
-#define STATES     (sizeof(states) / sizeof(states[0]))
 #define POINTS_MAX (STATES * WHENS + 1)
 
 static const struct state unasked = {"an unasked break",
