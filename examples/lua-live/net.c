@@ -5,6 +5,7 @@
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -38,6 +39,12 @@ static int unix_address(const char *path, struct address *ret)
     return 1;
 }
 
+/* A larger number would be another port to getaddrinfo(). */
+static bool port_good(const char *port)
+{
+    return port[strspn(port, "0123456789")] || strtoul(port, NULL, 10) <= UINT16_MAX;
+}
+
 /* Return: how many; -errno. */
 static int tcp_addresses(const char *name, bool passive, struct address ret[ADDRESSES_MAX])
 {
@@ -48,7 +55,7 @@ static int tcp_addresses(const char *name, bool passive, struct address ret[ADDR
     char host[NET_NAME_MAX];
     int count = 0;
 
-    if (!colon || (size_t)(colon - name) >= sizeof(host))
+    if (!colon || (size_t)(colon - name) >= sizeof(host) || !port_good(colon + 1))
         return -EAFNOSUPPORT;
     snprintf(host, sizeof(host), "%.*s", (int)(colon - name), name);
     if (host[0] == '[' && colon[-1] == ']')

@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -44,6 +45,12 @@ const char *address_host(const char *text, size_t *ret_len, const char **ret_por
     return text;
 }
 
+/* A larger number would be another port to getaddrinfo(). */
+static bool port_good(const char *port)
+{
+    return port[strspn(port, "0123456789")] || strtoul(port, NULL, 10) <= UINT16_MAX;
+}
+
 /* No host: all of this machine's, or itself. Return: 0; told, or quiet. */
 static int tcp_address(const char *text, bool passive, bool quiet, struct addrinfo **ret)
 {
@@ -57,6 +64,10 @@ static int tcp_address(const char *text, bool passive, bool quiet, struct addrin
     at = address_host(text, &len, &port);
     if (!at || !*port || (size_t)(port - 1 - text) >= sizeof(host)) {
         say("tcp:%s: not HOST:PORT", text);
+        return EXIT_SETUP;
+    }
+    if (!port_good(port)) {
+        say("tcp:%s: ports are 0 to %d", text, UINT16_MAX);
         return EXIT_SETUP;
     }
     memcpy(host, at, len);

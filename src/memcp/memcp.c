@@ -76,14 +76,15 @@ static int tell(const struct line *line, struct outcome *outcome, int status)
 {
     bool stdout_taken = (line->to && strcmp(line->to, "-") == 0) ||
                         (line->listen_on && strcmp(line->listen_on, "-") == 0);
-    bool json_out = line->wants_json && strcmp(line->json, "-") == 0;
+    bool other_out = (line->wants_json && strcmp(line->json, "-") == 0) ||
+                     (line->svg && strcmp(line->svg, "-") == 0);
     int ret = 0;
 
     if (outcome->error[0])
         say("%s", outcome->error);
     if (!outcome->has_source && !outcome->has_sink)
         return status;
-    if (!line->quiet && !json_out && !outcome->error[0])
+    if (!line->quiet && !other_out && !outcome->error[0])
         ret |= print_report(outcome, stdout_taken ? stderr : stdout);
     if (line->wants_json)
         ret |= write_out(outcome, line->json, json_write);
@@ -179,7 +180,9 @@ _Noreturn static void be_sink(struct line *line, struct links links[2], struct o
     links[1].options.patience_ms = 0;
     line->side.progress = NULL;
     ret = side_receive(&line->side, &links[1], outcome);
-    if (outcome->error[0])
+    /* Whose sender ended before it said what will move knows less than the sender, which says it.
+     */
+    if (outcome->error[0] && (ret != EXIT_FAILED || outcome->plan.version))
         say("the sink: %s", outcome->error);
     _exit(ret);
 }

@@ -38,6 +38,11 @@ static bool is_tcp(const struct line *line)
     return begins(line->to, "tcp:") || (line->over && strcmp(line->over, "tcp") == 0);
 }
 
+static bool to_standard(const char *path)
+{
+    return path && strcmp(path, "-") == 0;
+}
+
 static void settle_roles(struct argp_state *state, struct line *line)
 {
     const bool receives = line->role == ROLE_RECEIVE;
@@ -48,10 +53,14 @@ static void settle_roles(struct argp_state *state, struct line *line)
     need(state, receives || !line->listen_on, "--listen is for `receive'");
     need(state, line->role == ROLE_ALONE || !line->over, "--over is for both sides in one");
     need(state, line->role != ROLE_SEND || line->to, "send: --to=ADDRESS says where to");
-    need(state, !line->wants_json || strcmp(line->json, "-") != 0 || !is_standard(line),
+    need(state, !begins(line->to, "exec:") || line->to[strlen("exec:")],
+         "--to=exec: names no command");
+    need(state, !to_standard(line->json) || !is_standard(line),
          "--json: standard output is the connection: name a file");
-    need(state, !begins(line->svg, "-") || line->svg[1] || !is_standard(line),
+    need(state, !to_standard(line->svg) || !is_standard(line),
          "--svg: standard output is the connection: name a file");
+    need(state, !to_standard(line->svg) || !to_standard(line->json),
+         "--json and --svg: standard output is for one of them: name a file for the other");
     need(state, !receives || !line->plan.verify, "--verify is the sender's to say");
     need(state, !receives || !line->plan.compress, "--compress is the sender's to say");
 }

@@ -245,6 +245,13 @@ def check_no_network():
     point(status == 125 and "unreachable" in err, name, (status, err))
 
 
+def check_no_pages():
+    """Alone, who has no memory says so, and not that the other side is gone."""
+    status, out, err = run(side(), "--size=64T", "--huge-pages")
+    point(status == 125 and "in huge pages: Cannot allocate memory" in err and "said nothing" not in err and not out,
+          "no memory to be alone with: the reason, and that alone", (status, err))
+
+
 def check_progress(folder):
     """What was sent in vain is not counted as done behind the switch."""
     path = os.path.join(folder, "progress")
@@ -287,6 +294,9 @@ def check_told(folder):
     words = {element.text for element in root.iter(SVG + "text")}
     point(root.tag == SVG + "svg" and {"precopy", "background", "urgent", "zero", "blocked"} <= words,
           "is SVG with a legend", words)
+    status, out, err = run(side(), "--size=2M", "--svg=-")
+    point(status == 0 and not err and ElementTree.fromstring(out).tag == SVG + "svg", "to standard output it is alone",
+          err or out[:200])
     areas = [element.get("d") for element in root.iter(SVG + "path")]
     point(len(areas) == 5 and all("nan" not in area and "inf" not in area for area in areas),
           "of five areas", areas)
@@ -340,6 +350,9 @@ def check_refused(folder):
         (["--bandwidth=-1Gbit"], "not bytes a second"), (["--bandwidth=1e300bit"], "not bytes a second"),
         (["--downtime=0"], "1 or more"), ([f"--fill={folder}"], "not a file that has a size"),
         (["receive"], "standard input is no"),
+        (["send", "--to=tcp:localhost:65536"], "ports are 0 to 65535"),
+        (["receive", "--listen=tcp::70000"], "ports are 0 to 65535"),
+        (["send", "--to=exec:"], "names no command"), (["--json", "--svg=-"], "name a file for the other"),
     )
     for words, pattern in refused:
         status, _, err = run(*words)
@@ -373,6 +386,7 @@ def main():
         check_short()
         check_unverified()
         check_no_network()
+        check_no_pages()
         check_progress(folder)
         check_told(folder)
         check_refused(folder)

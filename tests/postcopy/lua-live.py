@@ -745,6 +745,7 @@ def wrong_words():
                 (("send", "--rounds=-1", here.pid, "unix:/x"), 2, "--rounds: '-1'"),
                 (("send", here.pid, "nowhere"), 1, "no address"),
                 (("send", here.pid, "tcp:127.0.0.1:1"), 1, "refused"),
+                (("send", here.pid, "tcp:127.0.0.1:65536"), 1, "no address"),
                 (("run", "--heap=0", LEDGER), 2, "--heap: '0'"),
                 (("run", "--backend=none", LEDGER), 2, "'none' is not auto"),
                 (("receive", f"--listen={serve}"), 1, "in use"),
