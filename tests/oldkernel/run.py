@@ -178,7 +178,7 @@ def run(kernel, initramfs, work, seconds, threads):
                "-kernel", glob.glob(f"{kernel}/boot/vmlinuz-*")[0], "-initrd", initramfs,
                "-append", "console=ttyS0 panic=-1 mitigations=off",
                "-serial", f"file:{console}", "-serial", "stdio"]
-    with subprocess.Popen(["timeout", str(seconds), *command], stdin=subprocess.DEVNULL,
+    with subprocess.Popen(["timeout", "--foreground", str(seconds), *command], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, text=True, errors="replace") as process:
         for line in process.stdout:
             yield line.rstrip("\r\n")

@@ -6,7 +6,8 @@
  *
  * Delays are one way: 20 ms are a round trip of 40.
  *
- * usage: distance kernel|user [WORD [N]]: those with the word in their name, as netem; N at a time
+ * usage: distance kernel|user [WORD [N]]: those with the word in their name, as netem; N at a time,
+ * and no more pages than it takes, for an emulated processor
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 
 #define AT_ONCE 3
 #define SEED    20261126
+#define FEW     203 /* pages: of their packets 1 % are some */
 
 struct row {
     const char *name;
@@ -197,6 +199,7 @@ static struct plan plans[POINTS_MAX];
 static struct worker_point points[POINTS_MAX];
 static unsigned count;
 
+static bool few;
 static const char *only = ""; /* what names have to have in them */
 
 static void add(const struct row *row, const char *kind, const struct sides_how *how, bool veth,
@@ -207,8 +210,8 @@ static void add(const struct row *row, const char *kind, const struct sides_how 
 
     *plan = (struct plan){.row = row, .how = *how, .veth = veth};
     plan->how.page = 4096;
-    plan->how.pages[0] = row->pages;
-    plan->how.pages[1] = row->pages / 2;
+    plan->how.pages[0] = few ? FEW : row->pages;
+    plan->how.pages[1] = plan->how.pages[0] / 2;
     plan->how.psk_file = key;
     *point = (struct worker_point){.run = run, .arg = plan};
     snprintf(point->name, sizeof(point->name), "%s%s: %s%s", veth ? "veth, netem: " : "", row->name,
@@ -223,6 +226,7 @@ int main(int argc, char **argv)
     const size_t row_count = sizeof(rows) / sizeof(rows[0]);
     unsigned at_once = argc > 3 ? (unsigned)atoi(argv[3]) : AT_ONCE;
 
+    few = argc > 3;
     only = argc > 2 ? argv[2] : only;
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < row_count; i++) {
