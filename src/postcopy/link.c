@@ -9,9 +9,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <userfault/userfault.h>
 
 #include "link.h"
 
@@ -209,6 +212,8 @@ static ssize_t write_pipe(int fd, const struct iovec *parts, int count)
     sigpending(&pending);
     pthread_sigmask(SIG_BLOCK, &pipe, &before);
     n = writev(fd, parts, count);
+    if (n < 0 && errno == EFAULT)
+        n = uf_syscall(SYS_writev, fd, parts, count);
     error = errno;
     if (n < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE))
         sigtimedwait(&pipe, NULL, &now);
@@ -217,13 +222,19 @@ static ssize_t write_pipe(int fd, const struct iovec *parts, int count)
     return n;
 }
 
-/* Whose other end is gone answers EPIPE, and no signal. */
+/*
+ * Whose other end is gone answers EPIPE, and no signal. What is sent may be watched memory, of
+ * which the facility on ours takes back from sight what has too many pieces: it shows it for a call
+ * that it sees, which few have to be.
+ */
 ssize_t link_write_parts(int fd, struct iovec *parts, int count)
 {
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)count};
     ssize_t n = count == 1 ? send(fd, parts->iov_base, parts->iov_len, MSG_NOSIGNAL)
                            : sendmsg(fd, &msg, MSG_NOSIGNAL);
 
+    if (n < 0 && errno == EFAULT)
+        n = uf_syscall(SYS_sendmsg, fd, &msg, MSG_NOSIGNAL);
     return n < 0 && errno == ENOTSOCK ? write_pipe(fd, parts, count) : n;
 }
 

@@ -245,6 +245,17 @@ def check_no_network():
     point(status == 125 and "unreachable" in err, name, (status, err))
 
 
+def check_pieces():
+    """Of memory that is watched in more pieces than the user backend keeps open it hides some, from system calls, too."""
+    for over in "unix", "pipe":
+        for memory in "anon", "shared":
+            status, out, err = end(start(side(), "--size=32M", "--json", f"--over={over}", f"--memory={memory}",
+                                         "--zero=20", "--rounds=2", "--writer=random:max", "--reader=none",
+                                         env={**os.environ, "USERFAULT_VMA_BUDGET": "100"}))
+            found = wrong_in(json.loads(out), 32 * MIB) if status == 0 else (status, err)
+            point(not found, f"in more pieces than are kept open: {memory} memory over {over}", found)
+
+
 def check_no_pages():
     """Alone, who has no memory says so, and not that the other side is gone."""
     status, out, err = run(side(), "--size=64T", "--huge-pages")
@@ -386,6 +397,7 @@ def main():
         check_short()
         check_unverified()
         check_no_network()
+        check_pieces()
         check_no_pages()
         check_progress(folder)
         check_told(folder)
