@@ -14,7 +14,7 @@
 /* How it is known. What is in swap, or is in a file and mapped nowhere, is no hole. */
 enum hole_way {
     HOLES_READ, /* it is not: all pages count as content */
-    HOLES_FILE, /* its file is asked, by SEEK_DATA */
+    HOLES_FILE, /* its file is asked */
     HOLES_VIEW, /* a second mapping that nobody touches: CONTINUE finds a page of the file, or none
                  */
     HOLES_OWN,  /* private huge pages: what is not mapped is nowhere */
@@ -42,9 +42,10 @@ void holes_end(struct uf_source *source);
 bool holes_unknown(const struct uf_source *source, unsigned region);
 /*
  * ret[i]: whether page first + i is a hole, or was one a moment ago where the program still runs;
- * count: at most HOLES_ASKED. Context: any thread. Return: whether there is any.
+ * count: at most HOLES_ASKED. What is allocated and was never written to may count as either.
+ * Context: any thread.
  */
-bool holes_show(const struct uf_source *source, unsigned region, size_t first, size_t count,
+void holes_show(const struct uf_source *source, unsigned region, size_t first, size_t count,
                 bool *ret);
 /* How many of these pages are as the first one: holes, or none. count: not 0 */
 size_t holes_alike(const bool *holes, size_t count);

@@ -2,8 +2,8 @@
 /*
  * A source reads no hole of shared memory or of huge pages, for to read one is to allocate it; and
  * takes nothing for a hole that is none: pages that another process has written, that are mapped
- * nowhere, that are written while it looks, or that a manager brings. A source and a sink, both in
- * this process.
+ * nowhere, that are written while it looks, that the system moves then, or that a manager brings. A
+ * source and a sink, both in this process.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -38,6 +38,9 @@
 #define BEFORE     1 /* pages of the memory before the region */
 #define TOUCHES    200
 #define PUNCHED    19 /* a page that has content until the program stops, not of huge ones */
+
+/* Not in the headers of older systems. */
+#define CACHESTAT 451
 
 /* capset(2)'s, of the version that has room for all. */
 #define CAPS_VERSION   0x20080522
@@ -79,6 +82,8 @@ struct move {
     bool writes, reads;
     bool in_swap;    /* mincore() shows nothing of the region, as of what is in swap */
     bool no_pagemap; /* messages tell of writes */
+    bool no_cachestat;
+    bool in_motion; /* the file says nothing of its pages, as of what is moved to another place */
     _Atomic bool over;
     size_t written; /* pages, by the writer */
     bool punched;
@@ -129,11 +134,29 @@ long uf_syscall(long nr, ...)
         errno = ENOENT;
         return -1;
     }
+    if (nr == CACHESTAT && now && now->no_cachestat) {
+        errno = ENOSYS;
+        return -1;
+    }
     ret = next(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
     if (nr == SYS_mincore && ret == 0 && now && now->in_swap &&
         (uintptr_t)args[0] - (uintptr_t)now->from < now->pages * now->page)
         memset((char *)args[2], 0, (size_t)args[1] / SMALL);
     return ret;
+}
+
+/* The same. */
+off_t lseek(int fd, off_t at, int whence)
+{
+    static off_t (*_Atomic next)(int, off_t, int);
+
+    if (whence == SEEK_DATA && now && now->in_motion) {
+        errno = ENXIO;
+        return -1;
+    }
+    if (!next)
+        next = (off_t(*)(int, off_t, int))next_of("lseek");
+    return next(fd, at, whence);
 }
 
 /* ---- what the memory has */
@@ -490,6 +513,26 @@ static void check_descriptor(void)
     end(&move);
 }
 
+/* What a mapping has of a page that the file's end divides, read(2) does not show. */
+static void check_tail(bool no_cachestat)
+{
+    struct move move = {.kind = MEMFD, .no_cachestat = no_cachestat, .in_swap = true};
+    size_t last;
+
+    begin(&move);
+    last = move.pages * SMALL - 1;
+    if (ftruncate(move.fd, (off_t)(BEFORE * SMALL + last - 100)))
+        abort();
+    move.from[last] = 't';
+    move.from[PUNCHED * SMALL] = 't';
+    run(&move);
+    point(!move.source_ret && !move.sink_ret && move.to[last] == 't' &&
+              move.to[PUNCHED * SMALL] == 0,
+          no_cachestat ? "the same, where its file is read"
+                       : "what lies behind the file's end arrives");
+    end(&move);
+}
+
 static unsigned descriptors(void)
 {
     DIR *folder = opendir("/proc/self/fd");
@@ -634,8 +677,14 @@ int main(int argc, char **argv)
     check_with((struct move){.in_swap = true}, true, ", all in swap");
     check_with((struct move){.kind = ANON, .in_swap = true}, false, ", all in swap");
     check_with((struct move){.how = {.rounds_max = 3}, .in_swap = true}, true, ", all in swap");
+    check_with((struct move){.in_swap = true, .in_motion = true}, true, ", all in motion");
+    check_with((struct move){.no_cachestat = true}, true, ", without cachestat()");
+    check_with((struct move){.how = {.rounds_max = 3}, .no_cachestat = true, .in_swap = true}, true,
+               ", without cachestat(), all in swap");
     check_with((struct move){.how = {.rounds_max = 3}, .no_pagemap = true}, true,
                ", without a pagemap");
+    for (int without = 0; without < 2; without++)
+        check_tail(without);
     check_descriptor();
     check_left();
     check_managed(false, 0);
