@@ -231,6 +231,8 @@ int handover_switch(struct uf_source *source)
     }
     if (ret == 0)
         ret = send_blob(source);
+    if (ret == 0) /* who has failed will not switch, so the program can go on here */
+        ret = peer_hear_if_any(peer);
     if (ret == 0)
         ret = peer_error(peer); /* of who watched for writes: not all of them may be known */
     if (ret)

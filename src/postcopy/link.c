@@ -388,14 +388,15 @@ int link_recv_page(struct link *link, const struct wire_header *header, void *to
 
 void link_settle(const struct link *link, unsigned ms)
 {
+    const uint64_t until_ns = now_ns() + (uint64_t)ms * 1000000;
     struct pollfd gone = {.fd = link->out};
     int protocol = 0, left = 0;
     socklen_t len = sizeof(protocol);
 
     if (getsockopt(link->out, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) || protocol != IPPROTO_TCP)
         return;
-    for (unsigned i = 0; i < ms && !ioctl(link->out, SIOCOUTQ, &left) && left > 0; i++) {
-        if (poll(&gone, 1, 1))
+    while (!ioctl(link->out, SIOCOUTQ, &left) && left > 0 && now_ns() < until_ns) {
+        if (poll(&gone, 1, 1) > 0) /* a signal of the program's is no reason to go */
             break;
     }
 }

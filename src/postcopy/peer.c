@@ -154,6 +154,13 @@ int peer_hear(struct peer *peer)
     return ret ? ret : peer_unexpected(peer, &peer->control, &header);
 }
 
+int peer_hear_if_any(struct peer *peer)
+{
+    struct pollfd control = {.fd = peer->control.in, .events = POLLIN};
+
+    return poll(&control, 1, 0) > 0 ? peer_hear(peer) : 0;
+}
+
 /* What is there before the words, of a side that is gone: requests, for example. */
 static bool is_passed_over(const struct wire_header *header)
 {
@@ -184,10 +191,20 @@ static int read_last_word(struct peer *peer, unsigned ms)
     return ret;
 }
 
+/* Until all is over, or this time. */
+static void await_stop(const struct peer *peer, uint64_t until_ns)
+{
+    struct pollfd stop = {.fd = peer->stop_fd, .events = POLLIN};
+
+    for (uint64_t now; (now = peer_now_ns()) < until_ns;) {
+        if (poll(&stop, 1, (int)((until_ns - now + 999999) / 1000000)) > 0)
+            break;
+    }
+}
+
 /* The same, whoever reads them. */
 static int await_last_word(struct peer *peer)
 {
-    struct pollfd stop = {.fd = peer->stop_fd, .events = POLLIN};
     unsigned ms = POSTCOPY_LAST_WORD_MS;
 
     pthread_mutex_lock(&peer->lock);
@@ -196,7 +213,7 @@ static int await_last_word(struct peer *peer)
     pthread_mutex_unlock(&peer->lock);
     if (is_hearer(peer))
         return read_last_word(peer, ms);
-    poll(&stop, 1, (int)ms);
+    await_stop(peer, peer_now_ns() + (uint64_t)ms * 1000000);
     return 0;
 }
 

@@ -124,6 +124,8 @@ void peer_listen(struct peer *peer, bool on);
 /* Something has come by control, and nothing was asked for. Return: -errno, told; -ECANCELED
  * another thread tells it. */
 int peer_hear(struct peer *peer);
+/* The same, if anything has come. Return: 0: nothing. */
+int peer_hear_if_any(struct peer *peer);
 /* Of everything that waits for a link. 0: none. */
 void peer_deadline(struct peer *peer, uint64_t deadline_ns);
 /* A deadline for the next step of a handshake: who says nothing must not hold this side for ever.

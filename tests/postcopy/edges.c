@@ -255,7 +255,7 @@ static void check_lost_sink(void)
 
     begin(&move);
     run(&move);
-    point(move.source_ret == -EPIPE && !uf_source_switched(move.source) && move.sink_ret < 0 &&
+    point(move.source_ret == -ECONNRESET && !uf_source_switched(move.source) && move.sink_ret < 0 &&
               !uf_sink_switched(move.sink),
           "a sink that is gone before the switch goes out keeps no program from going on");
     end(&move);

@@ -2,7 +2,7 @@
 /*
  * A sink that fails closes its links when much in them is unread, and TCP then takes back what has
  * not arrived: here the words that say why, for the packet that carries them is lost. They come
- * even so.
+ * even so, and whatever signals the program has.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <userfault/postcopy.h>
@@ -33,11 +35,29 @@ static int resume(void *arg, const void *blob, size_t len)
     return 0;
 }
 
+static void on_tick(int sig)
+{
+}
+
+/* Of this thread, each ms. */
+static void tick(void)
+{
+    const struct itimerspec often = {{.tv_nsec = 1000000}, {.tv_nsec = 1000000}};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
+    timer_t timer;
+
+    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    signal(SIGUSR1, on_tick);
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &often, NULL))
+        abort();
+}
+
 static void *run_sink(void *arg)
 {
     struct uf_postcopy_links links = {.control = {fds[1][0], fds[1][0]}, .urgent = {-1, -1}};
     static int ret;
 
+    tick();
     ret = uf_sink_run(sink, &links);
     close(fds[1][0]);
     return &ret;

@@ -38,7 +38,7 @@
 
 enum over { UNIX, TCP, TLS };
 /* What is written when the sink says it. */
-enum amid { PAGES, LIMITED, STATE_OUT, SWITCHED };
+enum amid { PAGES, LIMITED, STOPPING, STATE_OUT, SWITCHED };
 /* Said, and the links stay; said, and they are closed; nothing said, and control is. */
 enum end { SAYS, SAYS_AND_CLOSES, CLOSES };
 
@@ -60,6 +60,7 @@ static struct uf_postcopy_tls *tls[2]; /* ours, theirs */
 static char *memory, *state;
 static struct uf_source *source;
 static struct uf_sink *sink;
+static sem_t stopping, said; /* the program waits for the sink's words before it has stopped */
 static int points, failed;
 
 static void point(bool ok, const char *name)
@@ -255,7 +256,7 @@ static bool play_to_switch(void)
         good = ours[i] < 0 || hear(i, WIRE_SYNC, &header);
     good = good && hear(0, WIRE_PREPARE, &header);
     say(0, (struct wire_header){.type = WIRE_PREPARE}, NULL);
-    if (way->amid == STATE_OUT)
+    if (way->amid <= STATE_OUT)
         return good;
     good = good && hear(0, WIRE_SWITCH, &header);
     say(0, (struct wire_header){.type = WIRE_READY}, NULL);
@@ -273,10 +274,12 @@ static bool play(void)
 
     if (!greet())
         return false;
-    if (way->amid >= STATE_OUT && !play_to_switch())
+    if (way->amid >= STOPPING && !play_to_switch())
         return false;
     if (way->amid == LIMITED)
         await_first_pages();
+    else if (way->amid == STOPPING)
+        sem_wait(&stopping);
     else
         await_full(way->amid == STATE_OUT ? 0 : pages);
     if (way->asks)
@@ -287,6 +290,8 @@ static bool play(void)
         say(0, (struct wire_header){.type = WIRE_FAILED, .payload = sizeof(WORDS) - 1}, WORDS);
     if (way->end == SAYS_AND_CLOSES)
         close_ours();
+    if (way->amid == STOPPING)
+        sem_post(&said);
     return true;
 }
 
@@ -294,6 +299,10 @@ static bool play(void)
 
 static int stop(void *arg, const void **ret_blob, size_t *ret_len)
 {
+    if (way->amid == STOPPING) {
+        sem_post(&stopping);
+        sem_wait(&said);
+    }
     *ret_blob = state;
     *ret_len = way->amid == STATE_OUT ? STATE : 0;
     return 0;
@@ -344,8 +353,10 @@ static bool run(void)
         pthread_create(&thread, NULL, run_source, &links))
         abort();
     played = play();
-    if (!played)
+    if (!played) {
         close_ours();
+        sem_post(&said); /* nothing is */
+    }
     ret = join(thread);
     words = uf_source_error(source);
     printf("# %d: %s\n", ret, words);
@@ -379,6 +390,12 @@ static const struct way ways[] = {
     {"the same, over TCP", TCP, 2, true, PAGES, SAYS_AND_CLOSES, false},
     {"the same, over TCP by control", TCP, 0, false, PAGES, SAYS_AND_CLOSES, false},
     {"the same, by TLS", TLS, 2, true, PAGES, SAYS_AND_CLOSES, false},
+    {"the same, by TLS on control", TLS, 0, false, PAGES, SAYS_AND_CLOSES, false},
+    {"nothing, while the program stops", UNIX, 1, true, STOPPING, SAYS, false},
+    {"the same, and all is closed behind it", UNIX, 1, true, STOPPING, SAYS_AND_CLOSES, false},
+    {"the same, over TCP", TCP, 1, true, STOPPING, SAYS_AND_CLOSES, false},
+    {"the same, by TLS", TLS, 0, false, STOPPING, SAYS_AND_CLOSES, false},
+    {"the same, and only control is closed", TCP, 1, true, STOPPING, CLOSES, false},
     {"the state", UNIX, 1, true, STATE_OUT, SAYS, false},
     {"the state, and all is closed behind it", TCP, 1, true, STATE_OUT, SAYS_AND_CLOSES, false},
     {"the state, by TLS", TLS, 1, true, STATE_OUT, SAYS, false},
@@ -493,6 +510,8 @@ int main(int argc, char **argv)
     backend = argc > 1 && !strcmp(argv[1], "user") ? UF_BACKEND_USER : UF_BACKEND_KERNEL;
     signal(SIGPIPE, SIG_IGN);
     sem_init(&gone, 0, 0);
+    sem_init(&stopping, 0, 0);
+    sem_init(&said, 0, 0);
     memory = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     state = calloc(1, STATE);
     if (memory == MAP_FAILED || !state)
