@@ -33,7 +33,7 @@ const struct state states[STATES] = {
     {"an urgent page", 0, BEHIND, {SOURCE, URGENT, WIRE_PAGES, 1}, {0}},
     {"the first push", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_PAGES, 1}, {0}},
     {"a later push", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_PAGES, 4}, {0}},
-    {"zeroes", 0, BEHIND, {SOURCE, BACKGROUND, WIRE_ZERO, 1}, {0}},
+    {"zeroes", 0, BEHIND, {SOURCE, ANY, WIRE_ZERO, 1}, {0}},
     {"DIGEST", 2, BEHIND, {SOURCE, CONTROL, WIRE_DIGEST, 1}, {0}},
     {"DONE", 2, BEHIND, {SOURCE, BACKGROUND, WIRE_DONE, 1}, {0}},
     {"COMPLETE", 2, BEHIND, {SINK, CONTROL, WIRE_COMPLETE, 1}, {0}},
