@@ -51,7 +51,7 @@ static struct link *link_of_requests(struct peer *peer)
 }
 
 /* Noted behind it: what is not asked for here may have come before the other thread asks. */
-bool ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid)
+const char *ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid)
 {
     struct peer *peer = &sink->peer;
     struct wire_header header = {0};
@@ -60,7 +60,7 @@ bool ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid)
     bool asked;
 
     if (!page || pthread_mutex_trylock(&sink->speak_lock))
-        return false;
+        return NULL;
     asked =
         !sink->paused && touch_has_room(sink) && link_send_at_once(link_of_requests(peer), &header);
     if (asked) {
@@ -68,7 +68,7 @@ bool ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid)
         touch_note(sink, page, tid, since_ns);
     }
     pthread_mutex_unlock(&sink->speak_lock);
-    return asked;
+    return asked ? page : NULL;
 }
 
 /* ---- the link that it reads */
@@ -126,18 +126,10 @@ static void end_reading(struct asker *asker)
     pthread_mutex_unlock(&sink->lock);
 }
 
-/* The kernel's descriptor alone is one that poll(2) may wait for beside others; and what is large
- * would keep requests waiting. */
+/* The kernel's descriptor alone is one that poll(2) may wait for beside others. */
 bool ask_reads(const struct uf_sink *sink, const struct link *link)
 {
-    const struct peer *peer = &sink->peer;
-
-    for (unsigned i = 0; i < peer->count; i++) {
-        if (peer->regions[i].page != 4096)
-            return false;
-    }
-    return link == &peer->urgent && !link->guarded &&
-           uf_context_backend(sink->fd) == UF_BACKEND_KERNEL;
+    return receive_is_plain(sink, link) && uf_context_backend(sink->fd) == UF_BACKEND_KERNEL;
 }
 
 bool ask_begin_to_read(struct uf_sink *sink, struct sink_receiver *receiver)
@@ -186,6 +178,7 @@ static int request(struct asker *asker, uintptr_t address, uint32_t tid)
         ret = peer_send(peer, link, header, NULL);
     }
     pthread_mutex_unlock(&sink->speak_lock);
+    fetch_call(sink);
     return ret;
 }
 
@@ -309,6 +302,8 @@ int ask_reserve(struct uf_sink *sink)
         sink->asker_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (sink->asker_bell < 0)
         return peer_fail(&sink->peer, -errno, "an eventfd: %s", strerror(errno));
+    if (fetch_reserve(sink))
+        return peer_fail(&sink->peer, -errno, "an eventfd: %s", strerror(errno));
     touch_make_room(sink); /* without, nobody's time is taken */
     return 0;
 }
@@ -318,6 +313,7 @@ void ask_release(struct uf_sink *sink)
     if (sink->asker_bell >= 0)
         close(sink->asker_bell);
     sink->asker_bell = -1;
+    fetch_release(sink);
 }
 
 void ask_start(struct uf_sink *sink)

@@ -32,19 +32,22 @@ static int on_touch(int fd, const struct uf_msg *msg, void *arg)
 {
     struct seat *seat = arg;
     struct uf_sink *sink;
-    int cancels;
-    bool asked;
+    const char *page = NULL;
+    int cancels, ret = UF_HANDLER_QUEUE;
 
     if (getpid() != atomic_load(&seat->process))
         return UF_HANDLER_QUEUE;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
     atomic_fetch_add(&seat->inside, 1);
     sink = atomic_load(&seat->sink);
-    asked = sink && sink->fd == fd &&
-            ask_now(sink, msg->arg.pagefault.address, msg->arg.pagefault.feat.ptid);
+    if (sink && sink->fd == fd)
+        page = ask_now(sink, msg->arg.pagefault.address, msg->arg.pagefault.feat.ptid);
+    if (page)
+        ret = fetch_page(sink, page, msg->arg.pagefault.feat.ptid) ? UF_HANDLER_RETRY
+                                                                   : UF_HANDLER_WAIT;
     atomic_fetch_sub(&seat->inside, 1);
     pthread_setcancelstate(cancels, &cancels);
-    return asked ? UF_HANDLER_WAIT : UF_HANDLER_QUEUE;
+    return ret;
 }
 
 /* Whoever is inside of a free one comes late; or was when this process was forked, and is for ever.

@@ -89,19 +89,67 @@ bool link_has_ahead(const struct link *link)
     return link->ahead_at < link->ahead_end;
 }
 
-bool link_look_ahead(struct link *link)
+/* Return: whether there is more than before, or why there will not be. */
+static bool read_on(struct link *link)
 {
+    const size_t have = link->ahead_end - link->ahead_at;
     ssize_t n;
 
-    if (link_has_ahead(link))
-        return true;
-    n = read(link->in, link->ahead, sizeof(link->ahead));
+    memmove(link->ahead, link->ahead + link->ahead_at, have);
+    link->ahead_at = 0;
+    link->ahead_end = have;
+    n = read(link->in, link->ahead + have, sizeof(link->ahead) - have);
     if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK))
         return false;
-    link->ahead_error = n > 0 ? 0 : n == 0 ? -ECONNRESET : -errno; /* a socket says it once */
-    link->ahead_at = 0;
-    link->ahead_end = n > 0 ? (size_t)n : 0;
+    if (n > 0)
+        link->ahead_end += (size_t)n;
+    else
+        link->ahead_error = n == 0 ? -ECONNRESET : -errno; /* a socket says it once */
     return true;
+}
+
+bool link_look_ahead(struct link *link)
+{
+    return link_has_ahead(link) || link->ahead_error || read_on(link);
+}
+
+/* Of what was read by now. */
+static enum link_sight see_ahead(const struct link *link, struct wire_header *ret_header,
+                                 const void **ret_content)
+{
+    const uint8_t *at = link->ahead + link->ahead_at;
+    const size_t have = link->ahead_end - link->ahead_at;
+
+    if (have < WIRE_HEADER)
+        return LINK_NOTHING;
+    if (wire_decode(at, ret_header) || ret_header->length != LINK_AHEAD - WIRE_HEADER ||
+        (ret_header->type != WIRE_ZERO && ret_header->type != WIRE_PAGES) ||
+        (ret_header->payload && ret_header->payload != ret_header->length))
+        return LINK_OTHER;
+    if (have < WIRE_HEADER + ret_header->payload)
+        return LINK_NOTHING;
+    *ret_content = ret_header->payload ? at + WIRE_HEADER : NULL;
+    return wire_check(ret_header, *ret_content) ? LINK_OTHER : LINK_PAGE;
+}
+
+enum link_sight link_see(struct link *link, struct wire_header *ret_header,
+                         const void **ret_content)
+{
+    enum link_sight sight = see_ahead(link, ret_header, ret_content);
+
+    if (sight == LINK_NOTHING && !link->ahead_error && read_on(link))
+        sight = see_ahead(link, ret_header, ret_content);
+    return sight == LINK_NOTHING && link->ahead_error ? LINK_OTHER : sight;
+}
+
+void link_drop_page(struct link *link)
+{
+    struct wire_header header;
+
+    if (wire_decode(link->ahead + link->ahead_at, &header)) /* which it was seen to be */
+        return;
+    link->ahead_at += WIRE_HEADER + header.payload;
+    atomic_fetch_add(&link->bytes, WIRE_HEADER + header.payload);
 }
 
 void link_fini(struct link *link)

@@ -67,6 +67,17 @@ bool link_has_ahead(const struct link *link);
  * Context: who reads it, where there is no session.
  */
 bool link_look_ahead(struct link *link);
+/* What there is to be read: nothing yet, or a part of a message; a page of 4096 bytes, as a whole;
+ * something else, or the link's end. */
+enum link_sight { LINK_NOTHING, LINK_PAGE, LINK_OTHER };
+/*
+ * Without waiting, and it is left there. *ret_content: stays until link_drop_page(); NULL: zeroes.
+ * Context: who reads it, where there is no session.
+ */
+enum link_sight link_see(struct link *link, struct wire_header *ret_header,
+                         const void **ret_content);
+/* The page that was seen has been taken. */
+void link_drop_page(struct link *link);
 /* The descriptors are again as they were, and stay open. */
 void link_fini(struct link *link);
 

@@ -310,6 +310,30 @@ int place_zeroes(struct uf_sink *sink, const struct link *link, const struct wir
     return 0;
 }
 
+bool place_at_once(struct uf_sink *sink, const struct wire_header *header, const void *content)
+{
+    char *to = sink->peer.regions[header->region].start + header->offset;
+    bool there;
+
+    if (receive_too_much(sink, header->length))
+        return false;
+    touch_arriving(sink, to, header->length);
+    atomic_fetch_add(&sink->urgent_fills, 1);
+    there = fill_step(sink, to, content, header->length) == (long)header->length;
+    if (there && content)
+        digest_add(&sink->digest, header->region, header->offset, content, header->length);
+    else if (!there && errno == EEXIST)
+        there = place_after_failure(sink, (uintptr_t)to, header->length, EEXIST) > 0;
+    atomic_fetch_sub(&sink->urgent_fills, 1);
+    if (!there) { /* it is named once more, then */
+        atomic_fetch_sub(&sink->named, header->length);
+        return false;
+    }
+    touch_arrived(sink, to, header->length);
+    PEER_COUNT(&sink->peer, pages_urgent, 1);
+    return true;
+}
+
 void place_finish(struct uf_sink *sink)
 {
     if (sink->fd >= 0)

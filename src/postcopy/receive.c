@@ -83,6 +83,17 @@ int receive_one(struct uf_sink *sink, struct link *link, const struct wire_heade
     return peer_unexpected(peer, link, header);
 }
 
+bool receive_is_plain(const struct uf_sink *sink, const struct link *link)
+{
+    const struct peer *peer = &sink->peer;
+
+    for (unsigned i = 0; i < peer->count; i++) {
+        if (peer->regions[i].page != 4096)
+            return false;
+    }
+    return link == &peer->urgent && !link->guarded;
+}
+
 int receive_message(struct sink_receiver *receiver)
 {
     struct wire_header header;
@@ -103,10 +114,15 @@ static void *receive(void *arg)
     } else if (peer->has_urgent) {
         slice_lengthen();
     }
-    do {
-        ret = receive_message(receiver);
-    } while (ret == 0);
+    if (fetch_suits(receiver->sink, receiver->link)) {
+        ret = fetch_receive(receiver);
+    } else {
+        do {
+            ret = receive_message(receiver);
+        } while (ret == 0);
+    }
     receiver->ended_well = ret > 0;
+    fetch_last(receiver->sink);
     /* Whoever waits for this link must not wait for ever. */
     pthread_mutex_lock(&receiver->sink->lock);
     pthread_cond_broadcast(&receiver->sink->changed);
@@ -199,6 +215,7 @@ bool receive_all(struct uf_sink *sink)
     int ret = 0;
 
     atomic_store(&sink->named, 0);
+    atomic_store(&sink->fetch.last, false);
     for (unsigned i = 0; ret == 0 && i < peer_link_count(peer); i++) {
         if (peer_link(peer, i))
             ret = receive_start(sink, &receivers, peer_link(peer, i));

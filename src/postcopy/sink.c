@@ -37,7 +37,7 @@ int uf_sink_new(struct uf_sink **ret, const struct uf_sink_options *options)
         return error;
     }
     sink->options = *options;
-    sink->fd = sink->asker_bell = -1;
+    sink->fd = sink->asker_bell = sink->fetch.bell = sink->fetch.came = -1;
     peer_reconnects(&sink->peer, options->reconnect, options->arg, options->handshake_ms);
     sink->peer.silence_ms = options->silence_ms;
     sink->peer.may_be_canceled = true;

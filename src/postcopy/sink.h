@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sink, between its files: sink.c (the order of things), receive.c (links are read), place.c
- * (pages come in), kind.c (what memory it is), ask.c and direct.c (what is touched is asked for),
- * touch.c (who waits), lack.c (what is missing), lost.c (for ever), rejoin_sink.c.
+ * (pages come in), kind.c (what memory it is), ask.c, direct.c and fetch.c (what is touched is
+ * asked for), touch.c (who waits), lack.c (what is missing), lost.c (for ever), rejoin_sink.c.
  */
 #ifndef POSTCOPY_SINK_H
 #define POSTCOPY_SINK_H
@@ -19,6 +19,7 @@ struct sink_waiting {
     const char *page;
     uint32_t tid;
     bool arriving; /* it is being put in place: the thread may touch another one already */
+    bool told;     /* the thread waits by poll(2): fetch.c */
     uint64_t since_ns;
 };
 
@@ -52,6 +53,14 @@ struct sink_desk {
     struct unpack *unpack; /* NULL: nothing comes packed */
 };
 
+/* The urgent link is read by who has the turn: fetch.c. */
+struct fetch {
+    _Atomic unsigned turn;
+    _Atomic bool last; /* nobody but its thread reads it any more, to its end */
+    int bell, came;    /* eventfds: for its thread; for the thread that fetches */
+    _Atomic unsigned in_vain, left;
+};
+
 struct uf_sink {
     struct peer peer;
     struct uf_sink_options options;
@@ -69,6 +78,7 @@ struct uf_sink {
     int asker_bell; /* an eventfd; -1: none yet */
     _Atomic bool asker_over;
     struct seat *seat; /* direct.c; NULL: none */
+    struct fetch fetch;
 
     char *blob;
     size_t blob_len, blob_have;
@@ -102,6 +112,8 @@ struct uf_sink {
 int receive_reserve(struct uf_sink *sink);
 /* Context: nothing is read any more. */
 void receive_release(struct uf_sink *sink);
+/* Whether that is the urgent link, with messages of a page of 4 KiB at most, and no session. */
+bool receive_is_plain(const struct uf_sink *sink, const struct link *link);
 /* The next message of a link with pages. Return: 1: it was the last, SYNC or DONE; 0; -errno,
  * told. */
 int receive_message(struct sink_receiver *receiver);
@@ -131,6 +143,9 @@ int place_register(struct uf_sink *sink);
 int place_pages(struct uf_sink *sink, struct link *link, const struct wire_header *header,
                 char *buffer);
 int place_zeroes(struct uf_sink *sink, const struct link *link, const struct wire_header *header);
+/* A page of 4096 bytes, by a single call; content: NULL: zeroes. Return: false: it is not in place,
+ * and nothing has changed. */
+bool place_at_once(struct uf_sink *sink, const struct wire_header *header, const void *content);
 /* Every page is there: plain memory again. */
 void place_finish(struct uf_sink *sink);
 /* Who waits asks again. */
@@ -181,9 +196,9 @@ void ask_release(struct uf_sink *sink);
 /* What is touched is asked for, from now on; no longer. */
 void ask_start(struct uf_sink *sink);
 void ask_stop(struct uf_sink *sink);
-/* The page at this address, by the thread that touches it. Return: whether it was asked for; if not
+/* The page at this address, by the thread that touches it. Return: what was asked for; NULL:
  * nothing is wrong, but the other thread is to do it. Context: see direct.c. */
-bool ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid);
+const char *ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid);
 /* Whether it reads this link best. */
 bool ask_reads(const struct uf_sink *sink, const struct link *link);
 /* It does from now on. Return: false: it has ended, since an error has. */
@@ -198,6 +213,23 @@ void ask_await(struct uf_sink *sink, const struct sink_receiver *receiver);
 void direct_begin(struct uf_sink *sink);
 void direct_end(struct uf_sink *sink);
 
+/* ---- fetch.c */
+
+/* Return: 0; -errno. */
+int fetch_reserve(struct uf_sink *sink);
+void fetch_release(struct uf_sink *sink);
+/* The thread that has asked for this page reads for it. Return: whether it is in place; else it is
+ * to be waited for, and will be read. Context: see direct.c. */
+bool fetch_page(struct uf_sink *sink, const char *page, uint32_t tid);
+/* Somebody waits for what the link will bring: it is to be read. */
+void fetch_call(struct uf_sink *sink);
+/* Another link has ended: so will this one, without being asked. */
+void fetch_last(struct uf_sink *sink);
+/* Whether the link is read by turns. */
+bool fetch_suits(const struct uf_sink *sink, const struct link *link);
+/* What the link's thread does then. Return: as receive_message(), of the last one. */
+int fetch_receive(struct sink_receiver *receiver);
+
 /* ---- touch.c */
 
 /* For who waits, if memory can be had. Context: any thread of the engine's. */
@@ -205,6 +237,9 @@ void touch_make_room(struct uf_sink *sink);
 bool touch_has_room(struct uf_sink *sink);
 /* A thread touched a page that is not there. Where there is no room it is not noted. */
 void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns);
+/* Whether it still waits for that page. tell: if that comes, the thread that fetches is to hear it.
+ */
+bool touch_waits(struct uf_sink *sink, const char *page, uint32_t tid, bool tell);
 /* Pages are about to be put in place, which wakes who waits for them; */
 void touch_arriving(struct uf_sink *sink, const char *start, size_t len);
 /* and have been: who waited for them waits no more. */

@@ -93,11 +93,28 @@ void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t s
         }
         waiting = came_just_now(sink, page) ? NULL : more(sink);
         if (waiting)
-            *waiting = (struct sink_waiting){page, tid, false, since_ns};
+            *waiting = (struct sink_waiting){.page = page, .tid = tid, .since_ns = since_ns};
         else
             count_wait(sink, tid, 0);
     }
     pthread_mutex_unlock(&sink->lock);
+}
+
+/* Also while it is being put in place: that will be told. */
+bool touch_waits(struct uf_sink *sink, const char *page, uint32_t tid, bool tell)
+{
+    bool waits = false;
+
+    pthread_mutex_lock(&sink->lock);
+    for (unsigned i = 0; i < sink->waiting_count && !waits; i++) {
+        struct sink_waiting *waiting = &sink->waiting[i];
+
+        waits = waiting->tid == tid && waiting->page == page;
+        if (waits)
+            waiting->told = tell;
+    }
+    pthread_mutex_unlock(&sink->lock);
+    return waits;
 }
 
 /*
@@ -153,6 +170,7 @@ void touch_arriving(struct uf_sink *sink, const char *start, size_t len)
 void touch_arrived(struct uf_sink *sink, const char *start, size_t len)
 {
     uint64_t now = peer_now_ns();
+    bool told = false;
 
     pthread_mutex_lock(&sink->lock);
     sink->arrived[sink->arrived_next++ % SINK_ARRIVED] = (struct sink_arrived){start, len};
@@ -162,9 +180,12 @@ void touch_arrived(struct uf_sink *sink, const char *start, size_t len)
         if (!waits_in(waiting, start, len))
             continue;
         count_wait(sink, waiting->tid, now > waiting->since_ns ? now - waiting->since_ns : 0);
+        told |= waiting->told;
         forget(sink, waiting);
     }
     pthread_mutex_unlock(&sink->lock);
+    if (told)
+        peer_ring(sink->fetch.came);
 }
 
 /*

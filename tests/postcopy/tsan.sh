@@ -3,10 +3,10 @@
 # Migrations with the engine under ThreadSanitizer, whole ones and such whose links break; on our
 # backend with what it does in handlers of faults.
 #
-# usage: tsan.sh BACKEND MIGRATE CUT RECOVER
+# usage: tsan.sh BACKEND MIGRATE CUT RECOVER TURNS
 set -u
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
-backend=$1 migrate=$2 cut=$3 recover=$4
+backend=$1 migrate=$2 cut=$3 recover=$4 turns=$5
 points=0 failed=0
 words=$(mktemp) || exit 1
 trap 'rm -f "$words"' EXIT
@@ -39,5 +39,6 @@ for options in '--watch --rounds=4' '--watch --background=3 --rounds=4 --memory=
 done
 run "$cut" "$backend"
 run "$recover" "$backend few"
+run "$turns" "$backend unsignalled" # which keeps signals back in the midst of a touch
 echo "1..$points"
 exit $failed
