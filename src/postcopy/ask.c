@@ -50,22 +50,24 @@ static struct link *link_of_requests(struct peer *peer)
     return peer->has_urgent ? &peer->urgent : &peer->control;
 }
 
-/* Noted behind it: what is not asked for here may have come before the other thread asks. */
+/* Noted before it: when it has gone out the page may come at any time, and is waited for since now.
+ */
 const char *ask_now(struct uf_sink *sink, uintptr_t address, uint32_t tid)
 {
     struct peer *peer = &sink->peer;
     struct wire_header header = {0};
     const char *page = name_page(sink, address, &header);
-    uint64_t since_ns = peer_now_ns();
-    bool asked;
+    bool asked = false, noted;
 
     if (!page || pthread_mutex_trylock(&sink->speak_lock))
         return NULL;
-    asked =
-        !sink->paused && touch_has_room(sink) && link_send_at_once(link_of_requests(peer), &header);
-    if (asked) {
-        PEER_COUNT(peer, requests, 1);
-        touch_note(sink, page, tid, since_ns);
+    if (!sink->paused && touch_has_room(sink)) {
+        noted = touch_note(sink, page, tid, peer_now_ns());
+        asked = link_send_at_once(link_of_requests(peer), &header);
+        if (asked)
+            PEER_COUNT(peer, requests, 1);
+        else if (noted)
+            touch_take_back(sink, page, tid);
     }
     pthread_mutex_unlock(&sink->speak_lock);
     return asked ? page : NULL;

@@ -235,8 +235,11 @@ int fetch_receive(struct sink_receiver *receiver);
 /* For who waits, if memory can be had. Context: any thread of the engine's. */
 void touch_make_room(struct uf_sink *sink);
 bool touch_has_room(struct uf_sink *sink);
-/* A thread touched a page that is not there. Where there is no room it is not noted. */
-void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns);
+/* A thread touched a page that is not there. Where there is no room it is not noted. Return:
+ * whether it is, for the first time. */
+bool touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns);
+/* That was for nothing: it will be noted again. */
+void touch_take_back(struct uf_sink *sink, const char *page, uint32_t tid);
 /* Whether it still waits for that page. tell: if that comes, the thread that fetches is to hear it.
  */
 bool touch_waits(struct uf_sink *sink, const char *page, uint32_t tid, bool tell);

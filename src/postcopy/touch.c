@@ -79,9 +79,10 @@ static struct sink_waiting *waiting_of(const struct uf_sink *sink, uint32_t tid)
  * A thread waits for one page at a time: what else stands here of it has arrived meanwhile. It may
  * say again what it waits for, when all are woken to do so.
  */
-void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns)
+bool touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t since_ns)
 {
     struct sink_waiting *waiting;
+    bool noted = false;
 
     pthread_mutex_lock(&sink->lock);
     waiting = waiting_of(sink, tid);
@@ -92,10 +93,25 @@ void touch_note(struct uf_sink *sink, const char *page, uint32_t tid, uint64_t s
             forget(sink, waiting);
         }
         waiting = came_just_now(sink, page) ? NULL : more(sink);
+        noted = waiting;
         if (waiting)
             *waiting = (struct sink_waiting){.page = page, .tid = tid, .since_ns = since_ns};
         else
             count_wait(sink, tid, 0);
+    }
+    pthread_mutex_unlock(&sink->lock);
+    return noted;
+}
+
+void touch_take_back(struct uf_sink *sink, const char *page, uint32_t tid)
+{
+    struct sink_waiting *waiting;
+
+    pthread_mutex_lock(&sink->lock);
+    waiting = waiting_of(sink, tid);
+    if (waiting && waiting->page == page) {
+        thread_of(sink, tid)->faults--;
+        forget(sink, waiting);
     }
     pthread_mutex_unlock(&sink->lock);
 }

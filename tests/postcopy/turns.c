@@ -37,6 +37,7 @@ enum { CONTROL, URGENT, BACKGROUND, LINKS };
 static enum uf_backend backend;
 static bool unsignalled; /* where handlers are not run in the midst of a touch */
 static int ours[LINKS], theirs[LINKS];
+static struct uf_sink *sink;
 static char *memory;
 static _Atomic bool sent[PAGES];
 static bool asked[PAGES];
@@ -221,13 +222,18 @@ static bool alone(size_t page)
     return join(&toucher) && good;
 }
 
+/* Each of them takes two switches of threads at least, and counts so. */
 static bool each_alone(void)
 {
+    struct uf_postcopy_stats stats;
     bool good = true;
 
     for (size_t page = 0; page < PAGES / 2; page++)
         good &= alone(page);
-    return good;
+    uf_sink_stats(sink, &stats);
+    if (stats.latency[0])
+        printf("# %llu waits of no time\n", (unsigned long long)stats.latency[0]);
+    return good && !stats.latency[0];
 }
 
 /* Its thread handles signals meanwhile, as it does while it waits for a reader of the context. */
@@ -399,7 +405,6 @@ static void *run_sink(void *arg)
 static bool run(bool (*way)(void), bool ends, const char *name)
 {
     struct uf_sink_options how = {.backend = backend, .resume = resume};
-    struct uf_sink *sink;
     pthread_t thread;
     bool greeted, good = false;
     void *ret;
