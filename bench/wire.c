@@ -288,18 +288,15 @@ static void *ask_and_place(void *arg)
     return arg;
 }
 
-/* Ours calls who touches. */
-static int ask_here(int fd, const struct uf_msg *msg, void *arg)
+/* Ours calls who touches, and that takes the page as well. */
+static int fetch_here(int fd, const struct uf_msg *msg, void *arg)
 {
-    ask(msg->arg.pagefault.address);
-    return UF_HANDLER_WAIT;
-}
+    struct pollfd readable = {.fd = fetcher.fd, .events = POLLIN};
 
-_Noreturn static void *place_all(void *arg)
-{
-    slice_shorten();
-    for (;;)
-        place(0);
+    ask(msg->arg.pagefault.address);
+    while (!place(MSG_DONTWAIT))
+        poll(&readable, 1, -1);
+    return UF_HANDLER_RETRY;
 }
 
 static uint64_t page_ns(const char *over, const char *backend)
@@ -319,9 +316,10 @@ static uint64_t page_ns(const char *over, const char *backend)
     close(fds[1]);
     fetcher.fd = fds[0];
     fetcher.start = watch_pages(backend);
-    if (is_ours && uf_set_handler(context, ask_here, NULL) != 0)
+    if (is_ours && uf_set_handler(context, fetch_here, NULL) != 0)
         bench_fail(1, "uf_set_handler");
-    start_thread(is_ours ? place_all : ask_and_place, NULL);
+    if (!is_ours)
+        start_thread(ask_and_place, NULL);
     return touch_ns(fetcher.start);
 }
 

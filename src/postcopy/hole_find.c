@@ -42,7 +42,8 @@ static bool parse(const char *line, struct mapping *ret)
         return false;
     ret->dev = makedev(major, minor);
     ret->shared = share == 's';
-    ret->of_nobody = !ret->shared && strncmp(line + path, "/anon_hugepage", 14) == 0;
+    ret->of_nobody =
+        !ret->shared && strncmp(line + path, PEER_NOBODYS, sizeof(PEER_NOBODYS) - 1) == 0;
     return true;
 }
 

@@ -31,7 +31,8 @@ static bool parse(const char *line, struct mapping *ret)
     ret->end = (uintptr_t)end;
     ret->shared = share == 's';
     /* These have a file of their own, without content, or none in truth. */
-    ret->of_file = inode != 0 && strncmp(line + path, "/anon_hugepage", 14) != 0 &&
+    ret->of_file = inode != 0 &&
+                   strncmp(line + path, PEER_NOBODYS, sizeof(PEER_NOBODYS) - 1) != 0 &&
                    strncmp(line + path, "/dev/zero", 9) != 0;
     return true;
 }

@@ -12,6 +12,9 @@
 #include "userfault/postcopy.h"
 
 #define PEER_PAGE_MAX ((size_t)2 << 20) /* bytes */
+/* In /proc/PID/maps, of huge pages without a file: a file of the system's own, whatever it shows.
+ */
+#define PEER_NOBODYS "/anon_hugepage (deleted)"
 
 struct region {
     char *start;

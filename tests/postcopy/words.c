@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,7 @@ static struct uf_postcopy_tls *tls[2]; /* ours, theirs */
 static char *memory, *state;
 static struct uf_source *source;
 static struct uf_sink *sink;
+static _Atomic bool ended;   /* the source's thread */
 static sem_t stopping, said; /* the program waits for the sink's words before it has stopped */
 static int points, failed;
 
@@ -227,12 +229,13 @@ static bool greet(void)
     return good;
 }
 
-/* The source's socket takes hardly more, so the source is at a write, or soon is. */
+/* The source's socket takes hardly more, so the source is at a write, or soon is; or it has ended.
+ */
 static void await_full(unsigned link)
 {
     struct pollfd full = {.fd = theirs[link], .events = POLLOUT};
 
-    while (poll(&full, 1, 0) > 0 && full.revents & POLLOUT)
+    while (!atomic_load(&ended) && poll(&full, 1, 0) > 0 && full.revents & POLLOUT)
         sched_yield();
 }
 
@@ -243,7 +246,7 @@ static void await_first_pages(void)
     do {
         sched_yield();
         uf_source_stats(source, &stats);
-    } while (!stats.pages_precopy);
+    } while (!stats.pages_precopy && !atomic_load(&ended));
 }
 
 /* All links are empty when the program has stopped; what is next to go out is the state. */
@@ -313,6 +316,7 @@ static void *run_source(void *links)
     static int ret;
 
     ret = uf_source_run(source, links);
+    atomic_store(&ended, true);
     return &ret;
 }
 
@@ -349,6 +353,7 @@ static bool run(void)
     int ret;
 
     make_links(&links);
+    atomic_store(&ended, false);
     if (uf_source_new(&source, &how) || uf_source_region(source, memory, REGION, PAGE) ||
         pthread_create(&thread, NULL, run_source, &links))
         abort();
