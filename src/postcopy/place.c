@@ -129,6 +129,23 @@ static int await_huge_page(struct uf_sink *sink, uint64_t *since_ns)
     return peer_error(&sink->peer);
 }
 
+/*
+ * Before they are read into, which would end at one that the system has not for a moment. What else
+ * may be wrong the reading says (before Linux 5.14 all of it). Return: 0, -errno.
+ */
+static int make_huge_pages(struct uf_sink *sink, unsigned index, char *to, size_t len)
+{
+    uint64_t since_ns = 0;
+    int ret = 0;
+
+    if (sink->peer.regions[index].page == 4096)
+        return 0;
+    while (ret == 0 && uf_syscall(SYS_madvise, to, len, MADV_POPULATE_WRITE) < 0 &&
+           (errno == EFAULT || errno == ENOMEM))
+        ret = await_huge_page(sink, &since_ns);
+    return ret;
+}
+
 bool place_is_shortened(size_t *step, size_t page, int error)
 {
     if (error != ENOENT || *step <= page)
@@ -264,7 +281,9 @@ int place_pages(struct uf_sink *sink, struct link *link, const struct wire_heade
 
     if (!atomic_load(&sink->switched)) { /* nobody looks at it yet */
         PEER_COUNT(peer, pages_precopy, pages);
-        ret = content(sink, link, header, to, buffer, &from);
+        ret = placed(sink, header, make_huge_pages(sink, header->region, to, header->length));
+        if (ret == 0)
+            ret = content(sink, link, header, to, buffer, &from);
         if (ret == 0)
             digest_add(&sink->digest, header->region, header->offset, to, header->length);
         return ret;

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <userfault/postcopy.h>
@@ -36,6 +38,7 @@ static char *held[HELD]; /* huge pages, of which the last is one too few for the
 static unsigned held_count;
 static _Atomic unsigned refused;
 static bool gives_back;
+static bool in_precopy;
 
 static void point(bool ok, const char *name)
 {
@@ -73,7 +76,36 @@ static void let_go(unsigned count)
         munmap(held[--held_count], HUGE);
 }
 
-/* In the place of the library's, for what the sink calls. */
+static void note_refusal(void)
+{
+    int error = errno;
+
+    /* One may not do: a backend has a page of its own at times. */
+    if ((atomic_fetch_add(&refused, 1) + 1) % (REFUSED + 1) == 0 && gives_back)
+        let_go(1);
+    errno = error;
+}
+
+/* In the place of the library's, for what the sink calls; each has six arguments, or fewer. */
+long uf_syscall(long nr, ...)
+{
+    static _Atomic(long (*)(long, ...)) real;
+    long args[6], ret;
+    va_list list;
+
+    if (!real)
+        real = (long (*)(long, ...))dlsym(RTLD_NEXT, "uf_syscall");
+    va_start(list, nr);
+    for (int i = 0; i < 6; i++)
+        args[i] = va_arg(list, long);
+    va_end(list);
+    ret = real(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
+    if (nr == SYS_madvise && args[2] == MADV_POPULATE_WRITE && ret < 0)
+        note_refusal();
+    return ret;
+}
+
+/* The same. */
 int uf_context_ioctl(int fd, unsigned long request, void *arg)
 {
     static _Atomic(int (*)(int, unsigned long, void *)) real;
@@ -82,13 +114,8 @@ int uf_context_ioctl(int fd, unsigned long request, void *arg)
     if (!real)
         real = (int (*)(int, unsigned long, void *))dlsym(RTLD_NEXT, "uf_context_ioctl");
     ret = real(fd, request, arg);
-    if (request == UF_IO_COPY && ret < 0 && errno != EAGAIN) {
-        int error = errno;
-
-        if (atomic_fetch_add(&refused, 1) == REFUSED && gives_back)
-            let_go(1);
-        errno = error;
-    }
+    if (request == UF_IO_COPY && ret < 0 && errno != EAGAIN)
+        note_refusal();
     return ret;
 }
 
@@ -122,7 +149,8 @@ static void *run_sink(void *arg)
 
 static void run_once(struct move *move, int kind)
 {
-    const struct uf_source_options from = {.backend = backend, .stop = stop, .verify = true};
+    const struct uf_source_options from = {
+        .backend = backend, .stop = stop, .verify = true, .rounds_max = in_precopy};
     const struct uf_sink_options to = {.backend = backend, .resume = resume};
     pthread_t sink;
 
@@ -177,19 +205,20 @@ static void run(struct move *move, int kind)
 
 static void check(int kind, const char *kind_name)
 {
+    const char *when = in_precopy ? ", in precopy" : "";
     struct move move = {0};
     char name[128];
 
     gives_back = true;
     run(&move, kind);
-    snprintf(name, sizeof(name), "%s: what finds no page waits for one", kind_name);
+    snprintf(name, sizeof(name), "%s: what finds no page waits for one%s", kind_name, when);
     point(!move.source_ret && !move.sink_ret && refused > REFUSED &&
               !memcmp(move.from, move.to, BYTES),
           name);
     end(&move);
     gives_back = false;
     run(&move, kind);
-    snprintf(name, sizeof(name), "%s: and if none comes it is said", kind_name);
+    snprintf(name, sizeof(name), "%s: and if none comes it is said%s", kind_name, when);
     point(move.source_ret && move.sink_ret == -ENOMEM &&
               strstr(uf_sink_error(move.sink), "no free huge page") &&
               strstr(uf_source_error(move.source), "no free huge page"),
@@ -200,7 +229,7 @@ static void check(int kind, const char *kind_name)
 /* Return: why nothing can be tried here; NULL: it can. */
 static const char *unavailable(void)
 {
-    const char *why = pool_page_size() == HUGE ? pool_take(HUGE, (long)2 * PAGES, true)
+    const char *why = pool_page_size() == HUGE ? pool_take(HUGE, (long)3 * PAGES, true)
                                                : "no huge pages of 2 MiB";
     int fd = why ? -1 : uf_context_open(0, backend);
 
@@ -225,8 +254,11 @@ int main(int argc, char **argv)
         printf("1..0 # SKIP %s\n", why);
         return 0;
     }
-    check(MAP_PRIVATE, "private");
-    check(MAP_SHARED, "shared");
+    for (int i = 0; i < 2; i++) {
+        in_precopy = i;
+        check(MAP_PRIVATE, "private");
+        check(MAP_SHARED, "shared");
+    }
     pool_give_back();
     printf("1..%d\n", points);
     return failed;

@@ -278,6 +278,14 @@ static long drop(uintptr_t start, size_t len, int advice)
     return 0;
 }
 
+/* Of huge pages, whose reading may go wrong as well. */
+static long populate(uintptr_t start, size_t len)
+{
+    MUST(memory_inside(start, len) && len && spot_of(start).page > PAGE);
+    MUST(start % spot_of(start).page == 0 && len % spot_of(start).page == 0);
+    return fail(EINVAL); /* as before Linux 5.14 */
+}
+
 static long show(uintptr_t start, size_t len, unsigned char *vec)
 {
     MUST(len % PAGE == 0);
@@ -314,8 +322,9 @@ long uf_syscall(long nr, ...)
     if (nr == SYS_madvise) {
         uintptr_t start = (uintptr_t)va_arg(args, char *);
         size_t len = va_arg(args, size_t);
+        int advice = va_arg(args, int);
 
-        ret = drop(start, len, va_arg(args, int));
+        ret = advice == MADV_POPULATE_WRITE ? populate(start, len) : drop(start, len, advice);
     } else if (nr == SYS_mincore) {
         uintptr_t start = (uintptr_t)va_arg(args, char *);
         size_t len = va_arg(args, size_t);
