@@ -241,12 +241,12 @@ static void ask(uint64_t address)
         bench_fail(1, "a request");
 }
 
-/* Return: false: nothing has come, with MSG_DONTWAIT. */
-static bool place(int flags)
+/* Return: false: nothing has come. */
+static bool place(void)
 {
     static struct message message;
     struct uf_io_copy copy = {.src = (uintptr_t)message.page, .len = BENCH_PAGE};
-    ssize_t n = recv(fetcher.fd, &message, sizeof(message), flags);
+    ssize_t n = recv(fetcher.fd, &message, sizeof(message), MSG_DONTWAIT);
 
     if (n < 0 && errno == EAGAIN)
         return false;
@@ -282,7 +282,7 @@ static void *ask_and_place(void *arg)
     while (poll(fds, 2, -1) > 0) {
         do {
             any = ask_for_touched();
-            any |= place(MSG_DONTWAIT);
+            any |= place();
         } while (any);
     }
     return arg;
@@ -294,7 +294,7 @@ static int fetch_here(int fd, const struct uf_msg *msg, void *arg)
     struct pollfd readable = {.fd = fetcher.fd, .events = POLLIN};
 
     ask(msg->arg.pagefault.address);
-    while (!place(MSG_DONTWAIT))
+    while (!place())
         poll(&readable, 1, -1);
     return UF_HANDLER_RETRY;
 }

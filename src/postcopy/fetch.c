@@ -88,7 +88,7 @@ static bool take(struct uf_sink *sink, const struct wire_header *header, const v
         touch_waits(sink, mine, tid, false); /* which needs no bell to know it */
     if (!place_at_once(sink, header, content))
         return false;
-    link_drop_page(&sink->peer.urgent);
+    link_drop_page(&sink->peer.urgent, header);
     return true;
 }
 

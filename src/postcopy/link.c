@@ -142,14 +142,10 @@ enum link_sight link_see(struct link *link, struct wire_header *ret_header,
     return sight == LINK_NOTHING && link->ahead_error ? LINK_OTHER : sight;
 }
 
-void link_drop_page(struct link *link)
+void link_drop_page(struct link *link, const struct wire_header *header)
 {
-    struct wire_header header;
-
-    if (wire_decode(link->ahead + link->ahead_at, &header)) /* which it was seen to be */
-        return;
-    link->ahead_at += WIRE_HEADER + header.payload;
-    atomic_fetch_add(&link->bytes, WIRE_HEADER + header.payload);
+    link->ahead_at += WIRE_HEADER + header->payload;
+    atomic_fetch_add(&link->bytes, WIRE_HEADER + header->payload);
 }
 
 void link_fini(struct link *link)

@@ -76,8 +76,8 @@ enum link_sight { LINK_NOTHING, LINK_PAGE, LINK_OTHER };
  */
 enum link_sight link_see(struct link *link, struct wire_header *ret_header,
                          const void **ret_content);
-/* The page that was seen has been taken. */
-void link_drop_page(struct link *link);
+/* The page that was seen, with this header, has been taken. */
+void link_drop_page(struct link *link, const struct wire_header *header);
 /* The descriptors are again as they were, and stay open. */
 void link_fini(struct link *link);
 
